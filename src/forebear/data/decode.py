@@ -1,0 +1,178 @@
+"""From an encoded picture to 8-bit RGB or grey pixels, the same whatever the file's mode is.
+
+Colour profiles are not applied: CMYK goes through Pillow's plain conversion, which is what the
+published networks saw. Cropping, resizing and scaling are left to `forebear.data.preprocess`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from forebear.errors import DataError
+
+# WEBP last: Pillow can be built without it, and stumbles over the name in a list.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM", "WEBP")
+MOST_PIXELS = 64_000_000  # a 64 megapixel picture takes 192 MB as RGB
+
+_KINDS = "JPEG, PNG, GIF, BMP, TIFF, PPM or WebP"
+_UPRIGHT = {  # EXIF 2.32, table 4.6.4, tag 274: what puts row 0 on top and column 0 on the left
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_TIFF_BITS = 258
+_TIFF_LOWEST, _TIFF_HIGHEST = (340, 280), (341, 281)  # SMin, Min and SMax, MaxSampleValue
+
+
+def open_picture(
+    source: Path | bytes,
+    *,
+    name: str | None = None,
+    channels: int = 3,
+    at_least: int | None = None,
+) -> Image.Image:
+    """The decoded picture, upright, in mode RGB (3 channels) or L (1 channel).
+
+    The format is told by content, never by the file's name. Transparent parts show white, the
+    first frame of an animation is taken, 16-bit samples are scaled to 8 bits. Safe to call from
+    several threads at once.
+
+    Args:
+        source: A file, or the encoded bytes themselves.
+        name: What error messages call the picture; a file's path when left out.
+        channels: 3 or 1.
+        at_least: Pixels. A JPEG is decoded at a half, a quarter or an eighth of its scale as long
+            as both sides keep this many, which is several times faster; its pixels are then
+            those of a box-filtered picture.
+
+    Raises:
+        DataError: The picture is missing, empty, cut short, too large or no picture at all.
+    """
+    shown = printable(name or (str(source) if isinstance(source, Path) else "the bytes given"))
+    encoded = _read(source, shown) if isinstance(source, Path) else source
+    if not encoded:
+        raise DataError(
+            f"{shown}: the file is empty (0 bytes). Expected a {_KINDS} picture. "
+            "Restore it from its source or remove it."
+        )
+    try:
+        image = Image.open(BytesIO(encoded), formats=FORMATS)
+        _refuse_large(image, shown)
+        if at_least is not None:
+            image.draft(None, (at_least, at_least))
+        image.load()
+        upright = _UPRIGHT.get(_orientation(image))
+        flat = _flat(image, channels, shown)
+    except DataError:
+        raise
+    except UnidentifiedImageError:
+        raise DataError(
+            f"{shown}: not a picture; it begins with {encoded[:12]!r}. Expected a {_KINDS} "
+            "picture. Replace the file or remove it."
+        ) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(shown, str(error)) from None
+    except Exception as error:  # Pillow's plugins raise whatever the broken bytes led them to
+        raise DataError(
+            f"{shown}: cannot be decoded ({error or type(error).__name__}). Expected a whole "
+            f"{_KINDS} picture. Replace the file or remove it."
+        ) from error
+    return flat if upright is None else flat.transpose(upright)
+
+
+def printable(name: str) -> str:
+    """The name as one line of text: control characters and undecodable bytes are escaped."""
+    return name if name.isprintable() else repr(name)
+
+
+def _read(path: Path, shown: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(
+            f"{shown}: no such file. Expected a picture. Check the path, and run from the folder "
+            "that it is relative to."
+        ) from None
+    except IsADirectoryError:
+        raise DataError(
+            f"{shown}: a folder, not a picture. Expected a file. Name the pictures inside it."
+        ) from None
+    except OSError as error:
+        raise DataError(
+            f"{shown}: cannot be read ({error.strerror}). Expected a readable file. "
+            "Check its permissions and the disk."
+        ) from error
+
+
+def _refuse_large(image: Image.Image, shown: str) -> None:
+    """Called before any pixel is decoded: the size comes from the header."""
+    if image.width * image.height > MOST_PIXELS:
+        raise _too_large(shown, f"{image.width} x {image.height} pixels")
+
+
+def _too_large(shown: str, found: str) -> DataError:
+    return DataError(
+        f"{shown}: too large ({found}). Expected at most {MOST_PIXELS // 1_000_000} megapixels. "
+        "Make the picture smaller or remove it."
+    )
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 where there is none; asked after load, as PNG may keep it at the end.
+
+    Pillow turns TIFF pictures by itself and then drops the tag, so that they answer 1.
+    """
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # broken EXIF raises anything, and says nothing about the pixels
+        return 1
+
+
+def _flat(image: Image.Image, channels: int, shown: str) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        image = _eight_bits(image, shown)
+    if image.has_transparency_data:  # convert("RGB") would bring out the hidden colours
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB" if channels == 3 else "L")
+
+
+def _eight_bits(image: Image.Image, shown: str) -> Image.Image:
+    """Mode L from a deeper grey one; Pillow's own conversion would clip all above 255."""
+    low, high = _range(image, shown)
+    values = np.asarray(image)
+    if not (low < high and low <= values.min() and values.max() <= high):  # and no NaN
+        raise DataError(
+            f"{shown}: {image.mode} samples from {values.min()} to {values.max()}. Expected them "
+            f"within the declared {low:g} to {high:g}. Save the picture with 8 or 16 bits."
+        )
+    grey = np.rint((values.astype(np.float64) - low) * (255 / (high - low)))
+    grey[values == image.info.get("transparency", -1)] = 255
+    return Image.fromarray(grey.astype(np.uint8))
+
+
+def _range(image: Image.Image, shown: str) -> tuple[float, float]:
+    """The least and greatest value that the file's samples can take."""
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
+    if image.mode.startswith("I;16"):
+        return 0, 2 ** tags.get(_TIFF_BITS, (16,))[0] - 1
+    if image.mode == "I" and image.format in ("PNG", "PPM"):
+        return 0, 65535  # Pillow brings any other greatest value of a PPM to this one
+    low = next((tags[tag] for tag in _TIFF_LOWEST if tag in tags), None)
+    high = next((tags[tag] for tag in _TIFF_HIGHEST if tag in tags), None)
+    if low is None or high is None:
+        raise DataError(
+            f"{shown}: {image.mode} samples (32 bits) of unknown range. Expected 8 or 16 bits a "
+            "sample, or a TIFF that declares its least and greatest value. Save it with 8 bits."
+        )
+    return float(np.min(low)), float(np.max(high))
