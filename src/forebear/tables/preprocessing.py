@@ -5,7 +5,7 @@ The records say what was published with the weights; `forebear.data.preprocess` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Resize = Literal["shorter", "central", "square", "none"]
@@ -30,3 +30,68 @@ class Preprocessing:
     def channels(self) -> int:
         """Channels of the tensor that comes out."""
         return len(self.mean)
+
+
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_HALF = (0.5, 0.5, 0.5)
+
+# tensorflow/models, research/slim: vgg_preprocessing.py, shorter side to 256.
+SLIM_VGG = Preprocessing(
+    size=224,
+    resize="shorter",
+    side=256,
+    central=1.0,
+    interpolation="tf-bilinear",
+    order="RGB",
+    scale=1.0,
+    mean=(123.68, 116.78, 103.94),
+    std=(1.0, 1.0, 1.0),
+)
+# inception_preprocessing.py, at the 299 pixels of the published version 2 weights.
+SLIM_INCEPTION = Preprocessing(
+    size=299,
+    resize="central",
+    side=299,
+    central=0.875,
+    interpolation="tf-bilinear",
+    order="RGB",
+    scale=1 / 255,
+    mean=_HALF,
+    std=_HALF,
+)
+# keras/src/applications/imagenet_utils.py; Keras has no resize of its own, so this one is that of
+# its documentation, load_img(path, target_size=(224, 224)), whose default is nearest.
+KERAS_CAFFE = Preprocessing(
+    size=224,
+    resize="square",
+    side=224,
+    central=1.0,
+    interpolation="nearest",
+    order="BGR",
+    scale=1.0,
+    mean=(103.939, 116.779, 123.68),
+    std=(1.0, 1.0, 1.0),
+)
+KERAS_TF = replace(
+    KERAS_CAFFE, order="RGB", scale=1 / 127.5, mean=(1.0, 1.0, 1.0), std=(1.0, 1.0, 1.0)
+)
+KERAS_TORCH = replace(
+    KERAS_CAFFE, order="RGB", scale=1 / 255, mean=_IMAGENET_MEAN, std=_IMAGENET_STD
+)
+# torchvision/transforms/_presets.py, ImageClassification(crop_size=224).
+TORCHVISION = Preprocessing(
+    size=224,
+    resize="shorter",
+    side=256,
+    central=1.0,
+    interpolation="bilinear",
+    order="RGB",
+    scale=1 / 255,
+    mean=_IMAGENET_MEAN,
+    std=_IMAGENET_STD,
+)
+# timm's default weights of this family: crop_pct 0.95, shorter side floor(224 / 0.95).
+TIMM = replace(TORCHVISION, side=235, interpolation="bicubic")
+TIMM_V2 = replace(TIMM, mean=_HALF, std=_HALF)
+# akamaster/pytorch_resnet_cifar10, trainer.py: ImageNet's mean and std, pictures as they are.
+CIFAR = replace(TORCHVISION, size=32, resize="none", side=32)

@@ -1,0 +1,56 @@
+"""AlexNet v2, ResNet v1 and v2 and ResNeXt as tables, exact in every published dialect."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from forebear.errors import DataError, ForebearError, RunError, TableError, WeightsError
+from forebear.tables.files import read_table, table_from_lists
+from forebear.tables.registry import networks
+from forebear.tables.rows import Average, Block, Conv, Dropout, Pool, Table
+
+if TYPE_CHECKING:
+    from forebear.network.build import create
+    from forebear.network.network import Network
+    from forebear.weights.match import load_arrays
+
+__version__ = "0.1.0"
+__all__ = [
+    "Average",
+    "Block",
+    "Conv",
+    "DataError",
+    "Dropout",
+    "ForebearError",
+    "Network",
+    "Pool",
+    "RunError",
+    "Table",
+    "TableError",
+    "WeightsError",
+    "create",
+    "load_arrays",
+    "networks",
+    "read_table",
+    "table_from_lists",
+]
+# What needs torch is imported at its first use, so that help and list answer at once.
+_LATE = {
+    "Network": "forebear.network.network",
+    "create": "forebear.network.build",
+    "load_arrays": "forebear.weights.match",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module 'forebear' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_LATE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

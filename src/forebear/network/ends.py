@@ -1,0 +1,70 @@
+"""End points: the names of the tensors that a network can give, and the hooks that keep them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from forebear.network.plan import Plan
+
+
+def end_points(plan: Plan) -> list[str]:
+    """The paths of all end points, in the order in which they run; `predictions` comes last."""
+    paths = [layer.path for layer in (*plan.root, *plan.body) if layer.kind != "dropout"]
+    for block, units in plan.blocks:
+        for unit in units:
+            paths += [layer.path for layer in unit.layers() if layer.kind != "identity"]
+            paths.append(unit.path)
+        paths.append(block)
+    paths += [layer.path for layer in plan.head()]
+    if plan.logits is not None:
+        paths.append("predictions")
+    return paths
+
+
+@contextmanager
+def kept(network: nn.Module, paths: Mapping[str, str]) -> Iterator[dict[str, Tensor]]:
+    """Fills a dict while the network runs: {key: what the module at paths[key] gave}.
+
+    Nothing else is kept. Calls of the same network from other threads leave no trace in it.
+    """
+    found: dict[str, Tensor] = {}
+    thread = threading.get_ident()
+
+    def keep(key: str) -> Any:
+        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if threading.get_ident() == thread:
+                found[key] = output
+
+        return hook
+
+    handles = [
+        network.get_submodule(path).register_forward_hook(keep(key)) for key, path in paths.items()
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def pyramid(plan: Plan) -> dict[int, str]:
+    """{stride: path of the last map before the next stride}, from the root's stride on."""
+    stride = 1
+    for layer in plan.root:
+        stride *= layer.stride
+    maps = {stride: plan.root[-1].path} if plan.root else {}
+    for layer in plan.body:
+        stride *= layer.stride
+        if layer.kind in ("conv", "pool"):
+            maps[stride] = layer.path
+    for unit in plan.units():
+        stride *= unit.stride
+        maps[stride] = unit.path
+    if plan.postnorm is not None:
+        maps[stride] = plan.postnorm.path
+    return maps

@@ -1,0 +1,176 @@
+"""The layers that a plan's rows become. Their order is fixed: convolution, norm, ReLU."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from forebear.network.plan import Layer
+from forebear.tables.dialects import Dialect
+
+
+class BiasedNorm(nn.BatchNorm2d):
+    """Batch norm whose running variance takes in the biased variance of the batch.
+
+    Keras 3 on TensorFlow does so (keras/src/layers/normalization/batch_normalization.py); torch,
+    TF-Slim and Keras 2 take in the unbiased one. The outputs are the same.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalises `input`, [N, C, H, W], and moves the running values while training."""
+        if not (self.training and self.track_running_stats):
+            return super().forward(input)
+        assert self.running_var is not None and self.momentum is not None  # both set by Conv
+        kept = self.running_var * (1 - self.momentum)
+        out = super().forward(input)
+        count = input.numel() // input.shape[1]
+        with torch.no_grad():
+            self.running_var.copy_(kept + (self.running_var - kept) * ((count - 1) / count))
+        return out
+
+
+def norm(channels: int, dialect: Dialect) -> nn.BatchNorm2d:
+    """Batch norm as the dialect has it."""
+    kind = BiasedNorm if dialect.norm_variance == "biased" else nn.BatchNorm2d
+    return kind(channels, eps=dialect.norm_eps, momentum=1 - dialect.norm_decay)
+
+
+def same_pads(layer: Layer, side: int) -> tuple[int, int]:
+    """Pixels that TensorFlow's SAME puts before and after one axis of `side` values.
+
+    The odd pixel goes behind. Where steps have become rates the windows must start where the
+    coarse map's start, so the amount before is that of the coarse map, times its rate.
+    """
+    coarse = -(-side // layer.dense)
+    reach = layer.rate // layer.dense * (layer.kernel - 1)
+    total = max((-(-coarse // layer.step) - 1) * layer.step + reach + 1 - coarse, 0)
+    before = total // 2 * layer.dense
+    if layer.stride == layer.step and layer.dense == 1:
+        return before, total - before
+    return before, layer.rate * (layer.kernel - 1) - before
+
+
+class Conv(nn.Module):
+    """A convolution, then its norm and its ReLU where the plan has them.
+
+    Shape: [N, in_channels, H, W] -> [N, channels, H', W'].
+    """
+
+    def __init__(self, layer: Layer, dialect: Dialect) -> None:
+        super().__init__()
+        self.layer = layer
+        self.conv = nn.Conv2d(
+            layer.in_channels,
+            layer.channels,
+            layer.kernel,
+            layer.stride,
+            0 if layer.padding == "same" else layer.padding * layer.rate,
+            layer.rate,
+            layer.groups,
+            bias=layer.bias,
+        )
+        self.norm = norm(layer.channels, dialect) if layer.norm else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gives [N, channels, H', W']."""
+        if self.layer.padding == "same":
+            pads = (*same_pads(self.layer, x.shape[3]), *same_pads(self.layer, x.shape[2]))
+            x = F.pad(x, pads)
+        x = self.conv(x)
+        if self.norm is not None:
+            x = self.norm(x)
+        return F.relu(x) if self.layer.relu else x
+
+
+class Norm(nn.Module):
+    """A norm and a ReLU without a convolution: the pre-activation, and the last norm."""
+
+    def __init__(self, layer: Layer, dialect: Dialect) -> None:
+        super().__init__()
+        self.norm = norm(layer.channels, dialect)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gives the shape that came in."""
+        return F.relu(self.norm(x))
+
+
+class Pool(nn.Module):
+    """A max-pool aligned and filled as the dialect says.
+
+    Three alignments exist: TensorFlow's SAME and Caffe's start at 0 on maps of even side, torch
+    and Keras at -1; Keras fills with zeros, which a pool over raw convolutions can see.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gives [N, C, ceil(H / stride), ceil(W / stride)], less for a pool without padding."""
+        layer = self.layer
+        if layer.padding == "same":
+            pads = (*same_pads(layer, x.shape[3]), *same_pads(layer, x.shape[2]))
+        else:
+            pads = (layer.padding * layer.rate,) * 4
+        if layer.fill == "zero" and any(pads):
+            x, pads = F.pad(x, pads), (0, 0, 0, 0)
+        left, right, top, bottom = pads
+        if left != right or top != bottom:
+            x, top, left = F.pad(x, pads, value=float("-inf")), 0, 0
+        return F.max_pool2d(x, layer.kernel, layer.stride, (top, left), layer.rate)
+
+
+class Identity(nn.Module):
+    """The shortcut without weights: every stride-th value, with zero channels added.
+
+    He et al. 2015, section 4.1, option A.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in_channels, H, W] -> [N, channels, ceil(H / stride), ceil(W / stride)]."""
+        stride, zeros = self.layer.stride, self.layer.zeros
+        if stride > 1:
+            x = x[:, :, ::stride, ::stride]
+        return F.pad(x, (0, 0, 0, 0, *zeros)) if any(zeros) else x
+
+
+class Mean(nn.Module):
+    """The mean over a map: [N, C, H, W] -> [N, C]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gives [N, C]."""
+        return x.mean((2, 3))
+
+
+class Logits(nn.Linear):
+    """Class scores: [N, C] -> [N, classes], or [N, C, H, W] -> [N, classes, H, W]."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Gives one score a class, at every place of a map."""
+        if input.ndim == 2:
+            return super().forward(input)
+        return F.conv2d(input, self.weight[:, :, None, None], self.bias)
+
+
+def make(layer: Layer, dialect: Dialect) -> nn.Module:
+    """The module of one row."""
+    if layer.kind == "conv":
+        return Conv(layer, dialect)
+    if layer.kind == "norm":
+        return Norm(layer, dialect)
+    if layer.kind == "pool":
+        return Pool(layer)
+    if layer.kind == "identity":
+        return Identity(layer)
+    if layer.kind == "average":
+        return nn.AdaptiveAvgPool2d(layer.side)
+    if layer.kind == "dropout":
+        return nn.Dropout(layer.share)
+    if layer.kind == "mean":
+        return Mean()
+    return Logits(layer.in_channels, layer.channels)

@@ -1,0 +1,170 @@
+"""What a planned network costs and sees: shapes, parameters, multiply-adds, receptive fields.
+
+Pure: read off the plan, without building anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from forebear.network.plan import Layer, Plan, Unit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """One layer or unit, measured for one input size."""
+
+    path: str
+    kind: str
+    shape: tuple[int, int, int]  # channels, height, width given out
+    trainable: int  # values that training moves
+    moving: int  # values of the running means and variances
+    multiply_adds: int  # for one image, convolutions and logits only
+    stride: int  # input pixels between two neighbours
+    receptive_field: int | None  # input pixels along one side; None: the whole image
+
+
+def arrays(layer: Layer) -> dict[str, tuple[int, ...]]:
+    """Shape of each array under the layer's path, as its module's state_dict names them."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    if layer.kind == "conv":
+        each = layer.in_channels // layer.groups
+        shapes["conv.weight"] = (layer.channels, each, layer.kernel, layer.kernel)
+        if layer.bias:
+            shapes["conv.bias"] = (layer.channels,)
+    if layer.kind == "logits":
+        shapes["weight"] = (layer.channels, layer.in_channels)
+        shapes["bias"] = (layer.channels,)
+    if layer.norm:
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            shapes[f"norm.{name}"] = (layer.channels,)
+    return shapes
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    count = 1
+    for side in shape:
+        count *= side
+    return count
+
+
+def parameters(plan: Plan) -> tuple[int, int]:
+    """Trainable values, and all values with the running means and variances."""
+    trainable = total = 0
+    for layer in plan.layers():
+        for name, shape in arrays(layer).items():
+            total += _count(shape)
+            trainable += 0 if "running" in name else _count(shape)
+    return trainable, total
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A feature map on its way: its size, and what one of its values sees."""
+
+    height: int
+    width: int
+    stride: int = 1
+    field: int | None = 1
+
+    def through(self, layer: Layer) -> _View:
+        height, width = layer.out_side(self.height), layer.out_side(self.width)
+        if layer.kind in ("mean", "average"):
+            return _View(height, width, self.stride, None)
+        field = self.field
+        if field is not None:
+            field += layer.rate * (layer.kernel - 1) * self.stride
+        return _View(height, width, self.stride * layer.stride, field)
+
+
+def measure(plan: Plan, height: int, width: int | None = None) -> list[Measure]:
+    """Measures of every layer and unit, in the order in which they run.
+
+    Raises:
+        ValueError: the image is too small; the message gives the smallest that works.
+    """
+    width = height if width is None else width
+    check_size(plan, height, width)
+    view, rows = _View(height, width), []
+    for layer in (*plan.root, *plan.body):
+        view, row = _step(view, layer)
+        rows.append(row)
+    for unit in plan.units():
+        view, unit_rows = _unit(view, unit)
+        rows.extend(unit_rows)
+    for layer in plan.head():
+        view, row = _step(view, layer)
+        rows.append(row)
+    return rows
+
+
+def _step(view: _View, layer: Layer) -> tuple[_View, Measure]:
+    after = view.through(layer)
+    sizes = {name: _count(shape) for name, shape in arrays(layer).items()}
+    moving = sum(size for name, size in sizes.items() if "running" in name)
+    weights = sizes.get("conv.weight", sizes.get("weight", 0))
+    row = Measure(
+        path=layer.path,
+        kind=layer.kind,
+        shape=(layer.channels, after.height, after.width),
+        trainable=sum(sizes.values()) - moving,
+        moving=moving,
+        multiply_adds=weights * after.height * after.width,
+        stride=after.stride,
+        receptive_field=after.field,
+    )
+    return after, row
+
+
+def _unit(view: _View, unit: Unit) -> tuple[_View, list[Measure]]:
+    rows, inside = [], view
+    for layer in (unit.preact, unit.shortcut):
+        if layer is not None:
+            rows.append(_step(view, layer)[1])
+    for layer in unit.convs:
+        inside, row = _step(inside, layer)
+        rows.append(row)
+    total = Measure(
+        path=unit.path,
+        kind="unit",
+        shape=(unit.channels, inside.height, inside.width),
+        trainable=sum(row.trainable for row in rows),
+        moving=sum(row.moving for row in rows),
+        multiply_adds=sum(row.multiply_adds for row in rows),
+        stride=inside.stride,
+        receptive_field=inside.field,
+    )
+    return inside, [*rows, total]
+
+
+def _sides(plan: Plan, side: int) -> Iterator[int]:
+    for layer in (*plan.root, *plan.body):
+        side = layer.out_side(side)
+        yield side
+    for unit in plan.units():
+        for layer in unit.convs:
+            side = layer.out_side(side)
+            yield side
+
+
+def smallest_side(plan: Plan) -> int:
+    """The fewest pixels along a side with which every map keeps at least one value."""
+    side = 1
+    while min(_sides(plan, side)) < 1:
+        side += 1
+    return side
+
+
+def check_size(plan: Plan, height: int, width: int) -> None:
+    """Refuses an image that is too small.
+
+    Raises:
+        ValueError: a map would vanish; the message gives the smallest size that works.
+    """
+    if height < 1 or width < 1 or min(*_sides(plan, height), *_sides(plan, width)) < 1:
+        side = smallest_side(plan)
+        raise ValueError(
+            f"image of {height}x{width} pixels: too small for {plan.table.name}, which needs at "
+            f"least {side}x{side}. Pass larger images."
+        )

@@ -1,0 +1,215 @@
+"""A network as a torch module: what `forebear.create` returns."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from forebear.errors import near_misses
+from forebear.network import ends
+from forebear.network.layers import make
+from forebear.network.measure import check_size, smallest_side
+from forebear.network.plan import Plan
+from forebear.network.plan import plan as spell
+from forebear.network.units import make_unit
+from forebear.tables.dialects import Dialect
+from forebear.tables.preprocessing import Preprocessing
+from forebear.tables.rows import Table
+
+
+class Network(nn.Module):
+    """A planned network: root, then layers or blocks, then postnorm, pool and logits.
+
+    Shape: [N, in_channels, H, W] floats -> [N, classes], or [N, classes, h, w] when not pooled;
+    features of the same form where num_classes is None.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
+        self.smallest_side = smallest_side(plan)  # pixels; smaller images are refused
+        dialect = plan.dialect
+        self.root = nn.Sequential(OrderedDict((r.name, make(r, dialect)) for r in plan.root))
+        self.trunk: list[str] = []  # names of the modules between root and head, in order
+        for row in plan.body:
+            self._append(row.path, make(row, dialect))
+        for block, units in plan.blocks:
+            modules = ((unit.path.rpartition(".")[2], make_unit(unit, dialect)) for unit in units)
+            self._append(block, nn.Sequential(OrderedDict(modules)))
+        for row in plan.head():
+            self._append(row.path, make(row, dialect))
+
+    def _append(self, name: str, module: nn.Module) -> None:
+        self.add_module(name, module)
+        self.trunk.append(name)
+
+    @property
+    def table(self) -> Table:
+        """The table that the network was built from."""
+        return self.plan.table
+
+    @property
+    def dialect(self) -> Dialect:
+        """The dialect that it was built in."""
+        return self.plan.dialect
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the dialect's home does to a picture before its networks see it."""
+        return self.plan.dialect.preprocessing
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Gives the logits of a batch of images.
+
+        Raises:
+            TypeError: the images are not a tensor of floats.
+            ValueError: wrong rank or channels, or an image that is too small.
+        """
+        self._check(images)
+        x = self.root(images)
+        for name in self.trunk:
+            x = self.get_submodule(name)(x)
+        return x
+
+    def _check(self, images: Tensor) -> None:
+        plan = self.plan
+        if not isinstance(images, Tensor):
+            raise TypeError(
+                f"images of type {type(images).__name__}: expected a tensor [N, "
+                f"{plan.in_channels}, H, W] of floats. Pass torch.as_tensor(images)."
+            )
+        if images.ndim != 4 or images.shape[1] != plan.in_channels:
+            hint = "Add the batch axis: images[None]." if images.ndim == 3 else ""
+            if images.ndim == 4 and images.shape[3] == plan.in_channels:
+                hint = "Put the channels second: images.permute(0, 3, 1, 2)."
+            raise ValueError(
+                f"images of shape {list(images.shape)}: {plan.table.name} expects "
+                f"[N, {plan.in_channels}, H, W]. "
+                + (hint or "Pass in_channels=... to forebear.create for other pictures.")
+            )
+        if not images.is_floating_point():
+            raise TypeError(
+                f"images of dtype {images.dtype}: expected floats, preprocessed as the weights "
+                "want them. Pass images.float() after scaling them; net.preprocessing says how."
+            )
+        if images.shape[2] < self.smallest_side or images.shape[3] < self.smallest_side:
+            check_size(plan, images.shape[2], images.shape[3])
+
+    def end_points(
+        self,
+        images: Tensor,
+        names: Iterable[str] | None = None,
+        *,
+        style: Literal["forebear", "original"] = "forebear",
+    ) -> dict[str, Tensor]:
+        """Runs the network and gives the tensors asked for, by name, in the order they are made.
+
+        Args:
+            images: as for a call.
+            names: the end points to keep; None keeps all, and only those named take memory. Every
+                module's path is one, "block3.unit_2.conv2.norm" too; "predictions" is the softmax
+                of "logits" over the classes.
+            style: "original" takes and gives the names of the dialect's home, as in
+                "resnet_v1_50/block3/unit_2/bottleneck_v1/conv2".
+
+        Raises:
+            ValueError: a name that is no end point; the message gives near misses.
+        """
+        paths = self._paths(names, style)
+        wanted = {key: "logits" if path == "predictions" else path for key, path in paths.items()}
+        with ends.kept(self, wanted) as found:
+            self(images)
+        for key, path in paths.items():
+            if path == "predictions":
+                found[key] = found[key].softmax(dim=1)
+        return {key: found[key] for key in paths}
+
+    def _paths(self, names: Iterable[str] | None, style: str) -> dict[str, str]:
+        if style not in ("forebear", "original"):
+            raise ValueError(f'style={style!r}: expected "forebear" or "original".')
+        known = {path: path for path in ends.end_points(self.plan)}
+        if style == "original":
+            from forebear.weights.names import original_end_points
+
+            known = original_end_points(self.plan)
+        if names is None:
+            return known
+        paths = {}
+        modules = dict(self.named_modules()) if style == "forebear" else {}
+        for name in [names] if isinstance(names, str) else names:
+            if name not in known and (name not in modules or not name):
+                raise ValueError(
+                    f"end point {name!r}: {self.table.name} has none of that name. Expected a "
+                    f"module's path such as {next(iter(known))}.{near_misses(name, known)}"
+                )
+            paths[name] = known.get(name, name)
+        order = {path: place for place, path in enumerate([*known.values(), *modules])}
+        return dict(sorted(paths.items(), key=lambda item: order[item[1]]))
+
+    def pyramid(self, images: Tensor) -> dict[int, Tensor]:
+        """The last map before each stride, {4: ..., 8: ..., 16: ..., 32: ...} for ImageNet networks.
+
+        Keys are input pixels between neighbouring values. The maps stand in the same places
+        whatever the dialect: TF-Slim's block1 ends after its stride, so its stride-4 map is
+        block1.unit_2.
+        """
+        places = ends.pyramid(self.plan)
+        found = self.end_points(images, places.values())
+        return {stride: found[path] for stride, path in places.items()}
+
+    @torch.no_grad()
+    def verify_dense(
+        self, output_stride: int, *, size: tuple[int, int] | None = None, seed: int = 0
+    ) -> float:
+        """Proves on this network that its dense form subsampled is its nominal form.
+
+        Both forms run, in evaluation mode, on one random image; k = nominal stride / output_stride.
+
+        Args:
+            output_stride: of the dense form.
+            size: height and width of the image in pixels; None takes two odd sides near the
+                published size.
+            seed: of the random image.
+
+        Returns:
+            The largest |dense[::k] - nominal| over the largest |nominal|.
+
+        Raises:
+            ValueError: an output_stride that the network cannot reach.
+        """
+        side = max(self.table.image_size, self.smallest_side)
+        height, width = size or (side + 1, side - side // 4 + 1 if side > 128 else side + 5)
+        height, width = max(height, self.smallest_side), max(width, self.smallest_side)
+        weight = next(self.parameters())
+        generator = torch.Generator().manual_seed(seed)
+        image = torch.randn(1, self.plan.in_channels, height, width, generator=generator)
+        image = image.to(weight.device, weight.dtype)
+        coarse, fine = self._at(None), self._at(output_stride)
+        nominal, dense = coarse(image), fine(image)
+        k = coarse.plan.stride // fine.plan.stride
+        picked = dense[:, :, ::k, ::k]
+        if picked.shape != nominal.shape:
+            return float("inf")
+        scale = nominal.abs().max().clamp_min(torch.finfo(nominal.dtype).tiny)
+        return float((picked - nominal).abs().max() / scale)
+
+    def _at(self, output_stride: int | None) -> Network:
+        """The same weights, unpooled, at another output stride, in evaluation mode."""
+        old = self.plan
+        plan = spell(
+            old.table,
+            old.dialect,
+            num_classes=old.num_classes,
+            in_channels=old.in_channels,
+            output_stride=output_stride,
+            global_pool=False,
+            include_root=old.include_root,
+        )
+        with torch.device("meta"):
+            twin = Network(plan)
+        twin.load_state_dict(self.state_dict(), assign=True)
+        return twin.eval()

@@ -1,0 +1,299 @@
+"""Where two faithful builds of one paper differ, as data: one record a dialect, no defaults.
+
+The sources: tf_slim 1.1.0 (nets/resnet_utils.py, resnet_v1.py, resnet_v2.py, alexnet.py), Keras
+3.15 and keras-applications 1.0.8 (resnet_common.py, resnet50.py), torchvision 0.28, timm 1.0.31,
+akamaster/pytorch_resnet_cifar10, facebookarchive/fb.resnet.torch, KaimingHe/resnet-1k-layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from forebear.tables.preprocessing import (
+    CIFAR,
+    KERAS_CAFFE,
+    KERAS_TF,
+    KERAS_TORCH,
+    SLIM_INCEPTION,
+    SLIM_VGG,
+    TIMM,
+    TIMM_V2,
+    TORCHVISION,
+    Preprocessing,
+)
+
+# Which units take a 1x1 convolution for their shortcut; every other unit keeps its input:
+#   widen   where the channels change (option B of He et al. 2015; TF-Slim)
+#   change  where the channels or the stride change (torchvision)
+#   first   in the first unit of every block (Keras)
+#   always  in every unit (option C)
+#   after   nowhere: zero channels are appended (option A)
+#   split   nowhere: zero channels are put before and after (akamaster's option A)
+Shortcut = Literal["widen", "change", "first", "always", "after", "split"]
+Init = Literal[
+    "slim",
+    "slim-alexnet",
+    "glorot",
+    "torchvision",
+    "torchvision-alexnet",
+    "timm",
+    "timm-v2",
+    "fan-in",
+    "fan-out",
+]
+Names = Literal[
+    "slim", "slim-alexnet", "keras", "keras-old", "torchvision", "torchvision-alexnet", "timm-v2", "cifar"
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """One library's answers to what a table leaves open. No defaults: every dialect answers."""
+
+    name: str
+    order: Literal["post", "pre"]  # norm and ReLU after each convolution, or before (version 2)
+    strided_unit: Literal["first", "last"]  # last: of the block before (TF-Slim)
+    strided_conv: Literal["conv1", "conv2"]  # inside a bottleneck; a basic unit strides its conv1
+    conv_padding: Literal["explicit", "same"]  # same: TensorFlow's, which depends on the input
+    pool_padding: Literal["explicit", "same"]  # the root's pool: 1 and 1, or TensorFlow's SAME
+    pool_fill: Literal["lowest", "zero"]  # what the pool sees beyond the border
+    norm_eps: float
+    norm_decay: float  # share of the running mean kept: 1 - torch's momentum
+    norm_variance: Literal["unbiased", "biased"]  # which batch variance the running one takes in
+    root_norm: bool  # a norm after the root's convolutions
+    root_relu: bool
+    bias_before_norm: bool  # convolutions that a norm follows have a bias
+    bias_without_norm: bool  # convolutions that no norm follows have one
+    shortcut: Shortcut
+    shortcut_norm: bool  # the projections end in a norm
+    final_norm: bool  # norm and ReLU after the last block
+    head: Literal["conv", "linear"]  # how the home stores the logits' weights
+    background: bool  # the published weights have one more class, number 0
+    init: Init
+    names: Names
+    preprocessing: Preprocessing
+
+
+SLIM_V1 = Dialect(
+    name="slim-v1",
+    order="post",
+    strided_unit="last",
+    strided_conv="conv2",
+    conv_padding="explicit",  # conv2d_same: never TensorFlow's uneven SAME
+    pool_padding="same",
+    pool_fill="lowest",
+    norm_eps=1e-5,
+    norm_decay=0.997,
+    norm_variance="unbiased",
+    root_norm=True,
+    root_relu=True,
+    bias_before_norm=False,
+    bias_without_norm=False,
+    shortcut="widen",
+    shortcut_norm=True,
+    final_norm=False,
+    head="conv",
+    background=False,
+    init="slim",
+    names="slim",
+    preprocessing=SLIM_VGG,
+)
+SLIM_V2 = replace(
+    SLIM_V1,
+    name="slim-v2",
+    order="pre",
+    root_norm=False,
+    root_relu=False,
+    bias_without_norm=True,
+    shortcut_norm=False,
+    final_norm=True,
+    background=True,
+    preprocessing=SLIM_INCEPTION,
+)
+SLIM_ALEXNET = replace(
+    SLIM_V1,
+    name="slim-alexnet",
+    root_norm=False,
+    bias_without_norm=True,
+    init="slim-alexnet",
+    names="slim-alexnet",
+)
+KERAS_V1 = Dialect(
+    name="keras-v1",
+    order="post",
+    strided_unit="first",
+    strided_conv="conv1",
+    conv_padding="explicit",
+    pool_padding="explicit",
+    pool_fill="zero",
+    norm_eps=1.001e-5,
+    norm_decay=0.99,
+    norm_variance="biased",  # Keras 3 on TensorFlow; Keras 2 took the unbiased one
+    root_norm=True,
+    root_relu=True,
+    bias_before_norm=True,
+    bias_without_norm=True,
+    shortcut="first",
+    shortcut_norm=True,
+    final_norm=False,
+    head="linear",
+    background=False,
+    init="glorot",
+    names="keras",
+    preprocessing=KERAS_CAFFE,
+)
+KERAS_V2 = replace(
+    KERAS_V1,
+    name="keras-v2",
+    order="pre",
+    strided_unit="last",
+    strided_conv="conv2",
+    root_norm=False,
+    root_relu=False,
+    bias_before_norm=False,
+    shortcut_norm=False,
+    final_norm=True,
+    preprocessing=KERAS_TF,
+)
+KERAS2_V1 = replace(KERAS_V1, name="keras2-v1", norm_variance="unbiased")
+KERAS2_V2 = replace(KERAS_V2, name="keras2-v2", norm_variance="unbiased")
+KERAS_RESNEXT = replace(
+    KERAS2_V1,
+    name="keras-resnext",
+    strided_conv="conv2",
+    bias_before_norm=False,
+    bias_without_norm=False,
+    preprocessing=KERAS_TORCH,
+)
+KERAS_OLD = replace(KERAS2_V1, name="keras-old", norm_eps=1e-3, init="fan-in", names="keras-old")
+# The table-driven recipe of lists: Keras layers with padding="same" and their default norm.
+KERAS_LISTS = replace(
+    KERAS2_V1,
+    name="keras-lists",
+    conv_padding="same",
+    pool_padding="same",
+    pool_fill="lowest",
+    norm_eps=1e-3,
+    shortcut="change",
+    preprocessing=CIFAR,
+)
+TORCHVISION_V1 = Dialect(
+    name="torchvision",
+    order="post",
+    strided_unit="first",
+    strided_conv="conv2",  # "v1.5"
+    conv_padding="explicit",
+    pool_padding="explicit",
+    pool_fill="lowest",
+    norm_eps=1e-5,
+    norm_decay=0.9,
+    norm_variance="unbiased",
+    root_norm=True,
+    root_relu=True,
+    bias_before_norm=False,
+    bias_without_norm=False,
+    shortcut="change",
+    shortcut_norm=True,
+    final_norm=False,
+    head="linear",
+    background=False,
+    init="torchvision",
+    names="torchvision",
+    preprocessing=TORCHVISION,
+)
+TORCHVISION_ALEXNET = replace(
+    TORCHVISION_V1,
+    name="torchvision-alexnet",
+    root_norm=False,
+    bias_without_norm=True,
+    init="torchvision-alexnet",
+    names="torchvision-alexnet",
+)
+TIMM_V1 = replace(TORCHVISION_V1, name="timm", init="timm", preprocessing=TIMM)
+TIMM_PREACT = replace(
+    TORCHVISION_V1,
+    name="timm-v2",
+    order="pre",
+    root_norm=False,
+    root_relu=False,
+    shortcut="first",
+    shortcut_norm=False,
+    final_norm=True,
+    head="conv",
+    init="timm-v2",
+    names="timm-v2",
+    preprocessing=TIMM_V2,
+)
+TIMM_PREACT_BASIC = replace(TIMM_PREACT, name="timm-v2-basic", shortcut="change")
+# He et al. 2015 as their Caffe models have it: the stride on the first 1x1, windows from 0.
+PAPER_V1 = replace(
+    TORCHVISION_V1,
+    name="paper-v1",
+    strided_conv="conv1",
+    pool_padding="same",
+    shortcut="widen",
+    init="fan-in",
+)
+PAPER_V1_A = replace(PAPER_V1, name="paper-v1-a", shortcut="after")
+PAPER_V1_C = replace(PAPER_V1, name="paper-v1-c", shortcut="always")
+# He et al. 2016, appendix: the first activation comes before the first unit splits in two.
+PAPER_V2 = replace(
+    PAPER_V1,
+    name="paper-v2",
+    order="pre",
+    pool_padding="explicit",
+    shortcut_norm=False,
+    final_norm=True,
+    init="fan-out",
+    names="cifar",
+    preprocessing=CIFAR,
+)
+PAPER_V2_IMAGENET = replace(  # fb.resnet.torch, models/preresnet.lua
+    PAPER_V2, name="paper-v2-imagenet", strided_conv="conv2", preprocessing=TORCHVISION
+)
+# The 110 layers of He et al. 2016, section 3, are those of 2015: option A, basic units.
+PAPER_V2_A = replace(PAPER_V2, name="paper-v2-a", shortcut="after")
+PAPER_RESNEXT = replace(  # facebookresearch/ResNeXt, models/resnext.lua, form C, shortcut B
+    TORCHVISION_V1, name="paper-resnext", shortcut="widen", init="fan-out"
+)
+PAPER_CIFAR = replace(
+    PAPER_V1, name="paper-cifar", shortcut="split", names="cifar", preprocessing=CIFAR
+)
+PAPER_CIFAR_B = replace(
+    PAPER_CIFAR, name="paper-cifar-b", strided_conv="conv2", shortcut="change"
+)
+PAPER_CIFAR_RESNEXT = replace(
+    PAPER_RESNEXT, name="paper-cifar-resnext", names="cifar", preprocessing=CIFAR
+)
+
+DIALECTS: dict[str, Dialect] = {
+    dialect.name: dialect
+    for dialect in (
+        SLIM_ALEXNET,
+        SLIM_V1,
+        SLIM_V2,
+        KERAS_V1,
+        KERAS_V2,
+        KERAS2_V1,
+        KERAS2_V2,
+        KERAS_RESNEXT,
+        KERAS_OLD,
+        KERAS_LISTS,
+        TORCHVISION_V1,
+        TORCHVISION_ALEXNET,
+        TIMM_V1,
+        TIMM_PREACT,
+        TIMM_PREACT_BASIC,
+        PAPER_V1,
+        PAPER_V1_A,
+        PAPER_V1_C,
+        PAPER_V2,
+        PAPER_V2_A,
+        PAPER_V2_IMAGENET,
+        PAPER_RESNEXT,
+        PAPER_CIFAR,
+        PAPER_CIFAR_B,
+        PAPER_CIFAR_RESNEXT,
+    )
+}

@@ -1,0 +1,145 @@
+"""Every network under the name that its home gave it: "dialect/name" to table and dialect."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import NamedTuple
+
+from forebear.errors import near_misses
+from forebear.tables import dialects as d
+from forebear.tables import resnet, resnext
+from forebear.tables.alexnet import ALEXNET, ALEXNET_V2
+from forebear.tables.dialects import DIALECTS, Dialect
+from forebear.tables.rows import Table
+
+
+class Entry(NamedTuple):
+    """A published network: what it is, and how its home builds it."""
+
+    table: Table
+    dialect: Dialect
+
+
+def _slim() -> dict[str, Entry]:
+    nets = {"alexnet_v2": Entry(ALEXNET_V2, d.SLIM_ALEXNET)}
+    for version, dialect in (("v1", d.SLIM_V1), ("v2", d.SLIM_V2)):
+        for depth in (50, 101, 152, 200):
+            name = f"resnet_{version}_{depth}"
+            nets[name] = Entry(resnet.imagenet(name, depth), dialect)
+    return nets
+
+
+def _keras() -> dict[str, Entry]:
+    nets = {}
+    for suffix, dialect in (("", d.KERAS_V1), ("V2", d.KERAS_V2)):
+        for depth in (50, 101, 152):
+            name = f"ResNet{depth}{suffix}"
+            nets[name] = Entry(resnet.imagenet(name, depth), dialect)
+    nets["ResNet50_old"] = Entry(resnet.imagenet("ResNet50_old", 50), d.KERAS_OLD)
+    for depth in (50, 101):
+        name = f"ResNeXt{depth}"
+        nets[name] = Entry(resnext.imagenet(name, depth, 32, 4), d.KERAS_RESNEXT)
+    return nets
+
+
+def _torchvision() -> dict[str, Entry]:
+    nets = {"alexnet": Entry(ALEXNET, d.TORCHVISION_ALEXNET)}
+    tables = [resnet.imagenet(f"resnet{depth}", depth) for depth in (18, 34, 50, 101, 152)]
+    tables += [
+        resnext.imagenet("resnext50_32x4d", 50, 32, 4),
+        resnext.imagenet("resnext101_32x8d", 101, 32, 8),
+        resnext.imagenet("resnext101_64x4d", 101, 64, 4),
+        resnet.imagenet("wide_resnet50_2", 50, widen=2),
+        resnet.imagenet("wide_resnet101_2", 101, widen=2),
+    ]
+    return nets | {table.name: Entry(table, d.TORCHVISION_V1) for table in tables}
+
+
+def _timm() -> dict[str, Entry]:
+    tables = [resnet.imagenet(f"resnet{depth}", depth) for depth in resnet.UNITS]
+    tables += [
+        resnext.imagenet("resnext50_32x4d", 50, 32, 4),
+        resnext.imagenet("resnext101_32x4d", 101, 32, 4),
+    ]
+    nets = {table.name: Entry(table, d.TIMM_V1) for table in tables}
+    for depth in (18, 34, 50, 101, 152):
+        name = f"resnetv2_{depth}"
+        dialect = d.TIMM_PREACT_BASIC if depth < 50 else d.TIMM_PREACT
+        nets[name] = Entry(resnet.imagenet(name, depth), dialect)
+    return nets
+
+
+def _paper() -> dict[str, Entry]:
+    nets: dict[str, Entry] = {}
+
+    def add(table: Table, dialect: Dialect) -> None:
+        nets[table.name] = Entry(table, dialect)
+
+    for depth in (18, 34):  # table 2 compares plain networks with option A, table 3 the options
+        add(resnet.imagenet(f"resnet{depth}", depth), d.PAPER_V1_A)
+        add(resnet.imagenet(f"resnet{depth}_b", depth), d.PAPER_V1)
+        add(resnet.imagenet(f"resnet{depth}_c", depth), d.PAPER_V1_C)
+        add(resnet.imagenet(f"plain{depth}", depth, shortcuts=False), d.PAPER_V1)
+    for depth in (50, 101, 152):
+        add(resnet.imagenet(f"resnet{depth}", depth), d.PAPER_V1)
+    add(resnet.imagenet("preresnet200", 200), d.PAPER_V2_IMAGENET)
+    add(resnext.imagenet("resnext50_32x4d", 50, 32, 4), d.PAPER_RESNEXT)
+    add(resnext.imagenet("resnext101_64x4d", 101, 64, 4), d.PAPER_RESNEXT)
+    for depth in (20, 32, 44, 56, 110, 1202):
+        add(resnet.cifar(f"resnet{depth}", depth), d.PAPER_CIFAR)
+    add(resnet.cifar("preresnet110", 110), d.PAPER_V2_A)
+    for depth in (164, 1001):
+        add(resnet.cifar(f"preresnet{depth}", depth, "bottleneck"), d.PAPER_V2)
+    add(resnext.cifar("resnext29_8x64d", 8, 64), d.PAPER_CIFAR_RESNEXT)
+    add(resnext.cifar("resnext29_16x64d", 16, 64), d.PAPER_CIFAR_RESNEXT)
+    for depth in (18, 34, 50):
+        add(resnet.small_pictures(f"resnet{depth}_cifar", depth), d.PAPER_CIFAR_B)
+    return nets
+
+
+NETWORKS: dict[str, Entry] = {
+    f"{home}/{name}": entry
+    for home, nets in (
+        ("slim", _slim()),
+        ("keras", _keras()),
+        ("torchvision", _torchvision()),
+        ("timm", _timm()),
+        ("paper", _paper()),
+    )
+    for name, entry in nets.items()
+}
+
+
+def networks(pattern: str = "*") -> list[str]:
+    """Names of the published networks that match a shell pattern, as in "slim/*", in table order."""
+    return [name for name in NETWORKS if fnmatch.fnmatchcase(name, pattern)]
+
+
+def find(name: str) -> Entry:
+    """The table and the dialect of a published network.
+
+    Raises:
+        ValueError: no network has that name; the message names the nearest.
+    """
+    if name in NETWORKS:
+        return NETWORKS[name]
+    bare = [known for known in NETWORKS if known.split("/")[1] == name]
+    near = f" Did you mean {' or '.join(bare)}?" if bare else near_misses(name, NETWORKS)
+    raise ValueError(
+        f"network={name!r} is unknown. Expected a name that forebear list prints, "
+        f"as in slim/resnet_v1_50.{near}"
+    )
+
+
+def find_dialect(name: str) -> Dialect:
+    """The dialect of a name.
+
+    Raises:
+        ValueError: no dialect has that name; the message lists them.
+    """
+    if name in DIALECTS:
+        return DIALECTS[name]
+    raise ValueError(
+        f"dialect={name!r} is unknown. Expected one of {', '.join(DIALECTS)}."
+        f"{near_misses(name, DIALECTS)}"
+    )

@@ -1,0 +1,56 @@
+"""ResNets: table 1 and section 4.2 of He et al. 2015, and the CIFAR networks of He et al. 2016.
+
+Version 1 and version 2 (pre-activation) share these rows: the order of norm, ReLU and convolution
+is the dialect's answer.
+"""
+
+from __future__ import annotations
+
+from forebear.tables.rows import Block, Conv, Form, Pool, Table
+
+IMAGENET_ROOT = (Conv("conv1", 64, 7, stride=2), Pool("pool1"))
+# Units of each block by depth: He et al. 2015, table 1; 200: He et al. 2016, section 5.
+# fmt: off
+UNITS = {
+    18:  (2, 2, 2, 2),
+    34:  (3, 4, 6, 3),
+    50:  (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+}
+# fmt: on
+
+
+def imagenet(name: str, depth: int, *, widen: int = 1, shortcuts: bool = True) -> Table:
+    """The ImageNet network of a depth; `widen` multiplies the 3x3 width (Zagoruyko 2016)."""
+    form: Form = "basic" if depth < 50 else "bottleneck"
+    out = 1 if form == "basic" else 4
+    blocks = tuple(
+        Block(f"block{n}", units, 64 * widen * 2 ** (n - 1), 64 * out * 2 ** (n - 1), min(n, 2))
+        for n, units in enumerate(UNITS[depth], start=1)
+    )
+    return Table(name, IMAGENET_ROOT, form, blocks, shortcuts=shortcuts)
+
+
+def cifar_root(channels: int) -> tuple[Conv]:
+    """A 3x3 convolution of stride 1 and no pool, for pictures of 32 pixels."""
+    return (Conv("conv1", channels, 3),)
+
+
+def cifar(name: str, depth: int, form: Form = "basic") -> Table:
+    """The CIFAR network of a depth: 6n + 2 layers of basic units (He et al. 2015, section 4.2)
+    or 9n + 2 of bottlenecks (He et al. 2016, section 4)."""
+    layers, out = (2, 1) if form == "basic" else (3, 4)
+    units = (depth - 2) // (3 * layers)
+    blocks = tuple(
+        Block(f"block{n}", units, width, width * out, min(n, 2))
+        for n, width in enumerate((16, 32, 64), start=1)
+    )
+    return Table(name, cifar_root(16), form, blocks, classes=10, image_size=32)
+
+
+def small_pictures(name: str, depth: int) -> Table:
+    """An ImageNet network on the CIFAR root: 64 channels, no pool."""
+    table = imagenet(name, depth)
+    return Table(name, cifar_root(64), table.form, table.blocks, classes=10, image_size=32)
