@@ -1,0 +1,89 @@
+"""The command line: one module a verb, and what they share.
+
+A verb's module has SUMMARY (one line), EXAMPLE (a command that works), add_arguments(parser) and
+run(args) -> exit code. It is imported when the verb is called, and torch no sooner than needed.
+Results go to stdout, all else to stderr. A user's mistake is one line on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import forebear
+from forebear.errors import ForebearError, near_misses
+
+# verb to what it does; the module is cli/<verb>.py
+VERBS = {
+    "list": "names of the published networks",
+    "describe": "a network as table 1, layer by layer, or as a drawing",
+    "diff": "how two networks differ, in words and numbers",
+    "train": "train a network on pictures",
+    "evaluate": "measure a trained network on held-out pictures",
+    "predict": "name what is in pictures",
+    "benchmark": "time a network forward and backward",
+}
+
+
+def _overview() -> argparse.ArgumentParser:
+    verbs = "\n".join(f"  {verb:<10} {summary}" for verb, summary in VERBS.items())
+    parser = argparse.ArgumentParser(
+        prog="forebear",
+        description="AlexNet v2, ResNet v1 and v2, ResNeXt: every published dialect, exact.",
+        usage="forebear VERB [ARGUMENT ...]",
+        epilog=f"verbs:\n{verbs}\n\nforebear VERB --help shows a verb's arguments and an example.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"forebear {forebear.__version__}")
+    return parser
+
+
+def _parser(verb: str) -> argparse.ArgumentParser:
+    module = importlib.import_module(f"forebear.cli.{verb}")
+    parser = argparse.ArgumentParser(
+        prog=f"forebear {verb}",
+        description=module.SUMMARY,
+        epilog=f"example:\n  {module.EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    parser.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb and returns its exit code: 0, or 2 for a user's mistake.
+
+    Args:
+        argv: the words after `forebear`; None takes the process's own.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=logging.WARNING, format="forebear: %(message)s")
+    if not words or words[0].startswith("-"):
+        _overview().parse_args(words or ["--help"])
+    if words[0] not in VERBS:
+        known = f"Expected one of {', '.join(VERBS)}.{near_misses(words[0], VERBS)}"
+        return _refuse(f"verb {words[0]!r} is unknown. {known}")
+    args = _parser(words[0]).parse_args(words[1:])
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except (ForebearError, ValueError, TypeError) as error:
+        if os.environ.get("FOREBEAR_TRACEBACK"):
+            raise
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        return _refuse("interrupted.", code=130)
+    except BrokenPipeError:  # the reader has seen enough, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _refuse(message: str, *, code: int = 2) -> int:
+    print(f"forebear: {message}", file=sys.stderr)
+    return code
