@@ -1,0 +1,1 @@
+"""Files on disk to what a network takes in."""

@@ -133,8 +133,10 @@ def _centre_crop(
 ) -> NDArray[np.uint8] | NDArray[np.float32]:
     missing = [max(0, rule.size - side) for side in pixels.shape[:2]]
     if any(missing):
-        around = [(n // 2, (n + 1) // 2) for n in missing]
-        pixels = np.pad(pixels, [*around, (0, 0)])
+        (above, left), (height, width) = (n // 2 for n in missing), pixels.shape[:2]
+        black = np.zeros((height + missing[0], width + missing[1], pixels.shape[2]), pixels.dtype)
+        black[above : above + height, left : left + width] = pixels
+        return _centre_crop(black, rule)
     spare = [side - rule.size for side in pixels.shape[:2]]
     floored = rule.interpolation == "tf-bilinear"
     top, left = (n // 2 if floored else round(n / 2) for n in spare)

@@ -1,0 +1,23 @@
+"""The packages that only some sources of data need."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from forebear.errors import DataError
+
+
+def extra(module: str, package: str) -> Any:
+    """The imported module of an optional package.
+
+    Raises:
+        DataError: It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise DataError(
+            f"{package} cannot be imported ({error}). Expected it for this kind of data. "
+            "Run: pip install 'forebear[data]'"
+        ) from error

@@ -1,0 +1,60 @@
+"""Where pictures come from: one table of kinds, and the function that reads a spec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from forebear.data.arrays import read_digits, read_npz
+from forebear.data.cifar10 import read_cifar10
+from forebear.data.decode import printable
+from forebear.data.folders import read_folder
+from forebear.data.parquet import read_parquet
+from forebear.data.pictures import Data, Pictures
+from forebear.errors import near_misses
+
+__all__ = ["KINDS", "Data", "Pictures", "read_data"]
+
+KINDS: dict[str, Callable[[Path, str], Data]] = {  # all but digits, which has no path
+    "folder": read_folder,
+    "cifar10": read_cifar10,
+    "npz": read_npz,
+    "parquet": read_parquet,
+}
+
+_SPECS = ", ".join(["digits", *(f"{kind}:PATH" for kind in KINDS)])
+
+
+def read_data(spec: str) -> Data:
+    """The labelled pictures that a spec names: `digits`, or KIND:PATH with a kind of `KINDS`.
+
+    Raises:
+        ValueError: The spec is not of this form.
+        DataError: What lies at the path is missing, damaged or laid out otherwise.
+    """
+    if spec == "digits":
+        return read_digits(spec)
+    kind, _, path = spec.partition(":")
+    if kind in KINDS and path:
+        return KINDS[kind](Path(path).expanduser(), spec)
+    raise ValueError(
+        f"data={spec!r}: {_fault(spec, kind)} Expected one of {_SPECS}. "
+        "Write the kind, a colon and the path."
+    )
+
+
+def _fault(spec: str, kind: str) -> str:
+    if kind == "digits":
+        return "digits comes with scikit-learn and takes no path."
+    if kind in KINDS:
+        return "the path is missing."
+    path = Path(spec).expanduser()
+    if path.exists():
+        return f"a path without its kind. Did you mean {_kind_of(path)}:{printable(spec)}?"
+    return f"unknown kind of data.{near_misses(kind, ['digits', *KINDS])}"
+
+
+def _kind_of(path: Path) -> str:
+    if path.is_dir():
+        return "parquet" if any(path.glob("*.parquet")) else "folder"
+    return {".npz": "npz", ".parquet": "parquet", ".gz": "cifar10"}.get(path.suffix, "folder")
