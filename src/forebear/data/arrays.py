@@ -79,10 +79,10 @@ def _names(classes: NDArray[Any], path: Path) -> tuple[str, ...]:
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            raise ValueError("a single array")
-        with loaded:
+        with path.open("rb") as file:  # numpy leaves a path open when it finds no archive there
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                raise ValueError("a single array")
             return dict(loaded)
     except FileNotFoundError:
         raise DataError(

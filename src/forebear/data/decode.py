@@ -84,7 +84,7 @@ def open_picture(
         raise _too_large(shown, str(error)) from None
     except Exception as error:  # Pillow's plugins raise whatever the broken bytes led them to
         raise DataError(
-            f"{shown}: cannot be decoded ({error or type(error).__name__}). Expected a whole "
+            f"{shown}: cannot be decoded ({str(error) or type(error).__name__}). Expected a whole "
             f"{_KINDS} picture. Replace the file or remove it."
         ) from error
     return flat if upright is None else flat.transpose(upright)

@@ -49,7 +49,7 @@ def _fault(spec: str, kind: str) -> str:
     if kind in KINDS:
         return "the path is missing."
     path = Path(spec).expanduser()
-    if path.exists():
+    if spec and path.exists():
         return f"a path without its kind. Did you mean {_kind_of(path)}:{printable(spec)}?"
     return f"unknown kind of data.{near_misses(kind, ['digits', *KINDS])}"
 
