@@ -31,12 +31,12 @@ def test_copies_stay_together_even_under_different_classes() -> None:
 
 
 def test_the_split_does_not_hang_on_the_order() -> None:
-    contents, labels = np.arange(50), np.arange(50) % 2
-    order = np.random.default_rng(1).permutation(50)
+    random = np.random.default_rng(1)
+    contents, labels = random.integers(0, 60, 200), random.integers(0, 3, 200)
+    order = random.permutation(200)
     val = validating(hashes(contents), labels, 0.2)
-    np.testing.assert_array_equal(
-        validating(hashes(contents[order]), labels[order], 0.2), val[order]
-    )
+    shuffled = validating(hashes(contents[order]), labels[order], 0.2)
+    np.testing.assert_array_equal(shuffled, val[order])
 
 
 def test_a_class_that_cannot_be_on_both_sides_is_named() -> None:
