@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,17 @@ def files(folder: Path) -> list[Path]:
     )
 
 
-def read(path: Path) -> Case:
-    """The case of one file."""
+def read(path: Path, answer: str = "", wrong: object = None) -> Case:
+    """The case of one file; with one answer of its dialect wrong, to see that it matters."""
     with np.load(path) as archive:
         arrays = dict(archive)
     meta = json.loads(str(arrays.pop("meta")))
     network = _network(path.stem, meta)
+    if answer:
+        dialect = replace(network.dialect, **{answer: wrong})  # type: ignore[arg-type]
+        network = forebear.create(
+            network.table, dialect=dialect, num_classes=network.plan.num_classes
+        )
     given = {
         pair.theirs: recipe.weights(_name_in_file(pair.theirs, path.stem), pair.their_shape)
         for pair in pairs(network.plan)
@@ -193,7 +198,7 @@ def gaps(ours: Array, name: str, arrays: dict[str, Array]) -> list[float]:
     if f"{name}::shape" not in arrays:
         return []
     shape = tuple(arrays[f"{name}::shape"])
-    if ours.size != np.prod(shape) or (ours.ndim == 4 and ours.shape != shape):
+    if ours.size != np.prod(shape) or (len(shape) == ours.ndim and ours.shape != shape):
         return [float("inf")]
     full = ours.reshape(shape).astype(np.float64)
     measured = np.array([full.mean(), full.std(), np.abs(full).max()])
