@@ -22,6 +22,7 @@ class Measure:
     moving: int  # values of the running means and variances
     multiply_adds: int  # for one image, convolutions and logits only
     stride: int  # input pixels between two neighbours
+    rate: int  # dilation; of a unit, that of its most dilated convolution
     receptive_field: int | None  # input pixels along one side; None: the whole image
 
 
@@ -112,6 +113,7 @@ def _step(view: _View, layer: Layer) -> tuple[_View, Measure]:
         moving=moving,
         multiply_adds=weights * after.height * after.width,
         stride=after.stride,
+        rate=layer.rate if layer.kernel > 1 else 1,  # one pixel has nothing to spread
         receptive_field=after.field,
     )
     return after, row
@@ -133,6 +135,7 @@ def _unit(view: _View, unit: Unit) -> tuple[_View, list[Measure]]:
         moving=sum(row.moving for row in rows),
         multiply_adds=sum(row.multiply_adds for row in rows),
         stride=inside.stride,
+        rate=max(row.rate for row in rows),
         receptive_field=inside.field,
     )
     return inside, [*rows, total]

@@ -14,14 +14,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 from forebear.errors import near_misses
-from forebear.network.ends import end_points
 from forebear.network.measure import arrays
 from forebear.network.plan import Layer, Plan
 from forebear.weights import layouts
 from forebear.weights.layouts import Layout
 
 Role = Literal[
-    "root", "pool1", "layer", "preact", "conv", "shortcut", "unit", "block", "postnorm", "pool", "logits"
+    "root",
+    "pool1",
+    "layer",
+    "preact",
+    "conv",
+    "shortcut",
+    "unit",
+    "block",
+    "postnorm",
+    "pool",
+    "logits",
 ]
 Part = Literal["conv", "norm", "out"]
 
@@ -367,6 +376,8 @@ def original_end_points(plan: Plan) -> dict[str, str]:
     Where the home names a convolution or a norm by itself, as torchvision's bn1 before its ReLU,
     the path is that of the part.
     """
+    from forebear.network.ends import end_points  # imports torch, which names alone do without
+
     source = source_of(plan)
     found: dict[str, str] = {}
 

@@ -1,0 +1,156 @@
+"""forebear describe: a network as table 1, layer by layer, as variable names or as a drawing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from forebear.cli.columns import columns
+from forebear.network.measure import Measure
+from forebear.network.plan import Plan, plan
+from forebear.network.report import Report, report
+from forebear.tables.files import resolve
+
+SUMMARY = "Prints a network as the paper's table 1, each layer's end point and cost, and totals."
+EXAMPLE = "forebear describe slim/resnet_v1_50 --output-stride 8"
+MANY = 100  # units; in deeper networks like neighbours share a line
+
+_HEADER = (
+    "end point",
+    "output",
+    "parameters",
+    "multiply-adds",
+    "stride",
+    "rate",
+    "receptive field",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the verb's arguments."""
+    parser.add_argument(
+        "network", metavar="NAME", help="as forebear list prints it, or a .toml or .json table"
+    )
+    parser.add_argument("--dialect", metavar="D", help="how to build it (a table file needs one)")
+    parser.add_argument(
+        "--image-size", type=int, metavar="PIXELS", help="side (default: as published)"
+    )
+    parser.add_argument(
+        "--output-stride", type=int, metavar="N", help="image side / feature side (default: all)"
+    )
+    parser.add_argument(
+        "--num-classes", type=int, metavar="N", help="logits (default: as published)"
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--layers", action="store_true", help="list what is inside the units too")
+    form.add_argument(
+        "--names",
+        metavar="SOURCE",
+        help="only the variables' names and shapes, as slim, keras, torchvision or timm has them",
+    )
+    form.add_argument("--json", action="store_true", help="everything as one JSON object")
+    form.add_argument("--draw", type=Path, metavar="FILE", help="a drawing, .svg or .png")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the description, or draws it.
+
+    Raises:
+        ValueError: an unknown network, or one that cannot be built as asked.
+        TableError: a file that holds no table.
+    """
+    table, dialect = resolve(args.network, args.dialect)
+    classes = table.classes if args.num_classes is None else args.num_classes
+    planned = plan(table, dialect, num_classes=classes, output_stride=args.output_stride)
+    if args.names is not None:
+        print("\n".join(_names(planned, args.names)))
+        return 0
+    size = table.image_size if args.image_size is None else args.image_size
+    found = report(planned, size)
+    if args.draw is not None:
+        from forebear.network.draw import draw
+
+        draw(found, args.draw, title=args.network)
+        print(f"drawn: {args.draw}", file=sys.stderr)
+    elif args.json:
+        print(json.dumps(found.as_dict()))
+    else:
+        print("\n".join(_text(found, layers=args.layers)))
+    return 0
+
+
+def _names(planned: Plan, source: str) -> list[str]:
+    from forebear.weights.names import pairs  # imports numpy
+
+    return [f"{pair.theirs}\t{list(pair.their_shape)}" for pair in pairs(planned, source)]
+
+
+def _text(found: Report, *, layers: bool) -> list[str]:
+    measures = found.measures if layers else found.outline()
+    return [*_table1(found), "", *_listing(measures), "", *_totals(found)]
+
+
+def _table1(found: Report) -> list[str]:
+    rows = [(found.plan.table.name, "output", f"dialect {found.plan.dialect.name}")]
+    for row in found.rows:
+        output = f"{row.shape[1]}x{row.shape[2]}"
+        rows.append((row.name, output, row.text[0]))
+        rows += [("", "", line) for line in row.text[1:]]
+    return columns(rows, "<><")
+
+
+def _listing(measures: Sequence[Measure]) -> list[str]:
+    rows = [_HEADER]
+    many = sum(row.kind == "unit" for row in measures) > MANY
+    for _, run in groupby(measures, key=_alike if many else lambda row: (row.path,)):
+        same = list(run)
+        first, last = same[0], same[-1]
+        path = first.path
+        fields = [_pixels(row.receptive_field) for row in (first, last)]
+        field = fields[0]
+        if last is not first:
+            path += f" to {last.path.rpartition('.')[2]}"
+            field = f"{fields[0]} to {fields[1]}"
+        rows.append(
+            (
+                path,
+                "x".join(map(str, first.shape)),
+                f"{first.trainable:,}",
+                f"{first.multiply_adds / 1e6:,.3f} M",
+                str(first.stride),
+                str(first.rate),
+                field,
+            )
+        )
+    return columns(rows, "<>>>>>>")
+
+
+def _alike(row: Measure) -> tuple[object, ...]:
+    if row.kind != "unit":
+        return (row.path,)
+    block = row.path.partition(".")[0]
+    return (block, row.shape, row.trainable, row.multiply_adds, row.stride, row.rate)
+
+
+def _pixels(field: int | None) -> str:
+    return "all" if field is None else str(field)
+
+
+def _totals(found: Report) -> list[str]:
+    strides = ", ".join(map(str, found.output_strides))
+    size, side = found.image_size, found.smallest_side
+    return columns(
+        [
+            ("trainable parameters", f"{found.trainable:,}"),
+            ("all values", f"{found.values:,} with the moving means and variances"),
+            ("multiply-adds", f"{found.multiply_adds / 1e9:.3f} G at {size}x{size}"),
+            ("output strides", f"{strides} (now {found.plan.stride})"),
+            ("smallest image", f"{side}x{side}"),
+            ("dialect", f"{found.plan.dialect.name}: {found.answers}"),
+        ],
+        "<<",
+    )

@@ -1,0 +1,133 @@
+"""A dialect's answers in words, one phrase each: what describe sums up and diff compares.
+
+Pure: no torch.
+"""
+
+from __future__ import annotations
+
+from forebear.network.plan import Plan
+from forebear.tables.dialects import Dialect
+from forebear.tables.preprocessing import Preprocessing
+
+# field of Dialect to what it asks, and the words for its values where they need any
+_QUESTIONS: dict[str, tuple[str, dict[object, str]]] = {
+    "order": (
+        "norm and ReLU",
+        {"post": "after each convolution (v1)", "pre": "before each convolution (v2)"},
+    ),
+    "strided_unit": (
+        "strided unit",
+        {"first": "first of a block", "last": "last of the block before"},
+    ),
+    "strided_conv": (
+        "strided convolution",
+        {"conv1": "conv1 of the unit", "conv2": "conv2 of a bottleneck"},
+    ),
+    "conv_padding": (
+        "convolution padding",
+        {"explicit": "both sides alike", "same": "TensorFlow's SAME"},
+    ),
+    "pool_padding": (
+        "pool windows",
+        {"explicit": "padded alike on both sides", "same": "from 0 on even maps (SAME)"},
+    ),
+    "pool_fill": ("pool border", {"lowest": "never the maximum", "zero": "zeros"}),
+    "norm_eps": ("epsilon", {}),
+    "norm_decay": ("running values keep", {}),
+    "norm_variance": ("running variance takes", {}),
+    "root_norm": ("norm in the root", {True: "yes", False: "no"}),
+    "root_relu": ("ReLU in the root", {True: "yes", False: "no"}),
+    "bias_before_norm": ("bias before a norm", {True: "yes", False: "no"}),
+    "bias_without_norm": ("bias without a norm", {True: "yes", False: "no"}),
+    "shortcut": (
+        "shortcuts project",
+        {
+            "widen": "where channels change",
+            "change": "where channels or stride change",
+            "first": "in each block's first unit",
+            "always": "in every unit",
+            "after": "nowhere, zeros come after",
+            "split": "nowhere, zeros on both sides",
+        },
+    ),
+    "shortcut_norm": ("norm in projections", {True: "yes", False: "no"}),
+    "final_norm": ("norm after the last block", {True: "yes", False: "no"}),
+    "head": ("logits stored as", {"conv": "a 1x1 convolution", "linear": "a linear layer"}),
+    "background": (
+        "published weights",
+        {True: "background class first", False: "no background class"},
+    ),
+    "init": ("first weights", {}),
+    "names": ("variable names", {}),
+}
+_RESIZES = {
+    "shorter": "shorter side to {side}, centre crop",
+    "central": "central {central:g} of each side, then to {size}x{size}",
+    "square": "to {size}x{size}",
+    "none": "none",
+}
+
+
+def answers(dialect: Dialect) -> dict[str, tuple[str, str]]:
+    """{field: (question, answer)} of everything that a dialect answers, its preprocessing too."""
+    found = {}
+    for name, (question, words) in _QUESTIONS.items():
+        value = getattr(dialect, name)
+        said = f"{value:g}" if isinstance(value, float) else str(value)
+        found[name] = (question, words.get(value, said))
+    rule = dialect.preprocessing
+    found["preprocessing.size"] = ("picture", f"{rule.size}x{rule.size} pixels")
+    found["preprocessing.resize"] = ("resize", _resize(rule))
+    if rule.resize != "none":
+        found["preprocessing.interpolation"] = ("interpolation", rule.interpolation)
+    found["preprocessing.order"] = ("channel order", rule.order)
+    found["preprocessing.scale"] = ("pixels are multiplied by", _factor(rule.scale))
+    found["preprocessing.mean"] = ("mean taken off", _numbers(rule.mean))
+    found["preprocessing.std"] = ("then divided by", _numbers(rule.std))
+    return found
+
+
+def summary(plan: Plan) -> str:
+    """The answers that most often explain a wrong number, in one line."""
+    said = answers(plan.dialect)
+    parts = []
+    strided = [
+        (layer, unit is units[-1])
+        for _, units in plan.blocks
+        for unit in units
+        for layer in unit.convs
+        if layer.step > 1 and len(units) > 1
+    ]
+    if strided:
+        layer, last = strided[-1]
+        parts.append(f"stride in {layer.name} of a block's {'last' if last else 'first'} unit")
+    if any(layer.kind == "pool" and layer.padding != 0 for layer in plan.root):
+        border = ", zeros around" if plan.dialect.pool_fill == "zero" else ""
+        parts.append(f"pool {said['pool_padding'][1]}{border}")
+    if any(layer.norm for layer in plan.layers()):
+        parts.append(f"epsilon {said['norm_eps'][1]}")
+    parts.append(pixels(plan.dialect.preprocessing))
+    return "; ".join(parts)
+
+
+def pixels(rule: Preprocessing) -> str:
+    """The preprocessing in one phrase."""
+    kind = "" if rule.resize == "none" else f" ({rule.interpolation})"
+    resize = "no resize" if rule.resize == "none" else _resize(rule)
+    scale = "" if rule.scale == 1 else f" x {_factor(rule.scale)}"
+    std = "" if set(rule.std) == {1.0} else f" / {_numbers(rule.std)}"
+    return f"{resize}{kind}, {rule.order}{scale} - {_numbers(rule.mean)}{std}"
+
+
+def _resize(rule: Preprocessing) -> str:
+    return _RESIZES[rule.resize].format(side=rule.side, size=rule.size, central=rule.central)
+
+
+def _factor(scale: float) -> str:
+    """1/255 and the like as fractions, as their sources write them."""
+    return f"{scale:g}" if scale >= 1 else f"1/{1 / scale:g}"
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    same = len(set(values)) == 1
+    return f"{values[0]:g}" if same else f"({', '.join(f'{value:g}' for value in values)})"

@@ -1,0 +1,142 @@
+"""What there is to say about a planned network: the paper's table 1, every layer, the totals.
+
+Pure: read off the plan, so that it answers without torch. How it is printed is the command
+line's matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import Any
+
+from forebear.network.answers import pixels, summary
+from forebear.network.measure import Measure, measure, parameters, smallest_side
+from forebear.network.plan import Layer, Plan, Unit, output_strides
+from forebear.tables.files import table_to_dict
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One row of the paper's table 1."""
+
+    name: str
+    shape: tuple[int, int, int]  # channels, height, width given out
+    text: tuple[str, ...]  # one line a run of like units
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A network in numbers, for one input size."""
+
+    plan: Plan
+    image_size: int  # pixels along a side
+    rows: tuple[TableRow, ...]  # table 1 of He et al. 2015
+    measures: tuple[Measure, ...]  # every layer and unit, in the order in which they run
+    trainable: int
+    values: int  # with the running means and variances
+    multiply_adds: int  # for one image
+    output_strides: tuple[int, ...]  # that can be asked for, finest first
+    smallest_side: int  # pixels; smaller images are refused
+    answers: str  # the dialect's main ones, in one line
+
+    def outline(self) -> list[Measure]:
+        """The measures without what lies inside units."""
+        inside = {layer.path for unit in self.plan.units() for layer in unit.layers()}
+        return [row for row in self.measures if row.path not in inside]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain data: what `forebear describe --json` prints."""
+        plan = self.plan
+        return {
+            "network": plan.table.name,
+            "dialect": plan.dialect.name,
+            "image_size": self.image_size,
+            "num_classes": plan.num_classes,
+            "output_stride": plan.stride,
+            "trainable": self.trainable,
+            "values": self.values,
+            "multiply_adds": self.multiply_adds,
+            "output_strides": list(self.output_strides),
+            "smallest_side": self.smallest_side,
+            "preprocessing": pixels(plan.dialect.preprocessing),
+            "rows": [asdict(row) for row in self.rows],
+            "layers": [asdict(row) for row in self.measures],
+            "table": table_to_dict(plan.table),
+            "answers": asdict(plan.dialect),
+        }
+
+
+def report(plan: Plan, image_size: int) -> Report:
+    """Reads everything off a plan.
+
+    Raises:
+        ValueError: the image is too small; the message gives the smallest that works.
+    """
+    measures = tuple(measure(plan, image_size))
+    shapes = {row.path: row.shape for row in measures}
+    rows = [
+        TableRow(layer.name, shapes[layer.path], (spell_layer(layer),))
+        for layer in (*plan.root, *plan.body)
+    ]
+    for name, units in plan.blocks:
+        rows.append(TableRow(name, shapes[units[-1].path], tuple(_spell_units(units))))
+    rows += [
+        TableRow(layer.name, shapes[layer.path], (spell_layer(layer),)) for layer in plan.head()
+    ]
+    trainable, values = parameters(plan)
+    inside = {unit.path for unit in plan.units()}
+    return Report(
+        plan=plan,
+        image_size=image_size,
+        rows=tuple(rows),
+        measures=measures,
+        trainable=trainable,
+        values=values,
+        multiply_adds=sum(row.multiply_adds for row in measures if row.path not in inside),
+        output_strides=output_strides(plan.table, plan.dialect),
+        smallest_side=smallest_side(plan),
+        answers=summary(plan),
+    )
+
+
+def spell_layer(layer: Layer) -> str:
+    """One layer as table 1 writes it, "7x7, 64, stride 2"."""
+    if layer.kind in ("conv", "pool"):
+        side = f"{layer.kernel}x{layer.kernel}"
+        said = f"{side} max pool" if layer.kind == "pool" else f"{side}, {layer.channels}"
+        said += f", C={layer.groups}" if layer.groups > 1 else ""
+        said += f", stride {layer.stride}" if layer.stride > 1 else ""
+        return said + (f", rate {layer.rate}" if layer.rate > 1 and layer.kernel > 1 else "")
+    return {
+        "norm": "norm, ReLU",
+        "average": f"average to {layer.side}x{layer.side}",
+        "dropout": f"dropout {layer.share:g}",
+        "mean": "average over the map",
+        "logits": f"{layer.channels}-d linear",
+        "identity": "identity",
+    }[layer.kind]
+
+
+def _spell_units(units: tuple[Unit, ...]) -> list[str]:
+    """Like units once, "[1x1, 64 | 3x3, 64 | 1x1, 256] x 3", then which of them strides."""
+    lines = []
+    for spelled, run in groupby(units, key=spell_unit):
+        same = list(run)
+        steps = [
+            f", stride {unit.stride} in {unit.path.rpartition('.')[2]}"
+            for unit in same
+            if unit.stride > 1
+        ]
+        lines.append(f"[{spelled}] x {len(same)}{''.join(steps)}")
+    return lines
+
+
+def spell_unit(unit: Unit) -> str:
+    """One unit's convolutions, "1x1, 64 | 3x3, 64, C=32 | 1x1, 256"; the stride is left out."""
+    parts = []
+    for layer in unit.convs:
+        groups = f", C={layer.groups}" if layer.groups > 1 else ""
+        rate = f", rate {layer.rate}" if layer.rate > 1 and layer.kernel > 1 else ""
+        parts.append(f"{layer.kernel}x{layer.kernel}, {layer.channels}{groups}{rate}")
+    return " | ".join(parts)
