@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,13 @@ from forebear.data.decode import open_picture
 from forebear.data.pictures import ArrayPictures, EncodedPictures
 from forebear.data.store import Store
 from forebear.errors import DataError
+from forebear.tables.preprocessing import TORCHVISION, Preprocessing
 
 from .making import encoded, noise
+
+
+def square(side: int) -> Preprocessing:
+    return replace(TORCHVISION, size=side, side=side)
 
 
 def files(folder: Path, count: int) -> EncodedPictures:
@@ -30,7 +36,7 @@ def arrays(side: int, channels: int) -> ArrayPictures:
 
 def test_pictures_come_in_the_order_asked_for(tmp_path: Path) -> None:
     pictures = files(tmp_path, 9)
-    found = Store(pictures, 10)[[4, 0, 4]]
+    found = Store(pictures, square(10))[[4, 0, 4]]
     assert (str(found.dtype), found.shape) == ("uint8", (3, 10, 10, 3))
     for place, index in enumerate([4, 0, 4]):
         whole = pictures.picture(index)
@@ -41,7 +47,7 @@ def test_pictures_come_in_the_order_asked_for(tmp_path: Path) -> None:
 
 def test_filled_and_unfilled_stores_give_the_same(tmp_path: Path) -> None:
     pictures = files(tmp_path, 150)
-    filled, small = Store(pictures, 8), Store(pictures, 8, memory=150 * 8 * 8 * 3 - 1)
+    filled, small = Store(pictures, square(8)), Store(pictures, square(8), memory=150 * 8 * 8 * 3 - 1)
     assert (filled.fits, small.fits) == (True, False)
     steps: list[tuple[int, int]] = []
     filled.fill(lambda done, total: steps.append((done, total)))
@@ -58,7 +64,7 @@ def test_filled_and_unfilled_stores_give_the_same(tmp_path: Path) -> None:
 
 def test_arrays_of_the_right_side_are_untouched() -> None:
     pictures = arrays(8, 3)
-    store = Store(pictures, 8, memory=0)
+    store = Store(pictures, square(8), memory=0)
     found = store[[3, 1]]
     np.testing.assert_array_equal(found, pictures.pixels[[3, 1]])
     found[:] = 0
@@ -67,7 +73,7 @@ def test_arrays_of_the_right_side_are_untouched() -> None:
 
 def test_small_grey_arrays_are_enlarged() -> None:
     pictures = arrays(8, 1)
-    store = Store(pictures, 32)
+    store = Store(pictures, replace(square(32), order="L", mean=(0.0,), std=(1.0,)))
     store.fill()
     expected = pictures.picture(2).resize((32, 32), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(store[[2]][0, :, :, 0], np.asarray(expected))
@@ -85,7 +91,7 @@ def test_jpegs_are_decoded_at_a_reduced_scale_when_that_is_enough(
     monkeypatch.setattr("forebear.data.pictures.open_picture", watched)
     gradient = Image.linear_gradient("L").resize((800, 600)).convert("RGB")
     pictures = EncodedPictures([encoded(gradient, "JPEG")], ["x"], np.zeros(1, dtype=np.int64))
-    found = Store(pictures, 100)[[0]][0].astype(int)
+    found = Store(pictures, square(100), reduced=True)[[0]][0].astype(int)
     assert asked == [100]
     exact = np.asarray(gradient.resize((133, 100), Image.Resampling.BILINEAR))[:, 16:116]
     assert np.abs(found - exact).max() <= 4
@@ -94,7 +100,7 @@ def test_jpegs_are_decoded_at_a_reduced_scale_when_that_is_enough(
 def test_a_picture_that_cannot_be_decoded_is_named_and_never_replaced(tmp_path: Path) -> None:
     pictures = files(tmp_path, 5)
     (tmp_path / "3.png").write_bytes(b"words")
-    store = Store(pictures, 8)
+    store = Store(pictures, square(8))
     with pytest.raises(DataError, match=r"3\.png: not a picture"):
         store.fill()
     with pytest.raises(DataError, match=r"3\.png: not a picture"):

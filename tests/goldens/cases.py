@@ -144,7 +144,11 @@ def differences(case: Case) -> dict[str, float]:
     """The largest absolute difference of the logits, of the end points, of the moved averages."""
     network, arrays = case.network, case.arrays
     recorded = {key.removeprefix("end_point::").partition("::")[0] for key in arrays} - {
-        "logits", "logits_float64", "updated", "mean_std", "output",
+        "logits",
+        "logits_float64",
+        "updated",
+        "mean_std",
+        "output",
     }
     known = original_end_points(network.plan) if recorded else {}
     extra = {name: path for name, path in _beside(network, recorded, known)}
@@ -158,7 +162,9 @@ def differences(case: Case) -> dict[str, float]:
         gap = max(gaps(ours, name, arrays), default=float("inf"))
         largest["end points"] = max(largest["end points"], gap)
     state = network.state_dict()
-    moved = {pair.theirs: state[pair.ours] for pair in pairs(network.plan) if "running" in pair.ours}
+    moved = {
+        pair.theirs: state[pair.ours] for pair in pairs(network.plan) if "running" in pair.ours
+    }
     for key, array in arrays.items():
         if key.startswith("updated::"):
             ours = moved[key.removeprefix("updated::")].numpy()
@@ -194,7 +200,9 @@ def _as_theirs(tensor: torch.Tensor) -> Array:
 def gaps(ours: Array, name: str, arrays: dict[str, Array]) -> list[float]:
     """Differences between one end point and everything that the file says of it."""
     if f"end_point::{name}" in arrays:
-        return [_difference(torch.from_numpy(ours), arrays[f"end_point::{name}"], channels_last=True)]
+        return [
+            _difference(torch.from_numpy(ours), arrays[f"end_point::{name}"], channels_last=True)
+        ]
     if f"{name}::shape" not in arrays:
         return []
     shape = tuple(arrays[f"{name}::shape"])

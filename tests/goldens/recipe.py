@@ -28,7 +28,9 @@ def _words(name: str, shape: tuple[int, ...]) -> NDArray[np.uint64]:
 def normal(name: str, shape: tuple[int, ...]) -> Array:
     """Float64 values of zero mean and unit variance: four 16-bit halves summed (Irwin-Hall)."""
     words = _words(name, shape)
-    total = sum(((words >> np.uint64(s)) & np.uint64(0xFFFF)).astype(np.int64) for s in (0, 16, 32, 48))
+    total = sum(
+        ((words >> np.uint64(s)) & np.uint64(0xFFFF)).astype(np.int64) for s in (0, 16, 32, 48)
+    )
     return ((np.asarray(total) - 131070).astype(np.float64) / _STD).reshape(shape)
 
 

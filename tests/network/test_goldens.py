@@ -41,7 +41,16 @@ def test_the_original_numbers_come_out(path: Path, table: list[str]) -> None:
 
 def test_the_goldens_here_cover_every_home() -> None:
     homes = {name.partition("_")[0] for name in HERE}
-    assert homes == {"cifar", "keras", "keras2", "keras3", "kerasapps", "slim", "timm", "torchvision"}
+    assert homes == {
+        "cifar",
+        "keras",
+        "keras2",
+        "keras3",
+        "kerasapps",
+        "slim",
+        "timm",
+        "torchvision",
+    }
     assert sum(path.stat().st_size for path in HERE.values()) < 2e6
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,6 +34,7 @@ class Batches:
     """A store's pictures and labels, as a network takes them."""
 
     store: Store
+    labels: NDArray[np.int64]  # [N] int64, in the order of the logits
     rule: Preprocessing  # the size, order, scale, mean and std of what comes out
     batch: int  # pictures
     device: torch.device
@@ -54,7 +56,9 @@ class Batches:
             moved = move(pixels, self.rule.size, motion, draws)
             yield self._normalise(moved), self._labels(indices)
 
-    def _pixels(self, order: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, Tensor]]:
+    def _pixels(
+        self, order: NDArray[np.int64], batch: int
+    ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
         """Indices and pixels [n, H, W, C], the next batch decoded while this one is used."""
         parts = [order[start : start + batch] for start in range(0, len(order), batch)]
         with ThreadPoolExecutor(1, "batch") as reader:
@@ -65,8 +69,8 @@ class Batches:
                     waiting = reader.submit(self.store.__getitem__, parts[number + 1])
                 yield indices, pixels.to(self.device, non_blocking=True)
 
-    def _labels(self, indices: np.ndarray) -> Tensor:
-        return torch.from_numpy(self.store.pictures.labels[indices]).to(self.device)
+    def _labels(self, indices: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(self.labels[indices]).to(self.device)
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         rule = self.rule

@@ -13,39 +13,56 @@ from forebear.data.pictures import ArrayPictures, Pictures
 from forebear.data.preprocess import fit
 from forebear.tables.preprocessing import Preprocessing
 
+Pixels = NDArray[np.uint8] | NDArray[np.float32]
 _CHUNK = 64  # pictures between two reports of progress
 
 
 class Store:
-    """Indexed by picture numbers [n], gives uint8 [n, side, side, C].
+    """Indexed by picture numbers [n], gives uint8 [n, size, size, C] as a rule's `fit` does.
 
-    The shorter side of a picture is brought to `side` (Pillow's bilinear filter; large JPEGs are
-    decoded at a reduced scale first) and the middle is cut out. Pictures that are arrays of this
-    very shape are handed on untouched.
+    float32 where the rule does not round between pixels. Pictures that are arrays of this very
+    shape are handed on untouched.
     """
 
-    def __init__(self, pictures: Pictures, side: int, *, memory: int = 2 * 2**30) -> None:
+    def __init__(
+        self,
+        pictures: Pictures,
+        rule: Preprocessing,
+        *,
+        reduced: bool = False,
+        memory: int = 2 * 2**30,
+    ) -> None:
         """Reads nothing yet.
 
         Args:
             pictures: What to decode.
-            side: Pixels.
+            rule: Its geometry is carried out; values stay in 0..255.
+            reduced: Decode large JPEGs at a reduced scale first: faster, and not to the last bit
+                what `preprocess` gives.
             memory: Bytes that `fill` may take.
         """
         self.pictures = pictures
-        self.shape = (len(pictures), side, side, pictures.channels)
-        self.fits = int(np.prod(self.shape, dtype=np.int64)) <= memory
-        self._rule = _square(side, pictures.channels)
+        self.shape = (len(pictures), rule.size, rule.size, rule.channels)
+        self.dtype = np.dtype(np.float32 if rule.interpolation == "tf-bilinear" else np.uint8)
+        size = self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
+        self.fits = size <= memory
+        self._rule = rule
+        self._at_least = rule.side if reduced and rule.resize == "shorter" else None
         # Pillow lets go of the interpreter lock while it decodes and resizes.
         self._threads = ThreadPoolExecutor(_processors(), "decode")
-        self._kept: NDArray[np.uint8] | None = None
-        if isinstance(pictures, ArrayPictures) and pictures.pixels.shape == self.shape:
+        self._kept: Pixels | None = None
+        untouched = rule.resize in ("shorter", "none") and rule.side == rule.size
+        if (
+            untouched
+            and isinstance(pictures, ArrayPictures)
+            and pictures.pixels.shape == self.shape
+        ):
             self._kept = pictures.pixels
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
+    def __getitem__(self, indices: Sequence[int] | NDArray[np.int64]) -> Pixels:
         """A copy of these pictures, in this order.
 
         Raises:
@@ -54,7 +71,7 @@ class Store:
         wanted = np.asarray(indices, dtype=np.int64)
         if self._kept is not None:
             return self._kept[wanted]
-        squares = np.empty((len(wanted), *self.shape[1:]), dtype=np.uint8)
+        squares = np.empty((len(wanted), *self.shape[1:]), dtype=self.dtype)
         for place, square in enumerate(self._threads.map(self._decode, wanted.tolist())):
             squares[place] = square
         return squares
@@ -70,7 +87,7 @@ class Store:
         """
         if self._kept is not None or not self.fits:
             return
-        squares = np.empty(self.shape, dtype=np.uint8)
+        squares = np.empty(self.shape, dtype=self.dtype)
         for start in range(0, len(self), _CHUNK):
             stop = min(start + _CHUNK, len(self))
             squares[start:stop] = self[range(start, stop)]
@@ -78,9 +95,8 @@ class Store:
                 progress(stop, len(self))
         self._kept = squares
 
-    def _decode(self, index: int) -> NDArray[np.uint8]:
-        picture = self.pictures.picture(index, at_least=self._rule.size)
-        return fit(picture, self._rule).astype(np.uint8, copy=False)
+    def _decode(self, index: int) -> Pixels:
+        return fit(self.pictures.picture(index, at_least=self._at_least), self._rule)
 
 
 def _processors() -> int:
@@ -88,18 +104,3 @@ def _processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _square(side: int, channels: int) -> Preprocessing:
-    """The geometry alone: values are left as they are."""
-    return Preprocessing(
-        size=side,
-        resize="shorter",
-        side=side,
-        central=1.0,
-        interpolation="bilinear",
-        order="L" if channels == 1 else "RGB",
-        scale=1.0,
-        mean=(0.0,) * channels,
-        std=(1.0,) * channels,
-    )

@@ -323,7 +323,9 @@ class _Speller:
             stride=stride,
             rate=rate,
             dense=rate,
-            padding=self._padding(row.name, row.kernel, row.stride) if padding == "same" else padding,
+            padding=self._padding(row.name, row.kernel, row.stride)
+            if padding == "same"
+            else padding,
             bias=dialect.bias_before_norm if dialect.root_norm else dialect.bias_without_norm,
             norm=dialect.root_norm,
             relu=dialect.root_relu,

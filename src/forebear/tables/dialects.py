@@ -43,7 +43,14 @@ Init = Literal[
     "fan-out",
 ]
 Names = Literal[
-    "slim", "slim-alexnet", "keras", "keras-old", "torchvision", "torchvision-alexnet", "timm-v2", "cifar"
+    "slim",
+    "slim-alexnet",
+    "keras",
+    "keras-old",
+    "torchvision",
+    "torchvision-alexnet",
+    "timm-v2",
+    "cifar",
 ]
 
 
@@ -260,9 +267,7 @@ PAPER_RESNEXT = replace(  # facebookresearch/ResNeXt, models/resnext.lua, form C
 PAPER_CIFAR = replace(
     PAPER_V1, name="paper-cifar", shortcut="split", names="cifar", preprocessing=CIFAR
 )
-PAPER_CIFAR_B = replace(
-    PAPER_CIFAR, name="paper-cifar-b", strided_conv="conv2", shortcut="change"
-)
+PAPER_CIFAR_B = replace(PAPER_CIFAR, name="paper-cifar-b", strided_conv="conv2", shortcut="change")
 PAPER_CIFAR_RESNEXT = replace(
     PAPER_RESNEXT, name="paper-cifar-resnext", names="cifar", preprocessing=CIFAR
 )

@@ -16,12 +16,19 @@ Form = Literal["basic", "bottleneck"]
 
 def _require(fits: bool, row: str, problem: str, expected: str) -> None:
     if not fits:
-        raise TableError(f"row {row}: {problem}. Expected {expected}. Correct this row of the table.")
+        raise TableError(
+            f"row {row}: {problem}. Expected {expected}. Correct this row of the table."
+        )
 
 
 def _require_name(name: str) -> None:
     fits = isinstance(name, str) and name.isidentifier()
-    _require(fits, repr(name), "its name cannot be a module's name", "letters, digits and _, as in block1")
+    _require(
+        fits,
+        repr(name),
+        "its name cannot be a module's name",
+        "letters, digits and _, as in block1",
+    )
 
 
 def _require_counts(row: str, **counts: int) -> None:
@@ -154,7 +161,9 @@ class Table:
         for name in names:
             _require(names.count(name) == 1, name, "its name stands twice", "one row a name")
             taken = name in ("root", "postnorm", "pool", "logits", "predictions")
-            _require(not taken, name, "its name is taken by a part of every network", "another name")
+            _require(
+                not taken, name, "its name is taken by a part of every network", "another name"
+            )
         for block in self.blocks:
             fits = bool(block.convs) or self.form != "basic" or block.width == block.channels
             _require(

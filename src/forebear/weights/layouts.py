@@ -36,9 +36,7 @@ def _grouped_from_depthwise(array: Array, ours: Shape) -> Array:
     # output g*c + m, so W[g*c + m, i, h, w] = D[h, w, g*c + i, m].
     out, each, height, width = ours
     return (
-        array.reshape(height, width, out // each, each, each)
-        .transpose(2, 4, 3, 0, 1)
-        .reshape(ours)
+        array.reshape(height, width, out // each, each, each).transpose(2, 4, 3, 0, 1).reshape(ours)
     )
 
 

@@ -91,7 +91,9 @@ def _sums_groups(kernel: Array) -> bool:
     inputs, outputs = np.nonzero(kernel[0, 0])
     group, place = np.divmod(inputs, each * each)
     fits = outputs == group * each + place % each
-    return bool(len(inputs) == filters * each and fits.all() and (kernel[0, 0].sum(0) == each).all())
+    return bool(
+        len(inputs) == filters * each and fits.all() and (kernel[0, 0].sum(0) == each).all()
+    )
 
 
 def _complaint(plan: Plan, missing: list[str], wrong: list[str], left: list[str]) -> str:

@@ -1,0 +1,87 @@
+"""forebear evaluate: a trained network and a data set in, accuracies and confusions out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from forebear.tasks.evaluate import Evaluation
+
+SUMMARY = "Measures a trained network on the held-out pictures of a data set."
+EXAMPLE = "forebear evaluate runs/first --data digits"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the verb's arguments."""
+    parser.add_argument("model", type=Path, metavar="RUN", help="a run folder or its weights file")
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="KIND:PATH",
+        help="digits, folder:PATH, cifar10:PATH, npz:PATH or parquet:PATH",
+    )
+    parser.add_argument("--batch", type=int, default=64, metavar="N", help="(default: %(default)s)")
+    parser.add_argument(
+        "--precision", default="fp32", metavar="P", help="auto, fp32 or bf16 (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--device", default="auto", metavar="D", help="auto, cpu or cuda (default: %(default)s)"
+    )
+    parser.add_argument("--draw", type=Path, metavar="FILE.png", help="draw the confusion matrix")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the accuracies, a line a class, and the confusion matrix of up to 20 classes."""
+    from forebear.tasks.evaluate import evaluate_on
+    from forebear.tasks.plots import draw_confusion
+    from forebear.tasks.train.folder import load_run
+
+    saved = load_run(args.model)
+    measured = evaluate_on(
+        saved, args.data, batch=args.batch, precision=args.precision, device=args.device
+    )
+    if args.draw is not None:
+        draw_confusion(measured, args.draw, f"{saved.network.table.name} on {args.data}")
+    print(_as_json(measured) if args.json else _as_text(measured))
+    return 0
+
+
+def _as_json(measured: Evaluation) -> str:
+    return json.dumps(
+        {
+            "images": measured.images,
+            "top1": measured.top1,
+            "top5": measured.top5,
+            "loss": measured.loss,
+            "classes": [
+                {"class": name, "images": count, "recall": recall, "precision": precision}
+                for name, count, recall, precision in measured.per_class()
+            ],
+            "confusion": measured.confusion.tolist(),
+        },
+        ensure_ascii=False,
+    )
+
+
+def _as_text(measured: Evaluation) -> str:
+    classes = measured.classes
+    lines = [f"images {measured.images:,}", f"top-1  {measured.top1:.2%}"]
+    if len(classes) > 5:
+        lines.append(f"top-5  {measured.top5:.2%}")
+    lines.append(f"loss   {measured.loss:.4f}")
+    width = max(5, *(len(name) for name in classes))
+    lines += ["", f"{'class':<{width}}  images  recall  precision"]
+    for name, count, recall, precision in measured.per_class():
+        lines.append(f"{name:<{width}}  {count:>6,}  {recall:>6.1%}  {precision:>9.1%}")
+    if len(classes) <= 20:
+        cell = max(4, len(str(measured.confusion.max())) + 1)
+        head = "".join(f"{number:>{cell}}" for number in range(len(classes)))
+        lines += ["", f"{'true class, and how it was named':<{width}}", f"{'':<{width + 4}}{head}"]
+        for number, (name, row) in enumerate(zip(classes, measured.confusion, strict=True)):
+            cells = "".join(f"{count:>{cell}}" for count in row)
+            lines.append(f"{number:>3} {name:<{width}}{cells}")
+    return "\n".join(lines)

@@ -1,0 +1,52 @@
+"""Where and in which precision to compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+Precision = Literal["fp32", "bf16"]
+
+
+def find_device(name: str = "auto") -> torch.device:
+    """The device of a name; "auto" takes a GPU when there is one.
+
+    Raises:
+        ValueError: a device that this machine lacks.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"device={name!r}: this machine has no GPU that torch can use. Expected cpu. "
+            "Pass cpu or auto."
+        )
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device={name!r}: expected auto, cpu, cuda or cuda:N.") from error
+
+
+def find_precision(name: str, device: torch.device) -> Precision:
+    """The precision of a name; "auto" takes bf16 where the hardware multiplies it natively.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"precision={name!r}: expected auto, fp32 or bf16.")
+    native = _multiplies_bf16()
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if name == "bf16" or (name == "auto" and native) else "fp32"
+
+
+def _multiplies_bf16() -> bool:
+    """Whether the processor has AVX512-BF16 or AMX; elsewhere bf16 is slower than fp32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

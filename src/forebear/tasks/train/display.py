@@ -1,0 +1,83 @@
+"""What one sees while a network trains: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from forebear.tasks.train.loop import Epoch, Glance
+
+
+class Display:
+    """Writes to stderr; use it as a context."""
+
+    def __init__(self, epochs: int, images: int) -> None:
+        """Shows nothing yet.
+
+        Args:
+            epochs: of the run.
+            images: training pictures in an epoch.
+        """
+        self.epochs, self.images = epochs, images
+        self.console = Console(stderr=True, highlight=False)
+        self.live = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[state]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+            transient=True,
+            speed_estimate_period=60,
+        )
+        self.task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self.live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.live.stop()
+
+    def say(self, line: str) -> None:
+        """Writes one line above the live one."""
+        self.console.print(line, markup=False, soft_wrap=True)
+
+    def decoding(self, done: int, total: int) -> None:
+        """Shows how many pictures have been decoded."""
+        self._show("decoding", done, total, f"{done:,} of {total:,} pictures")
+
+    def glance(self, glance: Glance) -> None:
+        """Shows where the training is."""
+        done = (glance.epoch - 1) * self.images + glance.images
+        state = (
+            f"loss {glance.loss:.3f}  accuracy {glance.accuracy:6.2%}  {glance.rate:,.0f} images/s"
+        )
+        self._show(f"epoch {glance.epoch}/{self.epochs}", done, self.epochs * self.images, state)
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Writes one finished epoch as a line."""
+        left = epoch.seconds / epoch.epoch * (self.epochs - epoch.epoch)
+        self.say(
+            f"epoch {epoch.epoch:>{len(str(self.epochs))}}/{self.epochs}"
+            f"  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:7.2%}"
+            f"  held-out loss {epoch.val_loss:.4f}  accuracy {epoch.val_accuracy:7.2%}"
+            f"  {epoch.images_per_second:,.0f} images/s  {left:,.0f} s left"
+        )
+
+    def _show(self, what: str, done: int, total: int, state: str) -> None:
+        if self.task is None or self.live.tasks[0].total != total:
+            for task in self.live.task_ids:
+                self.live.remove_task(task)
+            self.task = self.live.add_task(what, total=total, state=state)
+        self.live.update(self.task, description=what, completed=done, state=state)

@@ -1,0 +1,98 @@
+"""A run's folder: settings first, a line of metrics an epoch, the weights last.
+
+runs/first/
+├── settings.json       everything that the run was made from, versions and seed included
+├── metrics.jsonl       one JSON object an epoch
+├── curves.png          loss, accuracy and learning rate over the epochs
+├── confusion.png       true against named classes on the held-out pictures
+└── model.safetensors   the network and all that it needs; there only when the run is finished
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from forebear.errors import RunError
+from forebear.files import write_text
+from forebear.tasks.train.loop import Epoch
+from forebear.weights.files import Saved, load, save
+
+SETTINGS, METRICS, WEIGHTS = "settings.json", "metrics.jsonl", "model.safetensors"
+
+
+class RunFolder:
+    """The folder of one run, while it is made."""
+
+    def __init__(self, path: Path, *, replace: bool = False) -> None:
+        """Takes a new folder, or an empty one, or with `replace` that of an older run.
+
+        Raises:
+            RunError: something is in the way, or the folder cannot be made.
+        """
+        self.path = path
+        try:
+            if path.exists() and not path.is_dir():
+                raise RunError(f"{path}: is a file. Expected a folder to make. Pass another --out.")
+            if path.is_dir() and any(path.iterdir()):
+                self._clear(replace)
+            path.mkdir(parents=True, exist_ok=True)
+            write_text(path / SETTINGS, "{}\n")
+        except OSError as error:
+            raise RunError(
+                f"{path}: cannot be made ({error.strerror or error}). Expected a folder that can "
+                "be written to. Pass another --out."
+            ) from error
+
+    def _clear(self, replace: bool) -> None:
+        if not replace:
+            raise RunError(
+                f"{self.path}: holds files already. Expected a new or an empty folder. Pass "
+                "another --out, or --replace to delete the run that is there."
+            )
+        if not (self.path / SETTINGS).is_file():
+            raise RunError(
+                f"{self.path}: holds files and no {SETTINGS}, so it is no run. Expected the folder "
+                "of a run to replace. Pass another --out."
+            )
+        shutil.rmtree(self.path)
+
+    def settings(self, settings: dict[str, Any]) -> None:
+        """Writes what the run is made from."""
+        text = json.dumps(settings, indent=2, ensure_ascii=False)
+        write_text(self.path / SETTINGS, f"{text}\n")
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Appends one line of metrics."""
+        with (self.path / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(epoch)) + "\n")
+
+    def weights(self, saved: Saved) -> None:
+        """Writes the weights, which make the folder a finished run."""
+        save(self.path / WEIGHTS, saved)
+
+
+def load_run(path: Path) -> Saved:
+    """The network of a finished run, or of a weights file itself.
+
+    Raises:
+        RunError: no such folder, or a run that did not finish.
+        WeightsError: the weights are damaged.
+    """
+    if path.is_file():
+        return load(path)
+    if not path.is_dir():
+        raise RunError(
+            f"{path}: no such folder. Expected the --out of a forebear train. Check the path."
+        )
+    if not (path / WEIGHTS).is_file():
+        begun = (path / SETTINGS).is_file()
+        what = "a run that did not finish" if begun else "no run"
+        raise RunError(
+            f"{path}: {what}: {WEIGHTS} is missing. Expected a finished run. "
+            f"{'Train it again with --replace' if begun else 'Check the path'}."
+        )
+    return load(path / WEIGHTS)

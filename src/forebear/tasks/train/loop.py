@@ -1,0 +1,115 @@
+"""The training loop: steps, epochs, and what is measured on the way."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from forebear.data.batches import Batches, Motion
+from forebear.errors import RunError
+from forebear.network.network import Network
+from forebear.tasks.evaluate import Evaluation, evaluate
+from forebear.tasks.train.optimizer import make_optimizer
+from forebear.tasks.train.recipe import Recipe
+from forebear.tasks.train.schedule import triangular
+
+GLANCE = 0.25  # seconds between two looks at the loss: each waits for the device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glance:
+    """The state within an epoch."""
+
+    epoch: int  # from 1
+    images: int  # seen in this epoch
+    loss: float  # mean of this epoch so far, nats
+    accuracy: float  # share of this epoch's training pictures named rightly so far
+    rate: float  # images a second in this epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """One finished epoch: a line of metrics.jsonl."""
+
+    epoch: int  # from 1
+    lr: float  # learning rate of its last step
+    loss: float  # mean over training pictures as they were seen, nats
+    accuracy: float  # share of them named rightly as they were seen
+    val_loss: float
+    val_accuracy: float
+    images_per_second: float  # of training, without the evaluation
+    seconds: float  # since the first step, evaluations included
+
+
+def fit(
+    network: Network,
+    training: Batches,
+    held_out: Batches,
+    classes: tuple[str, ...],
+    recipe: Recipe,
+    glance: Callable[[Glance], None],
+) -> Iterator[tuple[Epoch, Evaluation]]:
+    """Trains a network in place, and gives each epoch with the evaluation after it.
+
+    Raises:
+        RunError: the loss is no longer finite; the message says at which step.
+    """
+    device, optimizer = training.device, make_optimizer(network, recipe)
+    motion = Motion(shift=recipe.shift, mirror=recipe.mirror)
+    steps, step, begun = recipe.epochs * len(training), 0, time.perf_counter()
+    for number in range(1, recipe.epochs + 1):
+        network.train()
+        loss_sum = torch.zeros((), device=device)
+        right = torch.zeros((), dtype=torch.int64, device=device)
+        images, started, looked = 0, time.perf_counter(), 0.0
+        for pictures, labels in training.shuffled(motion, seed=recipe.seed, epoch=number):
+            lr = recipe.lr * triangular(step, steps, recipe.warmup)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            with torch.autocast(device.type, torch.bfloat16, recipe.precision == "bf16"):
+                logits = network(pictures)
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.smoothing)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            loss_sum += loss.detach() * len(labels)
+            right += (logits.detach().argmax(1) == labels).sum()
+            images, step = images + len(labels), step + 1
+            if time.perf_counter() - looked > GLANCE:
+                looked = time.perf_counter()
+                state = Glance(
+                    epoch=number,
+                    images=images,
+                    loss=_finite(float(loss_sum) / images, step, recipe),
+                    accuracy=int(right) / images,
+                    rate=images / (looked - started),
+                )
+                glance(state)
+        mean = _finite(float(loss_sum) / images, step, recipe)
+        trained = time.perf_counter() - started
+        measured = evaluate(network, held_out, classes, precision=recipe.precision)
+        epoch = Epoch(
+            epoch=number,
+            lr=lr,
+            loss=mean,
+            accuracy=int(right) / images,
+            val_loss=measured.loss,
+            val_accuracy=measured.top1,
+            images_per_second=images / trained,
+            seconds=time.perf_counter() - begun,
+        )
+        yield epoch, measured
+
+
+def _finite(loss: float, step: int, recipe: Recipe) -> float:
+    if math.isfinite(loss):
+        return loss
+    raise RunError(
+        f"the loss is {loss} after step {step}: the weights have run away. Expected a finite loss. "
+        f"Try a smaller learning rate, --lr {recipe.lr / 4:g}."
+    )

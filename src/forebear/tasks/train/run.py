@@ -1,0 +1,224 @@
+"""One training run from a data set's name to a finished folder."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import forebear
+from forebear.data.batches import Batches
+from forebear.data.pictures import Data
+from forebear.data.sources import read_data
+from forebear.data.store import Store
+from forebear.network.build import create
+from forebear.network.measure import check_size
+from forebear.tables.files import resolve, table_to_dict
+from forebear.tables.preprocessing import TORCHVISION, Preprocessing
+from forebear.tasks.device import find_device, find_precision
+from forebear.tasks.evaluate import Evaluation
+from forebear.tasks.plots import can_draw, draw_confusion, draw_curves
+from forebear.tasks.train.display import Display
+from forebear.tasks.train.folder import RunFolder
+from forebear.tasks.train.loop import Epoch, fit
+from forebear.tasks.train.recipe import Recipe
+from forebear.weights.files import Saved
+
+SMALL = 48  # pixels: up to here the default network has the CIFAR root
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the caller asked for; None leaves the choice to the data."""
+
+    data: str  # as read_data takes it
+    network: str | None = None
+    out: Path | None = None
+    dialect: str | None = None
+    replace: bool = False
+    device: str = "auto"
+    precision: str = "auto"
+    seed: int = 0
+    epochs: int | None = None
+    batch: int | None = None
+    lr: float | None = None
+    size: int | None = None
+    mirror: bool | None = None
+
+
+def default_recipe(data: Data, request: Request, *, norms: bool) -> Recipe:
+    """A recipe that suits the size of a data set, with what the request fixes.
+
+    The rate is 0.1 for 128 pictures (He et al. 2015, section 4.2), in proportion to the batch
+    (Goyal et al. 2017), and a tenth of it for networks without norms (Krizhevsky 2014).
+    """
+    device = find_device(request.device)
+    count = len(data.train)
+    batch = request.batch or min(128, max(16, 2 ** int(np.log2(count / 20 + 1))))
+    size = request.size or data.side
+    rate = (0.1 if norms else 0.01) * batch / 128
+    return Recipe(
+        epochs=request.epochs if request.epochs is not None else 20,
+        batch=batch,
+        lr=rate if request.lr is None else request.lr,
+        warmup=0.2,
+        momentum=0.9,
+        weight_decay=5e-4,
+        smoothing=0.1,
+        size=size,
+        shift=max(1, size // 8),
+        mirror=data.mirror if request.mirror is None else request.mirror,
+        precision=find_precision(request.precision, device),
+        seed=request.seed,
+    )
+
+
+def train(request: Request) -> tuple[Evaluation, Path]:
+    """Trains a network on a data set and leaves a finished run folder.
+
+    Returns:
+        The last evaluation on the held-out pictures, and the folder.
+
+    Raises:
+        ValueError: an argument out of range, or a network that cannot take these pictures.
+        ForebearError: data that cannot be used, or a folder in the way.
+    """
+    device = find_device(request.device)
+    if request.network is not None:
+        resolve(request.network, request.dialect)  # a wrong name is refused before data are read
+    data = read_data(request.data)
+    small = (request.size or data.side) <= SMALL
+    name = request.network or ("paper/resnet20" if small else "torchvision/resnet18")
+    table, dialect = resolve(name, request.dialect)
+    recipe = default_recipe(data, request, norms=dialect.root_norm or dialect.final_norm)
+    network = create(
+        table,
+        dialect=dialect,
+        num_classes=len(data.classes),
+        in_channels=data.channels,
+        generator=torch.Generator().manual_seed(recipe.seed),
+    )
+    check_size(network.plan, recipe.size, recipe.size)
+    out = request.out or _new_folder(f"{data.spec.partition(':')[0]}-{table.name}")
+    folder = RunFolder(out, replace=request.replace)
+    with Display(recipe.epochs, len(data.train)) as display:
+        display.say(
+            f"{name} on {data.spec}: {len(data.train):,} pictures to train on, "
+            f"{len(data.val):,} held out ({data.split}), {len(data.classes)} classes, "
+            f"{recipe.size} x {recipe.size} pixels, {recipe.precision} on {device}"
+        )
+        if not can_draw():
+            display.say("no curves.png: run pip install 'forebear[plots]' for pictures of runs")
+        training, held_out = _batches(data, recipe, device, display)
+        rule = held_out.rule
+        settings = _settings(name, recipe, data, rule, device)
+        settings |= {"table": table_to_dict(table), "dialect": asdict(dialect)}
+        folder.settings(settings)
+        network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        epochs: list[Epoch] = []
+        title = f"{name} on {data.spec}"
+        for epoch, measured in fit(
+            network, training, held_out, data.classes, recipe, display.glance
+        ):
+            epochs.append(epoch)
+            folder.epoch(epoch)
+            display.epoch(epoch)
+            if can_draw():
+                draw_curves(epochs, folder.path / "curves.png", title)
+    if can_draw():
+        draw_confusion(measured, folder.path / "confusion.png", title)
+    result = {
+        "held_out_accuracy": measured.top1,
+        "held_out_top5": measured.top5,
+        "held_out_loss": measured.loss,
+        "held_out_images": measured.images,
+        "seconds": epochs[-1].seconds,
+        "epochs": recipe.epochs,
+        "data": data.spec,
+        "fingerprint": data.fingerprint,
+    }
+    folder.weights(Saved(network=network, classes=data.classes, preprocessing=rule, result=result))
+    return measured, folder.path
+
+
+def _batches(
+    data: Data, recipe: Recipe, device: torch.device, display: Display
+) -> tuple[Batches, Batches]:
+    """Training and held-out pictures, decoded when they fit in memory."""
+    # A photograph is kept with an eighth more around the square, for the square to move in.
+    size = recipe.size
+    side = size if data.side <= size else round(size * 8 / 7)
+    rule = replace(TORCHVISION, size=size, side=side)
+    if data.channels == 1:
+        rule = replace(rule, order="L", mean=(0.0,), std=(1.0,))
+    stores = (
+        Store(data.train, replace(rule, size=side), reduced=True),
+        Store(data.val, rule),
+    )
+    total = sum(len(store) for store in stores)
+    stores[0].fill(lambda done, _: display.decoding(done, total))
+    stores[1].fill(lambda done, _: display.decoding(len(stores[0]) + done, total))
+    if data.channels == 1:
+        rule = _with_own_colours(rule, stores[0])
+    training, held_out = (
+        Batches(store=store, labels=part.labels, rule=rule, batch=batch, device=device)
+        for store, part, batch in zip(
+            stores, (data.train, data.val), (recipe.batch, max(recipe.batch, 64)), strict=True
+        )
+    )
+    return training, held_out
+
+
+def _with_own_colours(rule: Preprocessing, store: Store) -> Preprocessing:
+    """The mean and the spread of grey pictures, which ImageNet's colours do not fit."""
+    sample = store[np.arange(0, len(store), max(1, len(store) // 2000))] * rule.scale
+    mean, std = (round(float(value), 4) for value in (sample.mean(), sample.std()))
+    return replace(rule, mean=(mean,), std=(max(std, 1e-3),))
+
+
+def _new_folder(name: str) -> Path:
+    """runs/NAME, or the first of runs/NAME-2, runs/NAME-3, ... that is free."""
+    folder, number = Path("runs") / name, 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{name}-{number}"
+    return folder
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def _settings(
+    name: str, recipe: Recipe, data: Data, rule: Preprocessing, device: torch.device
+) -> dict[str, Any]:
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "network": name,
+        "data": {
+            "spec": data.spec,
+            "classes": data.classes,
+            "train": len(data.train),
+            "held_out": len(data.val),
+            "split": data.split,
+            "fingerprint": data.fingerprint,
+        },
+        "recipe": asdict(recipe),
+        "preprocessing": asdict(rule),
+        "machine": {
+            "device": _device_name(device),
+            "threads": torch.get_num_threads(),
+            "system": platform.platform(),
+        },
+        "versions": {
+            "forebear": forebear.__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
