@@ -14,6 +14,7 @@ from forebear.network.measure import Measure
 from forebear.network.plan import Plan, plan
 from forebear.network.report import Report, report
 from forebear.tables.files import resolve
+from forebear.tables.registry import NETWORKS
 
 SUMMARY = "Prints a network as the paper's table 1, each layer's end point and cost, and totals."
 EXAMPLE = "forebear describe slim/resnet_v1_50 --output-stride 8"
@@ -74,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
     if args.draw is not None:
         from forebear.network.draw import draw
 
-        draw(found, args.draw, title=args.network)
+        title = args.network if args.network in NETWORKS else table.name
+        draw(found, args.draw, title=title)
         print(f"drawn: {args.draw}", file=sys.stderr)
     elif args.json:
         print(json.dumps(found.as_dict()))

@@ -1,0 +1,215 @@
+"""forebear describe: the numbers, the names, and the forms in which they are printed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forebear.cli.main import main
+from forebear.tables.registry import NETWORKS
+
+MANIFESTS = Path(__file__).parents[3] / "shared" / "goldens" / "manifests"
+
+
+def described(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(["describe", *words]) == 0
+    return capsys.readouterr().out
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(["describe", *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    return err
+
+
+def loaded(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(described(capsys, *words, "--json"))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "multiply_adds", "trainable"),
+    [
+        ("slim/resnet_v1_50", "3.482 G", "25,557,032"),
+        ("keras/ResNet50", "3.858 G", "25,583,592"),
+        ("torchvision/resnet50", "4.089 G", "25,557,032"),
+    ],
+)
+def test_totals_are_the_published_ones(
+    capsys: pytest.CaptureFixture[str], name: str, multiply_adds: str, trainable: str
+) -> None:
+    lines = described(capsys, name).splitlines()
+    totals = dict(line.split("  ", 1) for line in lines[-6:])
+    assert totals["multiply-adds"].strip() == f"{multiply_adds} at 224x224"
+    assert totals["trainable parameters"].strip() == trainable
+    assert totals["output strides"].strip() == "4, 8, 16, 32 (now 32)"
+
+
+def test_table_1_reads_as_the_paper_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    text = described(capsys, "torchvision/resnext50_32x4d", "--output-stride", "16")
+    rows = [" ".join(line.split()) for line in text.split("\n\n")[0].splitlines()]
+    assert rows == [
+        "resnext50_32x4d output dialect torchvision",
+        "conv1 112x112 7x7, 64, stride 2",
+        "pool1 56x56 3x3 max pool, stride 2",
+        "block1 56x56 [1x1, 128 | 3x3, 128, C=32 | 1x1, 256] x 3",
+        "block2 28x28 [1x1, 256 | 3x3, 256, C=32 | 1x1, 512] x 4, stride 2 in unit_1",
+        "block3 14x14 [1x1, 512 | 3x3, 512, C=32 | 1x1, 1024] x 6, stride 2 in unit_1",
+        "block4 14x14 [1x1, 1024 | 3x3, 1024, C=32 | 1x1, 2048] x 1",
+        "[1x1, 1024 | 3x3, 1024, C=32, rate 2 | 1x1, 2048] x 2",
+        "pool 1x1 average over the map",
+        "logits 1x1 1000-d linear",
+    ]
+
+
+def test_a_line_a_unit_and_every_layer_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    listing = described(capsys, "slim/resnet_v1_50").split("\n\n")[1].splitlines()
+    assert len(listing) == 1 + 2 + 16 + 2
+    *_, last = (line for line in listing if line.startswith("block"))
+    assert " ".join(last.split()) == "block4.unit_3 2048x7x7 4,462,592 218.366 M 32 1 483"
+    inside = described(capsys, "slim/resnet_v1_50", "--layers").split("\n\n")[1].splitlines()
+    assert "block4.unit_3.conv2" in [line.split()[0] for line in inside]
+    assert len(inside) == 1 + 2 + 16 * 5 + 2
+
+
+def test_like_units_of_a_very_deep_network_share_a_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    listing = described(capsys, "paper/resnet1202").split("\n\n")[1].splitlines()
+    assert len(listing) == 1 + 1 + 5 + 2
+    assert listing[2].startswith("block1.unit_1 to unit_200")
+    assert listing[2].endswith("7 to 803")
+
+
+def test_the_dialects_answers_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    line = described(capsys, "keras/ResNet50V2").splitlines()[-1]
+    assert "stride in conv2 of a block's last unit" in line
+    assert "zeros around" in line
+    assert "epsilon 1.001e-05" in line
+    assert "RGB x 1/127.5 - 1" in line
+    basic = described(capsys, "torchvision/resnet18").splitlines()[-1]
+    assert "stride in conv1 of a block's first unit" in basic  # a basic unit strides its conv1
+
+
+def test_another_dialect_size_and_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--dialect", "torchvision", "--image-size", "65", "--num-classes", "7")
+    found = loaded(capsys, "slim/resnet_v1_50", *words)
+    assert found["dialect"] == "torchvision"
+    assert found["image_size"] == 65
+    assert found["layers"][-1]["shape"] == [7, 1, 1]
+    shapes = {row["path"]: row["shape"] for row in found["layers"]}
+    assert shapes["block4.unit_3"] == [2048, 3, 3]
+
+
+def test_json_holds_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    found = loaded(capsys, "slim/resnet_v2_101")
+    assert found["trainable"] == 44577896
+    assert found["values"] == 44675560
+    units = [row for row in found["layers"] if row["kind"] == "unit"]
+    assert len(units) == 33
+    inside = [row for row in found["layers"] if row["kind"] != "unit"]
+    assert sum(row["trainable"] for row in inside) == found["trainable"]
+    assert sum(row["multiply_adds"] for row in inside) == found["multiply_adds"]
+    assert found["table"]["blocks"][2]["units"] == 23
+    assert found["answers"]["norm_eps"] == 1e-5
+
+
+def test_a_table_file_is_described_in_a_dialect(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'name = "mine"\nform = "basic"\nimage_size = 32\nclasses = 10\n'
+        'root = [{kind = "conv", name = "conv1", channels = 16, kernel = 3}]\n'
+        'blocks = [{name = "block1", units = 2, width = 16, channels = 16}]\n'
+    )
+    text = described(capsys, str(file), "--dialect", "torchvision")
+    assert "[3x3, 16 | 3x3, 16] x 2" in text
+    assert "Expected a dialect" in refused(capsys, str(file))
+
+
+def test_slim_names_are_the_originals_267(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = described(capsys, "slim/resnet_v1_50", "--names", "slim").splitlines()
+    names = [line.split("\t")[0] for line in lines]
+    assert len(names) == len(set(names)) == 267
+    assert lines[0] == "resnet_v1_50/conv1/weights\t[7, 7, 3, 64]"
+    assert names[1:5] == [
+        f"resnet_v1_50/conv1/BatchNorm/{name}"
+        for name in ("gamma", "beta", "moving_mean", "moving_variance")
+    ]
+    assert lines[-1] == "resnet_v1_50/logits/biases\t[1000]"
+
+
+def manifests() -> dict[str, Path]:
+    """The lists of variables that the homes themselves gave, by network."""
+    found = {}
+    for file in sorted(MANIFESTS.glob("*.json")):
+        home, _, net = file.stem.partition("_")
+        found[f"{'paper' if home == 'cifar' else home}/{net}"] = file
+    return {name: file for name, file in found.items() if name in NETWORKS}
+
+
+@pytest.mark.parametrize("name", manifests())
+def test_names_and_shapes_are_those_of_the_home(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    source = NETWORKS[name].dialect.names
+    lines = described(capsys, name, "--names", source).splitlines()
+    found = [(line.split("\t")[0], json.loads(line.split("\t")[1])) for line in lines]
+    wanted = json.loads(manifests()[name].read_text())["variables"]
+    expected = [(row["name"], row["shape"]) for row in wanted]
+    assert sorted(_without_counters(found)) == sorted(_without_counters(expected))
+    if name.startswith("slim/"):  # the others create a unit's shortcut after its convolutions
+        assert found == expected
+
+
+def _without_counters(rows: list[tuple[str, list[int]]]) -> list[tuple[str, list[int]]]:
+    return [(name, shape) for name, shape in rows if "num_batches_tracked" not in name]
+
+
+def test_names_of_another_home(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = described(capsys, "slim/resnet_v1_50", "--names", "torchvision").splitlines()
+    assert "layer4.2.conv3.weight\t[2048, 512, 1, 1]" in lines
+    assert "Expected" not in lines[0]
+
+
+def test_a_drawing_prints_nothing_on_stdout(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "net.svg"
+    assert main(["describe", "paper/resnet20", "--draw", str(file)]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"drawn: {file}\n"
+    assert "<!-- paper/resnet20 -->" in file.read_text(encoding="utf-8")
+
+
+def test_mistakes_say_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Did you mean slim/resnet_v1_50" in refused(capsys, "slim/resnet_v1_5")
+    assert "gives 4, 8, 16 or 32" in refused(capsys, "slim/resnet_v1_50", "--output-stride", "12")
+    assert "at least 195x195" in refused(capsys, "slim/alexnet_v2", "--image-size", "194")
+    assert "Did you mean slim" in refused(capsys, "slim/resnet_v1_50", "--names", "slum")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["describe", "slim/resnet_v1_50"],
+        ["describe", "slim/resnet_v1_50", "--names", "slim"],
+        ["describe", "slim/resnet_v1_50", "--json"],
+        ["list"],
+    ],
+)
+def test_pure_verbs_do_without_torch(words: list[str]) -> None:
+    code = (
+        "import sys; from forebear.cli.main import main; "
+        f"code = main({words!r}); assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
