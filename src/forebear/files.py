@@ -15,6 +15,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
         write(partial)
+        partial.chmod(0o644)  # safetensors makes its files private
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
@@ -25,7 +26,11 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole."""
-    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8") and None)
+
+    def write(partial: Path) -> None:
+        partial.write_text(text, encoding="utf-8")
+
+    write_whole(path, write)
 
 
 def _flush_folder(folder: Path) -> None:

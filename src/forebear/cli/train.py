@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="FOLDER", help="a new folder (default: one in runs/)"
     )
     parser.add_argument("--replace", action="store_true", help="delete the run that is there")
-    parser.add_argument("--epochs", type=int, metavar="N", help="passes (default: 20)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="passes (default: 15)")
     parser.add_argument("--batch", type=int, metavar="N", help="pictures a step (default: by size)")
     parser.add_argument(
         "--lr", type=float, metavar="X", help="peak learning rate (default: 0.1 for a batch of 128)"

@@ -45,16 +45,17 @@ def create(
     """
     table, spoken = resolve(network, dialect)
     classes = table.classes if isinstance(num_classes, EllipsisType) else num_classes
-    net = Network(
-        plan(
-            table,
-            spoken,
-            num_classes=classes,
-            in_channels=in_channels,
-            output_stride=output_stride,
-            global_pool=global_pool,
-            include_root=include_root,
-        )
+    spelled = plan(
+        table,
+        spoken,
+        num_classes=classes,
+        in_channels=in_channels,
+        output_stride=output_stride,
+        global_pool=global_pool,
+        include_root=include_root,
     )
+    with torch.device("meta"):  # torch would draw every weight, to be drawn again below
+        net = Network(spelled)
+    net.to_empty(device=torch.get_default_device())
     initialize(net, spoken.init, generator)
     return net

@@ -147,8 +147,8 @@ class Network(nn.Module):
                     f"module's path such as {next(iter(known))}.{near_misses(name, known)}"
                 )
             paths[name] = known.get(name, name)
-        order = {path: place for place, path in enumerate([*known.values(), *modules])}
-        return dict(sorted(paths.items(), key=lambda item: order[item[1]]))
+        order = list(dict.fromkeys([*known.values(), *modules]))
+        return dict(sorted(paths.items(), key=lambda item: order.index(item[1])))
 
     def pyramid(self, images: Tensor) -> dict[int, Tensor]:
         """The last map before each stride, {4: ..., 8: ..., 16: ..., 32: ...} for ImageNet networks.

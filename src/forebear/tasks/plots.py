@@ -40,28 +40,38 @@ def _figure(width: float, height: float) -> Figure:
 def draw_curves(epochs: Sequence[Epoch], path: Path, title: str) -> None:
     """Draws loss, accuracy and learning rate over the epochs of a run as a PNG."""
     figure = _figure(9, 3.4)
+    from matplotlib.ticker import MaxNLocator
+
     figure.suptitle(title, fontsize=10)
     loss, accuracy, rate = figure.subplots(1, 3)
-    numbers = [epoch.epoch for epoch in epochs]
+    ends = [epoch.epoch for epoch in epochs]
+    parts = [
+        epoch.epoch - 1 + (part + 1) / len(epoch.losses)
+        for epoch in epochs
+        for part in range(len(epoch.losses))
+    ]
     marker = "o" if len(epochs) < 15 else ""
-    style = {"marker": marker, "markersize": 3, "linewidth": 1.6}
-    loss.plot(numbers, [e.loss for e in epochs], color=BLUE, label="training", **style)
-    loss.plot(numbers, [e.val_loss for e in epochs], color=ORANGE, label="held out", **style)
-    loss.set_title("loss (nats)", fontsize=10)
-    if min(min(e.loss, e.val_loss) for e in epochs) > 0:
+    style = {"marker": marker, "markersize": 3.5, "linewidth": 1.6}
+    losses = [value for epoch in epochs for value in epoch.losses]
+    held = [epoch.val_loss for epoch in epochs]
+    loss.plot(parts, losses, color=BLUE, label="training", linewidth=1.0)
+    loss.plot(ends, held, color=ORANGE, label="held out", **style)
+    loss.set_title("loss (cross-entropy, nats)", fontsize=10)
+    if min(*losses, *held) > 0 and max(losses) > 10 * min(*losses, *held):
         loss.set_yscale("log")
-    shares = [100 * e.accuracy for e in epochs]
-    held = [100 * e.val_accuracy for e in epochs]
-    accuracy.plot(numbers, shares, color=BLUE, label="training", **style)
-    accuracy.plot(numbers, held, color=ORANGE, label="held out", **style)
-    accuracy.set_title(f"accuracy (%), last held out {held[-1]:.2f}", fontsize=10)
-    rate.plot(numbers, [e.lr for e in epochs], color=GREY, **style)
-    rate.set_title("learning rate at the epoch's end", fontsize=10)
+    shares = [100 * epoch.accuracy for epoch in epochs]
+    accuracy.plot(ends, shares, color=BLUE, label="training", **style)
+    accuracy.plot(ends, [100 * epoch.val_accuracy for epoch in epochs], color=ORANGE, **style)
+    last = f"accuracy (%), held out at last {100 * epochs[-1].val_accuracy:.2f}"
+    accuracy.set_title(last, fontsize=10)
+    rate.plot(parts, [lr for epoch in epochs for lr in epoch.lrs], color=GREY, linewidth=1.6)
+    rate.set_title("learning rate", fontsize=10)
     for axes in (loss, accuracy, rate):
         axes.set_xlabel("epoch")
+        axes.set_xlim(0, max(ends) * 1.03)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     loss.legend(frameon=False, fontsize=9)
     write_whole(path, lambda partial: figure.savefig(partial, dpi=150))
 

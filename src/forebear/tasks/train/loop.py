@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -18,6 +19,7 @@ from forebear.tasks.train.optimizer import make_optimizer
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.schedule import triangular
 
+PARTS = 20  # of an epoch, for the curves
 GLANCE = 0.25  # seconds between two looks at the loss: each waits for the device
 
 
@@ -38,12 +40,14 @@ class Epoch:
 
     epoch: int  # from 1
     lr: float  # learning rate of its last step
-    loss: float  # mean over training pictures as they were seen, nats
+    loss: float  # mean cross-entropy of training pictures as they were seen, nats
     accuracy: float  # share of them named rightly as they were seen
     val_loss: float
     val_accuracy: float
     images_per_second: float  # of training, without the evaluation
     seconds: float  # since the first step, evaluations included
+    losses: tuple[float, ...]  # the loss in up to 20 equal parts of the epoch, in order
+    lrs: tuple[float, ...]  # the learning rate at the end of each part
 
 
 def fit(
@@ -64,6 +68,8 @@ def fit(
     steps, step, begun = recipe.epochs * len(training), 0, time.perf_counter()
     for number in range(1, recipe.epochs + 1):
         network.train()
+        losses: list[torch.Tensor] = []  # left on the device until the epoch's end
+        lrs: list[float] = []
         loss_sum = torch.zeros((), device=device)
         right = torch.zeros((), dtype=torch.int64, device=device)
         images, started, looked = 0, time.perf_counter(), 0.0
@@ -73,12 +79,16 @@ def fit(
                 group["lr"] = lr
             with torch.autocast(device.type, torch.bfloat16, recipe.precision == "bf16"):
                 logits = network(pictures)
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.smoothing)
+            logits = logits.float()
+            loss = F.cross_entropy(logits, labels, label_smoothing=recipe.smoothing)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            loss_sum += loss.detach() * len(labels)
-            right += (logits.detach().argmax(1) == labels).sum()
+            with torch.no_grad():  # what held-out pictures are measured by: no smoothing
+                losses.append(F.cross_entropy(logits, labels))
+                loss_sum += losses[-1] * len(labels)
+                right += (logits.argmax(1) == labels).sum()
+            lrs.append(lr)
             images, step = images + len(labels), step + 1
             if time.perf_counter() - looked > GLANCE:
                 looked = time.perf_counter()
@@ -102,8 +112,14 @@ def fit(
             val_accuracy=measured.top1,
             images_per_second=images / trained,
             seconds=time.perf_counter() - begun,
+            losses=_parts(torch.stack(losses).tolist()),
+            lrs=tuple(float(part[-1]) for part in np.array_split(lrs, min(PARTS, len(lrs)))),
         )
         yield epoch, measured
+
+
+def _parts(values: list[float]) -> tuple[float, ...]:
+    return tuple(float(part.mean()) for part in np.array_split(values, min(PARTS, len(values))))
 
 
 def _finite(loss: float, step: int, recipe: Recipe) -> float:

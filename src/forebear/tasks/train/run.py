@@ -59,11 +59,11 @@ def default_recipe(data: Data, request: Request, *, norms: bool) -> Recipe:
     """
     device = find_device(request.device)
     count = len(data.train)
-    batch = request.batch or min(128, max(16, 2 ** int(np.log2(count / 20 + 1))))
+    batch = request.batch if request.batch is not None else _batch(count)
     size = request.size or data.side
     rate = (0.1 if norms else 0.01) * batch / 128
     return Recipe(
-        epochs=request.epochs if request.epochs is not None else 20,
+        epochs=request.epochs if request.epochs is not None else 15,
         batch=batch,
         lr=rate if request.lr is None else request.lr,
         warmup=0.2,
@@ -76,6 +76,11 @@ def default_recipe(data: Data, request: Request, *, norms: bool) -> Recipe:
         precision=find_precision(request.precision, device),
         seed=request.seed,
     )
+
+
+def _batch(count: int) -> int:
+    """Pictures a step that leave a set of `count` at least 20 steps an epoch, 8 to 128."""
+    return max(8, min(64 if count < 20_000 else 128, 2 ** int(np.log2(max(count, 1) / 20 + 1))))
 
 
 def train(request: Request) -> tuple[Evaluation, Path]:

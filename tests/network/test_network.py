@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import copy
+import io
+import threading
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import forebear
+from forebear.network.ends import end_points
+from forebear.network.measure import measure
+from tests.network.making import SMALL_ROOT, make, table
+
+IMAGES = torch.randn(2, 3, 65, 48, generator=torch.Generator().manual_seed(1))
+DIALECTS = ["slim-v1", "slim-v2", "keras-v2", "keras-lists", "torchvision", "paper-v2", "paper-cifar"]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("options", [{}, {"output_stride": 8, "global_pool": False}])
+def test_real_end_points_have_the_planned_shapes(dialect: str, options: dict[str, Any]) -> None:
+    net = make(dialect=dialect, num_classes=7, **options)
+    with torch.inference_mode():
+        found = net.end_points(IMAGES)
+    planned = {row.path: row.shape for row in measure(net.plan, 65, 48)}
+    assert list(found) == end_points(net.plan)
+    for path, tensor in found.items():
+        if path in planned:
+            assert tuple(tensor.shape[1:]) == planned[path][: tensor.ndim - 1], path
+
+
+def test_counts_of_the_plan_are_those_of_the_modules() -> None:
+    from forebear.network.measure import parameters
+
+    for name in ("slim/alexnet_v2", "keras/ResNet50", "timm/resnetv2_18", "paper/resnet20"):
+        with torch.device("meta"):
+            net = forebear.create(name)
+        trainable = sum(p.numel() for p in net.parameters())
+        moving = sum(b.numel() for k, b in net.named_buffers() if "num_batches" not in k)
+        assert parameters(net.plan) == (trainable, trainable + moving)
+
+
+def test_predictions_are_the_softmax_over_classes_also_of_a_map() -> None:
+    net = make(num_classes=7, global_pool=False)
+    found = net.end_points(IMAGES, ["predictions", "logits"])
+    assert list(found) == ["logits", "predictions"]
+    assert torch.equal(found["predictions"], found["logits"].softmax(1))
+    assert found["logits"].shape == (2, 7, 2, 1)
+
+
+def test_only_the_end_points_asked_for_are_kept() -> None:
+    net = make(num_classes=7)
+    found = net.end_points(IMAGES, ["block1.unit_2.conv2.norm", "root.conv1"])
+    assert list(found) == ["root.conv1", "block1.unit_2.conv2.norm"]
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_end_points_under_the_originals_names() -> None:
+    net = make(num_classes=7)
+    name = "small/block3/unit_1/bottleneck_v1/conv2"
+    ours = net.end_points(IMAGES, ["block3.unit_1.conv2"])["block3.unit_1.conv2"]
+    assert torch.equal(net.end_points(IMAGES, [name], style="original")[name], ours)
+    with pytest.raises(ValueError, match=r"end point 'block3.unit_1.conv8': .* Did you mean"):
+        net.end_points(IMAGES, ["block3.unit_1.conv8"])
+
+
+def test_a_failed_run_leaves_no_hooks() -> None:
+    net = make(num_classes=7)
+    with pytest.raises(ValueError, match="images of shape"):
+        net.end_points(IMAGES[0])
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_two_threads_do_not_see_each_others_end_points() -> None:
+    net = make(num_classes=7)
+    sizes = [33, 49, 65, 81] * 3
+    found: dict[int, int] = {}
+
+    def run(number: int, side: int) -> None:
+        image = torch.zeros(1, 3, side, side)
+        found[number] = net.end_points(image, ["root.conv1"])["root.conv1"].shape[2]
+
+    threads = [threading.Thread(target=run, args=item) for item in enumerate(sizes)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[number] for number in range(len(sizes))] == [(side + 1) // 2 for side in sizes]
+
+
+@pytest.mark.parametrize("dialect", ["slim-v1", "keras-v1", "keras-v2", "torchvision", "timm-v2"])
+def test_the_pyramid_stands_in_the_same_places_in_every_dialect(dialect: str) -> None:
+    net = make("torchvision/resnet50", dialect=dialect, num_classes=None)
+    with torch.inference_mode():
+        maps = net.pyramid(IMAGES)
+    assert {stride: tuple(m.shape[1:]) for stride, m in maps.items()} == {
+        4: (256, 17, 12),
+        8: (512, 9, 6),
+        16: (1024, 5, 3),
+        32: (2048, 3, 2),
+    }
+
+
+def test_slims_stride_4_map_is_the_unit_before_the_stride() -> None:
+    net = make("slim/resnet_v1_50", num_classes=None)
+    found = net.end_points(IMAGES, ["block1.unit_2"])["block1.unit_2"]
+    assert torch.equal(net.pyramid(IMAGES)[4], found)
+
+
+def test_features_come_without_classes_and_maps_without_pool() -> None:
+    assert make(num_classes=None)(IMAGES).shape == (2, 128)
+    assert make(num_classes=None, global_pool=False)(IMAGES).shape == (2, 128, 2, 1)
+    assert make(num_classes=5, include_root=False, in_channels=4)(
+        torch.randn(1, 4, 24, 24)
+    ).shape == (1, 5)
+
+
+def test_one_module_called_twice_shares_its_weights() -> None:
+    net = make(num_classes=7).train()
+    (net(IMAGES).sum() + net(IMAGES.flip(3)).sum()).backward()
+    twice = net.get_parameter("root.conv1.conv.weight").grad
+    other = make(num_classes=7).train()
+    other(IMAGES).sum().backward()
+    once = other.get_parameter("root.conv1.conv.weight").grad
+    assert twice is not None
+    assert once is not None
+    assert not torch.equal(twice, once)
+    assert len(dict(net.named_parameters())) == len(dict(other.named_parameters()))
+
+
+@pytest.mark.parametrize("dialect", ["slim-v1", "keras-v2", "keras-lists", "paper-cifar"])
+def test_copies_pickles_and_formats_give_the_same_logits(dialect: str) -> None:
+    net = make(table(root=SMALL_ROOT), dialect, num_classes=7)
+    with torch.inference_mode():
+        expected = net(IMAGES)
+        assert torch.equal(copy.deepcopy(net)(IMAGES), expected)
+        file = io.BytesIO()
+        torch.save(net, file)
+        file.seek(0)
+        assert torch.equal(torch.load(file, weights_only=False)(IMAGES), expected)
+        other = make(table(root=SMALL_ROOT), dialect, num_classes=7)
+        other.load_state_dict(net.state_dict())
+        last = other.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        torch.testing.assert_close(last(IMAGES), expected, rtol=1e-4, atol=1e-4)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = net(IMAGES)
+    assert half.dtype == torch.bfloat16
+    assert (half.float() - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dialect", ["slim-v1", "keras-v2", "keras-lists"])
+def test_compiled_and_exported_networks_give_the_same_logits(dialect: str) -> None:
+    net = make(dialect=dialect, num_classes=7)
+    expected = net(IMAGES)
+    torch.testing.assert_close(torch.compile(net)(IMAGES), expected, rtol=1e-4, atol=1e-4)
+    exported = torch.export.export(net, (IMAGES,)).module()
+    torch.testing.assert_close(exported(IMAGES), expected, rtol=1e-4, atol=1e-4)
+    sides = {2: torch.export.Dim("height", min=33), 3: torch.export.Dim("width", min=33)}
+    batch = {0: torch.export.Dim("batch", min=1)}
+    free = torch.export.export(net, (IMAGES,), dynamic_shapes=({**batch, **sides},)).module()
+    for shape in ((2, 3, 65, 48), (3, 3, 64, 51), (1, 3, 50, 80)):
+        images = torch.randn(shape)
+        torch.testing.assert_close(free(images), net(images), rtol=1e-4, atol=1e-4)
+
+
+def test_networks_differ_by_seed_and_agree_by_generator() -> None:
+    def first(seed: int) -> Tensor:
+        draws = torch.Generator().manual_seed(seed)
+        net = forebear.create("paper/resnet20", generator=draws)
+        return net.get_parameter("root.conv1.conv.weight")
+
+    assert torch.equal(first(1), first(1))
+    assert not torch.equal(first(1), first(2))
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        (torch.zeros(3, 64, 64), ValueError, r"shape \[3, 64, 64\].*images\[None\]"),
+        (torch.zeros(1, 64, 64, 3), ValueError, r"permute\(0, 3, 1, 2\)"),
+        (torch.zeros(1, 4, 64, 64), ValueError, r"expects \[N, 3, H, W\].*in_channels"),
+        (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), TypeError, "uint8: expected floats"),
+        ([[1.0]], TypeError, "type list: expected a tensor"),
+        (torch.zeros(1, 3, 100, 300), ValueError, "100x300 pixels.*at least 195x195"),
+    ],
+)
+def test_wrong_images_are_refused_with_the_remedy(
+    images: Any, error: type[Exception], message: str
+) -> None:
+    with torch.device("meta"):
+        net = forebear.create("slim/alexnet_v2")
+    with pytest.raises(error, match=message):
+        net(images)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"output_stride": 12}, "output_stride=12: resnet_v1_50 gives 4, 8, 16 or 32. Pass one"),
+        ({"num_classes": 0}, "num_classes=0: expected a whole number from 1 up. Pass None"),
+        ({"in_channels": 0}, "in_channels=0"),
+        ({"dialect": "slim-v3"}, "dialect='slim-v3' is unknown.*Did you mean slim-v"),
+    ],
+)
+def test_impossible_arguments_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        forebear.create("slim/resnet_v1_50", **options)
