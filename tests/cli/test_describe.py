@@ -204,6 +204,7 @@ def test_mistakes_say_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
         ["describe", "slim/resnet_v1_50", "--names", "slim"],
         ["describe", "slim/resnet_v1_50", "--json"],
         ["list"],
+        ["diff", "slim/resnet_v1_50", "keras/ResNet50"],
     ],
 )
 def test_pure_verbs_do_without_torch(words: list[str]) -> None:
