@@ -42,9 +42,11 @@ def same_pads(layer: Layer, side: int) -> tuple[int, int]:
     The odd pixel goes behind. Where steps have become rates the windows must start where the
     coarse map's start, so the amount before is that of the coarse map, times its rate.
     """
-    coarse = -(-side // layer.dense)
+    coarse = (side + layer.dense - 1) // layer.dense
     reach = layer.rate // layer.dense * (layer.kernel - 1)
-    total = max((-(-coarse // layer.step) - 1) * layer.step + reach + 1 - coarse, 0)
+    total = (coarse + layer.step - 1) // layer.step * layer.step - layer.step + reach + 1 - coarse
+    if reach + 1 < layer.step:  # else never below 0, and exported shapes stay simple
+        total = max(total, 0)
     before = total // 2 * layer.dense
     if layer.stride == layer.step and layer.dense == 1:
         return before, total - before
@@ -109,16 +111,18 @@ class Pool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Gives [N, C, ceil(H / stride), ceil(W / stride)], less for a pool without padding."""
         layer = self.layer
+        beyond = 0.0 if layer.fill == "zero" else float("-inf")
         if layer.padding == "same":
             pads = (*same_pads(layer, x.shape[3]), *same_pads(layer, x.shape[2]))
+            # A compiled network must serve maps of even and odd side alike; otherwise torch's own
+            # padding spares a copy where both sides are padded alike.
+            even = not torch.compiler.is_compiling() and pads[::2] == pads[1::2]
         else:
-            pads = (layer.padding * layer.rate,) * 4
-        if layer.fill == "zero" and any(pads):
-            x, pads = F.pad(x, pads), (0, 0, 0, 0)
-        left, right, top, bottom = pads
-        if left != right or top != bottom:
-            x, top, left = F.pad(x, pads, value=float("-inf")), 0, 0
-        return F.max_pool2d(x, layer.kernel, layer.stride, (top, left), layer.rate)
+            pads, even = (layer.padding * layer.rate,) * 4, True
+        if even and beyond:
+            return F.max_pool2d(x, layer.kernel, layer.stride, pads[2::-2], layer.rate)
+        x = F.pad(x, pads, value=beyond)
+        return F.max_pool2d(x, layer.kernel, layer.stride, 0, layer.rate)
 
 
 class Identity(nn.Module):

@@ -350,7 +350,7 @@ class _Speller:
         )
 
     def _padding(self, row: str, kernel: int, step: int) -> int | Literal["same"]:
-        if self.dialect.conv_padding == "same" and (step > 1 or kernel % 2 == 0):
+        if kernel > 1 and self.dialect.conv_padding == "same" and (step > 1 or kernel % 2 == 0):
             return "same"
         if kernel % 2 == 0:
             raise TableError(
