@@ -19,7 +19,7 @@ def create(
     network: str | Path | Table,
     *,
     dialect: str | Dialect | None = None,
-    num_classes: int | None | EllipsisType = ...,
+    num_classes: int | EllipsisType | None = ...,
     in_channels: int = 3,
     output_stride: int | None = None,
     global_pool: bool = True,

@@ -21,7 +21,8 @@ class BiasedNorm(nn.BatchNorm2d):
         """Normalises `input`, [N, C, H, W], and moves the running values while training."""
         if not (self.training and self.track_running_stats):
             return super().forward(input)
-        assert self.running_var is not None and self.momentum is not None  # both set by Conv
+        assert self.running_var is not None  # set by norm()
+        assert self.momentum is not None
         kept = self.running_var * (1 - self.momentum)
         out = super().forward(input)
         count = input.numel() // input.shape[1]

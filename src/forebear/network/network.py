@@ -70,7 +70,7 @@ class Network(nn.Module):
             ValueError: wrong rank or channels, or an image that is too small.
         """
         self._check(images)
-        x = self.root(images)
+        x: Tensor = self.root(images)
         for name in self.trunk:
             x = self.get_submodule(name)(x)
         return x
@@ -151,7 +151,7 @@ class Network(nn.Module):
         return dict(sorted(paths.items(), key=lambda item: order.index(item[1])))
 
     def pyramid(self, images: Tensor) -> dict[int, Tensor]:
-        """The last map before each stride, {4: ..., 8: ..., 16: ..., 32: ...} for ImageNet networks.
+        """The last map before each stride: {4: ..., 8: ..., 16: ..., 32: ...} for ImageNet's.
 
         Keys are input pixels between neighbouring values. The maps stand in the same places
         whatever the dialect: TF-Slim's block1 ends after its stride, so its stride-4 map is

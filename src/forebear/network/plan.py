@@ -142,7 +142,7 @@ class Plan:
 
 
 class _Pace:
-    """How far the walk through the rows has come: the stride reached, and the rate bought so far."""
+    """How far the walk through the rows has come: the stride reached, the rate bought so far."""
 
     def __init__(self, stride: int, target: int | None) -> None:
         self.stride, self.target, self.dense = stride, target, 1
@@ -212,10 +212,10 @@ def plan(
     spell = _Speller(table, dialect)
     channels, stride, root = in_channels, 1, []
     if include_root:
-        for row in table.root:
-            layer = spell.row(f"root.{row.name}", row, channels, row.stride, 1)
+        for first in table.root:
+            layer = spell.row(f"root.{first.name}", first, channels, first.stride, 1)
             root.append(layer)
-            channels, stride = layer.channels, stride * row.stride
+            channels, stride = layer.channels, stride * first.stride
     pace = _Pace(stride, output_stride)
     body = []
     for row in table.layers:
@@ -225,7 +225,7 @@ def plan(
         layer = spell.row(row.name, row, channels, taken, rate)
         body.append(layer)
         channels = layer.channels
-    blocks = []
+    blocks: list[tuple[str, tuple[Unit, ...]]] = []
     for block, steps in zip(table.blocks, _unit_steps(table, dialect), strict=True):
         units = []
         for number, step in enumerate(steps, start=1):
@@ -266,9 +266,9 @@ def plan(
 def _check(
     table: Table,
     dialect: Dialect,
-    num_classes: int | None,
-    in_channels: int,
-    output_stride: int | None,
+    num_classes: object,
+    in_channels: object,
+    output_stride: object,
     include_root: bool,
 ) -> None:
     if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):

@@ -111,7 +111,7 @@ NETWORKS: dict[str, Entry] = {
 
 
 def networks(pattern: str = "*") -> list[str]:
-    """Names of the published networks that match a shell pattern, as in "slim/*", in table order."""
+    """Names of the published networks that match a shell pattern, as in "slim/*"."""
     return [name for name in NETWORKS if fnmatch.fnmatchcase(name, pattern)]
 
 

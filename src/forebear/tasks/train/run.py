@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -80,7 +81,7 @@ def default_recipe(data: Data, request: Request, *, norms: bool) -> Recipe:
 
 def _batch(count: int) -> int:
     """Pictures a step that leave a set of `count` at least 20 steps an epoch, 8 to 128."""
-    return max(8, min(64 if count < 20_000 else 128, 2 ** int(np.log2(max(count, 1) / 20 + 1))))
+    return max(8, min(64 if count < 20_000 else 128, 2 ** int(math.log2(max(count, 1) / 20 + 1))))
 
 
 def train(request: Request) -> tuple[Evaluation, Path]:
