@@ -71,7 +71,7 @@ def read(path: Path, answer: str = "", wrong: object = None) -> Case:
 
 def _name_in_file(name: str, stem: str) -> str:
     """The makers' name: keras-applications calls the logits probs, the others predictions."""
-    if stem.startswith("kerasapps_Res") or stem.startswith("keras2_tiny"):
+    if stem.startswith(("kerasapps_Res", "keras2_tiny")):
         return name.replace("predictions/", "probs/")
     return name
 
@@ -151,7 +151,7 @@ def differences(case: Case) -> dict[str, float]:
         "output",
     }
     known = original_end_points(network.plan) if recorded else {}
-    extra = {name: path for name, path in _beside(network, recorded, known)}
+    extra = dict(_beside(network, recorded, known))
     paths = {name: known.get(name) or extra[name] for name in recorded}
     wanted = {*paths.values(), "logits" if network.plan.logits else "pool"}
     found = network.end_points(case.images, sorted(wanted))

@@ -1,0 +1,1 @@
+"""How a table becomes modules: plan, layers, units, and the network itself."""

@@ -1,0 +1,1 @@
+"""What the networks are: rows, tables and dialects, without torch."""

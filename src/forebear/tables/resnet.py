@@ -39,8 +39,10 @@ def cifar_root(channels: int) -> tuple[Conv]:
 
 
 def cifar(name: str, depth: int, form: Form = "basic") -> Table:
-    """The CIFAR network of a depth: 6n + 2 layers of basic units (He et al. 2015, section 4.2)
-    or 9n + 2 of bottlenecks (He et al. 2016, section 4).
+    """The CIFAR network of a depth.
+
+    6n + 2 layers in basic units (He et al. 2015, section 4.2), 9n + 2 in bottlenecks (He et al.
+    2016, section 4).
     """
     layers, out = (2, 1) if form == "basic" else (3, 4)
     units = (depth - 2) // (3 * layers)

@@ -21,7 +21,7 @@ def _require(fits: bool, row: str, problem: str, expected: str) -> None:
         )
 
 
-def _require_name(name: str) -> None:
+def _require_name(name: object) -> None:
     fits = isinstance(name, str) and name.isidentifier()
     _require(
         fits,
@@ -31,7 +31,7 @@ def _require_name(name: str) -> None:
     )
 
 
-def _require_counts(row: str, **counts: int) -> None:
+def _require_counts(row: str, **counts: object) -> None:
     for key, value in counts.items():
         fits = isinstance(value, int) and not isinstance(value, bool) and value >= 1
         _require(fits, row, f"{key}={value!r}", "a whole number from 1 up")
@@ -50,7 +50,8 @@ class Conv:
     def __post_init__(self) -> None:
         _require_name(self.name)
         _require_counts(self.name, channels=self.channels, kernel=self.kernel, stride=self.stride)
-        fits = self.padding == "same" or (isinstance(self.padding, int) and self.padding >= 0)
+        padding: object = self.padding
+        fits = padding == "same" or (isinstance(padding, int) and padding >= 0)
         _require(fits, self.name, f"padding={self.padding!r}", 'pixels from 0 up, or "same"')
 
 
@@ -130,7 +131,7 @@ class Block:
             _require(
                 self.convs[-1][0] == self.channels,
                 self.name,
-                f"its last convolution gives {self.convs[-1][0]} channels, channels={self.channels}",
+                f"its last convolution gives {self.convs[-1][0]}, channels={self.channels}",
                 "both the same",
             )
 
@@ -140,7 +141,7 @@ Row = Conv | Pool | Average | Dropout
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A network as data: the root, then plain layers or residual blocks; the head is the dialect's."""
+    """A network as data: the root, then plain layers or residual blocks; the dialect adds a head."""
 
     name: str  # as its home calls it, "resnet_v1_50"
     root: tuple[Conv | Pool, ...]  # all before block1; never made dense

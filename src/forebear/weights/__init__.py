@@ -1,0 +1,1 @@
+"""Arrays under the homes' names, and files that describe themselves."""

@@ -1,0 +1,1 @@
+"""Training: recipe, schedule, optimizer, loop, display and run folder."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -81,7 +80,8 @@ def default_recipe(data: Data, request: Request, *, norms: bool) -> Recipe:
 
 def _batch(count: int) -> int:
     """Pictures a step that leave a set of `count` at least 20 steps an epoch, 8 to 128."""
-    return max(8, min(64 if count < 20_000 else 128, 2 ** int(math.log2(max(count, 1) / 20 + 1))))
+    twentieth = 2 ** (max(count // 20, 1).bit_length() - 1)
+    return max(8, min(64 if count < 20_000 else 128, twentieth))
 
 
 def train(request: Request) -> tuple[Evaluation, Path]:
@@ -128,9 +128,10 @@ def train(request: Request) -> tuple[Evaluation, Path]:
         network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         epochs: list[Epoch] = []
         title = f"{name} on {data.spec}"
-        for epoch, measured in fit(
+        for epoch, evaluation in fit(
             network, training, held_out, data.classes, recipe, display.glance
         ):
+            measured = evaluation
             epochs.append(epoch)
             folder.epoch(epoch)
             display.epoch(epoch)

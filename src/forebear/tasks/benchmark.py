@@ -1,0 +1,320 @@
+"""How fast a network is, forward and forward with backward, and how much that varies.
+
+The input is made once, before the clock starts; what a step gives stays on the device. On a GPU the
+steps are timed by its own events, with one wait at the end.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import forebear
+from forebear.errors import ForebearError
+from forebear.network.build import create
+from forebear.network.measure import Measure, measure, parameters
+from forebear.network.network import Network
+from forebear.network.plan import Plan
+from forebear.tables.dialects import Dialect
+from forebear.tables.rows import Table
+from forebear.tasks.device import Precision, find_device, find_precision
+
+# What a step is counted as, in forward passes: the backward one takes two products for each one
+# of the forward pass, by the inputs and by the weights.
+PASSES = {"Forward": 1, "Forward-backward": 3}
+WARM_UP = 10  # steps at most, as in the benchmarks of TensorFlow's tutorials
+
+# called with "Forward" or "Forward-backward", the steps begun and all steps
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """How to measure."""
+
+    batch: int = 32  # images
+    size: int | None = None  # pixels along a side; None: as published
+    steps: int = 100  # timed, of each kind
+    precision: str = "fp32"  # or "bf16", under autocast
+    device: str = "auto"
+    channels_last: bool = True  # how images and weights lie in memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Steps of one kind."""
+
+    what: str  # "Forward" or "Forward-backward"
+    finished: datetime
+    seconds: tuple[float, ...]  # of each step
+    images_per_second: float
+    gflops: float  # 10^9 floating point operations a second, two a multiply-add
+    peak_bytes: int | None  # allocated on the GPU; on the CPU, of the whole process so far
+
+    @property
+    def mean(self) -> float:
+        """Seconds a batch."""
+        return statistics.fmean(self.seconds)
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the seconds, over all steps; by differences from the mean."""
+        return statistics.pstdev(self.seconds)
+
+    def quantile(self, share: float) -> float:
+        """Seconds that a share of the steps stays under, between two steps interpolated."""
+        place = share * (len(self.seconds) - 1)
+        below, ordered = int(place), sorted(self.seconds)
+        above = min(below + 1, len(ordered) - 1)
+        return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+
+    def line(self) -> str:
+        """The result as the timing loops of TensorFlow's tutorials printed it."""
+        when = self.finished.isoformat(sep=" ", timespec="microseconds")
+        spread = f"{self.mean:.3f} +/- {self.deviation:.3f}"
+        return f"{when}: {self.what} across {len(self.seconds)} steps, {spread} sec / batch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """What was measured, and on what."""
+
+    network: str
+    dialect: str
+    parameters: int  # trainable
+    multiply_adds: int  # of one image, forward
+    batch: int
+    size: int  # pixels along a side
+    warm_up: int  # steps before the clock
+    precision: Precision
+    tf32: bool  # convolutions in fp32 round what they multiply to 10 bits
+    channels_last: bool
+    device: str
+    device_name: str
+    threads: int  # of torch on the CPU
+    versions: tuple[tuple[str, str], ...]
+    timings: tuple[Timing, ...]
+
+
+def benchmark(
+    network: str | Path | Table,
+    setup: Setup,
+    *,
+    dialect: str | Dialect | None = None,
+    progress: Progress | None = None,
+) -> Benchmark:
+    """Times a network with its first weights on random images.
+
+    Forward runs in evaluation mode without gradients; forward-backward in training mode, from the
+    cross-entropy with random classes to every gradient, which are dropped between steps.
+
+    Args:
+        network: as forebear.create takes it.
+        setup: how to measure.
+        dialect: as forebear.create takes it.
+        progress: called before each step.
+
+    Raises:
+        ValueError: a count below 1, an unknown network, device or precision, images that are too
+            small, or too few for batch norm to train on.
+        ForebearError: out of memory; the message says which batch to try.
+    """
+    _check(setup)
+    device = find_device(setup.device)
+    precision = find_precision(setup.precision, device)
+    net = create(network, dialect=dialect)
+    size = net.table.image_size if setup.size is None else setup.size
+    rows = measure(net.plan, size)
+    _check_norms(rows, setup.batch, size)
+    inside = {unit.path for unit in net.plan.units()}
+    multiply_adds = sum(row.multiply_adds for row in rows if row.path not in inside)
+    with _memory(setup.batch, f"{device} at {size}x{size} in {precision}"):
+        layout = torch.channels_last if setup.channels_last else torch.contiguous_format
+        net.to(device).to(memory_format=layout)  # type: ignore[call-overload]
+        images = torch.randn(setup.batch, net.plan.in_channels, size, size, device=device)
+        images = images.contiguous(memory_format=layout)
+        labels = torch.randint(_classes(net.plan), (setup.batch,), device=device)
+        steps = _steps(net, images, labels, precision)
+        timings = tuple(
+            _timed(what, step, setup, device, multiply_adds, progress) for what, step in steps
+        )
+    return Benchmark(
+        network=network if isinstance(network, str) else net.table.name,
+        dialect=net.dialect.name,
+        parameters=parameters(net.plan)[0],
+        multiply_adds=multiply_adds,
+        batch=setup.batch,
+        size=size,
+        warm_up=_warm_up(setup),
+        precision=precision,
+        tf32=precision == "fp32" and device.type == "cuda" and torch.backends.cudnn.allow_tf32,
+        channels_last=setup.channels_last,
+        device=str(device),
+        device_name=_device_name(device),
+        threads=torch.get_num_threads(),
+        versions=tuple(_versions()),
+        timings=timings,
+    )
+
+
+def _check(setup: Setup) -> None:
+    for name in ("batch", "size", "steps"):
+        value = getattr(setup, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name}={value}: expected a whole number from 1 up. Pass 1 or more.")
+
+
+def _check_norms(rows: list[Measure], batch: int, size: int) -> None:
+    if batch > 1:
+        return
+    for row in rows:
+        if row.moving and row.kind != "unit" and row.shape[1] * row.shape[2] == 1:
+            raise ValueError(
+                f"batch=1: at {size}x{size} pixels {row.path} gives one value a channel, and batch "
+                "norm needs two to train on. Pass a batch of 2, or larger images."
+            )
+
+
+def _classes(plan: Plan) -> int:
+    assert plan.num_classes is not None  # create() gave the table's own
+    return plan.num_classes
+
+
+def _steps(
+    net: Network, images: Tensor, labels: Tensor, precision: Precision
+) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Each kind of step in turn; the network changes its mode in between."""
+    lower = torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16")
+
+    def forward() -> None:
+        with torch.inference_mode(), lower:
+            net(images)
+
+    def forward_backward() -> None:
+        with lower:
+            loss = F.cross_entropy(net(images).float(), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        net.zero_grad(set_to_none=True)
+
+    net.eval()
+    yield "Forward", forward
+    net.train()
+    yield "Forward-backward", forward_backward
+
+
+def _warm_up(setup: Setup) -> int:
+    return min(WARM_UP, 1 + setup.steps // 10)
+
+
+def _timed(
+    what: str,
+    step: Callable[[], None],
+    setup: Setup,
+    device: torch.device,
+    multiply_adds: int,
+    progress: Progress | None,
+) -> Timing:
+    for _ in range(_warm_up(setup)):
+        step()
+    clock = _gpu_seconds if device.type == "cuda" else _cpu_seconds
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+    def shown() -> Iterator[None]:
+        for number in range(setup.steps):
+            if progress is not None:
+                progress(what, number, setup.steps)
+            yield
+
+    seconds = clock(step, shown(), device)
+    rate = setup.batch / statistics.fmean(seconds)
+    return Timing(
+        what=what,
+        finished=datetime.now(),
+        seconds=tuple(seconds),
+        images_per_second=rate,
+        gflops=2 * PASSES[what] * multiply_adds * rate / 1e9,
+        peak_bytes=_peak(device),
+    )
+
+
+def _cpu_seconds(
+    step: Callable[[], None], turns: Iterator[None], device: torch.device
+) -> list[float]:
+    seconds = []
+    for _ in turns:
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def _gpu_seconds(
+    step: Callable[[], None], turns: Iterator[None], device: torch.device
+) -> list[float]:
+    """From the end of one step to the end of the next, by the GPU's clock."""
+    torch.cuda.synchronize(device)
+    stream = torch.cuda.current_stream(device)
+    marks = [stream.record_event(torch.cuda.Event(enable_timing=True))]
+    for _ in turns:
+        step()
+        marks.append(stream.record_event(torch.cuda.Event(enable_timing=True)))
+    torch.cuda.synchronize(device)
+    return [start.elapsed_time(end) / 1000 for start, end in pairwise(marks)]
+
+
+@contextmanager
+def _memory(batch: int, where: str) -> Iterator[None]:
+    """Turns running out of memory into a message that says which batch to try."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        full = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if not full and "allocate memory" not in str(error):  # what torch says on the CPU
+            raise
+        less = f"a batch of {batch // 2}" if batch > 1 else "a smaller size"
+        raise ForebearError(
+            f"batch={batch}: out of memory on {where}. Expected a batch that fits. Try {less}."
+        ) from error
+
+
+def _peak(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts KiB
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    yield "forebear", forebear.__version__
+    yield "torch", torch.__version__
+    yield "python", platform.python_version()
+    if torch.version.cuda is not None:
+        yield "cuda", torch.version.cuda
