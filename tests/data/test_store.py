@@ -47,7 +47,8 @@ def test_pictures_come_in_the_order_asked_for(tmp_path: Path) -> None:
 
 def test_filled_and_unfilled_stores_give_the_same(tmp_path: Path) -> None:
     pictures = files(tmp_path, 150)
-    filled, small = Store(pictures, square(8)), Store(pictures, square(8), memory=150 * 8 * 8 * 3 - 1)
+    filled = Store(pictures, square(8))
+    small = Store(pictures, square(8), memory=150 * 8 * 8 * 3 - 1)
     assert (filled.fits, small.fits) == (True, False)
     steps: list[tuple[int, int]] = []
     filled.fill(lambda done, total: steps.append((done, total)))

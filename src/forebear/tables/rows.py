@@ -141,7 +141,7 @@ Row = Conv | Pool | Average | Dropout
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A network as data: the root, then plain layers or residual blocks; the dialect adds a head."""
+    """A network as data: the root, then layers or residual blocks; the dialect adds a head."""
 
     name: str  # as its home calls it, "resnet_v1_50"
     root: tuple[Conv | Pool, ...]  # all before block1; never made dense

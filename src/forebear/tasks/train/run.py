@@ -80,7 +80,7 @@ def default_recipe(data: Data, request: Request, *, norms: bool) -> Recipe:
 
 def _batch(count: int) -> int:
     """Pictures a step that leave a set of `count` at least 20 steps an epoch, 8 to 128."""
-    twentieth = 2 ** (max(count // 20, 1).bit_length() - 1)
+    twentieth = 1 << (max(count // 20, 1).bit_length() - 1)  # rounded down to a power of 2
     return max(8, min(64 if count < 20_000 else 128, twentieth))
 
 
