@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -81,19 +81,22 @@ def _show(what: str, step: int, steps: int) -> None:
     print(f"\r\033[K{what}: step {step} of {steps}", end="", file=sys.stderr, flush=True)
 
 
+_CELLS: dict[str, Callable[[Timing], str]] = {
+    "median": lambda timing: f"{timing.quantile(0.5):.4f} s",
+    "p10": lambda timing: f"{timing.quantile(0.1):.4f} s",
+    "p90": lambda timing: f"{timing.quantile(0.9):.4f} s",
+    "images/s": lambda timing: f"{timing.images_per_second:,.1f}",
+    "GFLOP/s": lambda timing: f"{timing.gflops:,.1f}",
+    "peak memory": lambda timing: _bytes(timing.peak_bytes),
+}
+
+
 def _text(found: Benchmark) -> Iterator[str]:
     for timing in found.timings:
         yield timing.line()
     yield ""
     rows = [("", *(timing.what for timing in found.timings))]
-    for name, spell in (
-        ("median", lambda timing: f"{timing.quantile(0.5):.4f} s"),
-        ("p10", lambda timing: f"{timing.quantile(0.1):.4f} s"),
-        ("p90", lambda timing: f"{timing.quantile(0.9):.4f} s"),
-        ("images/s", lambda timing: f"{timing.images_per_second:,.1f}"),
-        ("GFLOP/s", lambda timing: f"{timing.gflops:,.1f}"),
-        ("peak memory", lambda timing: _bytes(timing.peak_bytes)),
-    ):
+    for name, spell in _CELLS.items():
         rows.append((name, *(spell(timing) for timing in found.timings)))
     yield from columns(rows, "<>>")
     yield ""

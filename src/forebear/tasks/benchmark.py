@@ -26,8 +26,9 @@ from forebear.errors import ForebearError
 from forebear.network.build import create
 from forebear.network.measure import Measure, measure, parameters
 from forebear.network.network import Network
-from forebear.network.plan import Plan
+from forebear.network.plan import plan
 from forebear.tables.dialects import Dialect
+from forebear.tables.files import resolve
 from forebear.tables.rows import Table
 from forebear.tasks.device import Precision, find_device, find_precision
 
@@ -134,26 +135,28 @@ def benchmark(
     _check(setup)
     device = find_device(setup.device)
     precision = find_precision(setup.precision, device)
-    net = create(network, dialect=dialect)
-    size = net.table.image_size if setup.size is None else setup.size
-    rows = measure(net.plan, size)
+    table, spoken = resolve(network, dialect)
+    planned = plan(table, spoken, num_classes=table.classes)
+    size = table.image_size if setup.size is None else setup.size
+    rows = measure(planned, size)
     _check_norms(rows, setup.batch, size)
-    inside = {unit.path for unit in net.plan.units()}
+    inside = {unit.path for unit in planned.units()}
     multiply_adds = sum(row.multiply_adds for row in rows if row.path not in inside)
     with _memory(setup.batch, f"{device} at {size}x{size} in {precision}"):
         layout = torch.channels_last if setup.channels_last else torch.contiguous_format
+        net = create(table, dialect=spoken)
         net.to(device).to(memory_format=layout)  # type: ignore[call-overload]
-        images = torch.randn(setup.batch, net.plan.in_channels, size, size, device=device)
+        images = torch.randn(setup.batch, planned.in_channels, size, size, device=device)
         images = images.contiguous(memory_format=layout)
-        labels = torch.randint(_classes(net.plan), (setup.batch,), device=device)
+        labels = torch.randint(table.classes, (setup.batch,), device=device)
         steps = _steps(net, images, labels, precision)
         timings = tuple(
             _timed(what, step, setup, device, multiply_adds, progress) for what, step in steps
         )
     return Benchmark(
-        network=network if isinstance(network, str) else net.table.name,
-        dialect=net.dialect.name,
-        parameters=parameters(net.plan)[0],
+        network=network if isinstance(network, str) else table.name,
+        dialect=spoken.name,
+        parameters=parameters(planned)[0],
         multiply_adds=multiply_adds,
         batch=setup.batch,
         size=size,
@@ -187,11 +190,6 @@ def _check_norms(rows: list[Measure], batch: int, size: int) -> None:
             )
 
 
-def _classes(plan: Plan) -> int:
-    assert plan.num_classes is not None  # create() gave the table's own
-    return plan.num_classes
-
-
 def _steps(
     net: Network, images: Tensor, labels: Tensor, precision: Precision
 ) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -215,7 +213,7 @@ def _steps(
 
 
 def _warm_up(setup: Setup) -> int:
-    return min(WARM_UP, 1 + setup.steps // 10)
+    return min(WARM_UP, max(3, setup.steps // 10))
 
 
 def _timed(
@@ -267,10 +265,16 @@ def _gpu_seconds(
     """From the end of one step to the end of the next, by the GPU's clock."""
     torch.cuda.synchronize(device)
     stream = torch.cuda.current_stream(device)
-    marks = [stream.record_event(torch.cuda.Event(enable_timing=True))]
+
+    def mark() -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record(stream)
+        return event
+
+    marks = [mark()]
     for _ in turns:
         step()
-        marks.append(stream.record_event(torch.cuda.Event(enable_timing=True)))
+        marks.append(mark())
     torch.cuda.synchronize(device)
     return [start.elapsed_time(end) / 1000 for start, end in pairwise(marks)]
 
