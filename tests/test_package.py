@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import forebear
+
+SOURCE = Path(forebear.__file__).parent
+# What a package may import of the others: style's "tables -> network -> tasks -> cli", with
+# weights and data feeding tasks.
+BEFORE = {
+    "errors": set(),
+    "files": {"errors"},
+    "tables": {"errors"},
+    "network": {"errors", "tables", "weights", "files"},
+    "weights": {"errors", "files", "tables", "network"},
+    "data": {"errors", "tables"},
+    "tasks": {"errors", "files", "tables", "network", "weights", "data"},
+    "cli": {"errors", "files", "tables", "network", "weights", "data", "tasks"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("forebear."):
+            found.add(node.module.split(".")[1])
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: path.stem)
+def test_imports_point_back_along_the_line(path: Path) -> None:
+    own = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    if own in BEFORE:
+        assert imports(path) <= BEFORE[own] | {own}
+
+
+def test_every_public_name_is_there_and_sorted() -> None:
+    assert list(forebear.__all__) == sorted(forebear.__all__)
+    assert all(getattr(forebear, name) is not None for name in forebear.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'creat'"):
+        _ = forebear.creat  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["list"], ["train", "--help"], ["predict", "--help"], ["evaluate", "--help"]]
+)
+def test_help_and_list_do_not_import_torch(words: list[str]) -> None:
+    program = (
+        "import sys\nfrom forebear.cli.main import main\n"
+        f"try: main({words!r})\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'PIL', 'matplotlib', 'rich'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "forebear" in done.stdout or "slim/" in done.stdout
