@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 import forebear
+from forebear.network.scopes import original_end_points
 from forebear.tables.resnet import IMAGENET_ROOT
 from forebear.tables.rows import Block, Table
-from forebear.weights.names import original_end_points, pairs
+from forebear.weights.names import pairs
 from tests.goldens import recipe
 from tests.goldens.recipe import Array
 

@@ -111,7 +111,9 @@ def test_every_network_spells_out_and_survives_plain_data(name: str) -> None:
 
 
 def test_receptive_fields_are_those_known_of_the_plain_networks() -> None:
-    fields_of = {row.path: row.receptive_field for row in measure(spelled("torchvision/resnet18"), 224)}
+    fields_of = {
+        row.path: row.receptive_field for row in measure(spelled("torchvision/resnet18"), 224)
+    }
     assert (fields_of["root.conv1"], fields_of["root.pool1"]) == (7, 11)
     assert fields_of["block4.unit_2"] == 435
     assert fields_of["logits"] is None

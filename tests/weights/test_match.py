@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import forebear
-from forebear.weights.names import original_end_points, pairs
+from forebear.network.scopes import original_end_points
+from forebear.weights.names import pairs
 from tests.goldens import cases, recipe
 
 SHARED = Path(__file__).parents[3] / "shared"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from forebear.network.plan import Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def end_points(plan: Plan) -> list[str]:

@@ -15,6 +15,7 @@ from forebear.network.layers import make
 from forebear.network.measure import check_size, smallest_side
 from forebear.network.plan import Plan
 from forebear.network.plan import plan as spell
+from forebear.network.scopes import original_end_points
 from forebear.network.units import make_unit
 from forebear.tables.dialects import Dialect
 from forebear.tables.preprocessing import Preprocessing
@@ -133,8 +134,6 @@ class Network(nn.Module):
             raise ValueError(f'style={style!r}: expected "forebear" or "original".')
         known = {path: path for path in ends.end_points(self.plan)}
         if style == "original":
-            from forebear.weights.names import original_end_points
-
             known = original_end_points(self.plan)
         if names is None:
             return known

@@ -11,8 +11,9 @@ import torch
 from forebear.errors import WeightsError, near_misses
 from forebear.network.network import Network
 from forebear.network.plan import Plan
+from forebear.network.scopes import HOMES, home_of
 from forebear.weights.layouts import Array
-from forebear.weights.names import Pair, pairs, source_of
+from forebear.weights.names import Pair, pairs
 
 # What the homes store beside the weights: TF-Slim's step counter and Caffe's mean colour.
 _BESIDE = ("global_step", "mean_rgb")
@@ -60,10 +61,10 @@ def _tensor(pair: Pair, array: Array) -> torch.Tensor:
 
 
 def _other_logits(plan: Plan, given: Mapping[str, Any]) -> dict[str, str]:
-    source = source_of(plan)
-    wanted = source.scopes["logits", "conv"].format(net=plan.table.name)
+    home = HOMES[home_of(plan)]
+    wanted = home.scopes["logits", "conv"].format(net=plan.table.name)
     others = {}
-    for scope in source.other_logits:
+    for scope in home.other_logits:
         for last in ("kernel", "bias"):
             if f"{scope}/{last}" in given:
                 others[f"{scope}/{last}"] = f"{wanted}/{last}"

@@ -1,0 +1,312 @@
+"""What the homes call each layer: one table of templates a home, filled from the plan.
+
+Templates stand for every layer of a role; the plan fills their slots:
+    {net} the table's name   {block} {unit} {layer} our names   {form} bottleneck_v1 and the like
+    {b} {u} {n} numbers of block, unit, convolution from 1; {B} = b + 1, {m} = n + 1,
+    {w} = b - 1, {v} = u - 1   {letter} {branch} unit and convolution as Caffe letters them
+    {row} what the home's own list calls the layer
+Each role has up to three parts: the convolution, the norm, and what the layer gives out. Weight
+names (`forebear.weights.names`) and end points are both read off these templates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from forebear.errors import near_misses
+from forebear.network.ends import end_points
+from forebear.network.plan import Layer, Plan
+
+Role = Literal[
+    "root",
+    "pool1",
+    "layer",
+    "preact",
+    "conv",
+    "shortcut",
+    "unit",
+    "block",
+    "postnorm",
+    "pool",
+    "logits",
+]
+Part = Literal["conv", "norm", "out"]
+Slots = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """How one home names its layers."""
+
+    scopes: dict[tuple[Role, Part], str]
+    parts: tuple[Part, ...] = ("conv", "norm", "out")  # that are end points there
+    rows: dict[str, str] = field(default_factory=dict)  # our row to theirs, where none serves all
+    other_logits: tuple[str, ...] = ()  # further scopes under which the logits were published
+
+
+# tf_slim 1.1.0: a convolution's norm lies in its scope, the pre-activation's is its own scope.
+# fmt: off
+_SLIM = Home(
+    {
+        ("root", "conv"):     "{net}/{layer}",
+        ("root", "norm"):     "{net}/{layer}/BatchNorm",
+        ("root", "out"):      "{net}/{layer}",
+        ("pool1", "out"):     "{net}/{layer}",
+        ("layer", "conv"):    "{net}/{layer}",
+        ("layer", "norm"):    "{net}/{layer}/BatchNorm",
+        ("layer", "out"):     "{net}/{layer}",
+        ("preact", "norm"):   "{net}/{block}/{unit}/{form}/preact",
+        ("preact", "out"):    "{net}/{block}/{unit}/{form}/preact",
+        ("shortcut", "conv"): "{net}/{block}/{unit}/{form}/shortcut",
+        ("shortcut", "norm"): "{net}/{block}/{unit}/{form}/shortcut/BatchNorm",
+        ("shortcut", "out"):  "{net}/{block}/{unit}/{form}/shortcut",
+        ("conv", "conv"):     "{net}/{block}/{unit}/{form}/conv{n}",
+        ("conv", "norm"):     "{net}/{block}/{unit}/{form}/conv{n}/BatchNorm",
+        ("conv", "out"):      "{net}/{block}/{unit}/{form}/conv{n}",
+        ("unit", "out"):      "{net}/{block}/{unit}/{form}",
+        ("block", "out"):     "{net}/{block}",
+        ("postnorm", "norm"): "{net}/postnorm",
+        ("postnorm", "out"):  "{net}/postnorm",
+        ("pool", "out"):      "global_pool",
+        ("logits", "conv"):   "{net}/logits",
+        ("logits", "out"):    "{net}/logits",
+    },
+    parts=("out",),
+)
+_SLIM_ALEXNET = Home(
+    _SLIM.scopes | {("logits", "conv"): "{net}/fc8", ("logits", "out"): "{net}/fc8"},
+    parts=("out",),
+)
+# keras/src/applications/resnet.py; keras-applications 1.0.8 calls the logits probs.
+_KERAS = Home(
+    {
+        ("root", "conv"):     "{layer}_conv",
+        ("root", "norm"):     "{layer}_bn",
+        ("root", "out"):      "{layer}_relu",
+        ("pool1", "out"):     "{layer}_pool",
+        ("preact", "norm"):   "conv{B}_block{u}_preact_bn",
+        ("preact", "out"):    "conv{B}_block{u}_preact_relu",
+        ("shortcut", "conv"): "conv{B}_block{u}_0_conv",
+        ("shortcut", "norm"): "conv{B}_block{u}_0_bn",
+        ("conv", "conv"):     "conv{B}_block{u}_{n}_conv",
+        ("conv", "norm"):     "conv{B}_block{u}_{n}_bn",
+        ("conv", "out"):      "conv{B}_block{u}_{n}_relu",
+        ("unit", "out"):      "conv{B}_block{u}_out",
+        ("postnorm", "norm"): "post_bn",
+        ("postnorm", "out"):  "post_relu",
+        ("pool", "out"):      "avg_pool",
+        ("logits", "conv"):   "predictions",
+        ("logits", "out"):    "predictions",
+    },
+    other_logits=("probs",),
+)
+# keras-applications resnet50.py: Caffe's names.
+_KERAS_OLD = Home(
+    {
+        ("root", "conv"):     "{layer}",
+        ("root", "norm"):     "bn_{layer}",
+        ("pool1", "out"):     "max_pooling2d",
+        ("shortcut", "conv"): "res{B}{letter}_branch1",
+        ("shortcut", "norm"): "bn{B}{letter}_branch1",
+        ("conv", "conv"):     "res{B}{letter}_branch2{branch}",
+        ("conv", "norm"):     "bn{B}{letter}_branch2{branch}",
+        ("pool", "out"):      "avg_pool",
+        ("logits", "conv"):   "fc1000",
+        ("logits", "out"):    "fc1000",
+    },
+)
+# torchvision/models/resnet.py and timm/models/resnet.py.
+_TORCHVISION = Home(
+    {
+        ("root", "conv"):     "conv1",
+        ("root", "norm"):     "bn1",
+        ("root", "out"):      "relu",
+        ("pool1", "out"):     "maxpool",
+        ("preact", "norm"):   "layer{b}.{v}.preact",
+        ("shortcut", "conv"): "layer{b}.{v}.downsample.0",
+        ("shortcut", "norm"): "layer{b}.{v}.downsample.1",
+        ("shortcut", "out"):  "layer{b}.{v}.downsample",
+        ("conv", "conv"):     "layer{b}.{v}.conv{n}",
+        ("conv", "norm"):     "layer{b}.{v}.bn{n}",
+        ("unit", "out"):      "layer{b}.{v}",
+        ("block", "out"):     "layer{b}",
+        ("postnorm", "norm"): "norm",
+        ("pool", "out"):      "avgpool",
+        ("logits", "conv"):   "fc",
+        ("logits", "out"):    "fc",
+    },
+)
+_TORCHVISION_ALEXNET = Home(
+    {
+        ("root", "conv"):     "{row}",
+        ("root", "out"):      "features.1",
+        ("pool1", "out"):     "{row}",
+        ("layer", "conv"):    "{row}",
+        ("layer", "out"):     "{row}",
+        ("logits", "conv"):   "classifier.6",
+        ("logits", "out"):    "classifier.6",
+    },
+    rows={
+        "conv1": "features.0", "pool1": "features.2", "conv2": "features.3", "pool2": "features.5",
+        "conv3": "features.6", "conv4": "features.8", "conv5": "features.10",
+        "pool5": "features.12", "average": "avgpool", "fc6": "classifier.1", "fc7": "classifier.4",
+    },
+)
+# timm/models/resnetv2.py: the norm before convolution n + 1 is the one after convolution n.
+_TIMM_V2 = Home(
+    {
+        ("root", "conv"):     "stem.conv",
+        ("pool1", "out"):     "stem.pool",
+        ("preact", "norm"):   "stages.{w}.blocks.{v}.norm1",
+        ("shortcut", "conv"): "stages.{w}.blocks.{v}.downsample.conv",
+        ("conv", "conv"):     "stages.{w}.blocks.{v}.conv{n}",
+        ("conv", "norm"):     "stages.{w}.blocks.{v}.norm{m}",
+        ("unit", "out"):      "stages.{w}.blocks.{v}",
+        ("block", "out"):     "stages.{w}",
+        ("postnorm", "norm"): "norm",
+        ("postnorm", "out"):  "norm",
+        ("pool", "out"):      "head.global_pool",
+        ("logits", "conv"):   "head.fc",
+        ("logits", "out"):    "head.fc",
+    },
+)
+# akamaster/pytorch_resnet_cifar10, resnet.py; pre-activations continue its way of naming.
+_CIFAR = Home(
+    _TORCHVISION.scopes | {
+        ("preact", "norm"):   "layer{b}.{v}.bn0",
+        ("shortcut", "conv"): "layer{b}.{v}.shortcut.0",
+        ("shortcut", "norm"): "layer{b}.{v}.shortcut.1",
+        ("shortcut", "out"):  "layer{b}.{v}.shortcut",
+        ("postnorm", "norm"): "bn",
+        ("logits", "conv"):   "linear",
+        ("logits", "out"):    "linear",
+    },
+)
+# fmt: on
+HOMES: dict[str, Home] = {
+    "slim": _SLIM,
+    "slim-alexnet": _SLIM_ALEXNET,
+    "keras": _KERAS,
+    "keras-old": _KERAS_OLD,
+    "torchvision": _TORCHVISION,
+    "torchvision-alexnet": _TORCHVISION_ALEXNET,
+    "timm": _TORCHVISION,
+    "timm-v2": _TIMM_V2,
+    "cifar": _CIFAR,
+}
+
+
+def home_of(plan: Plan, names: str | None = None) -> str:
+    """The home whose names a network goes by: its dialect's own, or the one asked for.
+
+    Raises:
+        ValueError: no home has that name.
+    """
+    if names is None:
+        return plan.dialect.names
+    if names not in HOMES:
+        raise ValueError(
+            f"names={names!r}: expected one of {', '.join(HOMES)}.{near_misses(names, HOMES)}"
+        )
+    if plan.body and f"{names}-alexnet" in HOMES:
+        return f"{names}-alexnet"
+    if plan.dialect.order == "pre" and names == "timm":
+        return "timm-v2"
+    return names
+
+
+def roles(plan: Plan, home: Home) -> Iterator[tuple[Layer, Role, Slots]]:
+    """Every layer with its role and the slots of its templates, in the order in which they run."""
+
+    def slots(layer: Layer) -> Slots:
+        return {"net": plan.table.name, "layer": layer.name, "row": home.rows.get(layer.name, "")}
+
+    for layer in plan.root:
+        yield layer, "pool1" if layer.kind == "pool" else "root", slots(layer)
+    for layer in plan.body:
+        yield layer, "layer", slots(layer)
+    for b, (block, units) in enumerate(plan.blocks, start=1):
+        for u, unit in enumerate(units, start=1):
+            inside = _unit_slots(plan, block, b, u)
+            for layer in unit.layers():
+                if layer is unit.preact:
+                    yield layer, "preact", slots(layer) | inside
+                elif layer is unit.shortcut:
+                    yield layer, "shortcut", slots(layer) | inside
+            for n, layer in enumerate(unit.convs, start=1):
+                numbers = {"n": str(n), "m": str(n + 1), "branch": chr(ord("a") + n - 1)}
+                yield layer, "conv", slots(layer) | inside | numbers
+    head: tuple[tuple[Role, Layer | None], ...] = (
+        ("postnorm", plan.postnorm),
+        ("pool", plan.pool),
+        ("logits", plan.logits),
+    )
+    for role, last in head:
+        if last is not None:
+            yield last, role, slots(last)
+
+
+def _block_slots(plan: Plan, block: str, b: int) -> Slots:
+    return {
+        "net": plan.table.name,
+        "block": block,
+        "b": str(b),
+        "B": str(b + 1),
+        "w": str(b - 1),
+    }
+
+
+def _unit_slots(plan: Plan, block: str, b: int, u: int) -> Slots:
+    version = "v1" if plan.dialect.order == "post" else "v2"
+    lettered = len(plan.blocks[b - 1][1]) <= 26
+    return _block_slots(plan, block, b) | {
+        "unit": f"unit_{u}",
+        "form": f"{plan.table.form}_{version}",
+        "u": str(u),
+        "v": str(u - 1),
+        # the Caffe models of 101 and 152 layers: a, b1, b2, ...
+        "letter": chr(ord("a") + u - 1) if lettered else "a" if u == 1 else f"b{u - 1}",
+    }
+
+
+def original_end_points(plan: Plan) -> dict[str, str]:
+    """{the home's name: our path} of every end point that the home has a name for.
+
+    Where the home names a convolution or a norm by itself, as torchvision's bn1 before its ReLU,
+    the path is that of the part.
+    """
+    home = HOMES[home_of(plan)]
+    places: dict[str, tuple[Role, Slots, tuple[Part, ...]]] = {
+        layer.path: (role, slots, _parts(layer, role, home))
+        for layer, role, slots in roles(plan, home)
+    }
+    for b, (block, units) in enumerate(plan.blocks, start=1):
+        places[block] = ("block", _block_slots(plan, block, b), ("out",))
+        for u, unit in enumerate(units, start=1):
+            places[unit.path] = ("unit", _unit_slots(plan, block, b, u), ("out",))
+    found: dict[str, str] = {}
+    for path in end_points(plan):
+        role, slots, parts = places.get(path, ("logits", {}, ()))
+        for part in parts:
+            template = home.scopes.get((role, part))
+            if template is not None:
+                name = template.format(**slots)
+                found[name] = path if part == "out" else f"{path}.{part}"
+    if home.parts == ("out",) and plan.logits is not None:
+        found["predictions"] = "predictions"  # tf_slim's, without a scope
+    return found
+
+
+def _parts(layer: Layer, role: Role, home: Home) -> tuple[Part, ...]:
+    """The parts of a layer that its home has tensors of."""
+    parts: list[Part] = []
+    if layer.kind == "conv":
+        parts.append("conv")
+    if layer.norm:
+        parts.append("norm")
+    # Where the parts have names of their own, the whole has one only if a ReLU ends it.
+    if layer.kind != "conv" or layer.relu or role == "shortcut" or home.parts == ("out",):
+        parts.append("out")
+    return tuple(part for part in parts if part in home.parts)
