@@ -63,11 +63,15 @@ class Conv(nn.Module):
     def __init__(self, layer: Layer, dialect: Dialect) -> None:
         super().__init__()
         self.layer = layer
+        # oneDNN 3.12 writes past its buffer in the weight gradient of a strided 1x1 convolution of
+        # fewer than 16 channels (uxlfoundation/oneDNN issue 6035), so the stride is taken first.
+        first = layer.kernel == 1 and layer.in_channels < 16
+        self.first_stride, stride = (layer.stride, 1) if first else (1, layer.stride)
         self.conv = nn.Conv2d(
             layer.in_channels,
             layer.channels,
             layer.kernel,
-            layer.stride,
+            stride,
             0 if layer.padding == "same" else layer.padding * layer.rate,
             layer.rate,
             layer.groups,
@@ -80,6 +84,8 @@ class Conv(nn.Module):
         if self.layer.padding == "same":
             pads = (*same_pads(self.layer, x.shape[3]), *same_pads(self.layer, x.shape[2]))
             x = F.pad(x, pads)
+        if self.first_stride > 1:
+            x = x[:, :, :: self.first_stride, :: self.first_stride]
         x = self.conv(x)
         if self.norm is not None:
             x = self.norm(x)

@@ -60,7 +60,7 @@ def default_recipe(data: Data, request: Request, *, norms: bool) -> Recipe:
     device = find_device(request.device)
     count = len(data.train)
     batch = request.batch if request.batch is not None else _batch(count)
-    size = request.size or data.side
+    size = data.side if request.size is None else request.size
     rate = (0.1 if norms else 0.01) * batch / 128
     return Recipe(
         epochs=request.epochs if request.epochs is not None else 15,

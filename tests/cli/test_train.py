@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from forebear.cli.main import main
+from forebear.tasks.train.folder import load_run
+from tests.cli.making import CLASSES, folder, picture, table
+
+
+def words(verb: str, *more: Any) -> list[str]:
+    return [verb, *map(str, more)]
+
+
+def trained(tmp_path: Path, *more: Any, out: str = "run") -> tuple[int, Path]:
+    """Trains the tiny network on the tiny folder; gives the exit code and the run's folder."""
+    data, net = tmp_path / "data", tmp_path / "tiny.toml"
+    if not data.exists():
+        folder(data)
+        table(net)
+    given = ("--data", f"folder:{data}", "--network", net, "--dialect", "torchvision")
+    code = main(words("train", *given, "--size", 16, "--epochs", 6, "--out", tmp_path / out, *more))
+    return code, tmp_path / out
+
+
+def test_a_run_ends_in_a_folder_that_names_new_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, run = trained(tmp_path)
+    told = capsys.readouterr()
+    assert code == 0
+    assert "9 held-out pictures right" in told.out
+    assert "51 pictures to train on, 9 held out" in told.err
+    assert "epoch 6/6  loss " in told.err
+    assert sorted(path.name for path in run.iterdir()) == [
+        "confusion.png",
+        "curves.png",
+        "metrics.jsonl",
+        "model.safetensors",
+        "settings.json",
+    ]
+    epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3, 4, 5, 6]
+    assert epochs[-1]["loss"] < epochs[0]["loss"]
+    assert epochs[-1]["val_accuracy"] == 1
+    settings = json.loads((run / "settings.json").read_text())
+    assert settings["recipe"]["seed"] == 0
+    assert settings["recipe"]["size"] == 16
+    assert settings["versions"]["torch"] == torch.__version__
+    assert settings["table"]["name"] == "tiny"
+    for name in ("curves.png", "confusion.png"):
+        with Image.open(run / name) as drawn:
+            assert min(drawn.size) > 300
+
+    images = []
+    for kind, name in enumerate(CLASSES):
+        images.append(tmp_path / f"{name}.png")
+        Image.fromarray(picture(kind, 999)).save(images[-1])
+    assert main(words("predict", run, *images, "--top", 2)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[1].split()[0] for line in lines] == list(CLASSES)
+    assert main(words("predict", run, images[0], "--json")) == 0
+    found = json.loads(capsys.readouterr().out)["classes"]
+    assert found[0]["class"] == "across"
+    assert sum(guess["probability"] for guess in found) == pytest.approx(1)
+
+    assert main(words("evaluate", run, "--data", f"folder:{tmp_path / 'data'}")) == 0
+    assert "top-1  100.00%" in capsys.readouterr().out
+    matrix = tmp_path / "confusion.png"
+    same = ("--data", f"folder:{tmp_path / 'data'}", "--json", "--draw", matrix)
+    assert main(words("evaluate", run, *same)) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["confusion"] == [[3, 0, 0], [0, 3, 0], [0, 0, 3]]
+    assert [row["images"] for row in measured["classes"]] == [3, 3, 3]
+    assert matrix.is_file()
+
+
+def test_the_saved_network_is_the_trained_one_and_needs_nothing_else(tmp_path: Path) -> None:
+    _, run = trained(tmp_path)
+    saved = load_run(run)
+    moved = tmp_path / "elsewhere.safetensors"
+    (run / "model.safetensors").rename(moved)
+    again = load_run(moved)
+    images = torch.randn(2, 3, 16, 16)
+    assert torch.equal(saved.network(images), again.network(images))
+    assert again.classes == CLASSES
+    assert again.network.table.name == "tiny"
+    assert again.preprocessing == saved.preprocessing
+    assert again.result["held_out_accuracy"] == 1
+
+
+def test_two_runs_of_one_seed_agree_to_the_last_bit_and_another_seed_differs(
+    tmp_path: Path,
+) -> None:
+    few = ("--precision", "fp32", "--epochs", 2)
+    weights = []
+    for out, seed in (("a", 1), ("b", 1), ("c", 2)):
+        _, run = trained(tmp_path, *few, "--seed", seed, out=out)
+        state = load_run(run).network.state_dict()
+        weights.append(torch.cat([value.flatten().double() for value in state.values()]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_a_run_in_the_way_is_kept_until_its_replacement_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run = trained(tmp_path, "--epochs", 1)
+    before = (run / "model.safetensors").read_bytes()
+    code, _ = trained(tmp_path, "--epochs", 1, "--seed", 5)
+    assert code == 2
+    assert "holds files already. Expected a new or an empty folder" in capsys.readouterr().err
+    assert (run / "model.safetensors").read_bytes() == before
+    code, _ = trained(tmp_path, "--epochs", 1, "--seed", 5, "--replace")
+    assert code == 0
+    assert (run / "model.safetensors").read_bytes() != before
+    precious = tmp_path / "thesis"
+    precious.mkdir()
+    (precious / "thesis.tex").write_text("years")
+    code, _ = trained(tmp_path, "--replace", out="thesis")
+    assert code == 2
+    assert (precious / "thesis.tex").read_text() == "years"
+
+
+def test_a_run_that_breaks_off_does_not_look_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, run = trained(tmp_path, "--lr", "1e30", "--precision", "fp32")
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert code == 2
+    assert told.startswith("forebear: the loss is ")
+    assert "Try a smaller learning rate" in told
+    assert not (run / "model.safetensors").exists()
+    assert main(words("predict", run, tmp_path / "x.png")) == 2
+    assert "a run that did not finish: model.safetensors is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--epochs", 0), "epochs=0: expected 1 or more."),
+        (("--lr", -1), "lr=-1.0: expected a number above 0."),
+        (("--batch", 1), "batch=1: expected 2 or more."),
+        (("--size", 0), "size=0: expected 1 or more."),
+        (("--device", "tpu"), "device='tpu': expected auto, cpu, cuda or cuda:N."),
+        (("--precision", "fp8"), "precision='fp8': expected auto, fp32 or bf16."),
+        (("--network", "slim/resnet_v1_5"), "network='slim/resnet_v1_5' is unknown."),
+        (
+            ("--network", "slim/alexnet_v2"),
+            "too small for alexnet_v2, which needs at least 195x195",
+        ),
+        (("--data", "folder:none"), "none: no such folder."),
+        (("--data", "flder:none"), "flder"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[Any, ...], message: str
+) -> None:
+    code, run = trained(tmp_path, *more, *(["--dialect", "slim-v1"] if "slim" in str(more) else []))
+    told = capsys.readouterr().err.strip().splitlines()
+    assert code == 2
+    assert len(told) == 1
+    assert told[0].startswith("forebear: ")
+    assert message in told[0]
+    assert not run.exists()
+
+
+def test_evaluating_other_classes_is_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run = trained(tmp_path, "--epochs", 1)
+    other = folder(tmp_path / "other", 5)
+    (other / "grey").rename(other / "gray")
+    assert main(words("evaluate", run, "--data", f"folder:{other}")) == 2
+    assert "its class 'gray' is unknown to the network" in capsys.readouterr().err
+    assert main(words("predict", run, tmp_path / "data")) == 2
+    assert main(words("predict", run, other / "down" / "0.png", "--top", 0)) == 2
+    assert "top=0: expected 1 or more." in capsys.readouterr().err
+
+
+def test_damaged_or_foreign_weights_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run = trained(tmp_path, "--epochs", 1)
+    weights = run / "model.safetensors"
+    whole = weights.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], b"x" * 100):
+        weights.write_bytes(damaged)
+        assert main(words("predict", run, "x.png")) == 2
+        assert f"{weights}: cannot be read" in capsys.readouterr().err
+    from safetensors.numpy import save_file
+
+    save_file({"a": np.zeros(2, np.float32)}, weights)
+    assert main(words("predict", run, "x.png")) == 2
+    assert "its metadata do not describe a network" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_main_job_reaches_98_percent_within_60_seconds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sklearn")
+    from sklearn.datasets import load_digits
+
+    run = tmp_path / "first"
+    given = ("--data", "digits", "--network", "paper/resnet20", "--out", run)
+    assert main(words("train", *given)) == 0
+    result = load_run(run).result
+    print(f"\ndigits: {result['held_out_accuracy']:.2%} after {result['seconds']:.1f} s")
+    assert result["held_out_accuracy"] >= 0.98
+    digits = load_digits()
+    right = 0
+    capsys.readouterr()
+    paths = []
+    for number in range(20):
+        paths.append(tmp_path / f"{number}.png")
+        pixels = np.rint(digits.images[number] * (255 / 16)).astype(np.uint8)
+        Image.fromarray(pixels).save(paths[-1])
+    assert main(words("predict", run, *paths, "--top", 1)) == 0
+    for line, digit in zip(capsys.readouterr().out.splitlines(), digits.target, strict=False):
+        right += line.split(": ")[1].split()[0] == str(digit)
+    assert right >= 19
