@@ -1,0 +1,104 @@
+"""Folders as the Hugging Face Hub serves them: config.json beside the weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from forebear.weights.readers.arrays import Array, Arrays
+from forebear.weights.readers.refusal import reading, refused
+from forebear.weights.readers.safetensors_file import SafetensorsArrays, open_index
+from forebear.weights.readers.torch_file import TorchArrays
+
+_EXPECTED = "a timm or transformers folder with config.json and weights"
+_MAX_CONFIG = 16 * 2**20  # bytes
+# The first that is there; never a pickle where there is a choice.
+_WEIGHTS: dict[str, Callable[[Path], Arrays]] = {
+    "model.safetensors": SafetensorsArrays,
+    "model.safetensors.index.json": open_index,
+    "pytorch_model.bin": TorchArrays,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HubConfig:
+    """What config.json says, as plain data."""
+
+    architecture: str | None  # timm: "resnet50"; transformers: "ResNetForImageClassification"
+    num_classes: int | None
+    pretrained_cfg: Mapping[str, Any]  # timm's size, mean, std, ...; empty for transformers
+    data: Mapping[str, Any]  # all of it
+
+
+def is_hub_folder(path: Path) -> bool:
+    """Whether a folder holds weights under one of the Hub's names."""
+    return any((path / name).is_file() for name in _WEIGHTS)
+
+
+class HubArrays(Arrays):
+    """The arrays of a folder, and its config."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens whichever weights the folder holds.
+
+        Raises:
+            WeightsError: no or damaged config.json or weights.
+        """
+        self.path = path
+        self.config = read_config(path)
+        for name, reader in _WEIGHTS.items():
+            if (path / name).is_file():
+                self._arrays = reader(path / name)
+                break
+        else:
+            raise refused(path, f"none of {', '.join(_WEIGHTS)}", _EXPECTED, "Fetch them as well.")
+        self.format = f"Hub folder, {self._arrays.format}"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """As the weights' file says."""
+        return self._arrays.shape(name)
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """As the weights' file says."""
+        return self._arrays.dtype(name)
+
+    def close(self) -> None:
+        """Closes the weights' files."""
+        self._arrays.close()
+
+
+def read_config(folder: Path) -> HubConfig:
+    """Reads a folder's config.json; keys that it lacks come as None or empty.
+
+    Raises:
+        WeightsError: no config.json, or no JSON object in it.
+    """
+    path = folder / "config.json"
+    with reading(path, _EXPECTED):
+        if path.stat().st_size > _MAX_CONFIG:
+            raise ValueError(f"more than {_MAX_CONFIG} bytes")
+        data = json.loads(path.read_text("utf-8"))
+    if not isinstance(data, dict):
+        raise refused(path, f"a {type(data).__name__}, not an object", _EXPECTED)
+    listed = data.get("architectures")
+    architecture = data.get("architecture", listed[0] if isinstance(listed, list) and listed else 0)
+    labels = data.get("id2label")
+    classes = data.get("num_classes", len(labels) if isinstance(labels, dict) else None)
+    pretrained = data.get("pretrained_cfg")
+    return HubConfig(
+        architecture=architecture if isinstance(architecture, str) else None,
+        num_classes=classes if type(classes) is int else None,
+        pretrained_cfg=pretrained if isinstance(pretrained, dict) else {},
+        data=data,
+    )
