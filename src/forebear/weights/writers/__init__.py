@@ -1,0 +1,1 @@
+"""Files of arrays, written as the frameworks themselves write them."""

@@ -1,0 +1,116 @@
+"""Weights as Keras 3 and Keras 2 load them themselves: .weights.h5 and legacy .h5.
+
+Both go by the order of the layers, so the layers must come in the order of Keras's `model.layers`
+and their weights in the order of `layer.weights`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forebear.errors import near_misses
+from forebear.weights.readers.hdf5 import h5py
+from forebear.weights.readers.keras import NUMBERED
+from forebear.weights.writers.target import write_new
+
+# Name, Keras class, and weights under the names that forebear gives them: kernel, gamma, ...
+Layer = tuple[str, str, Sequence[tuple[str, NDArray[Any]]]]
+
+
+def write_keras(path: Path, layers: Sequence[Layer], *, replace: bool = False) -> None:
+    """Writes a Keras 3 weights file.
+
+    Args:
+        path: Keras wants it to end in .weights.h5.
+        layers: Those with weights, in Keras's order.
+        replace: Whether a file of this name may be replaced.
+
+    Raises:
+        ValueError: another ending, or a layer with other weights than its class has.
+        WeightsError: no h5py, the file is there and `replace` is not set, or it cannot be written.
+    """
+    if not path.name.endswith(".weights.h5"):
+        raise ValueError(
+            f"path={str(path)!r}: Keras loads such a file only by another name. Expected one that "
+            "ends in .weights.h5. Rename it."
+        )
+    library = h5py()
+    numbered = _numbered(layers)
+
+    def write(partial: Path) -> None:
+        with library.File(partial, "w") as file:
+            file.create_group("vars")
+            for key, (name, _, weights) in numbered:
+                variables = file.create_group(f"layers/{key}/vars")
+                variables.attrs["name"] = name
+                for number, (_, array) in enumerate(weights):
+                    variables[str(number)] = array
+
+    write_new(path, write, replace=replace)
+
+
+def write_keras_legacy(path: Path, layers: Sequence[Layer], *, replace: bool = False) -> None:
+    """Writes a Keras 2 weights file, the layout of the published ones.
+
+    Args:
+        path: Ends in .h5.
+        layers: Those with weights, in Keras's order.
+        replace: Whether a file of this name may be replaced.
+
+    Raises:
+        ValueError: a layer with other weights than its class has.
+        WeightsError: no h5py, the file is there and `replace` is not set, or it cannot be written.
+    """
+    library = h5py()
+    _numbered(layers)
+
+    def write(partial: Path) -> None:
+        with library.File(partial, "w") as file:
+            file.attrs["layer_names"] = _bytes(name for name, _, _ in layers)
+            file.attrs["backend"] = np.bytes_("tensorflow")
+            file.attrs["keras_version"] = np.bytes_("2.2.4")
+            for name, _, weights in layers:
+                group = file.create_group(name)
+                names = [f"{name}/{weight}:0" for weight, _ in weights]
+                group.attrs["weight_names"] = _bytes(names)
+                for weight, (_, array) in zip(names, weights, strict=True):
+                    group[weight] = array
+
+    write_new(path, write, replace=replace)
+
+
+def _numbered(layers: Sequence[Layer]) -> list[tuple[str, Layer]]:
+    """Each layer under its class's name and number, once its weights are found to be the class's.
+
+    Raises:
+        ValueError: naming the layer.
+    """
+    seen: Counter[str] = Counter()
+    found = []
+    for layer in layers:
+        name, kind, weights = layer
+        if kind not in NUMBERED:
+            raise ValueError(
+                f"layer {name}: class {kind!r}. Expected one of {', '.join(NUMBERED)}."
+                f"{near_misses(kind, NUMBERED)}"
+            )
+        key, all_of = NUMBERED[kind]
+        names = tuple(weight for weight, _ in weights)
+        if names != all_of[: max(1, len(names))] or (len(all_of) == 4 != len(names)):
+            raise ValueError(
+                f"layer {name}: weights {', '.join(names) or 'none'}. Expected those of {kind}, "
+                f"{', '.join(all_of)}, in this order. Reorder them, or leave out the layer."
+            )
+        found.append((f"{key}_{seen[key]}" if seen[key] else key, layer))
+        seen[key] += 1
+    return found
+
+
+def _bytes(names: Iterable[str]) -> NDArray[np.bytes_]:
+    return np.array([name.encode() for name in names])
