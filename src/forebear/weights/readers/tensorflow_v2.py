@@ -68,7 +68,11 @@ class CheckpointV2(Checkpoint):
                 name = name_of(key)
                 with blame(index, name):
                     tensors[name], place = _entry(message)
-                    self._places |= _places(name, tensors[name], place, entries)
+                    places = _places(name, tensors[name], place, entries)
+                    beyond = [p.shard for p in places.values() if p.shard >= self._shards]
+                    if beyond:
+                        raise DamageError(f"lies in data file {beyond[0]} of {self._shards}")
+                    self._places |= places
         super().__init__(path, tensors, self._bytes())
 
     def close(self) -> None:
@@ -90,8 +94,6 @@ class CheckpointV2(Checkpoint):
         """The size of the data files in all, each at least as long as it must be."""
         sizes: dict[int, int] = {}
         for (name, _), place in self._places.items():
-            if not place.shard < self._shards:
-                raise DamageError(f"{name!r:.100} lies in data file {place.shard}")
             file = self._file(place.shard)
             with blame(file, name):
                 if not file.is_file():

@@ -13,7 +13,7 @@ from forebear.files import write_whole
 from forebear.weights.readers.arrays import Array
 from forebear.weights.readers.crc32c import crc32c, masked
 from forebear.weights.readers.damage import DamageError
-from forebear.weights.readers.refusal import check_names, refused, shown
+from forebear.weights.readers.refusal import MAX_NAME, refused, shown
 from forebear.weights.readers.table import Table
 from forebear.weights.readers.tensorflow_v2 import Place, data_file, read_checked
 from forebear.weights.readers.tensors import BFLOAT16, KINDS, name_of
@@ -132,13 +132,15 @@ def _verify(index: Path, data: Path, entries: dict[bytes, bytes], places: Iterab
 
 def _key(path: Path, name: str) -> bytes:
     """A name as the index has it."""
-    check_names(path, [name])
     try:
         key = name.encode()
         name_of(key)
-    except (UnicodeEncodeError, DamageError) as error:
-        what, expected = f"{name!r:.100}: a name no table can hold", "UTF-8 text without NUL"
-        raise refused(path, what, expected, "Give the array another name.") from error
+    except (UnicodeEncodeError, DamageError):
+        key = b""
+    if not key or len(name) > MAX_NAME:
+        what = f"{shown(name)}: a name that a checkpoint cannot hold"
+        expected = f"1 to {MAX_NAME} characters of UTF-8 text without NUL"
+        raise refused(path, what, expected, "Give the array another name.")
     return key
 
 
