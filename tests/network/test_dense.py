@@ -66,7 +66,7 @@ def test_every_network_is_dense_at_half_its_stride(name: str) -> None:
     if len(entry.table.blocks) == 3 and sum(block.units for block in entry.table.blocks) > 300:
         pytest.skip("its small sisters stand for it: 1001 and 1202 layers")
     net = make(name, num_classes=3)
-    side = max(33, net.smallest_side)
+    side = max(33, net._at(None).smallest_side)
     assert net.verify_dense(strides[-2], size=(side, side + 1)) <= CLOSE
 
 

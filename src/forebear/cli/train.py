@@ -46,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision", default="auto", metavar="P", help="auto, fp32 or bf16 (default: %(default)s)"
     )
     parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="a fixed number, for bits that repeat (default: whichever proves fastest)",
+    )
+    parser.add_argument(
         "--device", default="auto", metavar="D", help="auto, cpu or cuda (default: %(default)s)"
     )
 

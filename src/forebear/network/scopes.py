@@ -4,7 +4,7 @@ Templates stand for every layer of a role; the plan fills their slots:
     {net} the table's name   {block} {unit} {layer} our names   {form} bottleneck_v1 and the like
     {b} {u} {n} numbers of block, unit, convolution from 1; {B} = b + 1, {m} = n + 1,
     {w} = b - 1, {v} = u - 1   {letter} {branch} unit and convolution as Caffe letters them
-    {row} what the home's own list calls the layer
+    {row} {out} what the home's own list calls the layer, and its ReLU
 Each role has up to three parts: the convolution, the norm, and what the layer gives out. Weight
 names (`forebear.weights.names`) and end points are both read off these templates.
 """
@@ -43,6 +43,7 @@ class Home:
     scopes: dict[tuple[Role, Part], str]
     parts: tuple[Part, ...] = ("conv", "norm", "out")  # that are end points there
     rows: dict[str, str] = field(default_factory=dict)  # our row to theirs, where none serves all
+    outs: dict[str, str] = field(default_factory=dict)  # our row to what it gives out, there
     other_logits: tuple[str, ...] = ()  # further scopes under which the logits were published
 
 
@@ -141,17 +142,20 @@ _TORCHVISION = Home(
 _TORCHVISION_ALEXNET = Home(
     {
         ("root", "conv"):     "{row}",
-        ("root", "out"):      "features.1",
-        ("pool1", "out"):     "{row}",
+        ("root", "out"):      "{out}",
         ("layer", "conv"):    "{row}",
-        ("layer", "out"):     "{row}",
+        ("layer", "out"):     "{out}",
         ("logits", "conv"):   "classifier.6",
         ("logits", "out"):    "classifier.6",
     },
     rows={
-        "conv1": "features.0", "pool1": "features.2", "conv2": "features.3", "pool2": "features.5",
-        "conv3": "features.6", "conv4": "features.8", "conv5": "features.10",
-        "pool5": "features.12", "average": "avgpool", "fc6": "classifier.1", "fc7": "classifier.4",
+        "conv1": "features.0", "conv2": "features.3", "conv3": "features.6", "conv4": "features.8",
+        "conv5": "features.10", "fc6": "classifier.1", "fc7": "classifier.4",
+    },
+    outs={
+        "conv1": "features.1", "pool1": "features.2", "conv2": "features.4", "pool2": "features.5",
+        "conv3": "features.7", "conv4": "features.9", "conv5": "features.11",
+        "pool5": "features.12", "average": "avgpool", "fc6": "classifier.2", "fc7": "classifier.5",
     },
 )
 # timm/models/resnetv2.py: the norm before convolution n + 1 is the one after convolution n.
@@ -221,7 +225,12 @@ def roles(plan: Plan, home: Home) -> Iterator[tuple[Layer, Role, Slots]]:
     """Every layer with its role and the slots of its templates, in the order in which they run."""
 
     def slots(layer: Layer) -> Slots:
-        return {"net": plan.table.name, "layer": layer.name, "row": home.rows.get(layer.name, "")}
+        return {
+            "net": plan.table.name,
+            "layer": layer.name,
+            "row": home.rows.get(layer.name, ""),
+            "out": home.outs.get(layer.name, ""),
+        }
 
     for layer in plan.root:
         yield layer, "pool1" if layer.kind == "pool" else "root", slots(layer)

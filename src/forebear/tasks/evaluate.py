@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from forebear.data.store import Store
 from forebear.errors import DataError
 from forebear.network.network import Network
 from forebear.tasks.device import Precision, find_device, find_precision
+from forebear.tasks.threads import Threads
 from forebear.weights.files import Saved
 
 
@@ -60,7 +61,7 @@ def evaluate(
     classes: tuple[str, ...],
     *,
     precision: Precision,
-    progress: Callable[[int], None] | None = None,
+    threads: Threads | None = None,
 ) -> Evaluation:
     """Runs a network over every picture, in evaluation mode, and leaves its mode as it was.
 
@@ -69,7 +70,7 @@ def evaluate(
         batches: the pictures.
         classes: names, in the order of the logits.
         precision: bf16 runs under autocast; the softmax is fp32 either way.
-        progress: called with the number of pictures done after each batch.
+        threads: chooses how many compute; None leaves torch's number as it is.
     """
     count = len(classes)
     confusion = torch.zeros(count * count, dtype=torch.int64, device=batches.device)
@@ -79,7 +80,11 @@ def evaluate(
     network.eval()
     try:
         for images, labels in batches.in_order():
-            with torch.autocast(batches.device.type, torch.bfloat16, precision == "bf16"):
+            kind = batches.device.type
+            with (
+                threads or nullcontext(),
+                torch.autocast(kind, torch.bfloat16, precision == "bf16"),
+            ):
                 logits = network(images)
             logits = logits.float()
             loss += F.cross_entropy(logits, labels, reduction="sum")
@@ -88,8 +93,6 @@ def evaluate(
             hits = labels[(best == labels[:, None]).any(1)]
             in_top5 += torch.bincount(hits, minlength=count)
             done += len(labels)
-            if progress is not None:
-                progress(done)
     finally:
         network.train(was_training)
     return Evaluation(
@@ -137,6 +140,14 @@ def evaluate_on(
         batch=batch,
         device=where,
     )
-    return evaluate(
-        saved.network.to(where), batches, saved.classes, precision=find_precision(precision, where)
-    )
+    threads = Threads(where)
+    try:
+        return evaluate(
+            saved.network.to(where),
+            batches,
+            saved.classes,
+            precision=find_precision(precision, where),
+            threads=threads,
+        )
+    finally:
+        threads.close()

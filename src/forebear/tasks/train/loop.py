@@ -15,6 +15,7 @@ from forebear.data.batches import Batches, Motion
 from forebear.errors import RunError
 from forebear.network.network import Network
 from forebear.tasks.evaluate import Evaluation, evaluate
+from forebear.tasks.threads import Threads
 from forebear.tasks.train.optimizer import make_optimizer
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.schedule import triangular
@@ -56,6 +57,7 @@ def fit(
     held_out: Batches,
     classes: tuple[str, ...],
     recipe: Recipe,
+    threads: Threads,
     glance: Callable[[Glance], None],
 ) -> Iterator[tuple[Epoch, Evaluation]]:
     """Trains a network in place, and gives each epoch with the evaluation after it.
@@ -77,17 +79,11 @@ def fit(
             lr = recipe.lr * triangular(step, steps, recipe.warmup)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            with torch.autocast(device.type, torch.bfloat16, recipe.precision == "bf16"):
-                logits = network(pictures)
-            logits = logits.float()
-            loss = F.cross_entropy(logits, labels, label_smoothing=recipe.smoothing)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            with torch.no_grad():  # what held-out pictures are measured by: no smoothing
-                losses.append(F.cross_entropy(logits, labels))
-                loss_sum += losses[-1] * len(labels)
-                right += (logits.argmax(1) == labels).sum()
+            with threads:
+                loss, hits = _step(network, optimizer, pictures, labels, recipe)
+            losses.append(loss)
+            loss_sum += loss * len(labels)
+            right += hits
             lrs.append(lr)
             images, step = images + len(labels), step + 1
             if time.perf_counter() - looked > GLANCE:
@@ -116,6 +112,28 @@ def fit(
             lrs=tuple(float(part[-1]) for part in np.array_split(lrs, min(PARTS, len(lrs)))),
         )
         yield epoch, measured
+
+
+def _step(
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    pictures: torch.Tensor,
+    labels: torch.Tensor,
+    recipe: Recipe,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Moves the weights once; gives the mean loss and the pictures named rightly, on the device.
+
+    The loss given is what held-out pictures are measured by: without smoothing.
+    """
+    with torch.autocast(pictures.device.type, torch.bfloat16, recipe.precision == "bf16"):
+        logits = network(pictures)
+    logits = logits.float()
+    smoothed = F.cross_entropy(logits, labels, label_smoothing=recipe.smoothing)
+    optimizer.zero_grad()
+    smoothed.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    with torch.no_grad():
+        return F.cross_entropy(logits, labels), (logits.argmax(1) == labels).sum()
 
 
 def _parts(values: list[float]) -> tuple[float, ...]:

@@ -23,6 +23,7 @@ from forebear.tables.preprocessing import TORCHVISION, Preprocessing
 from forebear.tasks.device import find_device, find_precision
 from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.plots import can_draw, draw_confusion, draw_curves
+from forebear.tasks.threads import Threads
 from forebear.tasks.train.display import Display
 from forebear.tasks.train.folder import RunFolder
 from forebear.tasks.train.loop import Epoch, fit
@@ -49,6 +50,7 @@ class Request:
     lr: float | None = None
     size: int | None = None
     mirror: bool | None = None
+    threads: int | None = None  # None: as many as prove fastest while the run goes on
 
 
 def default_recipe(data: Data, request: Request, *, norms: bool) -> Recipe:
@@ -95,6 +97,7 @@ def train(request: Request) -> tuple[Evaluation, Path]:
         ForebearError: data that cannot be used, or a folder in the way.
     """
     device = find_device(request.device)
+    threads = Threads(device, request.threads)
     if request.network is not None:
         resolve(request.network, request.dialect)  # a wrong name is refused before data are read
     data = read_data(request.data)
@@ -129,7 +132,7 @@ def train(request: Request) -> tuple[Evaluation, Path]:
         epochs: list[Epoch] = []
         title = f"{name} on {data.spec}"
         for epoch, evaluation in fit(
-            network, training, held_out, data.classes, recipe, display.glance
+            network, training, held_out, data.classes, recipe, threads, display.glance
         ):
             measured = evaluation
             epochs.append(epoch)
@@ -137,6 +140,7 @@ def train(request: Request) -> tuple[Evaluation, Path]:
             display.epoch(epoch)
             if can_draw():
                 draw_curves(epochs, folder.path / "curves.png", title)
+    threads.close()
     if can_draw():
         draw_confusion(measured, folder.path / "confusion.png", title)
     result = {

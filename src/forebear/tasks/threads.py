@@ -1,0 +1,80 @@
+"""How many threads compute: all, or one while other programs keep the processors busy.
+
+torch's threads wait for each other after every operation. With a busy neighbour on the machine each
+wait lasts as long as the scheduler likes: on two cores a ResNet-20 fell from 1,300 to 20 pictures a
+second, while one thread kept 700. So the steps themselves are timed, and the faster count is used.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Self
+
+import torch
+
+SLOWER = 1.3  # times the seconds of one thread, beyond which all threads are given up
+FIRST_WAIT, LONGEST_WAIT = 5.0, 80.0  # seconds until all threads are tried again, doubled each time
+
+
+class Threads:
+    """Times steps, each a `with` block of like work, and sets torch's threads between them."""
+
+    def __init__(self, device: torch.device, fixed: int | None = None) -> None:
+        """Chooses nothing yet.
+
+        Args:
+            device: where the steps run; off the processor there is nothing to choose.
+            fixed: threads to use throughout, for results that agree to the last bit.
+
+        Raises:
+            ValueError: fixed is below 1.
+        """
+        if fixed is not None and fixed < 1:
+            raise ValueError(
+                f"threads={fixed}: expected 1 or more. Leave it out to have it chosen."
+            )
+        if fixed is not None:
+            torch.set_num_threads(fixed)
+        self.all = torch.get_num_threads()
+        self.chooses = fixed is None and self.all > 1 and device.type == "cpu"
+        self.seconds: dict[int, float] = {}  # of a step, by threads, newer steps weighing more
+        self.steps = 0
+        self.wait, self.again = FIRST_WAIT, float("inf")
+        self.started = 0.0
+
+    def __enter__(self) -> Self:
+        self.started = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.chooses:
+            now = time.perf_counter()
+            self._seen(torch.get_num_threads(), now - self.started, now)
+
+    def _seen(self, count: int, seconds: float, now: float) -> None:
+        self.steps += 1
+        if self.steps == 1:  # the first step allocates; then one thread is timed, then all
+            self._use(1)
+            return
+        old = self.seconds.get(count, seconds)
+        self.seconds[count] = 0.6 * old + 0.4 * seconds
+        if count == 1:
+            if self.steps == 3 or now >= self.again:
+                self.again = float("inf")
+                self.seconds.pop(self.all, None)
+                self._use(self.all)
+        elif self.seconds[count] > SLOWER * self.seconds[1]:
+            self._use(1)
+            self.again = now + self.wait
+            self.wait = min(2 * self.wait, LONGEST_WAIT)
+        elif self.seconds[count] < self.seconds[1]:
+            self.wait = FIRST_WAIT
+
+    @staticmethod
+    def _use(count: int) -> None:
+        torch.set_num_threads(count)
+
+    def close(self) -> None:
+        """Gives torch all its threads back."""
+        if self.chooses:
+            self._use(self.all)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from forebear.tasks.threads import Threads
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def play(threads: Threads, cost: Callable[[int, float], float], until: float) -> list[int]:
+    """Steps on a clock of our own, each as long as `cost(threads, now)`; the counts used."""
+    now, used = 0.0, []
+    while now < until:
+        count = torch.get_num_threads()
+        seconds = cost(count, now)
+        now += seconds
+        used.append(count)
+        threads._seen(count, seconds, now)
+    return used
+
+
+def test_all_threads_compute_on_a_quiet_machine() -> None:
+    used = play(Threads(CPU), lambda count, _: 0.10 / count, until=30)
+    assert used[:6] == [2, 1, 1, 2, 2, 2]
+    assert used.count(1) == 2
+
+
+def test_one_thread_computes_beside_a_busy_neighbour_and_few_steps_are_lost() -> None:
+    used = play(Threads(CPU), lambda count, _: 0.10 if count == 1 else 3.0, until=300)
+    assert used.count(2) <= 8  # the first step and one try each 5, 10, 20, 40, 80, 80, ... seconds
+    assert used.count(1) > 2500
+
+
+def test_all_threads_return_when_the_neighbour_leaves() -> None:
+    def cost(count: int, now: float) -> float:
+        return (0.05 if now > 60 else 3.0) if count == 2 else 0.10
+
+    used = play(Threads(CPU), cost, until=200)
+    assert set(used[-500:]) == {2}
+
+
+def test_a_neighbour_who_comes_later_is_noticed() -> None:
+    used = play(Threads(CPU), lambda c, now: 0.1 if c == 1 else 0.05 if now < 20 else 2.0, until=90)
+    assert used[100] == 2
+    assert used[-1] == 1
+
+
+def test_a_fixed_number_is_kept() -> None:
+    threads = Threads(CPU, 1)
+    with threads:
+        pass
+    assert torch.get_num_threads() == 1
+    assert not threads.chooses
+    with pytest.raises(ValueError, match="threads=0: expected 1 or more"):
+        Threads(CPU, 0)
