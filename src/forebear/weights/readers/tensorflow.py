@@ -41,7 +41,7 @@ def open_tensorflow(path: Path) -> Arrays:
     with blame(path):
         there = [file for file in files if file.is_file()]
     if not there:
-        what = f"no such file, and no {shown(files[-1].name)}"
+        what = " and ".join(f"no {shown(file.name)}" for file in files)
         raise refused(path, what, EXPECTED, "Check the path.")
     file = next((file for file in there if ends_as_table(file)), there[0])
     with blame(file):

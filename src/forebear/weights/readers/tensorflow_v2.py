@@ -96,9 +96,9 @@ class CheckpointV2(Checkpoint):
         for (name, _), place in self._places.items():
             file = self._file(place.shard)
             with blame(file, name):
-                if not file.is_file():
-                    raise DamageError("its data file is missing")
                 if place.shard not in sizes:
+                    if not file.is_file():
+                        raise DamageError("its data file is missing")
                     sizes[place.shard] = file.stat().st_size
                 if place.offset + place.size > sizes[place.shard]:
                     raise DamageError(f"its values lie beyond byte {sizes[place.shard]}, the last")
