@@ -171,6 +171,18 @@ def test_a_mistake_is_one_line_and_leaves_no_folder(
     assert not run.exists()
 
 
+def test_a_picture_that_cannot_be_read_stops_the_run_before_its_folder_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder(tmp_path / "data")
+    table(tmp_path / "tiny.toml")
+    (tmp_path / "data" / "grey" / "7.png").write_bytes(b"no picture")
+    code, run = trained(tmp_path)
+    assert code == 2
+    assert "7.png: not a picture" in capsys.readouterr().err.splitlines()[-1]
+    assert not run.exists()
+
+
 def test_evaluating_other_classes_is_refused_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

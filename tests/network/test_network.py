@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import io
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -177,6 +178,27 @@ def test_compiled_and_exported_networks_give_the_same_logits(dialect: str) -> No
         images = torch.randn(shape)
         found = exported.module()(images)
         torch.testing.assert_close(found, net(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_distributed_network_gives_the_same_gradients(tmp_path: Path) -> None:
+    from torch import distributed
+    from torch.nn.parallel import DistributedDataParallel
+
+    def gradient(parallel: bool) -> Tensor:
+        net = make(num_classes=7).train()
+        run = DistributedDataParallel(net) if parallel else net
+        run(IMAGES).square().mean().backward()
+        found = net.get_parameter("block1.unit_1.conv2.conv.weight").grad
+        assert found is not None
+        return found
+
+    file = (tmp_path / "meet").as_uri()
+    distributed.init_process_group("gloo", init_method=file, rank=0, world_size=1)
+    try:
+        torch.testing.assert_close(gradient(True), gradient(False))
+    finally:
+        distributed.destroy_process_group()
 
 
 def test_networks_differ_by_seed_and_agree_by_generator() -> None:

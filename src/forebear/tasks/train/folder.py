@@ -28,42 +28,48 @@ class RunFolder:
     """The folder of one run, while it is made."""
 
     def __init__(self, path: Path, *, replace: bool = False) -> None:
-        """Takes a new folder, or an empty one, or with `replace` that of an older run.
+        """Looks whether a run may go there: a new folder, an empty one, or an older run's.
+
+        Args:
+            path: of the folder; nothing is made or deleted yet.
+            replace: an older run may be deleted when this one begins.
 
         Raises:
-            RunError: something is in the way, or the folder cannot be made.
+            RunError: something is in the way.
         """
         self.path = path
-        try:
-            if path.exists() and not path.is_dir():
-                raise RunError(f"{path}: is a file. Expected a folder to make. Pass another --out.")
-            if path.is_dir() and any(path.iterdir()):
-                self._clear(replace)
-            path.mkdir(parents=True, exist_ok=True)
-            write_text(path / SETTINGS, "{}\n")
-        except OSError as error:
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path}: is a file. Expected a folder to make. Pass another --out.")
+        if not path.is_dir() or not any(path.iterdir()):
+            return
+        if not (path / SETTINGS).is_file():
             raise RunError(
-                f"{path}: cannot be made ({error.strerror or error}). Expected a folder that can "
-                "be written to. Pass another --out."
-            ) from error
-
-    def _clear(self, replace: bool) -> None:
+                f"{path}: holds files already, and they are no run. Expected a new or an empty "
+                "folder. Pass another --out."
+            )
         if not replace:
             raise RunError(
-                f"{self.path}: holds files already. Expected a new or an empty folder. Pass "
-                "another --out, or --replace to delete the run that is there."
+                f"{path}: holds files already. Expected a new or an empty folder. Pass another "
+                "--out, or --replace to delete the run that is there."
             )
-        if not (self.path / SETTINGS).is_file():
-            raise RunError(
-                f"{self.path}: holds files and no {SETTINGS}, so it is no run. Expected the folder "
-                "of a run to replace. Pass another --out."
-            )
-        shutil.rmtree(self.path)
 
-    def settings(self, settings: dict[str, Any]) -> None:
-        """Writes what the run is made from."""
+    def begin(self, settings: dict[str, Any]) -> None:
+        """Makes the folder, in an older run's place, and writes what the run is made from.
+
+        Raises:
+            RunError: the folder cannot be made.
+        """
         text = json.dumps(settings, indent=2, ensure_ascii=False)
-        write_text(self.path / SETTINGS, f"{text}\n")
+        try:
+            if (self.path / SETTINGS).is_file():
+                shutil.rmtree(self.path)
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_text(self.path / SETTINGS, f"{text}\n")
+        except OSError as error:
+            raise RunError(
+                f"{self.path}: cannot be made ({error.strerror or error}). Expected a folder that "
+                "can be written to. Pass another --out."
+            ) from error
 
     def epoch(self, epoch: Epoch) -> None:
         """Appends one line of metrics."""

@@ -127,7 +127,7 @@ def train(request: Request) -> tuple[Evaluation, Path]:
         rule = held_out.rule
         settings = _settings(name, recipe, data, rule, device)
         settings |= {"table": table_to_dict(table), "dialect": asdict(dialect)}
-        folder.settings(settings)
+        folder.begin(settings)
         network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         epochs: list[Epoch] = []
         title = f"{name} on {data.spec}"
