@@ -16,7 +16,7 @@ BEFORE = {
     "errors": set(),
     "files": {"errors"},
     "tables": {"errors"},
-    "network": {"errors", "files", "tables"},
+    "network": {"data", "errors", "files", "tables"},
     "weights": {"errors", "files", "tables", "network"},
     "data": {"errors", "tables"},
     "tasks": {"errors", "files", "tables", "network", "weights", "data"},

@@ -84,15 +84,16 @@ def test_a_run_ends_in_a_folder_that_names_new_pictures(
 def test_the_saved_network_is_the_trained_one_and_needs_nothing_else(tmp_path: Path) -> None:
     _, run = trained(tmp_path)
     saved = load_run(run)
+    assert len(saved.card.provenance) == 0
     moved = tmp_path / "elsewhere.safetensors"
     (run / "model.safetensors").rename(moved)
     again = load_run(moved)
     images = torch.randn(2, 3, 16, 16)
-    assert torch.equal(saved.network(images), again.network(images))
+    assert torch.equal(saved(images), again(images))
     assert again.classes == CLASSES
-    assert again.network.table.name == "tiny"
+    assert again.table.name == "tiny"
     assert again.preprocessing == saved.preprocessing
-    assert again.result["held_out_accuracy"] == 1
+    assert again.card.metrics["held_out_accuracy"] == 1
 
 
 def test_two_runs_of_one_seed_agree_to_the_last_bit_and_another_seed_differs(
@@ -102,7 +103,7 @@ def test_two_runs_of_one_seed_agree_to_the_last_bit_and_another_seed_differs(
     weights = []
     for out, seed in (("a", 1), ("b", 1), ("c", 2)):
         _, run = trained(tmp_path, *few, "--seed", seed, out=out)
-        state = load_run(run).network.state_dict()
+        state = load_run(run).state_dict()
         weights.append(torch.cat([value.flatten().double() for value in state.values()]))
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -223,7 +224,7 @@ def test_the_main_job_reaches_98_percent_within_60_seconds(
     run = tmp_path / "first"
     given = ("--data", "digits", "--network", "paper/resnet20", "--out", run)
     assert main(words("train", *given)) == 0
-    result = load_run(run).result
+    result = load_run(run).card.metrics
     print(f"\ndigits: {result['held_out_accuracy']:.2%} after {result['seconds']:.1f} s")
     assert result["held_out_accuracy"] >= 0.98
     digits = load_digits()

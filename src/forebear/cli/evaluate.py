@@ -40,12 +40,12 @@ def run(args: argparse.Namespace) -> int:
     from forebear.tasks.plots import draw_confusion
     from forebear.tasks.train.folder import load_run
 
-    saved = load_run(args.model)
+    network = load_run(args.model)
     measured = evaluate_on(
-        saved, args.data, batch=args.batch, precision=args.precision, device=args.device
+        network, args.data, batch=args.batch, precision=args.precision, device=args.device
     )
     if args.draw is not None:
-        draw_confusion(measured, args.draw, f"{saved.network.table.name} on {args.data}")
+        draw_confusion(measured, args.draw, f"{network.table.name} on {args.data}")
     print(_as_json(measured) if args.json else _as_text(measured))
     return 0
 

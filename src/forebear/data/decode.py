@@ -71,8 +71,7 @@ def open_picture(
         if at_least is not None:
             image.draft(None, (at_least, at_least))
         image.load()
-        upright = _UPRIGHT.get(_orientation(image))
-        flat = _flat(image, channels, shown)
+        return upright(image, name=shown, channels=channels)
     except DataError:
         raise
     except UnidentifiedImageError:
@@ -87,7 +86,19 @@ def open_picture(
             f"{shown}: cannot be decoded ({str(error) or type(error).__name__}). Expected a whole "
             f"{_KINDS} picture. Replace the file or remove it."
         ) from error
-    return flat if upright is None else flat.transpose(upright)
+
+
+def upright(image: Image.Image, *, name: str = "the picture", channels: int = 3) -> Image.Image:
+    """A decoded picture turned as its EXIF says, in mode RGB (3 channels) or L (1 channel).
+
+    The picture given stays as it is.
+
+    Raises:
+        DataError: its samples have no known range.
+    """
+    turn = _UPRIGHT.get(_orientation(image))
+    flat = _flat(image, channels, name)
+    return flat if turn is None else flat.transpose(turn)
 
 
 def printable(name: str) -> str:

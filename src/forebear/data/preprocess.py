@@ -11,10 +11,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from forebear.data.decode import open_picture, upright
 from forebear.data.legacy_resize import resize_bilinear
 from forebear.errors import DataError
 from forebear.tables.preprocessing import Preprocessing
@@ -34,6 +37,33 @@ def preprocess(
 ) -> NDArray[np.float32]:
     """The network's input [C, size, size] in the rule's channel order, from [H, W, C] pixels."""
     return normalise(fit(picture, rule), rule)
+
+
+def to_picture(source: object, channels: int) -> Image.Image:
+    """A picture from whatever holds one: path, file's bytes, PIL image, or array [H, W, C].
+
+    Tensors are taken through their array; a batch is a list of pictures.
+
+    Raises:
+        DataError: the picture cannot be read.
+        TypeError: nothing that holds a picture.
+    """
+    if isinstance(source, str):
+        source = Path(source)
+    if isinstance(source, Path | bytes):
+        return open_picture(source, channels=channels)
+    if isinstance(source, Image.Image):
+        return upright(source, channels=channels)
+    array = np.asarray(source)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        raise TypeError(
+            f"picture of type {type(source).__name__}, {array.dtype} {list(array.shape)}: expected "
+            "a path, bytes, a PIL image, or uint8 [H, W, C]. Convert it; pass a batch as a list."
+        )
+    image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    return upright(image, channels=channels)
 
 
 def fit(

@@ -1,4 +1,4 @@
-"""What goes with a network's weights: class names, preprocessing, figures, and where they are from."""
+"""What goes with a network's weights: class names, preprocessing, figures, provenance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from forebear.tables.preprocessing import Preprocessing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """Kept in a saved file beside the arrays; a network without one has its dialect's preprocessing."""
+    """Kept in a saved file beside the arrays; at first it holds the dialect's preprocessing alone."""
 
     preprocessing: Preprocessing
     classes: tuple[str, ...] = ()  # in the order of the logits; empty where they are not known

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from forebear.errors import near_misses
 from forebear.network import ends
+from forebear.network.card import Card
 from forebear.network.layers import make
 from forebear.network.measure import check_size, smallest_side
 from forebear.network.plan import Plan
@@ -32,6 +33,7 @@ class Network(nn.Module):
     def __init__(self, plan: Plan) -> None:
         super().__init__()
         self.plan = plan
+        self.card = Card(preprocessing=plan.dialect.preprocessing)
         self.smallest_side = smallest_side(plan)  # pixels; smaller images are refused
         dialect = plan.dialect
         self.root = nn.Sequential(OrderedDict((r.name, make(r, dialect)) for r in plan.root))
@@ -60,8 +62,13 @@ class Network(nn.Module):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What the dialect's home does to a picture before its networks see it."""
-        return self.plan.dialect.preprocessing
+        """What the weights want done to a picture; the dialect's own until they say otherwise."""
+        return self.card.preprocessing
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the logits; empty where they are not known."""
+        return self.card.classes
 
     def forward(self, images: Tensor) -> Tensor:
         """Gives the logits of a batch of images.
@@ -99,6 +106,30 @@ class Network(nn.Module):
             )
         if images.shape[2] < self.smallest_side or images.shape[3] < self.smallest_side:
             check_size(plan, images.shape[2], images.shape[3])
+
+    def preprocess(self, pictures: Any) -> Tensor:
+        """Turns pictures into what the weights were trained on, exactly; pictures stay as they are.
+
+        Args:
+            pictures: a path, a file's bytes, a PIL image, a uint8 array or tensor [H, W, C] or
+                [H, W], or a list of these, of any size, mode and orientation; arrays hold RGB.
+
+        Returns:
+            [N, in_channels, size, size] on the network's device, in its dtype.
+
+        Raises:
+            DataError: a picture cannot be read; the message names it.
+            TypeError: something that is no picture.
+        """
+        from forebear.data.preprocess import preprocess, to_picture
+
+        many = pictures if isinstance(pictures, list | tuple) else [pictures]
+        if not many:
+            raise ValueError("no pictures: expected at least one. Pass a path or a list of them.")
+        rule, weight = self.preprocessing, next(self.parameters())
+        squares = [preprocess(to_picture(one, rule.channels), rule) for one in many]
+        batch = torch.stack([torch.from_numpy(square) for square in squares])
+        return batch.to(weight.device, weight.dtype)
 
     def end_points(
         self,
@@ -207,6 +238,7 @@ class Network(nn.Module):
             output_stride=output_stride,
             global_pool=False,
             include_root=old.include_root,
+            folded=old.folded,
         )
         with torch.device("meta"):
             twin = Network(plan)

@@ -7,7 +7,7 @@ and drawings are read off them, so that nothing is said twice.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from forebear.errors import TableError
@@ -98,6 +98,7 @@ class Plan:
     output_stride: int | None
     global_pool: bool
     include_root: bool
+    folded: bool  # norms after convolutions are part of them
     root: tuple[Layer, ...]
     body: tuple[Layer, ...]  # the layers of a network without blocks
     blocks: tuple[tuple[str, tuple[Unit, ...]], ...]  # each with its name
@@ -201,15 +202,19 @@ def plan(
     output_stride: int | None = None,
     global_pool: bool = True,
     include_root: bool = True,
+    folded: bool = False,
 ) -> Plan:
     """Spells a table out in a dialect.
+
+    `folded` leaves out each norm that follows a convolution, which has a bias in its place; in
+    evaluation that is the same function (`forebear.weights.rewrite`).
 
     Raises:
         ValueError: num_classes, in_channels or output_stride that this network cannot have.
         TableError: a row that cannot be built; the message names it.
     """
     _check(table, dialect, num_classes, in_channels, output_stride, include_root)
-    spell = _Speller(table, dialect)
+    spell = _Speller(table, dialect, folded)
     channels, stride, root = in_channels, 1, []
     if include_root:
         for first in table.root:
@@ -254,6 +259,7 @@ def plan(
         output_stride=output_stride,
         global_pool=global_pool,
         include_root=include_root,
+        folded=folded,
         root=tuple(root),
         body=tuple(body),
         blocks=tuple(blocks),
@@ -297,6 +303,11 @@ class _Speller:
 
     table: Table
     dialect: Dialect
+    folded: bool
+
+    def _end(self, layer: Layer) -> Layer:
+        """The layer with its norm folded in, where norms are."""
+        return replace(layer, norm=False, bias=True) if self.folded and layer.norm else layer
 
     def row(
         self, path: str, row: Conv | Pool | Average | Dropout, channels: int, stride: int, rate: int
@@ -313,7 +324,7 @@ class _Speller:
             )
         dialect = self.dialect
         padding = row.padding
-        return Layer(
+        layer = Layer(
             path=path,
             kind="conv",
             in_channels=channels,
@@ -330,6 +341,7 @@ class _Speller:
             norm=dialect.root_norm,
             relu=dialect.root_relu,
         )
+        return self._end(layer)
 
     def _pool(self, path: str, row: Pool, channels: int, stride: int, rate: int) -> Layer:
         padding: int | Literal["same"] = 0
@@ -437,7 +449,7 @@ class _Speller:
                 )
             )
             channels = out
-        return tuple(layers)
+        return tuple(self._end(layer) for layer in layers)
 
     def _shortcut(
         self, path: str, block: Block, channels: int, step: int, taken: int, first: bool
@@ -453,7 +465,7 @@ class _Speller:
         }[dialect.shortcut]
         if projects:
             norm = dialect.shortcut_norm
-            return Layer(
+            projection = Layer(
                 path=path,
                 kind="conv",
                 in_channels=channels,
@@ -463,6 +475,7 @@ class _Speller:
                 bias=dialect.bias_before_norm if norm else dialect.bias_without_norm,
                 norm=norm,
             )
+            return self._end(projection)
         wider = out - channels
         if wider < 0:
             raise TableError(

@@ -17,7 +17,6 @@ from forebear.errors import DataError
 from forebear.network.network import Network
 from forebear.tasks.device import Precision, find_device, find_precision
 from forebear.tasks.threads import Threads
-from forebear.weights.files import Saved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +103,12 @@ def evaluate(
 
 
 def evaluate_on(
-    saved: Saved, spec: str, *, batch: int = 64, precision: str = "fp32", device: str = "auto"
+    network: Network, spec: str, *, batch: int = 64, precision: str = "fp32", device: str = "auto"
 ) -> Evaluation:
     """Runs a trained network over the held-out pictures of a data set.
 
     Args:
-        saved: a network with its classes and preprocessing.
+        network: with its classes and preprocessing; in evaluation mode.
         spec: the data set, as `read_data` takes it; its classes are matched by name.
         batch: pictures at a time.
         precision: auto, fp32 or bf16.
@@ -123,29 +122,29 @@ def evaluate_on(
         raise ValueError(f"batch={batch}: expected 1 or more.")
     where = find_device(device)
     data = read_data(spec)
-    unknown = sorted(set(data.classes) - set(saved.classes))
+    unknown = sorted(set(data.classes) - set(network.classes))
     if unknown:
         raise DataError(
             f"{spec}: its class {unknown[0]!r} is unknown to the network "
             f"({len(unknown)} such classes). Expected classes among "
-            f"{', '.join(saved.classes[:10])}{', ...' if len(saved.classes) > 10 else ''}. "
+            f"{', '.join(network.classes[:10])}{', ...' if len(network.classes) > 10 else ''}. "
             "Pass the data that the network was trained on, or its like."
         )
-    numbers = np.array([saved.classes.index(name) for name in data.classes], dtype=np.int64)
-    store = Store(data.val, saved.preprocessing)
+    numbers = np.array([network.classes.index(name) for name in data.classes], dtype=np.int64)
+    store = Store(data.val, network.preprocessing)
     batches = Batches(
         store=store,
         labels=numbers[data.val.labels],
-        rule=saved.preprocessing,
+        rule=network.preprocessing,
         batch=batch,
         device=where,
     )
     threads = Threads(where)
     try:
         return evaluate(
-            saved.network.to(where),
+            network.to(where),
             batches,
-            saved.classes,
+            network.classes,
             precision=find_precision(precision, where),
             threads=threads,
         )

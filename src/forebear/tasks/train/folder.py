@@ -18,8 +18,9 @@ from typing import Any
 
 from forebear.errors import RunError
 from forebear.files import write_text
+from forebear.network.network import Network
 from forebear.tasks.train.loop import Epoch
-from forebear.weights.files import Saved, load, save
+from forebear.weights.files import load_file, save
 
 SETTINGS, METRICS, WEIGHTS = "settings.json", "metrics.jsonl", "model.safetensors"
 
@@ -76,12 +77,12 @@ class RunFolder:
         with (self.path / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(epoch)) + "\n")
 
-    def weights(self, saved: Saved) -> None:
-        """Writes the weights, which make the folder a finished run."""
-        save(self.path / WEIGHTS, saved)
+    def weights(self, network: Network) -> None:
+        """Writes the network with its card, which makes the folder a finished run."""
+        save(network, self.path / WEIGHTS)
 
 
-def load_run(path: Path) -> Saved:
+def load_run(path: Path) -> Network:
     """The network of a finished run, or of a weights file itself.
 
     Raises:
@@ -89,7 +90,7 @@ def load_run(path: Path) -> Saved:
         WeightsError: the weights are damaged.
     """
     if path.is_file():
-        return load(path)
+        return load_file(path)
     if not path.is_dir():
         raise RunError(
             f"{path}: no such folder. Expected the --out of a forebear train. Check the path."
@@ -101,4 +102,4 @@ def load_run(path: Path) -> Saved:
             f"{path}: {what}: {WEIGHTS} is missing. Expected a finished run. "
             f"{'Train it again with --replace' if begun else 'Check the path'}."
         )
-    return load(path / WEIGHTS)
+    return load_file(path / WEIGHTS)

@@ -17,6 +17,7 @@ from forebear.data.pictures import Data
 from forebear.data.sources import read_data
 from forebear.data.store import Store
 from forebear.network.build import create
+from forebear.network.card import Card
 from forebear.network.measure import check_size
 from forebear.tables.files import resolve, table_to_dict
 from forebear.tables.preprocessing import TORCHVISION, Preprocessing
@@ -28,7 +29,6 @@ from forebear.tasks.train.display import Display
 from forebear.tasks.train.folder import RunFolder
 from forebear.tasks.train.loop import Epoch, fit
 from forebear.tasks.train.recipe import Recipe
-from forebear.weights.files import Saved
 
 SMALL = 48  # pixels: up to here the default network has the CIFAR root
 
@@ -153,7 +153,8 @@ def train(request: Request) -> tuple[Evaluation, Path]:
         "data": data.spec,
         "fingerprint": data.fingerprint,
     }
-    folder.weights(Saved(network=network, classes=data.classes, preprocessing=rule, result=result))
+    network.card = Card(classes=data.classes, preprocessing=rule, metrics=result)
+    folder.weights(network)
     return measured, folder.path
 
 
