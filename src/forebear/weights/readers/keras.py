@@ -11,12 +11,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from zipfile import ZipFile
 
 from forebear.weights.readers.archive import open_archive
 from forebear.weights.readers.arrays import Array
-from forebear.weights.readers.hdf5 import EXPECTED, Hdf5, Stored
+from forebear.weights.readers.hdf5 import EXPECTED, Hdf5, Node, Stored
 from forebear.weights.readers.listed import Listed
 from forebear.weights.readers.refusal import check_names, reading, refused
 
@@ -41,7 +41,7 @@ _KERAS_1 = {
 }
 _MAX_CONFIG = 64 * 2**20  # bytes
 _MAX_DEPTH = 8  # of models within models
-_Found = list[tuple[str, Any]]  # names and datasets, in the file's order
+_Found = list[tuple[str, Node | None]]  # names and datasets, in the file's order
 
 
 class KerasArrays(Listed[Stored]):
@@ -76,7 +76,7 @@ class KerasArrays(Listed[Stored]):
 
     def read(self, name: str, entry: Stored) -> Array:
         """Reads a dataset."""
-        return entry.read()
+        return self._file.read(entry)
 
     def close(self) -> None:
         """Closes the file, and lets go of what was unpacked."""
@@ -110,8 +110,8 @@ def _unpacked(path: Path, archive: ZipFile) -> IO[bytes]:
 def _find(file: Hdf5, archive: ZipFile | None) -> tuple[str, _Found]:
     whole = file.child(file.root, "model_weights")
     for group in (file.root, whole):
-        layers = None if group is None else file.strings(group, "layer_names")
-        if layers is not None:
+        layers = file.strings(group, "layer_names") if group else None
+        if group and layers is not None:
             kind = "weights" if group is file.root else "whole model"
             depthwise = _depthwise(file.text(file.root, "model_config"))
             return f"Keras HDF5 {kind}", _by_name(file, group, layers, depthwise)
@@ -126,12 +126,12 @@ def _find(file: Hdf5, archive: ZipFile | None) -> tuple[str, _Found]:
 # ---- layers and weights under their names
 
 
-def _by_name(file: Hdf5, group: Any, layers: list[str], depthwise: set[str]) -> _Found:
+def _by_name(file: Hdf5, group: Node, layers: list[str], depthwise: set[str]) -> _Found:
     found: _Found = []
     for layer in layers:
         held = file.child(group, layer)
-        weights = None if held is None else file.strings(held, "weight_names")
-        if weights is None:
+        weights = file.strings(held, "weight_names") if held else None
+        if held is None or weights is None:
             raise refused(file.path, f"{layer}: listed, without weights", EXPECTED)
         names = [_name(layer, weight, depthwise) for weight in weights]
         if len(set(names)) < len(names):  # a model within the model: its layers' own names
@@ -159,15 +159,17 @@ def _depthwise(config: str | None) -> set[str]:
 # ---- variables under numbers
 
 
-def _numbered(file: Hdf5, group: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+def _numbered(
+    file: Hdf5, group: Node, path: str = "", depth: int = 0
+) -> Iterator[tuple[str, Node]]:
     """The path of every layer with variables, and the group that holds them under numbers."""
     keys = sorted(file.children(group), key=_in_order)
     for key in keys:
         held = file.child(group, key)
-        if not hasattr(held, "keys") or (not depth and key == "optimizer"):
+        if held is None or (not depth and key == "optimizer"):
             continue
         if key == "vars":
-            if len(held):
+            if file.children(held):
                 yield path, held
         elif depth < 2 * _MAX_DEPTH:
             yield from _numbered(file, held, f"{path}/{key}" if path else key, depth + 1)
@@ -180,7 +182,7 @@ def _in_order(key: str) -> tuple[str, int]:
 
 
 def _by_number(
-    file: Hdf5, numbered: list[tuple[str, Any]], layers: list[tuple[str, str]]
+    file: Hdf5, numbered: list[tuple[str, Node]], layers: list[tuple[str, str]]
 ) -> _Found:
     variables = dict(NUMBERED.values())
     known = _keys(layers)

@@ -6,6 +6,7 @@ and their weights in the order of `layer.weights`.
 
 from __future__ import annotations
 
+import importlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forebear.errors import near_misses
-from forebear.weights.readers.hdf5 import h5py
+from forebear.errors import WeightsError, near_misses
 from forebear.weights.readers.keras import NUMBERED
 from forebear.weights.writers.target import write_new
 
@@ -40,7 +40,7 @@ def write_keras(path: Path, layers: Sequence[Layer], *, replace: bool = False) -
             f"path={str(path)!r}: Keras loads such a file only by another name. Expected one that "
             "ends in .weights.h5. Rename it."
         )
-    library = h5py()
+    library = _h5py()
     numbered = _numbered(layers)
 
     def write(partial: Path) -> None:
@@ -67,7 +67,7 @@ def write_keras_legacy(path: Path, layers: Sequence[Layer], *, replace: bool = F
         ValueError: a layer with other weights than its class has.
         WeightsError: no h5py, the file is there and `replace` is not set, or it cannot be written.
     """
-    library = h5py()
+    library = _h5py()
     _numbered(layers)
 
     def write(partial: Path) -> None:
@@ -83,6 +83,16 @@ def write_keras_legacy(path: Path, layers: Sequence[Layer], *, replace: bool = F
                     group[weight] = array
 
     write_new(path, write, replace=replace)
+
+
+def _h5py() -> Any:
+    try:
+        return importlib.import_module("h5py")
+    except ImportError as error:
+        raise WeightsError(
+            f"h5py cannot be imported ({error}). Expected it to write Keras files; reading needs "
+            "none. Run: pip install 'forebear[keras]'"
+        ) from error
 
 
 def _numbered(layers: Sequence[Layer]) -> list[tuple[str, Layer]]:
