@@ -1,0 +1,102 @@
+"""Which reader a file wants, told by what is in it; names and endings are not looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from forebear.weights.readers.archive import open_archive
+from forebear.weights.readers.arrays import Arrays
+from forebear.weights.readers.hdf5 import find_hdf5
+from forebear.weights.readers.hub import HubArrays, is_hub_folder
+from forebear.weights.readers.keras import WEIGHTS_MEMBER, KerasArrays, open_keras_archive
+from forebear.weights.readers.npz import NpzArrays
+from forebear.weights.readers.refusal import reading, refused, shown
+from forebear.weights.readers.safetensors_file import SafetensorsArrays, is_safetensors, open_index
+from forebear.weights.readers.tensorflow import is_tensorflow, open_tensorflow
+from forebear.weights.readers.torch_file import LEGACY_START, TorchArrays
+
+_EXPECTED = (
+    "a TensorFlow checkpoint, Keras .h5, .weights.h5 or .keras, torch state dict, safetensors, "
+    ".npz, or a folder from the Hugging Face Hub"
+)
+_CHECK = "Check the path."
+# What else people pass by mistake, by its start.
+_STRANGERS = {
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"BZh": "a bzip2 archive",
+    b"\xfd7zXZ\0": "an xz archive",
+    b"\x28\xb5\x2f\xfd": "a zstd archive",
+    b"\x93NUMPY": "a single .npy array",
+    b"<": "a web page or XML",
+    b"version https://git-lfs": "a git-lfs pointer in place of the file",
+    b"\x80": "a pickle that torch.save did not write",
+}
+
+
+def open_arrays(path: Path) -> Arrays:
+    """Opens a checkpoint of any kind that forebear reads.
+
+    Args:
+        path: A file, a folder from the Hub, or the prefix of a TensorFlow checkpoint in several
+            files.
+
+    Raises:
+        WeightsError: missing, empty, damaged, hostile, or no checkpoint; in one line that names
+            the file. Nothing is ever executed.
+    """
+    with reading(path, _EXPECTED):
+        if is_tensorflow(path):
+            return open_tensorflow(path)
+        if path.is_dir():
+            return _open_folder(path)
+        if not path.is_file():
+            raise refused(path, "no such file", _EXPECTED, _CHECK)
+        return _open_file(path)
+
+
+def _open_folder(path: Path) -> Arrays:
+    if is_hub_folder(path):
+        return HubArrays(path)
+    raise refused(path, "a folder without weights under the Hub's names", _EXPECTED, _CHECK)
+
+
+def _open_file(path: Path) -> Arrays:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(512)
+    if not size:
+        raise refused(path, "an empty file", _EXPECTED, "Fetch it again.")
+    if start.startswith(b"PK\3\4"):
+        return _open_zip(path)
+    if start.startswith(LEGACY_START):
+        return TorchArrays(path)
+    if is_safetensors(start, size):
+        return SafetensorsArrays(path)
+    if start.lstrip().startswith(b"{"):
+        return open_index(path)
+    if find_hdf5(path) is not None:
+        return KerasArrays(path)
+    raise refused(path, _looks_like(start), _EXPECTED, _CHECK)
+
+
+def _open_zip(path: Path) -> Arrays:
+    with open_archive(path) as archive:
+        names = archive.namelist()
+    if WEIGHTS_MEMBER in names:
+        return open_keras_archive(path)
+    if any(name.endswith("/data.pkl") for name in names):
+        return TorchArrays(path)
+    if names and all(name.endswith(".npy") for name in names):
+        return NpzArrays(path)
+    listed = ", ".join(names[:3]) or "nothing"
+    raise refused(path, f"a zip archive of {shown(listed)}", _EXPECTED, "Unpack it, if it is one.")
+
+
+def _looks_like(start: bytes) -> str:
+    for stranger, words in _STRANGERS.items():
+        if start.startswith(stranger):
+            return words
+    if start[257:262] == b"ustar":
+        return "a tar archive"
+    return f"a file that starts with {shown(start[:16])}"
