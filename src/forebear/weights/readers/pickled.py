@@ -44,7 +44,10 @@ def check_pickles(path: Path, start: bytes, count: int) -> None:
     file, size = BytesIO(start), path.stat().st_size
     for _ in range(count):
         with reading(path, _EXPECTED):
-            _Stack(path, size).follow(file)
+            try:
+                _Stack(path, size).follow(file)
+            except (IndexError, KeyError):  # of its stack, of its memo
+                raise ValueError("an instruction without its arguments") from None
 
 
 class _Stack:
@@ -121,7 +124,7 @@ class _Stack:
     def _pop(self, count: int) -> list[Any]:
         items = self._stack[-count:]
         if len(items) < count:
-            raise ValueError("an instruction without its arguments")
+            raise IndexError
         del self._stack[-count:]
         return items
 

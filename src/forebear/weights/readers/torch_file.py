@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile
 
@@ -94,10 +95,14 @@ class TorchArrays(Listed[_Tensor]):
 def _load(path: Path, *, mapped: bool) -> object:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if mapped and path.suffix != ".safetensors":  # torch goes by this name
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        with path.open("rb") as file:
-            return torch.load(file, map_location="cpu", weights_only=True)
+        try:
+            if mapped and path.suffix != ".safetensors":  # torch goes by this name
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            with path.open("rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
+        except UnpicklingError as error:  # which goes on to suggest to do without weights_only
+            said = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
+            raise ValueError(said.partition("\n")[0]) from None
 
 
 def _check_legacy(path: Path) -> None:

@@ -21,8 +21,8 @@ def write_new(path: Path, write: Callable[[Path], None], *, replace: bool) -> No
         )
     try:
         write_whole(path, write)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # torch has only the latter
         raise WeightsError(
-            f"{path}: cannot be written ({error.strerror or error}). Expected a folder that can "
+            f"{path}: cannot be written ({error}). Expected a folder that can "
             "be written, with room. Pass another path."
         ) from error
