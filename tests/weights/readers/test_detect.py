@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from forebear.weights.readers.detect import open_arrays
+from forebear.weights.writers.tensorflow import write_tensorflow
 
-from .making import KERAS_FILES, damaged, golden, refusal
+from .making import KERAS_FILES, assert_same, damaged, golden, refusal
 
 SOURCE = Path(__file__).parents[3] / "src"
 
@@ -91,6 +92,15 @@ def test_what_is_no_checkpoint_is_told(data: bytes, told: str, tmp_path: Path) -
     said = refusal(path)
     assert told in said
     assert "TensorFlow checkpoint, Keras .h5" in said
+
+
+def test_a_folder_with_one_tensorflow_checkpoint_is_read(tmp_path: Path) -> None:
+    arrays = {"global_step": np.array(3)}
+    write_tensorflow(tmp_path / "model.ckpt", arrays.items())
+    with open_arrays(tmp_path) as found:
+        assert_same(found, arrays)
+    write_tensorflow(tmp_path / "other.ckpt", arrays.items())
+    assert "a folder of 2 checkpoints, model.ckpt.index, other.ckpt.index" in refusal(tmp_path)
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ def open_arrays(path: Path) -> Arrays:
     """Opens a checkpoint of any kind that forebear reads.
 
     Args:
-        path: A file, a folder from the Hub, or the prefix of a TensorFlow checkpoint in several
-            files.
+        path: A file, the prefix of a TensorFlow checkpoint in several files, or a folder: of the
+            Hub, or with one TensorFlow checkpoint in it.
 
     Raises:
         WeightsError: missing, empty, damaged, hostile, or no checkpoint; in one line that names
@@ -58,7 +58,14 @@ def open_arrays(path: Path) -> Arrays:
 def _open_folder(path: Path) -> Arrays:
     if is_hub_folder(path):
         return HubArrays(path)
-    raise refused(path, "a folder without weights under the Hub's names", _EXPECTED, _CHECK)
+    files = (file for file in path.iterdir() if file.is_file() and ".data-" not in file.name)
+    found = sorted(file for file in files if is_tensorflow(file))
+    if len(found) == 1:
+        return open_tensorflow(found[0])
+    if not found:
+        raise refused(path, "a folder without weights under the Hub's names", _EXPECTED, _CHECK)
+    names = shown(", ".join(file.name for file in found))
+    raise refused(path, f"a folder of {len(found)} checkpoints, {names}", "one", "Pass one file.")
 
 
 def _open_file(path: Path) -> Arrays:
