@@ -1,0 +1,462 @@
+"""The published weights of these networks, one row a checkpoint; `fetch` downloads them.
+
+Read off the publishers: TF-Slim's README in tensorflow/models (research/slim); WEIGHTS_HASHES and
+the README of keras-applications 1.0.8; the weights enums of torchvision 0.29.2; the default
+configurations of timm 1.0.31 and its results-imagenet.csv; akamaster/pytorch_resnet_cifar10.
+
+Not verified, as only resnet20-12fca82f.th was at hand: that the addresses still answer (TF-Slim's
+README gives its own with http, the Hub's revision is whatever is newest), and that the eight digits
+in timm's file names start the SHA-256, as in torch.hub's. Keras publishes no rule for resizing:
+`tested` has its size, 299 pixels for version 2, and our resize. TF-Slim, Keras and torchvision
+state a licence for their code, and none for the weights apart.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from forebear.errors import WeightsError, near_misses
+from forebear.tables import preprocessing as p
+from forebear.tables.preprocessing import Preprocessing
+from forebear.tables.registry import NETWORKS, find
+from forebear.weights.imagenet import ClassSet
+
+
+class Hash(NamedTuple):
+    """What the publisher says of a file's contents."""
+
+    algorithm: Literal["sha256", "md5"]
+    digest: str  # hexadecimal; a prefix where a file name holds the first eight digits
+
+    def fits(self, path: Path) -> bool:
+        """Whether a file has it."""
+        return _digest(path, self.algorithm).startswith(self.digest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """One checkpoint, as its publisher describes it."""
+
+    network: str
+    tag: str  # tells apart the checkpoints of one network
+    file: str  # the publisher's name for it
+    url: str
+    hash: Hash | None = None  # None: none was published
+    size: int | None = None  # bytes; torchvision's are from MiB with three decimals, so +-525
+    member: str = ""  # the file to take out of it, where it is a .tar.gz
+    hub: str = ""  # the Hugging Face Hub's repository, where that is the publisher
+    licence: str | None  # SPDX; None: none was stated
+    classes: ClassSet | None = "imagenet-1000"  # None: the file ends before the logits
+    preprocessing: Preprocessing
+    tested: Preprocessing  # what top1 and top5 were measured with, where it differs: timm, Keras V2
+    top1: float | None  # percent, of the 50,000 validation pictures, or CIFAR-10's 10,000 of test
+    top5: float | None
+    source: str  # of the two figures
+    default: bool  # the one to take where only the network is named: its home's own choice
+
+
+def published(pattern: str = "*") -> list[Published]:
+    """The checkpoints whose network or tag matches a shell pattern, as in "slim/*" or "tv2*"."""
+
+    def matches(row: Published) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern) for name in (row.network, row.tag))
+
+    return [row for row in PUBLISHED if matches(row)]
+
+
+def find_published(network: str, tag: str | None = None) -> Published:
+    """A network's checkpoint.
+
+    Args:
+        network: as in "torchvision/resnet50".
+        tag: None takes its home's default: torchvision's and timm's own, which for torchvision
+            is the newer recipe where there are two.
+
+    Raises:
+        ValueError: no such network or tag, or nothing was published for it.
+    """
+    find(network)
+    rows = {row.tag: row for row in PUBLISHED if row.network == network}
+    if not rows:
+        known = sorted({row.network for row in PUBLISHED})
+        raise ValueError(
+            f"network={network!r} has no published weights. Expected a network that "
+            f"forebear list --weights prints.{near_misses(network, known)} "
+            "Pass one of those, or a file of your own."
+        )
+    if tag is None:
+        return next(row for row in rows.values() if row.default)
+    if tag not in rows:
+        raise ValueError(
+            f"tag={tag!r} is none of the weights published for {network}. Expected one of "
+            f"{', '.join(rows)}.{near_misses(tag, rows)} "
+            "Pass one of these, or None for the default."
+        )
+    return rows[tag]
+
+
+def by_digest(path: Path) -> Published | None:
+    """The row of a file on disk, told by its contents, or None.
+
+    A row without a `hash` is only a guess from the file's name: nothing else was published.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    try:
+        digests = {name: _digest(path, name) for name in ("sha256", "md5")}
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: cannot be read ({error.strerror}). Expected a file of weights. "
+            "Check the path and its permissions."
+        ) from error
+    for row in PUBLISHED:
+        if row.hash is not None and digests[row.hash.algorithm].startswith(row.hash.digest):
+            return row
+    named = (row for row in PUBLISHED if row.hash is None and not row.hub)
+    return next((row for row in named if path.name in (row.file, row.member)), None)
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+# fmt: off
+_SLIM = (  # network, date, top-1, top-5
+    ("resnet_v1_50",  "2016_08_28", 75.2, 92.2),
+    ("resnet_v1_101", "2016_08_28", 76.4, 92.9),
+    ("resnet_v1_152", "2016_08_28", 76.8, 93.2),
+    ("resnet_v2_50",  "2017_04_14", 75.6, 92.8),
+    ("resnet_v2_101", "2017_04_14", 77.0, 93.7),
+    ("resnet_v2_152", "2017_04_14", 77.8, 94.1),
+)
+_KERAS = (  # network, MD5 with the logits, top-1, top-5; then MD5 of the file without them
+    ("ResNet50",    "2cb95161c43110f7111970584f804107", 74.928, 92.060,
+     "4d473c1dd8becc155b73f8504c6f6626"),
+    ("ResNet101",   "f1aeb4b969a6efcfb50fad2f0c20cfc5", 76.420, 92.786,
+     "88cf7a10940856eca736dc7b7e228a21"),
+    ("ResNet152",   "100835be76be38e30d865e96f2aaae62", 76.604, 93.118,
+     "ee4c566cf9a93f14d82f913c2dc6dd0c"),
+    ("ResNet50V2",  "3ef43a0b657b3be2300d5770ece849e0", 75.960, 93.034,
+     "fac2f116257151a9d068a22e544a4917"),
+    ("ResNet101V2", "6343647c601c52e1368623803854d971", 77.234, 93.816,
+     "c0ed64b8031c3730f411d2eb4eea35b5"),
+    ("ResNet152V2", "a49b44d1979771252814e80f8ec446f9", 78.032, 94.162,
+     "ed17cf2e0169df9d443503ef94b23b33"),
+    ("ResNeXt50",   "67a5b30d522ed92f75a1f16eef299d1a", 77.740, 93.810,
+     "62527c363bdd9ec598bed41947b379fc"),
+    ("ResNeXt101",  "34fb605428fcc7aa4d62f44404c11509", 78.730, 94.294,
+     "0f678c91647380debd923963594981b3"),
+    ("ResNet50_old", "a7b3fe01876f51b976af0dea6bc144eb", 74.928, 92.060,
+     "a268eb855778b3df3c7506639542a6af"),
+)
+_TORCHVISION = (  # network, version, file, shorter side, top-1, top-5, MiB
+    ("alexnet",          "V1", "alexnet-owt-7be5be79.pth",            256, 56.522, 79.066, 233.087),
+    ("resnet18",         "V1", "resnet18-f37072fd.pth",               256, 69.758, 89.078, 44.661),
+    ("resnet34",         "V1", "resnet34-b627a593.pth",               256, 73.314, 91.420, 83.275),
+    ("resnet50",         "V1", "resnet50-0676ba61.pth",               256, 76.130, 92.862, 97.781),
+    ("resnet50",         "V2", "resnet50-11ad3fa6.pth",               232, 80.858, 95.434, 97.790),
+    ("resnet101",        "V1", "resnet101-63fe2227.pth",              256, 77.374, 93.546, 170.511),
+    ("resnet101",        "V2", "resnet101-cd907fc2.pth",              232, 81.886, 95.780, 170.530),
+    ("resnet152",        "V1", "resnet152-394f9c45.pth",              256, 78.312, 94.046, 230.434),
+    ("resnet152",        "V2", "resnet152-f82ba261.pth",              232, 82.284, 96.002, 230.474),
+    ("resnext50_32x4d",  "V1", "resnext50_32x4d-7cdf4587.pth",        256, 77.618, 93.698, 95.789),
+    ("resnext50_32x4d",  "V2", "resnext50_32x4d-1a0047aa.pth",        232, 81.198, 95.340, 95.833),
+    ("resnext101_32x8d", "V1", "resnext101_32x8d-8ba56ff5.pth",       256, 79.312, 94.526, 339.586),
+    ("resnext101_32x8d", "V2", "resnext101_32x8d-110c445d.pth",       232, 82.834, 96.228, 339.673),
+    ("resnext101_64x4d", "V1", "resnext101_64x4d-173b62eb.pth",       232, 83.246, 96.454, 319.318),
+    ("wide_resnet50_2",  "V1", "wide_resnet50_2-95faca4d.pth",        256, 78.468, 94.086, 131.820),
+    ("wide_resnet50_2",  "V2", "wide_resnet50_2-9ba9bcbe.pth",        232, 81.602, 95.758, 263.124),
+    ("wide_resnet101_2", "V1", "wide_resnet101_2-32ee1156.pth",       256, 78.848, 94.284, 242.896),
+    ("wide_resnet101_2", "V2", "wide_resnet101_2-d733dc28.pth",       232, 82.510, 96.020, 484.747),
+)
+_CIFAR = (  # depth, SHA-256 (for 110 and 1202 only its start, in the file's name), error in percent
+    (20,   "12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8", 8.27),
+    (32,   "d509ac1820d7f25398913559d7e81a13229b1e7adc5648e3bfa5e22dc137f850", 7.37),
+    (44,   "014dd6541728a1c700b1642ab640e211dc6eb8ed507d70697458dc8f8a0ae2e4", 6.90),
+    (56,   "4bfd97631478d6b638d2764fd2baff3edb1d7d82252d54439343b6596b9b5367", 6.61),
+    (110,  "1d1ed7c2", 6.32),
+    (1202, "f3b1deed", 6.18),
+)
+# fmt: on
+
+
+class _Kind(NamedTuple):
+    """What timm's checkpoints of one recipe share."""
+
+    tag: str
+    prefix: str  # of the addresses; "" where the file is on the Hub alone
+    base: Preprocessing  # interpolation, mean and standard deviation
+    view: tuple[int, float]  # size in pixels, and the share of the shorter side that it is
+    test: tuple[int, float]  # the same where the figures were measured
+    licence: str | None = "Apache-2.0"
+
+
+_RELEASES = "https://github.com/huggingface/pytorch-image-models/releases/download"
+_RSB, _RW = f"{_RELEASES}/v0.1-rsb-weights/", f"{_RELEASES}/v0.1-weights/"
+_TPU = f"{_RELEASES}/v0.1-tpu-weights/"
+_GLUON = "https://github.com/rwightman/pytorch-pretrained-gluonresnet/releases/download/v0.1/gluon_"
+_TV = "https://download.pytorch.org/models/"
+_FB = "https://dl.fbaipublicfiles.com/semiweaksupervision/model_files"
+_SSL, _SWSL = f"{_FB}/semi_supervised_", f"{_FB}/semi_weakly_supervised_"
+_LINEAR, _CUBIC, _HALF = p.TORCHVISION, p.TIMM, p.TIMM_V2
+_BSD, _NC = "BSD-3-Clause", "CC-BY-NC-4.0"
+# fmt: off
+_KINDS = {
+    "a1":      _Kind("a1_in1k",  _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
+    "a2":      _Kind("a2_in1k",  _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
+    "a3":      _Kind("a3_in1k",  _RSB, _CUBIC, (160, 0.95), (224, 0.95)),
+    "a1h":     _Kind("a1h_in1k", _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
+    "a1h-176": _Kind("a1h_in1k", _RSB, _CUBIC, (176, 0.9),  (224, 1.0)),
+    "a1h-v2":  _Kind("a1h_in1k", "",   _HALF,  (224, 0.95), (288, 1.0)),
+    "b1k":     _Kind("b1k_in1k", _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
+    "b2k":     _Kind("b2k_in1k", _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
+    "c1":      _Kind("c1_in1k",  _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
+    "c1-tpu":  _Kind("c1_in1k",  _TPU, _CUBIC, (224, 0.95), (288, 1.0)),
+    "c2":      _Kind("c2_in1k",  _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
+    "d":       _Kind("d_in1k",   _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
+    "ra4":     _Kind("ra4_e3600_r224_in1k", "", _HALF, (224, 0.9), (288, 1.0)),
+    "am":      _Kind("am_in1k",   _RW, _CUBIC, (224, 0.875), (224, 0.875)),
+    "bt":      _Kind("bt_in1k",   _RW, _CUBIC, (224, 0.875), (288, 0.95)),
+    "ra":      _Kind("ra_in1k",   _RW, _CUBIC, (224, 0.875), (288, 0.95)),
+    "ram":     _Kind("ram_in1k",  _RW, _CUBIC, (224, 0.875), (288, 0.95)),
+    "racm":    _Kind("racm_in1k", _RW, _CUBIC, (224, 0.875), (288, 0.95)),
+    "bamboo":  _Kind("bamboo", "", _CUBIC, (224, 1.0), (224, 1.0), None),
+    "gluon":   _Kind("gluon_in1k", _GLUON, _CUBIC, (224, 0.875), (224, 0.875)),
+    "tv":      _Kind("tv_in1k",  _TV, _LINEAR, (224, 0.875), (224, 0.875), _BSD),
+    "tv2":     _Kind("tv2_in1k", _TV, _LINEAR, (176, 0.875), (224, 0.965), _BSD),
+    "ssl":     _Kind("fb_ssl_yfcc100m_ft_in1k", _SSL, _LINEAR, (224, 0.875), (224, 0.875), _NC),
+    "swsl":    _Kind("fb_swsl_ig1b_ft_in1k", _SWSL, _LINEAR, (224, 0.875), (224, 0.875), _NC),
+    "wsl":     _Kind("fb_wsl_ig1b_ft_in1k", _TV, _LINEAR, (224, 0.875), (224, 0.875), _NC),
+}
+_TIMM = (  # network, kind, the address after the kind's prefix, top-1, top-5
+    ("resnet18",         "a1",      "resnet18_a1_0-d63eafa0.pth",           73.164, 91.054),
+    ("resnet18",         "a2",      "resnet18_a2_0-b61bd467.pth",           72.364, 90.620),
+    ("resnet18",         "a3",      "resnet18_a3_0-40c531c8.pth",           68.250, 88.172),
+    ("resnet18",         "ssl",     "resnet18-d92f0530.pth",                72.636, 91.416),
+    ("resnet18",         "swsl",    "resnet18-118f1556.pth",                73.286, 91.754),
+    ("resnet18",         "gluon",   "resnet18_v1b-0757602b.pth",            70.844, 89.750),
+    ("resnet18",         "tv",      "resnet18-f37072fd.pth",                69.752, 89.082),
+    ("resnet34",         "a1",      "resnet34_a1_0-46f8f793.pth",           77.930, 93.758),
+    ("resnet34",         "a2",      "resnet34_a2_0-82d47d71.pth",           77.150, 93.288),
+    ("resnet34",         "a3",      "resnet34_a3_0-a20cabb6.pth",           72.996, 91.116),
+    ("resnet34",         "gluon",   "resnet34_v1b-c6d82d59.pth",            74.574, 91.988),
+    ("resnet34",         "tv",      "resnet34-b627a593.pth",                73.298, 91.422),
+    ("resnet34",         "bt",      "resnet34-43635321.pth",                76.506, 93.342),
+    ("resnet34",         "ra4",     "",                                     78.972, 94.454),
+    ("resnet50",         "a1",      "resnet50_a1_0-14fe96d1.pth",           81.240, 95.112),
+    ("resnet50",         "a2",      "resnet50_a2_0-a2746f79.pth",           80.774, 94.978),
+    ("resnet50",         "a3",      "resnet50_a3_0-59cae1ef.pth",           78.052, 93.780),
+    ("resnet50",         "ssl",     "resnet50-08389792.pth",                79.252, 94.826),
+    ("resnet50",         "swsl",    "resnet50-16a12f1b.pth",                81.146, 95.980),
+    ("resnet50",         "gluon",   "resnet50_v1b-0ebe02e2.pth",            77.580, 93.704),
+    ("resnet50",         "tv",      "resnet50-0676ba61.pth",                76.156, 92.866),
+    ("resnet50",         "bt",      "rw_resnet50-86acaeed.pth",             79.652, 94.908),
+    ("resnet50",         "a1h-176", "resnet50_a1h2_176-001a1197.pth",       80.654, 95.312),
+    ("resnet50",         "am",      "resnet50_am-6c502b37.pth",             79.004, 94.392),
+    ("resnet50",         "b1k",     "resnet50_b1k-532a802a.pth",            80.708, 95.430),
+    ("resnet50",         "b2k",     "resnet50_b2k-1ba180c1.pth",            80.466, 95.306),
+    ("resnet50",         "bamboo",  "",                                     None, None),
+    ("resnet50",         "c1",      "resnet50_c1-5ba5e060.pth",             80.928, 95.554),
+    ("resnet50",         "c2",      "resnet50_c2-d01e05b2.pth",             80.862, 95.530),
+    ("resnet50",         "d",       "resnet50_d-f39db8af.pth",              81.012, 95.456),
+    ("resnet50",         "ra",      "resnet50_ra-85ebb6e5.pth",             79.864, 94.970),
+    ("resnet50",         "ram",     "resnet50_ram-a26f946b.pth",            79.982, 95.038),
+    ("resnet50",         "tv2",     "resnet50-11ad3fa6.pth",                80.846, 95.430),
+    ("resnet101",        "a1",      "resnet101_a1_0-cdcb52a9.pth",          82.326, 95.630),
+    ("resnet101",        "a2",      "resnet101_a2_0-6edb36c7.pth",          82.218, 95.740),
+    ("resnet101",        "a3",      "resnet101_a3_0-1db14157.pth",          79.836, 94.608),
+    ("resnet101",        "gluon",   "resnet101_v1b-3b017079.pth",           79.306, 94.538),
+    ("resnet101",        "tv",      "resnet101-63fe2227.pth",               77.404, 93.552),
+    ("resnet101",        "tv2",     "resnet101-cd907fc2.pth",               81.906, 95.768),
+    ("resnet101",        "a1h",     "resnet101_a1h-36d3f2aa.pth",           82.796, 96.324),
+    ("resnet152",        "a1",      "resnet152_a1_0-2eee8a7a.pth",          82.742, 95.734),
+    ("resnet152",        "a2",      "resnet152_a2_0-b4c6978f.pth",          82.614, 95.748),
+    ("resnet152",        "a3",      "resnet152_a3_0-134d4688.pth",          80.548, 95.004),
+    ("resnet152",        "gluon",   "resnet152_v1b-c1edb0dd.pth",           79.712, 94.720),
+    ("resnet152",        "tv",      "resnet152-394f9c45.pth",               78.330, 94.046),
+    ("resnet152",        "tv2",     "resnet152-f82ba261.pth",               82.294, 96.000),
+    ("resnet152",        "a1h",     "resnet152_a1h-dc400468.pth",           83.494, 96.522),
+    ("resnext50_32x4d",  "a1",      "resnext50_32x4d_a1_0-b5a91a1d.pth",    81.480, 95.152),
+    ("resnext50_32x4d",  "a2",      "resnext50_32x4d_a2_0-efc76add.pth",    81.304, 95.114),
+    ("resnext50_32x4d",  "a3",      "resnext50_32x4d_a3_0-3e450271.pth",    79.258, 94.308),
+    ("resnext50_32x4d",  "ssl",     "resnext50_32x4-ddb3e555.pth",          80.316, 95.386),
+    ("resnext50_32x4d",  "swsl",    "resnext50_32x4-72679e44.pth",          82.162, 96.224),
+    ("resnext50_32x4d",  "gluon",   "resnext50_32x4d-e6a097c1.pth",         79.354, 94.424),
+    ("resnext50_32x4d",  "tv",      "resnext50_32x4d-7cdf4587.pth",         77.632, 93.674),
+    ("resnext50_32x4d",  "ra",      "resnext50_32x4d_ra-d733960d.pth",      80.720, 95.344),
+    ("resnext50_32x4d",  "tv2",     "resnext50_32x4d-1a0047aa.pth",         81.190, 95.344),
+    ("resnext50_32x4d",  "a1h",     "resnext50_32x4d_a1h-0146ab0a.pth",     82.016, 95.934),
+    ("resnext101_32x4d", "ssl",     "resnext101_32x4-dc43570a.pth",         80.936, 95.732),
+    ("resnext101_32x4d", "swsl",    "resnext101_32x4-3f87e46b.pth",         83.268, 96.760),
+    ("resnext101_32x4d", "gluon",   "resnext101_32x4d-b253c8c4.pth",        80.336, 94.908),
+    ("resnext101_32x8d", "ssl",     "resnext101_32x8-2cfe2f8b.pth",         81.620, 96.036),
+    ("resnext101_32x8d", "swsl",    "resnext101_32x8-b4712904.pth",         84.276, 97.188),
+    ("resnext101_32x8d", "tv",      "resnext101_32x8d-8ba56ff5.pth",        79.308, 94.530),
+    ("resnext101_32x8d", "tv2",     "resnext101_32x8d-110c445d.pth",        82.832, 96.234),
+    ("resnext101_32x8d", "wsl",     "ig_resnext101_32x8-c38310e5.pth",      82.720, 96.624),
+    ("resnext101_64x4d", "gluon",   "resnext101_64x4d-f9a8e184.pth",        80.640, 95.000),
+    ("resnext101_64x4d", "tv",      "resnext101_64x4d-173b62eb.pth",        82.978, 96.252),
+    ("resnext101_64x4d", "c1-tpu",  "resnext101_64x4d_c-0d0e0cc0.pth",      83.158, 96.370),
+    ("wide_resnet50_2",  "tv",      "wide_resnet50_2-95faca4d.pth",         78.486, 94.084),
+    ("wide_resnet50_2",  "tv2",     "wide_resnet50_2-9ba9bcbe.pth",         81.612, 95.766),
+    ("wide_resnet50_2",  "racm",    "wide_resnet50_racm-8234f177.pth",      82.260, 96.062),
+    ("wide_resnet101_2", "tv",      "wide_resnet101_2-32ee1156.pth",        78.862, 94.312),
+    ("wide_resnet101_2", "tv2",     "wide_resnet101_2-d733dc28.pth",        82.514, 96.012),
+    ("resnetv2_18",      "ra4",     "",                                     75.364, 92.692),
+    ("resnetv2_34",      "ra4",     "",                                     79.070, 94.560),
+    ("resnetv2_50",      "a1h-v2",  "",                                     81.406, 95.712),
+    ("resnetv2_101",     "a1h-v2",  "",                                     83.002, 96.444),
+)
+_TIMM_DEFAULTS = {
+    "resnet18": "a1", "resnet34": "a1", "resnet50": "a1", "resnet101": "a1h", "resnet152": "a1h",
+    "resnext50_32x4d": "a1h", "resnext101_32x4d": "ssl", "resnetv2_18": "ra4",
+    "resnetv2_34": "ra4", "resnetv2_50": "a1h-v2", "resnetv2_101": "a1h-v2",
+}
+# fmt: on
+
+
+def _slim() -> Iterator[Published]:
+    for name, date, top1, top5 in _SLIM:
+        dialect = NETWORKS[f"slim/{name}"].dialect
+        file = f"{name}_{date}.tar.gz"
+        yield Published(
+            network=f"slim/{name}",
+            tag=date,
+            file=file,
+            url=f"https://download.tensorflow.org/models/{file}",
+            member=f"{name}.ckpt",
+            licence="Apache-2.0",
+            classes="imagenet-1001" if dialect.background else "imagenet-1000",
+            preprocessing=dialect.preprocessing,
+            tested=dialect.preprocessing,
+            top1=top1,
+            top5=top5,
+            source="tensorflow/models, research/slim/README.md",
+            default=True,
+        )
+
+
+def _keras() -> Iterator[Published]:
+    google = "https://storage.googleapis.com/tensorflow/keras-applications/resnet"
+    releases = "https://github.com/keras-team/keras-applications/releases/download/resnet"
+    old = "https://github.com/fchollet/deep-learning-models/releases/download/v0.2"
+    for name, md5, top1, top5, bare in _KERAS:
+        view = NETWORKS[f"keras/{name}"].dialect.preprocessing
+        tested = replace(view, size=299, side=299) if name.endswith("V2") else view
+        folder = old if name.endswith("_old") else releases if "NeXt" in name else google
+        stem = f"{name.lower().removesuffix('_old')}_weights_tf_dim_ordering_tf_kernels"
+        with_logits = Published(
+            network=f"keras/{name}",
+            tag="imagenet",
+            file=f"{stem}.h5",
+            url=f"{folder}/{stem}.h5",
+            hash=Hash("md5", md5),
+            licence="MIT",
+            preprocessing=view,
+            tested=tested,
+            top1=top1,
+            top5=top5,
+            source="keras-applications 1.0.8, README.md",
+            default=True,
+        )
+        yield with_logits
+        yield replace(
+            with_logits,
+            tag="imagenet-notop",
+            file=f"{stem}_notop.h5",
+            url=f"{folder}/{stem}_notop.h5",
+            hash=Hash("md5", bare),
+            classes=None,
+            top1=None,
+            top5=None,
+            default=False,
+        )
+
+
+def _torchvision() -> Iterator[Published]:
+    newest = {name: version for name, version, *_ in _TORCHVISION}
+    for name, version, file, side, top1, top5, mebibytes in _TORCHVISION:
+        view = replace(p.TORCHVISION, side=side)
+        yield Published(
+            network=f"torchvision/{name}",
+            tag=f"IMAGENET1K_{version}",
+            file=file,
+            url=f"{_TV}{file}",
+            hash=_hash_in(file),
+            size=round(mebibytes * 2**20),
+            licence=_BSD,
+            preprocessing=view,
+            tested=view,
+            top1=top1,
+            top5=top5,
+            source="torchvision 0.29.2, weights enums",
+            default=version == newest[name],
+        )
+
+
+def _timm() -> Iterator[Published]:
+    for name, short, rest, top1, top5 in _TIMM:
+        kind = _KINDS[short]
+        hub = "" if kind.prefix else f"timm/{name}.{kind.tag}"
+        url = f"{kind.prefix}{rest}"
+        file = "model.safetensors" if hub else url.rsplit("/", 1)[1]
+        network = f"timm/{name}"
+        yield Published(
+            # where the registry has no row of timm's: the same function and names as torchvision's
+            network=network if network in NETWORKS else f"torchvision/{name}",
+            tag=kind.tag,
+            file=file,
+            url=f"https://huggingface.co/{hub}/resolve/main/{file}" if hub else url,
+            hash=None if hub else _hash_in(file),
+            hub=hub,
+            licence=kind.licence,
+            classes=None if short == "bamboo" else "imagenet-1000",
+            preprocessing=_seen(kind.base, *kind.view),
+            tested=_seen(kind.base, *kind.test),
+            top1=top1,
+            top5=top5,
+            source="timm, results/results-imagenet.csv",
+            default=_TIMM_DEFAULTS.get(name) == short,
+        )
+
+
+def _cifar() -> Iterator[Published]:
+    folder = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models"
+    for depth, sha256, error in _CIFAR:
+        file = f"resnet{depth}-{sha256[:8]}.th"
+        yield Published(
+            network=f"paper/resnet{depth}",
+            tag="akamaster",
+            file=file,
+            url=f"{folder}/{file}",
+            hash=Hash("sha256", sha256),
+            size=1_099_231 if depth == 20 else None,
+            licence="BSD-2-Clause",
+            classes="cifar10",
+            preprocessing=p.CIFAR,
+            tested=p.CIFAR,
+            top1=round(100 - error, 2),
+            top5=None,
+            source="akamaster/pytorch_resnet_cifar10, README.md",
+            default=True,
+        )
+
+
+def _hash_in(file: str) -> Hash:
+    """The first eight digits of the SHA-256, which torch.hub puts last in a file's name."""
+    return Hash("sha256", file.rpartition("-")[2].partition(".")[0])
+
+
+def _seen(base: Preprocessing, size: int, share: float) -> Preprocessing:
+    """What timm's create_transform does: the shorter side to floor(size / share), then the crop."""
+    return replace(base, size=size, side=int(size / share))
+
+
+PUBLISHED = (*_slim(), *_keras(), *_torchvision(), *_timm(), *_cifar())
