@@ -12,6 +12,8 @@ from forebear.tables.rows import Average, Block, Conv, Dropout, Pool, Table
 if TYPE_CHECKING:
     from forebear.network.build import create
     from forebear.network.network import Network
+    from forebear.weights.files import save
+    from forebear.weights.load import load, read_arrays
     from forebear.weights.match import load_arrays
 
 __version__ = "0.1.0"
@@ -29,16 +31,22 @@ __all__ = [
     "TableError",
     "WeightsError",
     "create",
+    "load",
     "load_arrays",
     "networks",
+    "read_arrays",
     "read_table",
+    "save",
     "table_from_lists",
 ]
 # What needs torch is imported at its first use, so that help and list answer at once.
 _LATE = {
     "Network": "forebear.network.network",
     "create": "forebear.network.build",
+    "load": "forebear.weights.load",
     "load_arrays": "forebear.weights.match",
+    "read_arrays": "forebear.weights.load",
+    "save": "forebear.weights.files",
 }
 
 

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forebear.cli import model
+
 if TYPE_CHECKING:
     from forebear.tasks.evaluate import Evaluation
 
@@ -16,7 +18,14 @@ EXAMPLE = "forebear evaluate runs/first --data digits"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument("model", type=Path, metavar="RUN", help="a run folder or its weights file")
+    parser.add_argument(
+        "run_folder",
+        nargs="?",
+        type=Path,
+        metavar="RUN",
+        help="a run's folder or its weights; left out with --weights",
+    )
+    model.add_arguments(parser)
     parser.add_argument(
         "--data",
         required=True,
@@ -38,9 +47,8 @@ def run(args: argparse.Namespace) -> int:
     """Prints the accuracies, a line a class, and the confusion matrix of up to 20 classes."""
     from forebear.tasks.evaluate import evaluate_on
     from forebear.tasks.plots import draw_confusion
-    from forebear.tasks.train.folder import load_run
 
-    network = load_run(args.model)
+    network = model.load_model(args.run_folder, args)
     measured = evaluate_on(
         network, args.data, batch=args.batch, precision=args.precision, device=args.device
     )

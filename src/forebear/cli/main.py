@@ -25,6 +25,7 @@ VERBS = {
     "train": "train a network on pictures",
     "evaluate": "measure a trained network on held-out pictures",
     "predict": "name what is in pictures",
+    "convert": "write a checkpoint in another format",
     "benchmark": "time a network forward and backward",
 }
 

@@ -6,14 +6,22 @@ import argparse
 import json
 from pathlib import Path
 
-SUMMARY = "Names what is in pictures, with probabilities, by a network that forebear trained."
+from forebear.cli import model
+
+SUMMARY = "Names what is in pictures, with probabilities, by a run or by any checkpoint."
 EXAMPLE = "forebear predict runs/first picture.png --top 3"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument("model", type=Path, metavar="RUN", help="a run folder or its weights file")
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    parser.add_argument(
+        "words",
+        nargs="+",
+        type=Path,
+        metavar="RUN IMAGE",
+        help="a run's folder or its weights, then pictures; pictures alone with --weights",
+    )
+    model.add_arguments(parser)
     parser.add_argument(
         "--top", type=int, default=5, metavar="K", help="classes per image (default: %(default)s)"
     )
@@ -23,9 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints one line a picture, or its classes one a line when there are several to print."""
     from forebear.tasks.predict import predict
-    from forebear.tasks.train.folder import load_run
 
-    for path, guesses in predict(load_run(args.model), args.images, top=args.top):
+    run, images = (args.words[0], args.words[1:]) if args.weights is None else (None, args.words)
+    if not images:
+        raise ValueError("no IMAGE: expected at least one picture after RUN. Pass its path.")
+    network = model.load_model(run, args)
+    for path, guesses in predict(network, images, top=args.top):
         if args.json:
             found = [{"class": name, "probability": share} for name, share in guesses]
             print(json.dumps({"image": str(path), "classes": found}, ensure_ascii=False))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from forebear.data.batches import Batches
+from forebear.data.pictures import Data
 from forebear.data.sources import read_data
 from forebear.data.store import Store
 from forebear.errors import DataError
@@ -122,15 +123,7 @@ def evaluate_on(
         raise ValueError(f"batch={batch}: expected 1 or more.")
     where = find_device(device)
     data = read_data(spec)
-    unknown = sorted(set(data.classes) - set(network.classes))
-    if unknown:
-        raise DataError(
-            f"{spec}: its class {unknown[0]!r} is unknown to the network "
-            f"({len(unknown)} such classes). Expected classes among "
-            f"{', '.join(network.classes[:10])}{', ...' if len(network.classes) > 10 else ''}. "
-            "Pass the data that the network was trained on, or its like."
-        )
-    numbers = np.array([network.classes.index(name) for name in data.classes], dtype=np.int64)
+    numbers = _numbers(network, data)
     store = Store(data.val, network.preprocessing)
     batches = Batches(
         store=store,
@@ -144,9 +137,30 @@ def evaluate_on(
         return evaluate(
             network.to(where),
             batches,
-            network.classes,
+            network.classes or data.classes,
             precision=find_precision(precision, where),
             threads=threads,
         )
     finally:
         threads.close()
+
+
+def _numbers(network: Network, data: Data) -> NDArray[np.int64]:
+    """The logit of each of the data's classes, by name; by number where either has no names.
+
+    Raises:
+        DataError: a class that the network does not know.
+    """
+    known, count = network.classes, network.plan.num_classes
+    bare = data.classes == tuple(map(str, range(len(data.classes))))
+    if len(data.classes) == count and (bare or not known):
+        return np.arange(count, dtype=np.int64)
+    unknown = sorted(set(data.classes) - set(known))
+    if unknown:
+        raise DataError(
+            f"{data.spec}: its class {unknown[0]!r} is unknown to the network "
+            f"({len(unknown)} such classes). Expected classes among "
+            f"{', '.join(known[:10]) or 'none'}{', ...' if len(known) > 10 else ''}. "
+            "Pass the data that the network was trained on, or its like."
+        )
+    return np.array([known.index(name) for name in data.classes], dtype=np.int64)

@@ -19,21 +19,26 @@ from forebear.weights.names import Pair, pairs
 _BESIDE = ("global_step", "mean_rgb")
 
 
-def load_arrays(network: Network, arrays: Mapping[str, Any]) -> None:
+def load_arrays(network: Network, arrays: Mapping[str, Any], *, partial: bool = False) -> list[str]:
     """Fills a network with its home's arrays.
 
     Args:
-        network: changed only when every array fits.
+        network: changed only when every array fits, or with `partial` those that do.
         arrays: {the home's variable name: array in the home's layout}, numpy or torch. A
             ":0" that TensorFlow appends and a "module." that DataParallel prepends are accepted.
+        partial: leave out what does not fit, as the head of other classes in fine-tuning.
+
+    Returns:
+        The network's own names of the arrays that stayed as they were; none unless `partial`.
 
     Raises:
-        WeightsError: missing or unexpected names or wrong shapes, listed; the network is unchanged.
+        WeightsError: missing or unexpected names or wrong shapes, listed, or with `partial` not
+            one array that fits; the network is unchanged.
     """
-    given = {_bare(name): array for name, array in arrays.items()}
+    given = {bare(name): name for name in arrays}
     wanted = pairs(network.plan)
     renamed = _other_logits(network.plan, given)
-    given = {renamed.get(name, name): array for name, array in given.items()}
+    given = {renamed.get(name, name): key for name, key in given.items()}
     state: dict[str, torch.Tensor] = {}
     missing, wrong = [], []
     for pair in wanted:
@@ -41,23 +46,25 @@ def load_arrays(network: Network, arrays: Mapping[str, Any]) -> None:
             if pair.needed:
                 missing.append(pair.theirs)
             continue
-        array = np.asarray(given.pop(pair.theirs))
+        array = np.asarray(arrays[given.pop(pair.theirs)])  # one at a time, for lazy readers
         if array.shape != pair.their_shape:
             wrong.append(f"{pair.theirs} {list(array.shape)}, expected {list(pair.their_shape)}")
             continue
         state[pair.ours] = _tensor(pair, array)
-    left = _unexpected(network.plan, given)
-    if missing or wrong or left:
+    left = _unexpected({name: arrays[key] for name, key in given.items()})
+    if not state or (not partial and (missing or wrong or left)):
         raise WeightsError(_complaint(network.plan, missing, wrong, left))
     network.load_state_dict(network.state_dict() | state)
+    return [pair.ours for pair in wanted if pair.needed and pair.ours not in state]
 
 
-def _bare(name: str) -> str:
+def bare(name: str) -> str:
+    """A name without what TensorFlow and DataParallel add to it."""
     return name.removesuffix(":0").removeprefix("module.")
 
 
 def _tensor(pair: Pair, array: Array) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pair.layout.load(array, pair.shape)))
+    return torch.from_numpy(np.array(pair.layout.load(array, pair.shape), order="C"))
 
 
 def _other_logits(plan: Plan, given: Mapping[str, Any]) -> dict[str, str]:
@@ -71,16 +78,21 @@ def _other_logits(plan: Plan, given: Mapping[str, Any]) -> dict[str, str]:
     return others
 
 
-def _unexpected(plan: Plan, given: Mapping[str, Any]) -> list[str]:
+def _unexpected(given: Mapping[str, Any]) -> list[str]:
     """Names left over, without those that carry no weights; checks that the latter do not."""
     left = []
     for name, array in given.items():
-        if name.rpartition("/")[2] in _BESIDE:
+        if beside(name) and not name.endswith("_2_gconv/kernel"):
             continue
         if name.endswith("_2_gconv/kernel") and _sums_groups(np.asarray(array)):
             continue  # keras-applications' frozen kernel: the grouped convolution does its sum
         left.append(name)
     return left
+
+
+def beside(name: str) -> bool:
+    """Whether a name is of what homes store beside the weights, which nothing here needs."""
+    return name.rpartition("/")[2] in _BESIDE or name.endswith("_2_gconv/kernel")
 
 
 def _sums_groups(kernel: Array) -> bool:

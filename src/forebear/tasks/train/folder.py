@@ -21,6 +21,7 @@ from forebear.files import write_text
 from forebear.network.network import Network
 from forebear.tasks.train.loop import Epoch
 from forebear.weights.files import load_file, save
+from forebear.weights.load import load
 
 SETTINGS, METRICS, WEIGHTS = "settings.json", "metrics.jsonl", "model.safetensors"
 
@@ -83,14 +84,14 @@ class RunFolder:
 
 
 def load_run(path: Path) -> Network:
-    """The network of a finished run, or of a weights file itself.
+    """The network of a finished run, or of a checkpoint itself.
 
     Raises:
         RunError: no such folder, or a run that did not finish.
         WeightsError: the weights are damaged.
     """
     if path.is_file():
-        return load_file(path)
+        return load(path)
     if not path.is_dir():
         raise RunError(
             f"{path}: no such folder. Expected the --out of a forebear train. Check the path."

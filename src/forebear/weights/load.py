@@ -1,0 +1,142 @@
+"""From a name or a file to a network with its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from forebear.errors import WeightsError
+from forebear.network.build import create
+from forebear.network.network import Network
+from forebear.tables.registry import NETWORKS
+from forebear.weights.files import describes_itself, load_file
+from forebear.weights.match import load_arrays
+from forebear.weights.readers.arrays import Arrays
+from forebear.weights.readers.detect import open_arrays
+from forebear.weights.recognise import recognise
+
+
+def read_arrays(path: str | Path) -> Arrays:
+    """The bare arrays of a checkpoint of any kind, {name: array}, each read when it is asked for.
+
+    TensorFlow V1 and V2, Keras .h5, .weights.h5 and .keras, torch, safetensors, .npz, and folders
+    of the Hugging Face Hub; told by content. Nothing in the file is ever executed.
+
+    Raises:
+        WeightsError: missing, damaged or hostile; in one line that names file and array.
+    """
+    return open_arrays(Path(path))
+
+
+def load(
+    what: str | Path,
+    *,
+    weights: str | Path | None = None,
+    partial: bool = False,
+    **options: Any,
+) -> Network:
+    """A network with its weights, in evaluation mode.
+
+    Args:
+        what: a file that describes itself, any other checkpoint, whose network is then recognised,
+            or the name of a network.
+        weights: for a name, a checkpoint of it, or "published" for its home's own, which are
+            fetched once ("published:TAG" for others that `forebear list --weights` names).
+        partial: leave the network's own first weights where the file has none that fit.
+        options: of `forebear.create`, for a name; num_classes is read off the file.
+
+    Raises:
+        WeightsError: a file that cannot be read, recognised or fitted, or not fetched.
+        ValueError: an unknown name, or arguments that this network cannot have.
+    """
+    path = Path(what)
+    if str(what) in NETWORKS or not (path.exists() or Path(f"{path}.index").exists()):
+        if weights is None:
+            network = create(what, **options)  # refuses unknown names with near misses
+            raise ValueError(
+                f"weights=None: {network.table.name} would keep its first, random weights. "
+                'Expected a checkpoint or "published". Pass one, or call forebear.create.'
+            )
+        return _load_named(str(what), weights, partial, options)
+    if weights is not None or options:
+        raise ValueError(f"{what} is a file: expected no other weights or options. Leave them out.")
+    if path.is_file() and describes_itself(path):
+        return load_file(path)
+    with open_arrays(path) as arrays:
+        fit = recognise(arrays)
+        network = create(fit.network, num_classes=fit.num_classes, in_channels=fit.in_channels)
+        load_arrays(network, arrays)
+        return _described(network, fit.network, path)
+
+
+def _load_named(name: str, weights: str | Path, partial: bool, options: dict[str, Any]) -> Network:
+    path = _fetched(name, str(weights)) if str(weights).startswith("published") else Path(weights)
+    with open_arrays(path) as arrays:
+        if "num_classes" not in options and not partial:
+            options = options | {"num_classes": _classes(name, arrays)}
+        network = create(name, **options)
+        load_arrays(network, arrays, partial=partial)
+        return _described(network, name, path)
+
+
+def _fetched(name: str, weights: str) -> Path:
+    from forebear.weights.fetch import fetch
+    from forebear.weights.published import find_published
+
+    return fetch(find_published(name, weights.partition(":")[2] or None))
+
+
+def _classes(name: str, arrays: Arrays) -> int | None:
+    """The logits that a file has for a network, whatever their number."""
+    from forebear.network.plan import plan
+    from forebear.tables.registry import find
+    from forebear.weights.match import bare
+    from forebear.weights.names import pairs
+
+    entry = find(name)
+    last = pairs(plan(entry.table, entry.dialect, num_classes=entry.table.classes))[-1]
+    names = {bare(key).replace("probs/", "predictions/"): key for key in arrays}
+    if last.theirs not in names:
+        return None
+    return arrays.shape(names[last.theirs])[0]
+
+
+def _described(network: Network, name: str, path: Path) -> Network:
+    """The network with what is known of the file: its publisher's row, or its hash alone."""
+    from forebear.weights.imagenet import class_names
+    from forebear.weights.published import by_digest
+
+    card, classes = network.card, network.plan.num_classes
+    provenance = {"network": name, "file": path.name, "sha256": sha256(path)}
+    row = by_digest(path) if path.is_file() else None
+    if row is not None:
+        card = replace(card, preprocessing=row.preprocessing)
+        provenance |= {
+            "weights": f"{row.network} {row.tag}",
+            "licence": row.licence or "not stated",
+        }
+    known = {1000: "imagenet-1000", 1001: "imagenet-1001"}
+    kind = row.classes if row is not None else known.get(classes or 0)
+    if kind is not None and len(class_names(kind)) == classes:
+        card = replace(card, classes=class_names(kind))
+    network.card = replace(card, provenance=provenance)
+    return network.eval()
+
+
+def sha256(path: Path) -> str:
+    """Of a file, or of a folder's or checkpoint's files in the order of their names."""
+    files = [path]
+    if not path.is_file():
+        files = sorted(path.iterdir() if path.is_dir() else path.parent.glob(f"{path.name}.*"))
+    total = hashlib.sha256()
+    try:
+        for file in files:
+            if file.is_file():
+                with file.open("rb") as stream:
+                    while chunk := stream.read(2**20):
+                        total.update(chunk)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}).") from error
+    return total.hexdigest()

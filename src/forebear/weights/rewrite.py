@@ -1,0 +1,129 @@
+"""Other layouts of the same function, exact in evaluation: cheaper, plainer, or easier to feed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from forebear.network.network import Network
+from forebear.network.plan import Plan, plan
+from forebear.tables.dialects import Dialect
+
+
+def _again(old: Plan, *, dialect: Dialect | None = None, folded: bool | None = None) -> Network:
+    """An empty network like another, in another dialect or with its norms folded."""
+    spelled = plan(
+        old.table,
+        dialect or old.dialect,
+        num_classes=old.num_classes,
+        in_channels=old.in_channels,
+        output_stride=old.output_stride,
+        global_pool=old.global_pool,
+        include_root=old.include_root,
+        folded=old.folded if folded is None else folded,
+    )
+    with torch.device("meta"):
+        return Network(spelled)
+
+
+def _filled(network: Network, state: dict[str, Tensor], like: Network) -> Network:
+    network.load_state_dict(state, assign=True)
+    network.card = like.card
+    return network.train(like.training)
+
+
+def move_strides(network: Network) -> Network:
+    """The strides of an original version 1 network at TF-Slim's place: fewer multiply-adds.
+
+    Caffe and Keras take a block's stride on the first 1x1 convolution of its first unit; TF-Slim on
+    the 3x3 of the unit before, so that its last 1x1 runs on the coarse map already (9.7 % of all
+    multiply-adds of a ResNet-50). The same function in evaluation: tf_slim/nets/resnet_utils.py.
+
+    Raises:
+        ValueError: a network whose strides sit elsewhere.
+    """
+    dialect = network.dialect
+    place = (dialect.order, dialect.strided_unit, dialect.strided_conv, network.table.form)
+    if place != ("post", "first", "conv1", "bottleneck") or dialect.conv_padding != "explicit":
+        raise ValueError(
+            f"rewrite=strides: {network.table.name} in dialect {dialect.name} does not stride the "
+            "first 1x1 convolution of a block. Expected an original version 1 network of "
+            "bottlenecks, as keras/ResNet50. Leave this rewrite out."
+        )
+    name = f"{dialect.name} with TF-Slim's strides"
+    dialect = replace(dialect, name=name, strided_unit="last", strided_conv="conv2")
+    return _filled(_again(network.plan, dialect=dialect), network.state_dict(), network)
+
+
+def fold_norms(network: Network) -> Network:
+    """Each norm that follows a convolution, made part of it; pre-activations stay.
+
+    Raises:
+        ValueError: no norm follows a convolution, or they are folded already.
+    """
+    old = network.plan
+    normed = [layer for layer in old.layers() if layer.kind == "conv" and layer.norm]
+    if not normed:
+        raise ValueError(
+            f"rewrite=norms: no norm of {old.table.name} follows a convolution. "
+            "Leave this rewrite out."
+        )
+    state = dict(network.state_dict())
+    for layer in normed:
+        norm = f"{layer.path}.norm"
+        gamma, beta, mean, variance = (
+            state.pop(f"{norm}.{name}").double()
+            for name in ("weight", "bias", "running_mean", "running_var")
+        )
+        state.pop(f"{norm}.num_batches_tracked")
+        weight = state[f"{layer.path}.conv.weight"]
+        scale = gamma / (variance + old.dialect.norm_eps).sqrt()
+        bias = beta - mean * scale
+        if layer.bias:
+            bias = bias + state[f"{layer.path}.conv.bias"].double() * scale
+        scaled = weight.double() * scale[:, None, None, None]
+        state[f"{layer.path}.conv.weight"] = scaled.to(weight.dtype)
+        state[f"{layer.path}.conv.bias"] = bias.to(weight.dtype)
+    return _filled(_again(old, folded=True), state, network)
+
+
+def fold_input(network: Network) -> Network:
+    """Channel order, scale and spread of the pixels, made part of the first convolution.
+
+    What is left to do to a picture is to take the mean colour off its values 0..255, in RGB: the
+    mean cannot move too, as the border is padded with zeros after it was taken off.
+
+    Raises:
+        ValueError: a network without a root, or that looks at pixels like this already.
+    """
+    rule, path = network.preprocessing, "root.conv1.conv.weight"
+    state = dict(network.state_dict())
+    plain = rule.order != "BGR" and rule.scale == 1 and set(rule.std) == {1.0}
+    if path not in state or plain or network.plan.in_channels != rule.channels:
+        raise ValueError(
+            f"rewrite=input: {network.table.name} has nothing of its preprocessing to fold into "
+            "its first convolution. Leave this rewrite out."
+        )
+    weight = state[path]
+    spread = torch.tensor(rule.std, dtype=torch.float64, device=weight.device)
+    folded = weight.double() * (rule.scale / spread)[:, None, None]
+    mean = tuple(value / rule.scale for value in rule.mean)
+    if rule.order == "BGR":
+        folded, mean = folded.flip(1), mean[::-1]
+    state[path] = folded.to(weight.dtype)
+    found = _filled(_again(network.plan), state, network)
+    ones = (1.0,) * rule.channels
+    plain_rule = replace(rule, scale=1.0, mean=mean, std=ones)
+    rule = replace(plain_rule, order="RGB") if rule.order == "BGR" else plain_rule
+    found.card = replace(network.card, preprocessing=rule)
+    return found
+
+
+REWRITES: dict[str, Callable[[Network], Network]] = {
+    "strides": move_strides,
+    "norms": fold_norms,
+    "input": fold_input,
+}

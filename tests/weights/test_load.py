@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import forebear
+from forebear import Block, Table, WeightsError
+from forebear.cli.main import main
+from forebear.tables.resnet import IMAGENET_ROOT
+from forebear.weights.readers.detect import open_arrays
+from forebear.weights.recognise import fits
+from tests.network.making import make
+
+SHARED = Path(__file__).parents[3] / "shared"
+CHECKPOINTS = SHARED / "goldens" / "checkpoints"
+PUBLISHED = SHARED / "data" / "checkpoints" / "resnet20-12fca82f.th"
+SLIM = tuple(
+    Block(f"block{n}", units, width, 4 * width, 1 if n == 1 else 2)
+    for n, (width, units) in enumerate(((2, 2), (3, 3), (4, 2), (5, 2)), start=1)
+)
+KERAS = tuple(
+    Block(f"block{n}", units, width, 4 * width, min(n, 2))
+    for n, (width, units) in enumerate(((4, 2), (6, 2), (8, 3)), start=1)
+)
+RESNEXT = tuple(
+    Block(f"block{n}", units, 4 * (1 + n), 64 * (1 + n), min(n, 2), groups=4)
+    for n, units in enumerate((2, 2, 3), start=1)
+)
+# The real frameworks' files: blocks, dialect and classes of the network that wrote them.
+FILES: dict[str, tuple[Any, str, str, int]] = {
+    "slim_tiny_v1.format_v1.ckpt": (SLIM, "slim-v1", "tiny_v1", 7),
+    "slim_tiny_v1.format_v2.ckpt": (SLIM, "slim-v1", "tiny_v1", 7),
+    "slim_tiny_v2.format_v1.ckpt": (SLIM, "slim-v2", "tiny_v2", 7),
+    "slim_tiny_v2.format_v2.ckpt": (SLIM, "slim-v2", "tiny_v2", 7),
+    "slim_tiny_v2.format_v2_3shards.ckpt": (SLIM, "slim-v2", "tiny_v2", 7),
+    "keras2_tiny_v1.h5": (KERAS, "keras2-v1", "tiny", 5),
+    "keras2_tiny_v1.whole.h5": (KERAS, "keras2-v1", "tiny", 5),
+    "keras2_tiny_v2.h5": (KERAS, "keras2-v2", "tiny", 5),
+    "keras2_tiny_v2.whole.h5": (KERAS, "keras2-v2", "tiny", 5),
+    "keras2_tiny_resnext.h5": (RESNEXT, "keras-resnext", "tiny", 5),
+    "keras3_tiny_v1.weights.h5": (KERAS, "keras-v1", "tiny", 5),
+    "keras3_tiny_v1.keras": (KERAS, "keras-v1", "tiny", 5),
+    "keras3_tiny_v1.whole.h5": (KERAS, "keras-v1", "tiny", 5),
+    "keras3_tiny_v2.weights.h5": (KERAS, "keras-v2", "tiny", 5),
+    "keras3_tiny_v2.keras": (KERAS, "keras-v2", "tiny", 5),
+    "keras3_tiny_v2.whole.h5": (KERAS, "keras-v2", "tiny", 5),
+}
+
+
+@pytest.mark.skipif(not CHECKPOINTS.is_dir(), reason="the checkpoints lie beside the repository")
+@pytest.mark.parametrize("file", FILES)
+def test_every_file_of_the_real_frameworks_gives_their_logits(file: str) -> None:
+    blocks, dialect, name, classes = FILES[file]
+    table = Table(name, IMAGENET_ROOT, blocks=blocks)
+    net = forebear.create(table, dialect=dialect, num_classes=classes).eval()
+    with forebear.read_arrays(CHECKPOINTS / file) as arrays:
+        assert forebear.load_arrays(net, arrays) == []
+    with np.load(CHECKPOINTS / f"{file.partition('.')[0]}.expected.npz") as expected:
+        images = torch.from_numpy(expected["__input__"]).permute(0, 3, 1, 2)
+        logits = expected["__logits__"].reshape(len(images), classes)
+    with torch.inference_mode():
+        assert np.abs(net(images).numpy() - logits).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["slim/resnet_v1_50", "keras/ResNet50V2", "timm/resnetv2_18"])
+def test_a_checkpoint_is_recognised_with_its_classes_and_channels(
+    tmp_path: Path, name: str
+) -> None:
+    from forebear.tasks.convert import convert
+
+    forebear.save(make(name, num_classes=11, in_channels=4), tmp_path / "a.safetensors")
+    convert(tmp_path / "a.safetensors", tmp_path / "b.npz")
+    with open_arrays(tmp_path / "b.npz") as arrays:
+        (fit,) = fits(arrays)
+    assert (fit.network, fit.num_classes, fit.in_channels) == (name, 11, 4)
+
+
+def test_arrays_of_no_published_network_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", weight=np.zeros((3, 3), np.float32))
+    with pytest.raises(WeightsError, match="its 1 arrays fill none of the 70 networks"):
+        forebear.load(tmp_path / "a.npz")
+    with pytest.raises(WeightsError, match="1 unexpected"):
+        forebear.load("paper/resnet20", weights=tmp_path / "a.npz")
+
+
+def test_a_partial_load_says_what_stayed_and_refuses_when_nothing_fits(tmp_path: Path) -> None:
+    source = make("paper/resnet20")
+    from forebear.tasks.convert import convert
+
+    forebear.save(source, tmp_path / "a.safetensors")
+    convert(tmp_path / "a.safetensors", tmp_path / "b.pth")
+    with pytest.raises(WeightsError, match="linear.weight .10, 64., expected .3, 64."):
+        forebear.load("paper/resnet20", weights=tmp_path / "b.pth", num_classes=3)
+    net = forebear.create("paper/resnet20", num_classes=3)
+    with open_arrays(tmp_path / "b.pth") as arrays:
+        stayed = forebear.load_arrays(net, arrays, partial=True)
+    assert stayed == ["logits.weight", "logits.bias"]
+    name = "block3.unit_3.conv2.conv.weight"
+    assert torch.equal(net.state_dict()[name], source.state_dict()[name])
+    with pytest.raises(WeightsError, match="0 missing|missing"):
+        forebear.load_arrays(net, {"x": np.zeros(1)}, partial=True)
+    tuned = forebear.load("paper/resnet20", weights=tmp_path / "b.pth", num_classes=3, partial=True)
+    assert torch.equal(tuned.state_dict()[name], source.state_dict()[name])
+
+
+def test_damage_in_a_file_of_ours_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    forebear.save(make("paper/resnet20"), path)
+    whole = bytearray(path.read_bytes())
+    whole[-1000] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(WeightsError, match="its arrays are not those that were saved"):
+        forebear.load(path)
+
+
+def test_random_weights_are_never_loaded_in_silence() -> None:
+    with pytest.raises(ValueError, match="would keep its first, random weights"):
+        forebear.load("paper/resnet20")
+    with pytest.raises(ValueError, match="network='resnet_v1_5O' is unknown"):
+        forebear.load("resnet_v1_5O")
+
+
+@pytest.mark.skipif(not PUBLISHED.is_file(), reason="the published file lies beside the repository")
+def test_the_published_file_predicts_and_evaluates_straight_away(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = forebear.load(PUBLISHED)
+    assert net.table.name == "resnet20"
+    assert net.classes[0] == "airplane"
+    renamed = tmp_path / "what.bin"
+    shutil.copy(PUBLISHED, renamed)
+    assert forebear.load(renamed).card.provenance["sha256"].startswith("12fca82f")
+    data = f"npz:{SHARED / 'data' / 'cifar10_exact_subset.npz'}"
+    assert main(["evaluate", str(PUBLISHED), "--data", data]) == 0
+    assert "top-1  91.64%" in capsys.readouterr().out
