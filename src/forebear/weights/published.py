@@ -459,4 +459,10 @@ def _seen(base: Preprocessing, size: int, share: float) -> Preprocessing:
     return replace(base, size=size, side=int(size / share))
 
 
-PUBLISHED = (*_slim(), *_keras(), *_torchvision(), *_timm(), *_cifar())
+_PLACES = {network: place for place, network in enumerate(NETWORKS)}
+PUBLISHED: tuple[Published, ...] = tuple(
+    sorted(  # as the networks are; of one network's, timm's after torchvision's own
+        (*_slim(), *_keras(), *_torchvision(), *_timm(), *_cifar()),
+        key=lambda row: _PLACES[row.network],
+    )
+)
