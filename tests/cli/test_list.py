@@ -69,7 +69,7 @@ def test_the_table_needs_no_torch() -> None:
         (
             ["--weights", "IMAGENET1K_V3"],
             f"PATTERN='IMAGENET1K_V3' matches none of the {len(PUBLISHED)} published weights. "
-            'Expected a shell pattern of a network or a tag, as in "slim/*". Did you mean IMAGENET1K_V',
+            'Expected a shell pattern of a network or a tag, as in "slim/*". Did you mean IMAGENET',
         ),
     ],
 )

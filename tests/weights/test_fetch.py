@@ -219,8 +219,8 @@ def test_a_wrong_hash_keeps_nothing(row: Published, server: Server, home: Path) 
     assert row.hash is not None
     assert str(caught.value) == (
         f"{row.url}: the sha256 of what came is not {row.hash.digest}. Expected the published "
-        "file, so nothing was kept. Try again; if it stays so, the file was changed at the "
-        "publisher's or on the way."
+        "file, so nothing was kept. Try again; if it stays so and you trust that address, fetch "
+        "it by hand and load the file by its path."
     )
     assert kept(home) == []
 

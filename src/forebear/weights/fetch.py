@@ -98,8 +98,8 @@ def _bring(row: Published, path: Path, progress: Progress) -> None:
         partial.unlink()
         raise WeightsError(
             f"{row.url}: the {row.hash.algorithm} of what came is not {row.hash.digest}. Expected "
-            "the published file, so nothing was kept. Try again; if it stays so, the file was "
-            "changed at the publisher's or on the way."
+            "the published file, so nothing was kept. Try again; if it stays so and you trust that "
+            "address, fetch it by hand and load the file by its path."
         )
     if row.member:
         write_whole(path, lambda target: _take_out(row, partial, target))
