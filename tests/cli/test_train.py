@@ -184,6 +184,27 @@ def test_a_picture_that_cannot_be_read_stops_the_run_before_its_folder_is_made(
     assert not run.exists()
 
 
+def test_training_begins_with_a_checkpoint_and_says_what_stayed_random(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run = trained(tmp_path)
+    first = run / "model.safetensors"
+    capsys.readouterr()
+    code, again = trained(tmp_path, "--weights", first, "--lr", 1e-9, "--epochs", 1, out="again")
+    assert code == 0
+    assert "random, as" not in capsys.readouterr().err
+    assert json.loads((again / "metrics.jsonl").read_text())["val_accuracy"] == 1
+    (tmp_path / "data" / "grey").rename(tmp_path / "grey")
+    more = ("--weights", first, "--epochs", 1)
+    code, fewer = trained(tmp_path, *more, out="fewer")
+    assert code == 2
+    assert "fc.weight [3, 16], expected [2, 16]" in capsys.readouterr().err
+    assert not fewer.exists()
+    code, fewer = trained(tmp_path, *more, "--partial", out="fewer")
+    assert code == 0
+    assert "none that fit: logits.weight, logits.bias" in capsys.readouterr().err
+
+
 def test_evaluating_other_classes_is_refused_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from forebear.network.network import Network
@@ -42,4 +42,30 @@ def load_model(run: Path | None, args: argparse.Namespace) -> Network:
 
     if args.network is None:
         return load(args.weights)
-    return load(args.network, weights=args.weights)
+    with _Download() as download:
+        return load(args.network, weights=args.weights, progress=download)
+
+
+class _Download:
+    """A line on stderr while published weights are fetched."""
+
+    def __enter__(self) -> Self:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+        self.bar = Progress(
+            TextColumn("fetching"),
+            BarColumn(bar_width=24),
+            DownloadColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self.task = self.bar.add_task("", total=None, visible=False)
+        return self
+
+    def __call__(self, done: int, total: int | None) -> None:
+        self.bar.start()
+        self.bar.update(self.task, completed=done, total=total, visible=True)
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()

@@ -27,6 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="a new folder (default: one in runs/)"
     )
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="a checkpoint of the network to begin with"
+    )
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="leave random what the checkpoint has none of, such as the head of other classes",
+    )
     parser.add_argument("--replace", action="store_true", help="delete the run that is there")
     parser.add_argument("--epochs", type=int, metavar="N", help="passes (default: 15)")
     parser.add_argument("--batch", type=int, metavar="N", help="pictures a step (default: by size)")

@@ -11,7 +11,7 @@ from forebear.tables.preprocessing import Preprocessing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """Kept in a saved file beside the arrays; at first it holds the dialect's preprocessing alone."""
+    """Kept in a saved file beside the arrays; at first the dialect's preprocessing alone."""
 
     preprocessing: Preprocessing
     classes: tuple[str, ...] = ()  # in the order of the logits; empty where they are not known

@@ -93,6 +93,6 @@ TORCHVISION = Preprocessing(
 # timm's default weights of this family: crop_pct 0.95, shorter side floor(224 / 0.95).
 TIMM = replace(TORCHVISION, side=235, interpolation="bicubic")
 TIMM_V2 = replace(TIMM, mean=_HALF, std=_HALF)
-# akamaster/pytorch_resnet_cifar10, trainer.py: ImageNet's mean and std. CIFAR's pictures stay as they
-# are; others are brought to their size.
+# akamaster/pytorch_resnet_cifar10, trainer.py: ImageNet's mean and std. CIFAR's pictures stay as
+# they are; others are brought to their size.
 CIFAR = replace(TORCHVISION, size=32, side=32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,14 @@ from typing import Any
 from forebear.errors import WeightsError
 from forebear.network.build import create
 from forebear.network.network import Network
-from forebear.tables.registry import NETWORKS
+from forebear.network.plan import plan
+from forebear.tables.registry import NETWORKS, find
+from forebear.weights.fetch import fetch
 from forebear.weights.files import describes_itself, load_file
-from forebear.weights.match import load_arrays
+from forebear.weights.imagenet import class_names
+from forebear.weights.match import bare, load_arrays
+from forebear.weights.names import pairs
+from forebear.weights.published import Published, by_digest, find_published
 from forebear.weights.readers.arrays import Arrays
 from forebear.weights.readers.detect import open_arrays
 from forebear.weights.recognise import recognise
@@ -35,6 +41,7 @@ def load(
     *,
     weights: str | Path | None = None,
     partial: bool = False,
+    progress: Callable[[int, int | None], None] | None = None,
     **options: Any,
 ) -> Network:
     """A network with its weights, in evaluation mode.
@@ -45,6 +52,7 @@ def load(
         weights: for a name, a checkpoint of it, or "published" for its home's own, which are
             fetched once ("published:TAG" for others that `forebear list --weights` names).
         partial: leave the network's own first weights where the file has none that fit.
+        progress: called with the bytes fetched so far and in all, None where that is not known.
         options: of `forebear.create`, for a name; num_classes is read off the file.
 
     Raises:
@@ -59,7 +67,11 @@ def load(
                 f"weights=None: {network.table.name} would keep its first, random weights. "
                 'Expected a checkpoint or "published". Pass one, or call forebear.create.'
             )
-        return _load_named(str(what), weights, partial, options)
+        path, row = Path(weights), None
+        if str(weights).partition(":")[0] == "published":
+            row = find_published(str(what), str(weights).partition(":")[2] or None)
+            path = fetch(row, progress=progress)
+        return _load_named(str(what), path, row, partial, options)
     if weights is not None or options:
         raise ValueError(f"{what} is a file: expected no other weights or options. Leave them out.")
     if path.is_file() and describes_itself(path):
@@ -71,54 +83,40 @@ def load(
         return _described(network, fit.network, path)
 
 
-def _load_named(name: str, weights: str | Path, partial: bool, options: dict[str, Any]) -> Network:
-    path = _fetched(name, str(weights)) if str(weights).startswith("published") else Path(weights)
+def _load_named(
+    name: str, path: Path, row: Published | None, partial: bool, options: dict[str, Any]
+) -> Network:
     with open_arrays(path) as arrays:
         if "num_classes" not in options and not partial:
             options = options | {"num_classes": _classes(name, arrays)}
         network = create(name, **options)
         load_arrays(network, arrays, partial=partial)
-        return _described(network, name, path)
-
-
-def _fetched(name: str, weights: str) -> Path:
-    from forebear.weights.fetch import fetch
-    from forebear.weights.published import find_published
-
-    return fetch(find_published(name, weights.partition(":")[2] or None))
+        return _described(network, name, path, row)
 
 
 def _classes(name: str, arrays: Arrays) -> int | None:
     """The logits that a file has for a network, whatever their number."""
-    from forebear.network.plan import plan
-    from forebear.tables.registry import find
-    from forebear.weights.match import bare
-    from forebear.weights.names import pairs
-
     entry = find(name)
     last = pairs(plan(entry.table, entry.dialect, num_classes=entry.table.classes))[-1]
     names = {bare(key).replace("probs/", "predictions/"): key for key in arrays}
-    if last.theirs not in names:
-        return None
-    return arrays.shape(names[last.theirs])[0]
+    return arrays.shape(names[last.theirs])[0] if last.theirs in names else None
 
 
-def _described(network: Network, name: str, path: Path) -> Network:
+def _described(network: Network, name: str, path: Path, row: Published | None = None) -> Network:
     """The network with what is known of the file: its publisher's row, or its hash alone."""
-    from forebear.weights.imagenet import class_names
-    from forebear.weights.published import by_digest
-
+    if row is None and path.is_file():
+        row = by_digest(path)
+    if row is not None and row.network != name:
+        row = None  # the same file, published for another network: its preprocessing is not ours
     card, classes = network.card, network.plan.num_classes
     provenance = {"network": name, "file": path.name, "sha256": sha256(path)}
-    row = by_digest(path) if path.is_file() else None
     if row is not None:
         card = replace(card, preprocessing=row.preprocessing)
-        provenance |= {
-            "weights": f"{row.network} {row.tag}",
-            "licence": row.licence or "not stated",
-        }
-    known = {1000: "imagenet-1000", 1001: "imagenet-1001"}
-    kind = row.classes if row is not None else known.get(classes or 0)
+        certain = "" if row.hash is not None else " (told by the file's name alone)"
+        provenance |= {"weights": f"{row.network} {row.tag}{certain}"}
+        provenance |= {"licence": row.licence or "not stated"}
+    known: dict[int | None, str] = {1000: "imagenet-1000", 1001: "imagenet-1001"}
+    kind = row.classes if row is not None else known.get(classes)
     if kind is not None and len(class_names(kind)) == classes:
         card = replace(card, classes=class_names(kind))
     network.card = replace(card, provenance=provenance)

@@ -19,6 +19,7 @@ from forebear.data.store import Store
 from forebear.network.build import create
 from forebear.network.card import Card
 from forebear.network.measure import check_size
+from forebear.network.network import Network
 from forebear.tables.files import resolve, table_to_dict
 from forebear.tables.preprocessing import TORCHVISION, Preprocessing
 from forebear.tasks.device import find_device, find_precision
@@ -29,6 +30,11 @@ from forebear.tasks.train.display import Display
 from forebear.tasks.train.folder import RunFolder
 from forebear.tasks.train.loop import Epoch, fit
 from forebear.tasks.train.recipe import Recipe
+from forebear.weights.files import describes_itself, load_file
+from forebear.weights.match import load_arrays
+from forebear.weights.names import pairs
+from forebear.weights.published import by_digest
+from forebear.weights.readers.detect import open_arrays
 
 SMALL = 48  # pixels: up to here the default network has the CIFAR root
 
@@ -50,6 +56,8 @@ class Request:
     lr: float | None = None
     size: int | None = None
     mirror: bool | None = None
+    weights: Path | None = None  # a checkpoint of the network to begin with
+    partial: bool = False  # leave random what the checkpoint has none of, as other classes' head
     threads: int | None = None  # None: as many as prove fastest while the run goes on
 
 
@@ -112,6 +120,7 @@ def train(request: Request) -> tuple[Evaluation, Path]:
         in_channels=data.channels,
         generator=torch.Generator().manual_seed(recipe.seed),
     )
+    stayed = _begin_with(network, request)
     check_size(network.plan, recipe.size, recipe.size)
     out = request.out or _new_folder(f"{data.spec.partition(':')[0]}-{table.name}")
     folder = RunFolder(out, replace=request.replace)
@@ -121,9 +130,12 @@ def train(request: Request) -> tuple[Evaluation, Path]:
             f"{len(data.val):,} held out ({data.split}), {len(data.classes)} classes, "
             f"{recipe.size} x {recipe.size} pixels, {recipe.precision} on {device}"
         )
+        if stayed:
+            display.say(f"random, as {request.weights} has none that fit: {', '.join(stayed)}")
         if not can_draw():
             display.say("no curves.png: run pip install 'forebear[plots]' for pictures of runs")
-        training, held_out = _batches(data, recipe, device, display)
+        colours = network.preprocessing if request.weights is not None else None
+        training, held_out = _batches(data, recipe, device, display, colours)
         rule = held_out.rule
         settings = _settings(name, recipe, data, rule, device)
         settings |= {"table": table_to_dict(table), "dialect": asdict(dialect)}
@@ -159,14 +171,23 @@ def train(request: Request) -> tuple[Evaluation, Path]:
 
 
 def _batches(
-    data: Data, recipe: Recipe, device: torch.device, display: Display
+    data: Data,
+    recipe: Recipe,
+    device: torch.device,
+    display: Display,
+    colours: Preprocessing | None,
 ) -> tuple[Batches, Batches]:
-    """Training and held-out pictures, decoded when they fit in memory."""
+    """Training and held-out pictures, decoded when they fit in memory.
+
+    `colours`: the order, scale, mean and std that the network's weights were trained with.
+    """
     # A photograph is kept with an eighth more around the square, for the square to move in.
     size = recipe.size
     side = size if data.side <= size else round(size * 8 / 7)
-    rule = replace(TORCHVISION, size=size, side=side)
-    if data.channels == 1:
+    rule = replace(colours or TORCHVISION, size=size, side=side)
+    rule = replace(rule, resize="shorter", central=1.0, interpolation="bilinear")
+    own = data.channels == 1 and rule.channels != 1
+    if own:
         rule = replace(rule, order="L", mean=(0.0,), std=(1.0,))
     stores = (
         Store(data.train, replace(rule, size=side), reduced=True),
@@ -175,7 +196,7 @@ def _batches(
     total = sum(len(store) for store in stores)
     stores[0].fill(lambda done, _: display.decoding(done, total))
     stores[1].fill(lambda done, _: display.decoding(len(stores[0]) + done, total))
-    if data.channels == 1:
+    if own:
         rule = _with_own_colours(rule, stores[0])
     training, held_out = (
         Batches(store=store, labels=part.labels, rule=rule, batch=batch, device=device)
@@ -191,6 +212,28 @@ def _with_own_colours(rule: Preprocessing, store: Store) -> Preprocessing:
     sample = store[np.arange(0, len(store), max(1, len(store) // 2000))] * rule.scale
     mean, std = (round(float(value), 4) for value in (sample.mean(), sample.std()))
     return replace(rule, mean=(mean,), std=(max(std, 1e-3),))
+
+
+def _begin_with(network: Network, request: Request) -> list[str]:
+    """Fills the network from a checkpoint, if one is given; the arrays that stayed random.
+
+    Raises:
+        WeightsError: the checkpoint does not fit, or without `partial` not all of it.
+    """
+    path = request.weights
+    if path is None:
+        return []
+    if path.is_file() and describes_itself(path):
+        source = load_file(path)
+        state = source.state_dict()
+        given = {p.theirs: p.layout.store(state[p.ours].numpy()) for p in pairs(source.plan)}
+        network.card = Card(preprocessing=source.preprocessing)
+        return load_arrays(network, given, partial=request.partial)
+    row = by_digest(path) if path.is_file() else None
+    if row is not None:
+        network.card = Card(preprocessing=row.preprocessing)
+    with open_arrays(path) as arrays:
+        return load_arrays(network, arrays, partial=request.partial)
 
 
 def _new_folder(name: str) -> Path:
