@@ -118,6 +118,16 @@ def test_damage_in_a_file_of_ours_is_seen(tmp_path: Path) -> None:
         forebear.load(path)
 
 
+def test_a_file_of_the_first_format_stays_readable() -> None:
+    net = forebear.load(Path(__file__).parent / "format1.safetensors")
+    assert (net.table.name, net.dialect.name, net.classes) == ("kept", "torchvision", ("a", "b"))
+    assert net.card.metrics == {"top1": 0.5}
+    assert net.card.provenance == {"file": "made by hand"}
+    image = torch.linspace(-1, 1, 3 * 64).reshape(1, 3, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(net(image), torch.tensor([[-0.3189, 0.0302]]), atol=1e-4, rtol=0)
+
+
 def test_random_weights_are_never_loaded_in_silence() -> None:
     with pytest.raises(ValueError, match="would keep its first, random weights"):
         forebear.load("paper/resnet20")
