@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import forebear
 from forebear.cli.main import main
 from forebear.tasks.train.folder import load_run
 from tests.cli.making import CLASSES, folder, picture, table
@@ -91,6 +92,8 @@ def test_the_saved_network_is_the_trained_one_and_needs_nothing_else(tmp_path: P
     images = torch.randn(2, 3, 16, 16)
     assert torch.equal(saved(images), again(images))
     assert again.classes == CLASSES
+    moved.rename(run / "model.safetensors")
+    assert torch.equal(forebear.load(run)(images), again(images))
     assert again.table.name == "tiny"
     assert again.preprocessing == saved.preprocessing
     assert again.card.metrics["held_out_accuracy"] == 1

@@ -14,7 +14,8 @@ from torch import Tensor
 from forebear.network.compare import Comparison, compare
 from forebear.network.function import same_function
 from forebear.network.network import Network
-from forebear.network.plan import Plan, plan
+from forebear.network.plan import Plan
+from forebear.network.spell import spell
 from forebear.tables.dialects import DIALECTS, SLIM_V1, TORCHVISION_V1, Dialect
 from forebear.tables.registry import NETWORKS, find
 from forebear.tables.rows import Block, Conv, Form, Pool, Table
@@ -32,7 +33,7 @@ def tiny(form: Form = "bottleneck", *, pool: bool = True) -> Table:
 
 
 def planned(table: Table, dialect: Dialect) -> Plan:
-    return plan(table, dialect, num_classes=table.classes)
+    return spell(table, dialect, num_classes=table.classes)
 
 
 def compared(first: str, second: str) -> Comparison:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from forebear.cli.columns import columns
 from forebear.network.measure import Measure
-from forebear.network.plan import Plan, plan
+from forebear.network.plan import Plan
 from forebear.network.report import Report, report
+from forebear.network.spell import spell
 from forebear.tables.files import resolve
 from forebear.tables.registry import NETWORKS
 
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     """
     table, dialect = resolve(args.network, args.dialect)
     classes = table.classes if args.num_classes is None else args.num_classes
-    planned = plan(table, dialect, num_classes=classes, output_stride=args.output_stride)
+    planned = spell(table, dialect, num_classes=classes, output_stride=args.output_stride)
     if args.names is not None:
         print("\n".join(_names(planned, args.names)))
         return 0

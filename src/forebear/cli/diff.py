@@ -10,7 +10,8 @@ from dataclasses import asdict
 from forebear.cli.columns import columns
 from forebear.network.compare import Comparison, Difference, compare
 from forebear.network.function import Verdict
-from forebear.network.plan import Plan, plan
+from forebear.network.plan import Plan
+from forebear.network.spell import spell
 from forebear.tables.files import resolve
 from forebear.tables.registry import NETWORKS
 
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _planned(name: str, dialect: str | None) -> Plan:
     table, spoken = resolve(name, None if name in NETWORKS else dialect)
-    return plan(table, spoken, num_classes=table.classes)
+    return spell(table, spoken, num_classes=table.classes)
 
 
 def _text(names: tuple[str, str], found: Comparison) -> list[str]:

@@ -13,8 +13,8 @@ from forebear.errors import TableError
 from forebear.network.answers import answers
 from forebear.network.function import Verdict, same_function
 from forebear.network.plan import Plan
-from forebear.network.plan import plan as spell
 from forebear.network.report import Report, report
+from forebear.network.spell import spell
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tables.rows import Block, Row, Table
 

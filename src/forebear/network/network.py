@@ -15,8 +15,8 @@ from forebear.network.card import Card
 from forebear.network.layers import make
 from forebear.network.measure import check_size, smallest_side
 from forebear.network.plan import Plan
-from forebear.network.plan import plan as spell
 from forebear.network.scopes import original_end_points
+from forebear.network.spell import spell
 from forebear.network.units import make_unit
 from forebear.tables.dialects import Dialect
 from forebear.tables.preprocessing import Preprocessing

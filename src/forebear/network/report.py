@@ -12,7 +12,8 @@ from typing import Any
 
 from forebear.network.answers import pixels, summary
 from forebear.network.measure import Measure, measure, parameters, smallest_side
-from forebear.network.plan import Layer, Plan, Unit, output_strides
+from forebear.network.plan import Layer, Plan, Unit
+from forebear.network.spell import output_strides
 from forebear.tables.files import table_to_dict
 
 

@@ -6,33 +6,26 @@ from forebear.tables.resnet import IMAGENET_ROOT, UNITS, cifar_root
 from forebear.tables.rows import Block, Table
 
 
-def imagenet(name: str, depth: int, groups: int, group_width: int) -> Table:
-    """ResNeXt of a depth; `group_width` channels a group in the first block ("32x4d": 32, 4)."""
-    blocks = tuple(
+def _blocks(units: tuple[int, ...], groups: int, group_width: int) -> tuple[Block, ...]:
+    return tuple(
         Block(
             f"block{n}",
-            units,
+            count,
             groups * group_width * 2 ** (n - 1),
             256 * 2 ** (n - 1),
             stride=min(n, 2),
             groups=groups,
         )
-        for n, units in enumerate(UNITS[depth], start=1)
+        for n, count in enumerate(units, start=1)
     )
-    return Table(name, IMAGENET_ROOT, "bottleneck", blocks)
+
+
+def imagenet(name: str, depth: int, groups: int, group_width: int) -> Table:
+    """ResNeXt of a depth; `group_width` channels a group in the first block ("32x4d": 32, 4)."""
+    return Table(name, IMAGENET_ROOT, "bottleneck", _blocks(UNITS[depth], groups, group_width))
 
 
 def cifar(name: str, groups: int, group_width: int) -> Table:
     """ResNeXt-29: three blocks of three units (9n + 2 layers with n = 3), 256 to 1024 channels."""
-    blocks = tuple(
-        Block(
-            f"block{n}",
-            3,
-            groups * group_width * 2 ** (n - 1),
-            256 * 2 ** (n - 1),
-            stride=min(n, 2),
-            groups=groups,
-        )
-        for n in (1, 2, 3)
-    )
+    blocks = _blocks((3, 3, 3), groups, group_width)
     return Table(name, cifar_root(64), "bottleneck", blocks, classes=10, image_size=32)

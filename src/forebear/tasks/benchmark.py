@@ -26,7 +26,7 @@ from forebear.errors import ForebearError
 from forebear.network.build import create
 from forebear.network.measure import Measure, measure, parameters
 from forebear.network.network import Network
-from forebear.network.plan import plan
+from forebear.network.spell import spell
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.rows import Table
@@ -136,7 +136,7 @@ def benchmark(
     device = find_device(setup.device)
     precision = find_precision(setup.precision, device)
     table, spoken = resolve(network, dialect)
-    planned = plan(table, spoken, num_classes=table.classes)
+    planned = spell(table, spoken, num_classes=table.classes)
     size = table.image_size if setup.size is None else setup.size
     rows = measure(planned, size)
     _check_norms(rows, setup.batch, size)

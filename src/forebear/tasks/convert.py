@@ -13,7 +13,8 @@ import torch
 from forebear.errors import WeightsError, near_misses
 from forebear.network.function import same_function
 from forebear.network.network import Network
-from forebear.network.plan import Plan, plan
+from forebear.network.plan import Plan
+from forebear.network.spell import spell
 from forebear.tables.registry import NETWORKS, find
 from forebear.weights.files import save
 from forebear.weights.layouts import Array
@@ -137,7 +138,7 @@ def _like(name: str, other: Plan) -> Plan | None:
     entry = find(name)
     if [block.units for block in entry.table.blocks] != [b.units for b in other.table.blocks]:
         return None
-    return plan(
+    return spell(
         entry.table,
         entry.dialect,
         num_classes=other.num_classes,

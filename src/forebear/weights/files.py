@@ -22,7 +22,7 @@ from forebear.errors import ForebearError, WeightsError
 from forebear.files import write_whole
 from forebear.network.card import Card
 from forebear.network.network import Network
-from forebear.network.plan import plan
+from forebear.network.spell import spell
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import table_from_dict, table_to_dict
 from forebear.tables.preprocessing import Preprocessing
@@ -136,7 +136,7 @@ def load_file(path: Path) -> Network:
             "is damaged. Take a copy of the original."
         )
     try:
-        spelled = plan(
+        spelled = spell(
             table_from_dict(json.loads(metadata["table"])),
             _dialect(json.loads(metadata["dialect"])),
             **json.loads(metadata["built"]),

@@ -11,7 +11,7 @@ from typing import Any
 from forebear.errors import WeightsError
 from forebear.network.build import create
 from forebear.network.network import Network
-from forebear.network.plan import plan
+from forebear.network.spell import spell
 from forebear.tables.registry import NETWORKS, find
 from forebear.weights.fetch import fetch
 from forebear.weights.files import describes_itself, load_file
@@ -47,7 +47,7 @@ def load(
     """A network with its weights, in evaluation mode.
 
     Args:
-        what: a file that describes itself, any other checkpoint, whose network is then recognised,
+        what: a file that describes itself or a run's folder with one, any other checkpoint, whose network is then recognised,
             or the name of a network.
         weights: for a name, a checkpoint of it, or "published" for its home's own, which are
             fetched once ("published:TAG" for others that `forebear list --weights` names).
@@ -74,8 +74,9 @@ def load(
         return _load_named(str(what), path, row, partial, options)
     if weights is not None or options:
         raise ValueError(f"{what} is a file: expected no other weights or options. Leave them out.")
-    if path.is_file() and describes_itself(path):
-        return load_file(path)
+    own = path / "model.safetensors" if path.is_dir() else path
+    if own.is_file() and describes_itself(own):
+        return load_file(own)
     with open_arrays(path) as arrays:
         fit = recognise(arrays)
         network = create(fit.network, num_classes=fit.num_classes, in_channels=fit.in_channels)
@@ -97,7 +98,7 @@ def _load_named(
 def _classes(name: str, arrays: Arrays) -> int | None:
     """The logits that a file has for a network, whatever their number."""
     entry = find(name)
-    last = pairs(plan(entry.table, entry.dialect, num_classes=entry.table.classes))[-1]
+    last = pairs(spell(entry.table, entry.dialect, num_classes=entry.table.classes))[-1]
     names = {bare(key).replace("probs/", "predictions/"): key for key in arrays}
     return arrays.shape(names[last.theirs])[0] if last.theirs in names else None
 

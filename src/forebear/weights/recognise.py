@@ -7,7 +7,8 @@ from functools import cache
 
 from forebear.errors import WeightsError
 from forebear.network.function import same_function
-from forebear.network.plan import Plan, plan
+from forebear.network.plan import Plan
+from forebear.network.spell import spell
 from forebear.tables.registry import NETWORKS, find
 from forebear.weights.match import bare, beside
 from forebear.weights.names import Pair, pairs
@@ -25,7 +26,7 @@ class Fit:
     def plan(self) -> Plan:
         """The network, spelled out."""
         entry = find(self.network)
-        return plan(
+        return spell(
             entry.table,
             entry.dialect,
             num_classes=self.num_classes,
@@ -37,7 +38,7 @@ class Fit:
 def _pairs(network: str, logits: bool) -> tuple[Pair, ...]:
     entry = find(network)
     classes = entry.table.classes if logits else None
-    return tuple(pairs(plan(entry.table, entry.dialect, num_classes=classes)))
+    return tuple(pairs(spell(entry.table, entry.dialect, num_classes=classes)))
 
 
 def fits(arrays: Arrays) -> list[Fit]:

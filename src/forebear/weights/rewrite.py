@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from forebear.network.network import Network
-from forebear.network.plan import Plan, plan
+from forebear.network.plan import Plan
+from forebear.network.spell import spell
 from forebear.tables.dialects import Dialect
 
 
 def _again(old: Plan, *, dialect: Dialect | None = None, folded: bool | None = None) -> Network:
     """An empty network like another, in another dialect or with its norms folded."""
-    spelled = plan(
+    spelled = spell(
         old.table,
         dialect or old.dialect,
         num_classes=old.num_classes,

@@ -1,0 +1,368 @@
+"""Spells a table out in a dialect: which layer strides, pads, projects, and at which rate.
+
+Pure: no torch. `plan.py` has the rows that come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from forebear.errors import TableError
+from forebear.network.plan import Layer, Plan, Unit
+from forebear.tables.dialects import Dialect
+from forebear.tables.rows import Average, Block, Conv, Dropout, Pool, Table, convs_of
+
+
+class _Pace:
+    """How far the walk through the rows has come: the stride reached, the rate bought so far."""
+
+    def __init__(self, stride: int, target: int | None) -> None:
+        self.stride, self.target, self.dense = stride, target, 1
+
+    def take(self, step: int) -> tuple[int, int]:
+        """The stride to take for a nominal step, and the rate before it; then moves on.
+
+        TF-Slim's rule (tf_slim/nets/resnet_utils.py, stack_blocks_dense): once the features are
+        coarse enough a step becomes a rate, which holds from the next layer on.
+        """
+        rate = self.dense
+        if self.stride == self.target:
+            self.dense *= step
+            return 1, rate
+        self.stride *= step
+        return step, rate
+
+
+def output_strides(table: Table, dialect: Dialect, *, include_root: bool = True) -> tuple[int, ...]:
+    """Every output_stride that the table can reach, finest first; the last is the nominal one."""
+    stride = 1
+    if include_root:
+        for row in table.root:
+            stride *= row.stride
+    reached = [stride]
+    for step in _steps(table, dialect):
+        reached.append(reached[-1] * step)
+    return tuple(dict.fromkeys(reached))
+
+
+def _steps(table: Table, dialect: Dialect) -> Iterator[int]:
+    for row in table.layers:
+        yield getattr(row, "stride", 1)
+    for steps in _unit_steps(table, dialect):
+        yield from steps
+
+
+def _unit_steps(table: Table, dialect: Dialect) -> Iterator[list[int]]:
+    """The nominal stride of each unit, a list a block."""
+    following = [*(block.stride for block in table.blocks[1:]), 1]
+    for number, (block, below) in enumerate(zip(table.blocks, following, strict=False)):
+        steps = [1] * block.units
+        if dialect.strided_unit == "first" or number == 0:  # no block above carries the first one's
+            steps[0] *= block.stride
+        if dialect.strided_unit == "last":
+            steps[-1] *= below
+        yield steps
+
+
+def spell(
+    table: Table,
+    dialect: Dialect,
+    *,
+    num_classes: int | None,
+    in_channels: int = 3,
+    output_stride: int | None = None,
+    global_pool: bool = True,
+    include_root: bool = True,
+    folded: bool = False,
+) -> Plan:
+    """Spells a table out in a dialect.
+
+    `folded` leaves out each norm that follows a convolution, which has a bias in its place; in
+    evaluation that is the same function (`forebear.weights.rewrite`).
+
+    Raises:
+        ValueError: num_classes, in_channels or output_stride that this network cannot have.
+        TableError: a row that cannot be built; the message names it.
+    """
+    _check(table, dialect, num_classes, in_channels, output_stride, include_root)
+    spell = _Speller(table, dialect, folded)
+    channels, stride, root = in_channels, 1, []
+    if include_root:
+        for first in table.root:
+            layer = spell.row(f"root.{first.name}", first, channels, first.stride, 1)
+            root.append(layer)
+            channels, stride = layer.channels, stride * first.stride
+    pace = _Pace(stride, output_stride)
+    body = []
+    for row in table.layers:
+        taken, rate = pace.take(getattr(row, "stride", 1))
+        if isinstance(row, Average) and not global_pool:
+            continue  # a dense map keeps its size
+        layer = spell.row(row.name, row, channels, taken, rate)
+        body.append(layer)
+        channels = layer.channels
+    blocks: list[tuple[str, tuple[Unit, ...]]] = []
+    for block, steps in zip(table.blocks, _unit_steps(table, dialect), strict=True):
+        units = []
+        for number, step in enumerate(steps, start=1):
+            bare = number == 1 and not blocks and include_root and dialect.root_norm
+            taken, rate = pace.take(step)
+            path = f"{block.name}.unit_{number}"
+            units.append(
+                spell.unit(path, block, channels, step, taken, rate, first=number == 1, bare=bare)
+            )
+            channels = block.channels
+        blocks.append((block.name, tuple(units)))
+    postnorm = Layer(
+        path="postnorm", kind="norm", in_channels=channels, channels=channels, norm=True, relu=True
+    )
+    mean = Layer(path="pool", kind="mean", in_channels=channels, channels=channels)
+    logits = None
+    if num_classes is not None:
+        logits = Layer(
+            path="logits", kind="logits", in_channels=channels, channels=num_classes, bias=True
+        )
+    return Plan(
+        table=table,
+        dialect=dialect,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        output_stride=output_stride,
+        global_pool=global_pool,
+        include_root=include_root,
+        folded=folded,
+        root=tuple(root),
+        body=tuple(body),
+        blocks=tuple(blocks),
+        postnorm=postnorm if dialect.final_norm else None,
+        pool=mean if global_pool else None,
+        logits=logits,
+    )
+
+
+def _check(
+    table: Table,
+    dialect: Dialect,
+    num_classes: object,
+    in_channels: object,
+    output_stride: object,
+    include_root: bool,
+) -> None:
+    if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):
+        raise ValueError(
+            f"num_classes={num_classes!r}: expected a whole number from 1 up. "
+            "Pass None for the features before the logits."
+        )
+    if not isinstance(in_channels, int) or in_channels < 1:
+        raise ValueError(
+            f"in_channels={in_channels!r}: expected a whole number from 1 up. "
+            "Pass 3 for colour pictures, 1 for grey ones."
+        )
+    reached = output_strides(table, dialect, include_root=include_root)
+    if output_stride is not None and output_stride not in reached:
+        *firsts, last = map(str, reached)
+        gives = f"{', '.join(firsts)} or {last}" if firsts else last
+        raise ValueError(
+            f"output_stride={output_stride!r}: {table.name} gives {gives}. "
+            f"Pass {'one of these' if firsts else last}, or None for {last}."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Speller:
+    """Turns one row into layers as the dialect answers."""
+
+    table: Table
+    dialect: Dialect
+    folded: bool
+
+    def _end(self, layer: Layer) -> Layer:
+        """The layer with its norm folded in, where norms are."""
+        return replace(layer, norm=False, bias=True) if self.folded and layer.norm else layer
+
+    def row(
+        self, path: str, row: Conv | Pool | Average | Dropout, channels: int, stride: int, rate: int
+    ) -> Layer:
+        if isinstance(row, Pool):
+            return self._pool(path, row, channels, stride, rate)
+        if isinstance(row, Average):
+            return Layer(
+                path=path, kind="average", in_channels=channels, channels=channels, side=row.side
+            )
+        if isinstance(row, Dropout):
+            return Layer(
+                path=path, kind="dropout", in_channels=channels, channels=channels, share=row.share
+            )
+        dialect = self.dialect
+        padding = row.padding
+        layer = Layer(
+            path=path,
+            kind="conv",
+            in_channels=channels,
+            channels=row.channels,
+            kernel=row.kernel,
+            step=row.stride,
+            stride=stride,
+            rate=rate,
+            dense=rate,
+            padding=self._padding(row.name, row.kernel, row.stride)
+            if padding == "same"
+            else padding,
+            bias=dialect.bias_before_norm if dialect.root_norm else dialect.bias_without_norm,
+            norm=dialect.root_norm,
+            relu=dialect.root_relu,
+        )
+        return self._end(layer)
+
+    def _pool(self, path: str, row: Pool, channels: int, stride: int, rate: int) -> Layer:
+        padding: int | Literal["same"] = 0
+        if row.padding == "same":
+            padding = "same" if self.dialect.pool_padding == "same" else row.kernel // 2
+        return Layer(
+            path=path,
+            kind="pool",
+            in_channels=channels,
+            channels=channels,
+            kernel=row.kernel,
+            step=row.stride,
+            stride=stride,
+            rate=rate,
+            dense=rate,
+            padding=padding,
+            fill=self.dialect.pool_fill,
+        )
+
+    def _padding(self, row: str, kernel: int, step: int) -> int | Literal["same"]:
+        if kernel > 1 and self.dialect.conv_padding == "same" and (step > 1 or kernel % 2 == 0):
+            return "same"
+        if kernel % 2 == 0:
+            raise TableError(
+                f"row {row}: kernel={kernel} has no centre, and dialect {self.dialect.name} pads "
+                "both sides alike. Expected an odd kernel. Correct this row of the table, or pass "
+                'dialect="keras-lists".'
+            )
+        return (kernel - 1) // 2
+
+    def unit(
+        self,
+        path: str,
+        block: Block,
+        channels: int,
+        step: int,
+        taken: int,
+        rate: int,
+        *,
+        first: bool,
+        bare: bool,
+    ) -> Unit:
+        """One residual unit; `bare`: the root has given a pre-activation already."""
+        dialect = self.dialect
+        post = dialect.order == "post"
+        convs = self._convs(path, block, channels, step, taken, rate)
+        preact = None
+        if not post and not bare:
+            preact = Layer(
+                path=f"{path}.preact",
+                kind="norm",
+                in_channels=channels,
+                channels=channels,
+                norm=True,
+                relu=True,
+            )
+        shortcut = None
+        if self.table.shortcuts:
+            shortcut = self._shortcut(f"{path}.shortcut", block, channels, step, taken, first)
+        return Unit(
+            path=path,
+            preact=preact,
+            convs=convs,
+            shortcut=shortcut,
+            taps_preact=preact is not None and shortcut is not None and shortcut.kind == "conv",
+            relu=post,
+        )
+
+    def _convs(
+        self, path: str, block: Block, channels: int, step: int, taken: int, rate: int
+    ) -> tuple[Layer, ...]:
+        dialect = self.dialect
+        spelled = convs_of(block, self.table.form)
+        late = dialect.strided_conv == "conv2" and (block.convs or self.table.form == "bottleneck")
+        strided = min(2 if late else 1, len(spelled))
+        layers: list[Layer] = []
+        for number, (out, kernel) in enumerate(spelled, start=1):
+            last = number == len(spelled)
+            norm = dialect.order == "post" or not last
+            groups = block.groups if kernel > 1 else 1
+            if channels % groups or out % groups:
+                raise TableError(
+                    f"row {block.name}: groups={groups} does not divide the {channels} channels "
+                    f"that conv{number} of {path} takes and the {out} it gives. Expected a divisor "
+                    "of both. Correct this row of the table."
+                )
+            mine = step if number == strided else 1
+            layers.append(
+                Layer(
+                    path=f"{path}.conv{number}",
+                    kind="conv",
+                    in_channels=channels,
+                    channels=out,
+                    kernel=kernel,
+                    step=mine,
+                    stride=taken if number == strided else 1,
+                    # after an own step that was not taken, the rate has grown already
+                    rate=block.rate * (rate * step // taken if number > strided else rate),
+                    dense=rate * step // taken if number > strided else rate,
+                    padding=self._padding(block.name, kernel, mine),
+                    groups=groups,
+                    bias=dialect.bias_before_norm if norm else dialect.bias_without_norm,
+                    norm=norm,
+                    relu=not last,
+                )
+            )
+            channels = out
+        return tuple(self._end(layer) for layer in layers)
+
+    def _shortcut(
+        self, path: str, block: Block, channels: int, step: int, taken: int, first: bool
+    ) -> Layer:
+        dialect, out = self.dialect, block.channels
+        projects = {
+            "widen": channels != out,
+            "change": channels != out or step != 1,
+            "first": first or channels != out,
+            "always": True,
+            "after": False,
+            "split": False,
+        }[dialect.shortcut]
+        if projects:
+            norm = dialect.shortcut_norm
+            projection = Layer(
+                path=path,
+                kind="conv",
+                in_channels=channels,
+                channels=out,
+                step=step,
+                stride=taken,
+                bias=dialect.bias_before_norm if norm else dialect.bias_without_norm,
+                norm=norm,
+            )
+            return self._end(projection)
+        wider = out - channels
+        if wider < 0:
+            raise TableError(
+                f"row {block.name}: {channels} channels come in and {out} go out, and dialect "
+                f"{dialect.name} only appends zero channels. Expected channels that grow. Correct "
+                "this row of the table, or pass a dialect that projects."
+            )
+        before = wider // 2 if dialect.shortcut == "split" else 0
+        return Layer(
+            path=path,
+            kind="identity",
+            in_channels=channels,
+            channels=out,
+            step=step,
+            stride=taken,
+            zeros=(before, wider - before),
+        )
