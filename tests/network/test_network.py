@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
 import threading
 from pathlib import Path
 from typing import Any
@@ -146,10 +147,8 @@ def test_copies_pickles_and_formats_give_the_same_logits(dialect: str) -> None:
     with torch.inference_mode():
         expected = net(IMAGES)
         assert torch.equal(copy.deepcopy(net)(IMAGES), expected)
-        file = io.BytesIO()
-        torch.save(net, file)
-        file.seek(0)
-        assert torch.equal(torch.load(file, weights_only=False)(IMAGES), expected)
+        again = pickle.Unpickler(io.BytesIO(pickle.dumps(net))).load()  # our own bytes
+        assert torch.equal(again(IMAGES), expected)
         other = make(table(root=SMALL_ROOT), dialect, num_classes=7)
         other.load_state_dict(net.state_dict())
         last = other.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -47,8 +47,8 @@ def load(
     """A network with its weights, in evaluation mode.
 
     Args:
-        what: a file that describes itself or a run's folder with one, any other checkpoint, whose network is then recognised,
-            or the name of a network.
+        what: a file that describes itself or a run's folder with one; any other checkpoint, whose
+            network is then recognised; or the name of a network.
         weights: for a name, a checkpoint of it, or "published" for its home's own, which are
             fetched once ("published:TAG" for others that `forebear list --weights` names).
         partial: leave the network's own first weights where the file has none that fit.
