@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,7 +106,6 @@ def train(request: Request) -> tuple[Evaluation, Path]:
         ForebearError: data that cannot be used, or a folder in the way.
     """
     device = find_device(request.device)
-    threads = Threads(device, request.threads)
     if request.network is not None:
         resolve(request.network, request.dialect)  # a wrong name is refused before data are read
     data = read_data(request.data)
@@ -124,7 +124,10 @@ def train(request: Request) -> tuple[Evaluation, Path]:
     check_size(network.plan, recipe.size, recipe.size)
     out = request.out or _new_folder(f"{data.spec.partition(':')[0]}-{table.name}")
     folder = RunFolder(out, replace=request.replace)
-    with Display(recipe.epochs, len(data.train)) as display:
+    with (
+        closing(Threads(device, request.threads)) as threads,
+        Display(recipe.epochs, len(data.train)) as display,
+    ):
         display.say(
             f"{name} on {data.spec}: {len(data.train):,} pictures to train on, "
             f"{len(data.val):,} held out ({data.split}), {len(data.classes)} classes, "
@@ -152,22 +155,26 @@ def train(request: Request) -> tuple[Evaluation, Path]:
             display.epoch(epoch)
             if can_draw():
                 draw_curves(epochs, folder.path / "curves.png", title)
-    threads.close()
     if can_draw():
         draw_confusion(measured, folder.path / "confusion.png", title)
-    result = {
+    metrics = _metrics(measured, epochs[-1], data)
+    network.card = Card(classes=data.classes, preprocessing=rule, metrics=metrics)
+    folder.weights(network)
+    return measured, folder.path
+
+
+def _metrics(measured: Evaluation, last: Epoch, data: Data) -> dict[str, Any]:
+    """What the saved network says of itself."""
+    return {
         "held_out_accuracy": measured.top1,
         "held_out_top5": measured.top5,
         "held_out_loss": measured.loss,
         "held_out_images": measured.images,
-        "seconds": epochs[-1].seconds,
-        "epochs": recipe.epochs,
+        "seconds": last.seconds,
+        "epochs": last.epoch,
         "data": data.spec,
         "fingerprint": data.fingerprint,
     }
-    network.card = Card(classes=data.classes, preprocessing=rule, metrics=result)
-    folder.weights(network)
-    return measured, folder.path
 
 
 def _batches(
