@@ -128,6 +128,25 @@ def test_a_file_of_the_first_format_stays_readable() -> None:
         torch.testing.assert_close(net(image), torch.tensor([[-0.3189, 0.0302]]), atol=1e-4, rtol=0)
 
 
+def test_weights_of_a_table_of_ones_own_and_files_of_ours_load_by_name(tmp_path: Path) -> None:
+    from forebear.tasks.convert import convert
+
+    table = Table("mine", IMAGENET_ROOT, blocks=SLIM, classes=4)
+    net = make(table, "slim-v1")
+    forebear.save(net, tmp_path / "a.safetensors")
+    image = torch.randn(1, 3, 65, 65)
+    with torch.inference_mode():
+        again = forebear.load(table, weights=tmp_path / "a.safetensors", dialect="slim-v1")
+        assert torch.equal(again(image), net(image))
+        convert(tmp_path / "a.safetensors", tmp_path / "b.ckpt", to="slim")
+        slim = forebear.load(table, weights=tmp_path / "b.ckpt", dialect="slim-v1")
+        assert torch.equal(slim(image), net(image))
+        with pytest.raises(WeightsError, match="none has weights of these shapes"):
+            convert(tmp_path / "a.safetensors", tmp_path / "c.pth", to="timm")
+    with pytest.raises(WeightsError, match="none.ckpt: no such file"):
+        forebear.load(tmp_path / "none.ckpt")
+
+
 def test_random_weights_are_never_loaded_in_silence() -> None:
     with pytest.raises(ValueError, match="would keep its first, random weights"):
         forebear.load("paper/resnet20")

@@ -19,8 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a new .ckpt, .weights.h5, .h5, .pth, .pt, .th, .npz or .safetensors",
     )
     parser.add_argument(
-        "--network", metavar="NAME", help="that the source is of (default: recognised)"
+        "--network",
+        metavar="NAME",
+        help="that the source is of, or a .toml or .json table (default: recognised)",
     )
+    parser.add_argument("--dialect", metavar="D", help="of a table of your own")
     parser.add_argument(
         "--to",
         metavar="HOME",
@@ -45,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
         args.source,
         args.target,
         network=args.network,
+        dialect=args.dialect,
         to=args.to,
         rewrites=args.rewrite,
         replace=args.replace,

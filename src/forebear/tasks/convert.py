@@ -15,6 +15,7 @@ from forebear.network.function import same_function
 from forebear.network.network import Network
 from forebear.network.plan import Plan
 from forebear.network.spell import spell
+from forebear.tables.dialects import DIALECTS
 from forebear.tables.registry import NETWORKS, find
 from forebear.weights.files import save
 from forebear.weights.layouts import Array
@@ -25,14 +26,6 @@ from forebear.weights.transfer import transfer
 from forebear.weights.writers.target import write_new
 
 HOMES = ("slim", "keras", "torchvision", "timm", "paper")
-# Of the names a dialect goes by, the home that publishes files under them.
-_HOME_OF_NAMES = {
-    "slim-alexnet": "slim",
-    "keras-old": "keras",
-    "torchvision-alexnet": "torchvision",
-    "timm-v2": "timm",
-    "cifar": "paper",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +42,7 @@ def convert(
     target: Path,
     *,
     network: str | None = None,
+    dialect: str | None = None,
     to: str | None = None,
     rewrites: Iterable[str] = (),
     replace: bool = False,
@@ -59,7 +53,8 @@ def convert(
         source: a checkpoint of any kind.
         target: its ending tells the format: .ckpt (TensorFlow, several files), .weights.h5 (Keras
             3), .h5 (Keras 2), .pth, .pt or .th, .npz, .safetensors.
-        network: that the source is of; None recognises it.
+        network: that the source is of, a name or a table's file; None recognises it.
+        dialect: of a table's file.
         to: the home whose names and function the target has; None keeps the source's own, or
             writes a .safetensors that describes itself ("forebear").
         rewrites: of `forebear.weights.rewrite`, in order.
@@ -80,7 +75,7 @@ def convert(
         raise WeightsError(
             f"{target}: is there already. Expected a new file. Pass another, or --replace."
         )
-    net = load(source) if network is None else load(network, weights=source)
+    net = load(source) if network is None else load(network, weights=source, dialect=dialect)
     differences = []
     for name in rewrites:
         if name not in REWRITES:
@@ -95,18 +90,27 @@ def convert(
             arrays=len(net.state_dict()),
             differences=tuple(differences),
         )
-    name, held = _held(net, to or _HOME_OF_NAMES.get(net.dialect.names, net.dialect.names))
+    name, held = _held(net, to or _own_home(net))
     arrays = _arrays(held)
     write(target, held.plan, arrays, replace)
     return Conversion(network=name, arrays=len(arrays), differences=tuple(differences))
 
 
+def _own_home(net: Network) -> str:
+    """The home whose dialect a network is built in: "keras" of keras2-v1."""
+    return net.dialect.name.partition("-")[0].removesuffix("2")
+
+
 def _held(net: Network, home: str) -> tuple[str, Network]:
     """A network of a home that is the same function, with the weights in it.
+
+    The network itself where the home's own dialect built it, also from a table of one's own.
 
     Raises:
         WeightsError: the home has none; the message says why, and which homes have one.
     """
+    if home == _own_home(net) and net.dialect in DIALECTS.values() and not net.plan.folded:
+        return net.table.name, net
     reasons: dict[str, str] = {}
     able: list[str] = []
     for name in NETWORKS:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ from forebear.errors import WeightsError
 from forebear.network.build import create
 from forebear.network.network import Network
 from forebear.network.spell import spell
-from forebear.tables.registry import NETWORKS, find
+from forebear.tables.dialects import Dialect
+from forebear.tables.files import resolve
+from forebear.tables.registry import NETWORKS
+from forebear.tables.rows import Table
 from forebear.weights.fetch import fetch
 from forebear.weights.files import describes_itself, load_file
 from forebear.weights.imagenet import class_names
 from forebear.weights.match import bare, load_arrays
 from forebear.weights.names import pairs
 from forebear.weights.published import Published, by_digest, find_published
-from forebear.weights.readers.arrays import Arrays
+from forebear.weights.readers.arrays import Array, Arrays
 from forebear.weights.readers.detect import open_arrays
 from forebear.weights.recognise import recognise
 
@@ -37,7 +41,7 @@ def read_arrays(path: str | Path) -> Arrays:
 
 
 def load(
-    what: str | Path,
+    what: str | Path | Table,
     *,
     weights: str | Path | None = None,
     partial: bool = False,
@@ -48,8 +52,8 @@ def load(
 
     Args:
         what: a file that describes itself or a run's folder with one; any other checkpoint, whose
-            network is then recognised; or the name of a network.
-        weights: for a name, a checkpoint of it, or "published" for its home's own, which are
+            network is then recognised; or with `weights` a network, as `forebear.create` takes it.
+        weights: a checkpoint of that network, or "published" for its home's own, which are
             fetched once ("published:TAG" for others that `forebear list --weights` names).
         partial: leave the network's own first weights where the file has none that fit.
         progress: called with the bytes fetched so far and in all, None where that is not known.
@@ -59,21 +63,21 @@ def load(
         WeightsError: a file that cannot be read, recognised or fitted, or not fetched.
         ValueError: an unknown name, or arguments that this network cannot have.
     """
-    path = Path(what)
-    if str(what) in NETWORKS or not (path.exists() or Path(f"{path}.index").exists()):
-        if weights is None:
-            network = create(what, **options)  # refuses unknown names with near misses
-            raise ValueError(
-                f"weights=None: {network.table.name} would keep its first, random weights. "
-                'Expected a checkpoint or "published". Pass one, or call forebear.create.'
-            )
+    if weights is not None:
         path, row = Path(weights), None
         if str(weights).partition(":")[0] == "published":
             row = find_published(str(what), str(weights).partition(":")[2] or None)
             path = fetch(row, progress=progress)
-        return _load_named(str(what), path, row, partial, options)
-    if weights is not None or options:
-        raise ValueError(f"{what} is a file: expected no other weights or options. Leave them out.")
+        return _load_named(what, path, row, partial, options)
+    path = Path(str(what))
+    if isinstance(what, Table) or str(what) in NETWORKS or not (path.exists() or path.suffix):
+        network = create(what, **options)  # refuses unknown names with near misses
+        raise ValueError(
+            f"weights=None: {network.table.name} would keep its first, random weights. "
+            'Expected a checkpoint or "published". Pass one, or call forebear.create.'
+        )
+    if options or partial:
+        raise ValueError(f"{what} is a file: expected no other options. Pass the network's name.")
     own = path / "model.safetensors" if path.is_dir() else path
     if own.is_file() and describes_itself(own):
         return load_file(own)
@@ -84,23 +88,40 @@ def load(
         return _described(network, fit.network, path)
 
 
+@contextmanager
+def home_arrays(path: Path) -> Iterator[Mapping[str, Array]]:
+    """The arrays of a checkpoint under their home's names, also of a file that describes itself."""
+    if path.is_file() and describes_itself(path):
+        source = load_file(path)
+        state = source.state_dict()
+        yield {p.theirs: p.layout.store(state[p.ours].numpy()) for p in pairs(source.plan)}
+    else:
+        with open_arrays(path) as arrays:
+            yield arrays
+
+
 def _load_named(
-    name: str, path: Path, row: Published | None, partial: bool, options: dict[str, Any]
+    what: str | Path | Table,
+    path: Path,
+    row: Published | None,
+    partial: bool,
+    options: dict[str, Any],
 ) -> Network:
-    with open_arrays(path) as arrays:
+    with home_arrays(path) as arrays:
         if "num_classes" not in options and not partial:
-            options = options | {"num_classes": _classes(name, arrays)}
-        network = create(name, **options)
+            classes = _classes(*resolve(what, options.get("dialect")), arrays)
+            options = options | {"num_classes": classes}
+        network = create(what, **options)
         load_arrays(network, arrays, partial=partial)
+        name = what.name if isinstance(what, Table) else str(what)
         return _described(network, name, path, row)
 
 
-def _classes(name: str, arrays: Arrays) -> int | None:
+def _classes(table: Table, dialect: Dialect, arrays: Mapping[str, Array]) -> int | None:
     """The logits that a file has for a network, whatever their number."""
-    entry = find(name)
-    last = pairs(spell(entry.table, entry.dialect, num_classes=entry.table.classes))[-1]
+    last = pairs(spell(table, dialect, num_classes=table.classes))[-1]
     names = {bare(key).replace("probs/", "predictions/"): key for key in arrays}
-    return arrays.shape(names[last.theirs])[0] if last.theirs in names else None
+    return len(arrays[names[last.theirs]]) if last.theirs in names else None
 
 
 def _described(network: Network, name: str, path: Path, row: Published | None = None) -> Network:

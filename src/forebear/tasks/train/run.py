@@ -32,10 +32,9 @@ from forebear.tasks.train.folder import RunFolder
 from forebear.tasks.train.loop import Epoch, fit
 from forebear.tasks.train.recipe import Recipe
 from forebear.weights.files import describes_itself, load_file
+from forebear.weights.load import home_arrays
 from forebear.weights.match import load_arrays
-from forebear.weights.names import pairs
 from forebear.weights.published import by_digest
-from forebear.weights.readers.detect import open_arrays
 
 SMALL = 48  # pixels: up to here the default network has the CIFAR root
 
@@ -230,16 +229,12 @@ def _begin_with(network: Network, request: Request) -> list[str]:
     path = request.weights
     if path is None:
         return []
-    if path.is_file() and describes_itself(path):
-        source = load_file(path)
-        state = source.state_dict()
-        given = {p.theirs: p.layout.store(state[p.ours].numpy()) for p in pairs(source.plan)}
-        network.card = Card(preprocessing=source.preprocessing)
-        return load_arrays(network, given, partial=request.partial)
     row = by_digest(path) if path.is_file() else None
     if row is not None:
         network.card = Card(preprocessing=row.preprocessing)
-    with open_arrays(path) as arrays:
+    elif path.is_file() and describes_itself(path):
+        network.card = Card(preprocessing=load_file(path).preprocessing)
+    with home_arrays(path) as arrays:
         return load_arrays(network, arrays, partial=request.partial)
 
 
