@@ -11,7 +11,8 @@ from PIL import Image
 
 import forebear
 from forebear.cli.main import main
-from forebear.tasks.train.folder import load_run
+from forebear.tasks.train.folder import RunFolder, load_run
+from forebear.tasks.train.loop import Epoch
 from tests.cli.making import CLASSES, folder, picture, table
 
 
@@ -185,6 +186,59 @@ def test_a_picture_that_cannot_be_read_stops_the_run_before_its_folder_is_made(
     assert code == 2
     assert "7.png: not a picture" in capsys.readouterr().err.splitlines()[-1]
     assert not run.exists()
+
+
+def test_a_run_that_breaks_off_goes_on_to_the_same_bits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = ("--epochs", 4, "--threads", 1)
+    _, whole = trained(tmp_path, *few, out="whole")
+    epoch = RunFolder.epoch
+
+    def stop_after_two(folder: RunFolder, done: Epoch) -> None:
+        epoch(folder, done)
+        if done.epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "epoch", stop_after_two)
+    code, broken = trained(tmp_path, *few, out="broken")
+    assert code == 130
+    assert not (broken / "model.safetensors").exists()
+    monkeypatch.setattr(RunFolder, "epoch", epoch)
+    with (broken / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "lr": 0.')  # cut by the stop
+    capsys.readouterr()
+    assert main(words("train", "--resume", broken, "--threads", 1)) == 0
+    assert "going on after epoch 2" in capsys.readouterr().err
+    first, second = (load_run(run).state_dict() for run in (whole, broken))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    lines = [json.loads(line) for line in (broken / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert not (broken / "checkpoint.safetensors").exists()
+    assert main(words("train", "--resume", broken)) == 2
+    assert "the run is finished" in capsys.readouterr().err
+
+
+def test_a_run_with_a_damaged_checkpoint_or_other_pictures_does_not_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "epoch", stop)
+        _, run = trained(tmp_path)
+    whole = (run / "checkpoint.safetensors").read_bytes()
+    (run / "metrics.jsonl").touch()
+    for damaged in (whole[:100], whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]):
+        (run / "checkpoint.safetensors").write_bytes(damaged)
+        assert main(words("train", "--resume", run)) == 2
+        assert "checkpoint.safetensors: cannot be gone on from" in capsys.readouterr().err
+    Image.fromarray(picture(0, 777)).save(tmp_path / "data" / "across" / "new.png")
+    assert main(words("train", "--resume", run)) == 2
+    assert "are not those that the run began with" in capsys.readouterr().err
+    assert main(words("train", "--resume", tmp_path / "none")) == 2
+    assert main(words("train")) == 2
 
 
 def test_training_begins_with_a_checkpoint_and_says_what_stayed_random(

@@ -13,7 +13,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument(
         "--data",
-        required=True,
         metavar="KIND:PATH",
         help="digits, folder:PATH, cifar10:PATH, npz:PATH or parquet:PATH",
     )
@@ -34,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--partial",
         action="store_true",
         help="leave random what the checkpoint has none of, such as the head of other classes",
+    )
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="go on with a run that broke off, after its last whole epoch; nothing else is needed",
     )
     parser.add_argument("--replace", action="store_true", help="delete the run that is there")
     parser.add_argument("--epochs", type=int, metavar="N", help="passes (default: 15)")
@@ -66,10 +71,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and prints the result and the folder."""
-    from forebear.tasks.train.run import Request, train
+    if (args.data is None) == (args.resume is None):
+        raise ValueError("--data and --resume: expected one of them. Pass --data KIND:PATH.")
+    from forebear.tasks.train.run import Request, resume, train
 
-    named = {key: value for key, value in vars(args).items() if key != "run"}
-    measured, folder = train(Request(**named))
+    if args.resume is not None:
+        measured, folder = resume(args.resume, device=args.device, threads=args.threads)
+    else:
+        named = {key: value for key, value in vars(args).items() if key not in ("run", "resume")}
+        measured, folder = train(Request(**named))
     print(
         f"{measured.top1:.2%} of {measured.images:,} held-out pictures right. Run folder: {folder}"
     )

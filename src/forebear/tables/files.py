@@ -11,6 +11,7 @@ from typing import Any
 
 from forebear.errors import TableError, near_misses
 from forebear.tables.dialects import Dialect
+from forebear.tables.preprocessing import Preprocessing
 from forebear.tables.registry import find, find_dialect
 from forebear.tables.rows import Average, Block, Conv, Dropout, Pool, Table
 
@@ -99,6 +100,24 @@ def table_to_dict(table: Table) -> dict[str, Any]:
         if not data[key]:
             del data[key]
     return data
+
+
+def preprocessing_from_dict(data: Mapping[str, Any]) -> Preprocessing:
+    """The record whose plain data these are.
+
+    Raises:
+        TypeError, KeyError: other keys than a record has.
+    """
+    return Preprocessing(**{**data, "mean": tuple(data["mean"]), "std": tuple(data["std"])})
+
+
+def dialect_from_dict(data: Mapping[str, Any]) -> Dialect:
+    """The record whose plain data these are.
+
+    Raises:
+        TypeError, KeyError: other keys than a record has.
+    """
+    return Dialect(**{**data, "preprocessing": preprocessing_from_dict(data["preprocessing"])})
 
 
 def _list(value: Any, key: str) -> Sequence[Any]:

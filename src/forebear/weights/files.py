@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,12 @@ from forebear.files import write_whole
 from forebear.network.card import Card
 from forebear.network.network import Network
 from forebear.network.spell import spell
-from forebear.tables.dialects import Dialect
-from forebear.tables.files import table_from_dict, table_to_dict
+from forebear.tables.files import (
+    dialect_from_dict,
+    preprocessing_from_dict,
+    table_from_dict,
+    table_to_dict,
+)
 from forebear.tables.preprocessing import Preprocessing
 
 FORMAT = "forebear weights 1"  # in the metadata; a test keeps a file of each format readable
@@ -138,7 +142,7 @@ def load_file(path: Path) -> Network:
     try:
         spelled = spell(
             table_from_dict(json.loads(metadata["table"])),
-            _dialect(json.loads(metadata["dialect"])),
+            dialect_from_dict(json.loads(metadata["dialect"])),
             **json.loads(metadata["built"]),
         )
         with torch.device("meta"):
@@ -146,7 +150,7 @@ def load_file(path: Path) -> Network:
         network.load_state_dict(tensors, assign=True)
         network.card = Card(
             classes=tuple(json.loads(metadata["classes"])),
-            preprocessing=_preprocessing(json.loads(metadata["preprocessing"])),
+            preprocessing=preprocessing_from_dict(json.loads(metadata["preprocessing"])),
             metrics=json.loads(metadata["metrics"]),
             provenance=json.loads(metadata["provenance"]),
         )
@@ -156,21 +160,3 @@ def load_file(path: Path) -> Network:
             f"{path}: its table and its arrays do not make a network ({error}). The file is "
             "damaged or was changed. Take a copy of the original."
         ) from error
-
-
-def _preprocessing(data: dict[str, Any]) -> Preprocessing:
-    listed = {"mean": tuple(data["mean"]), "std": tuple(data["std"])}
-    return Preprocessing(**(data | listed))
-
-
-def _dialect(data: dict[str, Any]) -> Dialect:
-    known = {field.name for field in fields(Dialect)}
-    if set(data) != known:
-        raise ValueError(f"dialect with {sorted(set(data) ^ known)}")
-    return Dialect(**(data | {"preprocessing": _preprocessing(data["preprocessing"])}))
-
-
-def with_card(network: Network, **changes: Any) -> Network:
-    """The network, with some of its card replaced."""
-    network.card = replace(network.card, **changes)
-    return network

@@ -3,6 +3,7 @@
 runs/first/
 ├── settings.json       everything that the run was made from, versions and seed included
 ├── metrics.jsonl       one JSON object an epoch
+    ├── checkpoint.safetensors   what an unfinished run goes on from; gone when it is finished
 ├── curves.png          loss, accuracy and learning rate over the epochs
 ├── confusion.png       true against named classes on the held-out pictures
 └── model.safetensors   the network and all that it needs; there only when the run is finished
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from forebear.weights.files import load_file, save
 from forebear.weights.load import load
 
 SETTINGS, METRICS, WEIGHTS = "settings.json", "metrics.jsonl", "model.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
 
 
 class RunFolder:
@@ -81,6 +84,41 @@ class RunFolder:
     def weights(self, network: Network) -> None:
         """Writes the network with its card, which makes the folder a finished run."""
         save(network, self.path / WEIGHTS)
+        self.checkpoint.unlink(missing_ok=True)
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where an unfinished run keeps its state."""
+        return self.path / CHECKPOINT
+
+    def read(self) -> tuple[dict[str, Any], list[Epoch]]:
+        """The settings of an unfinished run, and its epochs.
+
+        Raises:
+            RunError: no such run, a finished one, or one without a finished epoch.
+        """
+        if (self.path / WEIGHTS).is_file():
+            raise RunError(
+                f"{self.path}: the run is finished. Expected one that broke off. Start another."
+            )
+        if not self.checkpoint.is_file():
+            raise RunError(
+                f"{self.path}: no epoch of a run was finished here. Expected {CHECKPOINT}. "
+                "Train from the start, with --replace if the folder is there."
+            )
+        try:
+            settings = json.loads((self.path / SETTINGS).read_text(encoding="utf-8"))
+            lines = (self.path / METRICS).read_text(encoding="utf-8").splitlines()
+            return settings, [Epoch.read(line) for line in lines if line.endswith("}")]
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(
+                f"{self.path}: its {SETTINGS} or {METRICS} cannot be read ({error}). Expected "
+                "those of a run. Train it again with --replace."
+            ) from error
+
+    def keep(self, epochs: Sequence[Epoch]) -> None:
+        """Writes the metrics anew: a line that a stop cut in two is left out."""
+        write_text(self.path / METRICS, "".join(json.dumps(asdict(e)) + "\n" for e in epochs))
 
 
 def load_run(path: Path) -> Network:
@@ -99,8 +137,6 @@ def load_run(path: Path) -> Network:
     if not (path / WEIGHTS).is_file():
         begun = (path / SETTINGS).is_file()
         what = "a run that did not finish" if begun else "no run"
-        raise RunError(
-            f"{path}: {what}: {WEIGHTS} is missing. Expected a finished run. "
-            f"{'Train it again with --replace' if begun else 'Check the path'}."
-        )
+        remedy = "Go on with it by forebear train --resume" if begun else "Check the path"
+        raise RunError(f"{path}: {what}: {WEIGHTS} is missing. Expected a finished run. {remedy}.")
     return load_file(path / WEIGHTS)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from forebear.errors import RunError
 from forebear.network.network import Network
 from forebear.tasks.evaluate import Evaluation, evaluate
 from forebear.tasks.threads import Threads
+from forebear.tasks.train.checkpoint import load_checkpoint, save_checkpoint
 from forebear.tasks.train.optimizer import make_optimizer
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.schedule import triangular
@@ -50,6 +53,12 @@ class Epoch:
     losses: tuple[float, ...]  # the loss in up to 20 equal parts of the epoch, in order
     lrs: tuple[float, ...]  # the learning rate at the end of each part
 
+    @classmethod
+    def read(cls, line: str) -> Epoch:
+        """The epoch of a line of metrics.jsonl."""
+        data = json.loads(line)
+        return cls(**(data | {key: tuple(data[key]) for key in ("losses", "lrs")}))
+
 
 def fit(
     network: Network,
@@ -59,16 +68,24 @@ def fit(
     recipe: Recipe,
     threads: Threads,
     glance: Callable[[Glance], None],
+    *,
+    checkpoint: Path,
+    resume: bool = False,
 ) -> Iterator[tuple[Epoch, Evaluation]]:
     """Trains a network in place, and gives each epoch with the evaluation after it.
 
+    Each epoch is kept in `checkpoint` before it is given; `resume` goes on from there.
+
     Raises:
-        RunError: the loss is no longer finite; the message says at which step.
+        RunError: the loss is no longer finite, and the message says at which step; or the
+            checkpoint cannot be gone on from.
     """
     device, optimizer = training.device, make_optimizer(network, recipe)
+    done, before = load_checkpoint(checkpoint, network, optimizer) if resume else (0, 0.0)
     motion = Motion(shift=recipe.shift, mirror=recipe.mirror)
-    steps, step, begun = recipe.epochs * len(training), 0, time.perf_counter()
-    for number in range(1, recipe.epochs + 1):
+    steps, step = recipe.epochs * len(training), done * len(training)
+    begun = time.perf_counter() - before
+    for number in range(done + 1, recipe.epochs + 1):
         network.train()
         losses: list[torch.Tensor] = []  # left on the device until the epoch's end
         lrs: list[float] = []
@@ -111,6 +128,7 @@ def fit(
             losses=_parts(torch.stack(losses).tolist()),
             lrs=tuple(float(part[-1]) for part in np.array_split(lrs, min(PARTS, len(lrs)))),
         )
+        save_checkpoint(checkpoint, network, optimizer, epoch=number, seconds=epoch.seconds)
         yield epoch, measured
 
 

@@ -17,14 +17,23 @@ from forebear.data.batches import Batches
 from forebear.data.pictures import Data
 from forebear.data.sources import read_data
 from forebear.data.store import Store
+from forebear.errors import RunError
 from forebear.network.build import create
 from forebear.network.card import Card
 from forebear.network.measure import check_size
 from forebear.network.network import Network
-from forebear.tables.files import resolve, table_to_dict
+from forebear.tables.dialects import Dialect
+from forebear.tables.files import (
+    dialect_from_dict,
+    preprocessing_from_dict,
+    resolve,
+    table_from_dict,
+    table_to_dict,
+)
 from forebear.tables.preprocessing import TORCHVISION, Preprocessing
+from forebear.tables.rows import Table
 from forebear.tasks.device import find_device, find_precision
-from forebear.tasks.evaluate import Evaluation
+from forebear.tasks.evaluate import Evaluation, evaluate
 from forebear.tasks.plots import can_draw, draw_confusion, draw_curves
 from forebear.tasks.threads import Threads
 from forebear.tasks.train.display import Display
@@ -36,6 +45,7 @@ from forebear.weights.load import home_arrays
 from forebear.weights.match import load_arrays
 from forebear.weights.published import by_digest
 
+_GO_ON = "forebear train --resume"
 SMALL = 48  # pixels: up to here the default network has the CIFAR root
 
 
@@ -94,6 +104,22 @@ def _batch(count: int) -> int:
     return max(8, min(64 if count < 20_000 else 128, twentieth))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """A run, ready to begin or to go on."""
+
+    name: str  # of the network, as it was asked for
+    network: Network
+    data: Data
+    recipe: Recipe
+    folder: RunFolder
+    device: torch.device
+    colours: Preprocessing | None  # that the network's weights were trained with
+    notes: tuple[str, ...] = ()
+    epochs: tuple[Epoch, ...] = ()  # that are done
+    resumes: bool = False
+
+
 def train(request: Request) -> tuple[Evaluation, Path]:
     """Trains a network on a data set and leaves a finished run folder.
 
@@ -112,6 +138,73 @@ def train(request: Request) -> tuple[Evaluation, Path]:
     name = request.network or ("paper/resnet20" if small else "torchvision/resnet18")
     table, dialect = resolve(name, request.dialect)
     recipe = default_recipe(data, request, norms=dialect.root_norm or dialect.final_norm)
+    network = _create(table, dialect, data, recipe)
+    stayed = _begin_with(network, request)
+    out = request.out or _new_folder(f"{data.spec.partition(':')[0]}-{table.name}")
+    note = f"random, as {request.weights} has none that fit: {', '.join(stayed)}"
+    job = _Job(
+        name=name,
+        network=network,
+        data=data,
+        recipe=recipe,
+        folder=RunFolder(out, replace=request.replace),
+        device=device,
+        colours=network.preprocessing if request.weights is not None else None,
+        notes=(note,) if stayed else (),
+    )
+    return _run(job, request.threads)
+
+
+def resume(
+    path: Path, *, device: str = "auto", threads: int | None = None
+) -> tuple[Evaluation, Path]:
+    """Goes on with a run that broke off, after the last epoch that it finished.
+
+    With the threads fixed, on one machine, the weights end as they would have without the break.
+
+    Returns:
+        The last evaluation on the held-out pictures, and the folder.
+
+    Raises:
+        RunError: no unfinished run, or one whose data have changed since.
+    """
+    folder = RunFolder(path, replace=True)
+    settings, epochs = folder.read()
+    try:
+        recipe = Recipe(**settings["recipe"])
+        table = table_from_dict(settings["table"])
+        dialect = dialect_from_dict(settings["dialect"])
+        colours = preprocessing_from_dict(settings["preprocessing"])
+        name, spec = settings["network"], settings["data"]["spec"]
+        fingerprint = settings["data"]["fingerprint"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{path}: its settings are not those of a run ({error}). Expected what forebear train "
+            "wrote. Train it again with --replace."
+        ) from error
+    data = read_data(spec)
+    if data.fingerprint != fingerprint:
+        raise RunError(
+            f"{path}: the pictures of {spec} are not those that the run began with. Expected the "
+            "same. Restore them, or train again with --replace."
+        )
+    done = tuple(epochs)
+    job = _Job(
+        name=name,
+        network=_create(table, dialect, data, recipe),
+        data=data,
+        recipe=recipe,
+        folder=folder,
+        device=find_device(device),
+        colours=colours,
+        notes=(f"going on after epoch {done[-1].epoch}" if done else "going on",),
+        epochs=done,
+        resumes=True,
+    )
+    return _run(job, threads)
+
+
+def _create(table: Table, dialect: Dialect, data: Data, recipe: Recipe) -> Network:
     network = create(
         table,
         dialect=dialect,
@@ -119,58 +212,74 @@ def train(request: Request) -> tuple[Evaluation, Path]:
         in_channels=data.channels,
         generator=torch.Generator().manual_seed(recipe.seed),
     )
-    stayed = _begin_with(network, request)
     check_size(network.plan, recipe.size, recipe.size)
-    out = request.out or _new_folder(f"{data.spec.partition(':')[0]}-{table.name}")
-    folder = RunFolder(out, replace=request.replace)
+    return network
+
+
+def _run(job: _Job, threads: int | None) -> tuple[Evaluation, Path]:
+    network, data, recipe, folder = job.network, job.data, job.recipe, job.folder
+    epochs, measured, title = list(job.epochs), None, f"{job.name} on {data.spec}"
     with (
-        closing(Threads(device, request.threads)) as threads,
+        closing(Threads(job.device, threads)) as chosen,
         Display(recipe.epochs, len(data.train)) as display,
     ):
         display.say(
-            f"{name} on {data.spec}: {len(data.train):,} pictures to train on, "
+            f"{title}: {len(data.train):,} pictures to train on, "
             f"{len(data.val):,} held out ({data.split}), {len(data.classes)} classes, "
-            f"{recipe.size} x {recipe.size} pixels, {recipe.precision} on {device}"
+            f"{recipe.size} x {recipe.size} pixels, {recipe.precision} on {job.device}"
         )
-        if stayed:
-            display.say(f"random, as {request.weights} has none that fit: {', '.join(stayed)}")
+        for note in job.notes:
+            display.say(note)
         if not can_draw():
             display.say("no curves.png: run pip install 'forebear[plots]' for pictures of runs")
-        colours = network.preprocessing if request.weights is not None else None
-        training, held_out = _batches(data, recipe, device, display, colours)
-        rule = held_out.rule
-        settings = _settings(name, recipe, data, rule, device)
-        settings |= {"table": table_to_dict(table), "dialect": asdict(dialect)}
-        folder.begin(settings)
-        network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        epochs: list[Epoch] = []
-        title = f"{name} on {data.spec}"
-        for epoch, evaluation in fit(
-            network, training, held_out, data.classes, recipe, threads, display.glance
-        ):
-            measured = evaluation
-            epochs.append(epoch)
-            folder.epoch(epoch)
-            display.epoch(epoch)
-            if can_draw():
-                draw_curves(epochs, folder.path / "curves.png", title)
+        training, held_out = _batches(data, recipe, job.device, display, job.colours)
+        if job.resumes:
+            folder.keep(epochs)
+        else:
+            folder.begin(_settings(job, held_out.rule))
+        network.to(job.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        rounds = fit(
+            network,
+            training,
+            held_out,
+            data.classes,
+            recipe,
+            chosen,
+            display.glance,
+            checkpoint=folder.checkpoint,
+            resume=job.resumes,
+        )
+        try:
+            for epoch, evaluation in rounds:
+                measured = evaluation
+                epochs.append(epoch)
+                folder.epoch(epoch)
+                display.epoch(epoch)
+                if can_draw():
+                    draw_curves(epochs, folder.path / "curves.png", title)
+        except KeyboardInterrupt:
+            display.say(f"to go on after the last whole epoch: {_GO_ON} {folder.path}")
+            raise
+        if measured is None:  # all epochs were done before the break
+            measured = evaluate(network, held_out, data.classes, precision=recipe.precision)
     if can_draw():
         draw_confusion(measured, folder.path / "confusion.png", title)
-    metrics = _metrics(measured, epochs[-1], data)
-    network.card = Card(classes=data.classes, preprocessing=rule, metrics=metrics)
+    seconds = epochs[-1].seconds if epochs else 0.0
+    metrics = _metrics(measured, recipe, seconds, data)
+    network.card = Card(classes=data.classes, preprocessing=held_out.rule, metrics=metrics)
     folder.weights(network)
     return measured, folder.path
 
 
-def _metrics(measured: Evaluation, last: Epoch, data: Data) -> dict[str, Any]:
+def _metrics(measured: Evaluation, recipe: Recipe, seconds: float, data: Data) -> dict[str, Any]:
     """What the saved network says of itself."""
     return {
         "held_out_accuracy": measured.top1,
         "held_out_top5": measured.top5,
         "held_out_loss": measured.loss,
         "held_out_images": measured.images,
-        "seconds": last.seconds,
-        "epochs": last.epoch,
+        "seconds": seconds,
+        "epochs": recipe.epochs,
         "data": data.spec,
         "fingerprint": data.fingerprint,
     }
@@ -251,12 +360,13 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
-def _settings(
-    name: str, recipe: Recipe, data: Data, rule: Preprocessing, device: torch.device
-) -> dict[str, Any]:
+def _settings(job: _Job, rule: Preprocessing) -> dict[str, Any]:
+    data, recipe = job.data, job.recipe
     return {
+        "table": table_to_dict(job.network.table),
+        "dialect": asdict(job.network.dialect),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "network": name,
+        "network": job.name,
         "data": {
             "spec": data.spec,
             "classes": data.classes,
@@ -268,7 +378,7 @@ def _settings(
         "recipe": asdict(recipe),
         "preprocessing": asdict(rule),
         "machine": {
-            "device": _device_name(device),
+            "device": _device_name(job.device),
             "threads": torch.get_num_threads(),
             "system": platform.platform(),
         },
