@@ -163,7 +163,10 @@ def test_the_published_file_predicts_and_evaluates_straight_away(
     assert net.classes[0] == "airplane"
     renamed = tmp_path / "what.bin"
     shutil.copy(PUBLISHED, renamed)
-    assert forebear.load(renamed).card.provenance["sha256"].startswith("12fca82f")
+    provenance = forebear.load(renamed).card.provenance
+    assert provenance["sha256"].startswith("12fca82f")
+    assert provenance["weights"] == "paper/resnet20 akamaster"
+    assert provenance["converter"] == f"forebear {forebear.__version__}"
     data = f"npz:{SHARED / 'data' / 'cifar10_exact_subset.npz'}"
     assert main(["evaluate", str(PUBLISHED), "--data", data]) == 0
     assert "top-1  91.64%" in capsys.readouterr().out

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forebear
 from forebear.errors import WeightsError
 from forebear.network.build import create
 from forebear.network.network import Network
@@ -131,7 +132,12 @@ def _described(network: Network, name: str, path: Path, row: Published | None = 
     if row is not None and row.network != name:
         row = None  # the same file, published for another network: its preprocessing is not ours
     card, classes = network.card, network.plan.num_classes
-    provenance = {"network": name, "file": path.name, "sha256": sha256(path)}
+    provenance = {
+        "network": name,
+        "file": path.name,
+        "sha256": sha256(path),
+        "converter": f"forebear {forebear.__version__}",
+    }
     if row is not None:
         card = replace(card, preprocessing=row.preprocessing)
         certain = "" if row.hash is not None else " (told by the file's name alone)"
