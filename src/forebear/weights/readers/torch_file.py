@@ -5,12 +5,11 @@ from __future__ import annotations
 import tarfile
 import warnings
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-from zipfile import ZIP_STORED
+from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 import torch
@@ -77,14 +76,9 @@ class TorchArrays(Listed[_Tensor]):
         with path.open("rb") as file:
             legacy = file.read(len(LEGACY_START)) == LEGACY_START
         self.format = "torch legacy pickle" if legacy else "torch zip"
-        # The checksums are compared beside the unpickling: both leave the interpreter to others.
-        with ThreadPoolExecutor(1, "crc") as beside:
-            (_check_legacy if legacy else _check_zip)(path)
-            compared = None if legacy else beside.submit(_compare_checksums, path)
-            with reading(path, _EXPECTED):
-                tensors = _state_dict(path, _load(path, mapped=not legacy))
-            if compared is not None:
-                compared.result()
+        (_check_legacy if legacy else _check_zip)(path)
+        with reading(path, _EXPECTED):
+            tensors = _state_dict(path, _load(path, mapped=not legacy))
         self.entries = {name: _Tensor(tensor) for name, tensor in tensors.items()}
 
     def read(self, name: str, entry: _Tensor) -> Array:
@@ -121,7 +115,7 @@ def _check_legacy(path: Path) -> None:
 
 
 def _check_zip(path: Path) -> None:
-    """Checks how every member is stored, and the pickle, with its CRC-32."""
+    """Checks every member, with its CRC-32, which torch does not, and the pickle."""
     with open_archive(path) as archive, reading(path, _EXPECTED):
         names = archive.namelist()
         folder = names[0].partition("/")[0]
@@ -138,23 +132,19 @@ def _check_zip(path: Path) -> None:
                 f"{pickled.filename}: {pickled.file_size} bytes",
                 f"at most {MAX_PICKLE} bytes of names",
             )
-        for member in archive.infolist():
-            if member.compress_type != ZIP_STORED or member.file_size != member.compress_size:
-                raise refused(path, f"{member.filename}: compressed", "members stored as they are")
-        if not pickled.CRC:
-            pickled.CRC = None  # type: ignore[assignment]
+        _check_members(path, archive)
         check_pickles(path, archive.read(pickled), 1)
 
 
-def _compare_checksums(path: Path) -> None:
-    """Compares every member's CRC-32, which torch does not."""
-    with open_archive(path) as archive, reading(path, _EXPECTED):
-        for member in archive.infolist():
-            if not member.CRC:  # saved under set_crc32_options(False): there is none to compare
-                member.CRC = None  # type: ignore[assignment]
-            with archive.open(member) as file:
-                while file.read(2**20):  # the last piece compares the CRC-32
-                    pass
+def _check_members(path: Path, archive: ZipFile) -> None:
+    for member in archive.infolist():
+        if member.compress_type != ZIP_STORED or member.file_size != member.compress_size:
+            raise refused(path, f"{member.filename}: compressed", "members stored as they are")
+        if not member.CRC:  # saved under set_crc32_options(False): there is none to compare
+            member.CRC = None  # type: ignore[assignment]
+        with archive.open(member) as file:
+            while file.read(2**20):  # the last piece compares the CRC-32
+                pass
 
 
 def _state_dict(path: Path, loaded: object) -> dict[str, torch.Tensor]:
