@@ -72,6 +72,10 @@ def test_a_run_ends_in_a_folder_that_names_new_pictures(
     assert found[0]["class"] == "across"
     assert sum(guess["probability"] for guess in found) == pytest.approx(1)
 
+    net = load_run(run)
+    forebear.save(net, tmp_path / "synsets.safetensors", classes=["n01440764", "x", "y"])
+    assert main(words("predict", tmp_path / "synsets.safetensors", images[0], "--top", 1)) == 0
+    assert ": n01440764 (tench) " in capsys.readouterr().out
     assert main(words("evaluate", run, "--data", f"folder:{tmp_path / 'data'}")) == 0
     assert "top-1  100.00%" in capsys.readouterr().out
     matrix = tmp_path / "confusion.png"

@@ -41,6 +41,14 @@ def run(args: argparse.Namespace) -> int:
             found = [{"class": name, "probability": share} for name, share in guesses]
             print(json.dumps({"image": str(path), "classes": found}, ensure_ascii=False))
         else:
-            named = ", ".join(f"{name} {share:.2%}" for name, share in guesses)
+            named = ", ".join(f"{_shown(name)} {share:.2%}" for name, share in guesses)
             print(f"{path}: {named}")
     return 0
+
+
+def _shown(name: str) -> str:
+    """A class's name; with the word beside it where the name is a synset of ImageNet's."""
+    from forebear.weights.imagenet import synset_name
+
+    word = synset_name(name)
+    return name if word is None else f"{name} ({word})"

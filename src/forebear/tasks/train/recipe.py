@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from forebear.tasks.device import Precision
 
@@ -35,6 +35,3 @@ class Recipe:
                 raise ValueError(f"{name}={getattr(self, name)}: expected a share from 0 up to 1.")
         if self.weight_decay < 0:
             raise ValueError(f"weight_decay={self.weight_decay}: expected 0 or more.")
-
-
-FIELDS = tuple(field.name for field in fields(Recipe))
