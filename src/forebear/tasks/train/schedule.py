@@ -1,12 +1,54 @@
-"""The learning rate of each step."""
+"""The learning rate at every place of a run, as a share of its peak."""
 
 from __future__ import annotations
 
+import math
 
-def triangular(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak rate at a step of 0..steps - 1: up for the share `warmup`, then down to 0.
+from forebear.tasks.train.recipe import Recipe
 
-    Page, How to train your ResNet (2018), part 1; the last step still moves the weights.
+
+def rate(recipe: Recipe, progress: float, length: float) -> float:
+    """The share of the peak rate at one place of a run.
+
+    The k-th of N steps, counted from 0, stands at progress (k + 1) / (N + 1). A milestone of m
+    steps then takes effect at k = m and not before, and the rate of a triangle is 0 in no step.
+
+    - step: times gamma from each milestone on (He et al. 2015, section 4.2).
+    - triangular: a line down from the warm-up's end (Page, How to train your ResNet, 2018).
+    - cosine: half a wave down from there (Loshchilov and Hutter 2017, without restarts).
+    - onecycle: as cosine, and half a wave up in place of the warm-up's line (Smith 2018, in
+      fastai's form; the momentum stays as it is).
+
+    Args:
+        recipe: whose warm-up and milestones are epochs, or steps where it counts these.
+        progress: share of the run, 0 to 1.
+        length: of the run, in the recipe's unit.
     """
-    place = (step + 1) / (steps + 1)
-    return place / warmup if place < warmup else (1 - place) / (1 - warmup)
+    if progress >= 1:
+        return _falling(recipe, length, length)
+    time = progress * length
+    if time >= recipe.warmup:
+        return _falling(recipe, time, length)
+    risen = time / recipe.warmup
+    if recipe.schedule == "onecycle":
+        risen = _wave(risen)
+    share = recipe.warmup_from + (1 - recipe.warmup_from) * risen
+    return share * (_falling(recipe, time, length) if recipe.schedule == "step" else 1.0)
+
+
+def _falling(recipe: Recipe, time: float, length: float) -> float:
+    """The share once the warm-up is over; `time` and `length` in the recipe's unit."""
+    if recipe.schedule == "constant":
+        return 1.0
+    if recipe.schedule == "step":
+        return recipe.gamma ** sum(time >= milestone for milestone in recipe.milestones)
+    rest = length - recipe.warmup
+    fallen = (time - recipe.warmup) / rest if rest > 0 else 1.0
+    if recipe.schedule != "triangular":
+        fallen = _wave(fallen)
+    return 1 + (recipe.final - 1) * fallen
+
+
+def _wave(place: float) -> float:
+    """From 0 to 1 along half a cosine."""
+    return (1 - math.cos(math.pi * place)) / 2
