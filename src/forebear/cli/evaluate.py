@@ -64,6 +64,7 @@ def _as_json(measured: Evaluation) -> str:
             "images": measured.images,
             "top1": measured.top1,
             "top5": measured.top5,
+            "macro_f1": measured.macro_f1,
             "loss": measured.loss,
             "classes": [
                 {"class": name, "images": count, "recall": recall, "precision": precision}
@@ -76,20 +77,22 @@ def _as_json(measured: Evaluation) -> str:
 
 
 def _as_text(measured: Evaluation) -> str:
-    classes = measured.classes
+    classes, confusion = measured.classes, measured.confusion
     lines = [f"images {measured.images:,}", f"top-1  {measured.top1:.2%}"]
     if len(classes) > 5:
         lines.append(f"top-5  {measured.top5:.2%}")
+    lines.append(f"F1     {measured.macro_f1:.2%} (mean over classes)")
     lines.append(f"loss   {measured.loss:.4f}")
     width = max(5, *(len(name) for name in classes))
     lines += ["", f"{'class':<{width}}  images  recall  precision"]
     for name, count, recall, precision in measured.per_class():
-        lines.append(f"{name:<{width}}  {count:>6,}  {recall:>6.1%}  {precision:>9.1%}")
+        if count:
+            lines.append(f"{name:<{width}}  {count:>6,}  {recall:>6.1%}  {precision:>9.1%}")
     if len(classes) <= 20:
-        cell = max(4, len(str(measured.confusion.max())) + 1)
+        cell = max(4, len(str(confusion.max())) + 1)
         head = "".join(f"{number:>{cell}}" for number in range(len(classes)))
         lines += ["", f"{'true class, and how it was named':<{width}}", f"{'':<{width + 4}}{head}"]
-        for number, (name, row) in enumerate(zip(classes, measured.confusion, strict=True)):
+        for number, (name, row) in enumerate(zip(classes, confusion, strict=True)):
             cells = "".join(f"{count:>{cell}}" for count in row)
             lines.append(f"{number:>3} {name:<{width}}{cells}")
     return "\n".join(lines)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
+from torch import Tensor
 
 from forebear.data.batches import Batches
 from forebear.data.pictures import Data
@@ -20,38 +22,105 @@ from forebear.tasks.device import Precision, find_device, find_precision
 from forebear.tasks.threads import Threads
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evaluation:
-    """What was measured; every picture counted once."""
+    """What was measured: a row a picture, every picture once, in the order of the set."""
 
     classes: tuple[str, ...]
-    confusion: NDArray[np.int64]  # [true class, named class], pictures
-    in_top5: NDArray[np.int64]  # [true class], pictures whose class is among the best five
-    loss: float  # mean cross-entropy, nats
+    labels: NDArray[np.int64]  # [n], true classes
+    guesses: NDArray[np.int64]  # [n], classes with the greatest logit
+    in_top5: NDArray[np.bool_]  # [n], whether the true class is among the best five
+    losses: NDArray[np.float32]  # [n], cross-entropy, nats
+    confidences: NDArray[np.float32]  # [n], the softmax of the guess
 
     @property
     def images(self) -> int:
         """Pictures seen."""
-        return int(self.confusion.sum())
+        return len(self.labels)
 
     @property
     def top1(self) -> float:
         """Share of pictures named rightly."""
-        return float(np.trace(self.confusion) / self.images)
+        return _mean(self.guesses == self.labels)
 
     @property
     def top5(self) -> float:
         """Share of pictures whose class is among the best five."""
-        return float(self.in_top5.sum() / self.images)
+        return _mean(self.in_top5)
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy, nats."""
+        return _mean(self.losses)
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """[true class, named class], pictures."""
+        count = len(self.classes)
+        cells = np.bincount(self.labels * count + self.guesses, minlength=count * count)
+        return cells.reshape(count, count)
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 of the classes that have pictures: 2 hits / (pictures + named so).
+
+        A class counts the same however many pictures it has.
+        """
+        named = np.bincount(self.guesses, minlength=len(self.classes))
+        count = np.bincount(self.labels, minlength=len(self.classes))
+        right = self.labels[self.guesses == self.labels]
+        hits = np.bincount(right, minlength=len(self.classes))
+        there = count > 0
+        return _mean(2 * hits[there] / (count + named)[there])
 
     def per_class(self) -> list[tuple[str, int, float, float]]:
         """Name, pictures, recall and precision (shares; 0 where nothing was named so)."""
-        named = self.confusion.sum(0)
+        confusion = self.confusion
+        named = confusion.sum(0)
         rows = []
         for number, name in enumerate(self.classes):
-            hits, count = self.confusion[number, number], int(self.confusion[number].sum())
+            hits, count = confusion[number, number], int(confusion[number].sum())
             rows.append((name, count, hits / max(count, 1), hits / max(int(named[number]), 1)))
         return rows
+
+    def worst(self, count: int) -> NDArray[np.int64]:
+        """Up to `count` pictures, by place in the set: mistakes first, then by falling loss.
+
+        Where there are fewer mistakes, the pictures that were named rightly most narrowly follow.
+        """
+        return np.lexsort((-self.losses, self.guesses == self.labels))[:count]
+
+
+def _mean(values: NDArray[Any]) -> float:
+    return float(values.mean(dtype=np.float64)) if len(values) else 0.0
+
+
+def combined(parts: Sequence[Evaluation]) -> Evaluation:
+    """The evaluation of a whole set from those of several processes, to the last bit.
+
+    Args:
+        parts: one a process; that of process r has every picture r, r + processes, and so on, as
+            `Batches.in_order` deals them out.
+
+    Raises:
+        ValueError: parts of other classes, or of lengths that do not interleave.
+    """
+    ranks, total = len(parts), sum(part.images for part in parts)
+    shares = [len(range(rank, total, ranks)) for rank in range(ranks)]
+    if len({part.classes for part in parts}) != 1 or [part.images for part in parts] != shares:
+        raise ValueError(
+            f"parts: {ranks} evaluations with {[part.images for part in parts]} pictures. "
+            f"Expected those of one set, dealt out in turn: {shares}, and of the same classes. "
+            "Pass the part of every process, in their order."
+        )
+    whole = {name: np.empty(total, getattr(parts[0], name).dtype) for name in _COLUMNS}
+    for rank, part in enumerate(parts):
+        for name in _COLUMNS:
+            whole[name][rank::ranks] = getattr(part, name)
+    return Evaluation(classes=parts[0].classes, **whole)
+
+
+_COLUMNS = tuple(field.name for field in fields(Evaluation) if field.name != "classes")
 
 
 @torch.inference_mode()
@@ -65,6 +134,8 @@ def evaluate(
 ) -> Evaluation:
     """Runs a network over every picture, in evaluation mode, and leaves its mode as it was.
 
+    What is measured stays on the device until the last batch: the host never waits before.
+
     Args:
         network: on the batches' device, with one logit a class.
         batches: the pictures.
@@ -72,34 +143,36 @@ def evaluate(
         precision: bf16 runs under autocast; the softmax is fp32 either way.
         threads: chooses how many compute; None leaves torch's number as it is.
     """
-    count = len(classes)
-    confusion = torch.zeros(count * count, dtype=torch.int64, device=batches.device)
-    in_top5 = torch.zeros(count, dtype=torch.int64, device=batches.device)
-    loss = torch.zeros((), dtype=torch.float64, device=batches.device)
-    was_training, done = network.training, 0
+    rows: list[tuple[Tensor, ...]] = []
+    was_training, kind = network.training, batches.device.type
     network.eval()
     try:
         for images, labels in batches.in_order():
-            kind = batches.device.type
             with (
                 threads or nullcontext(),
                 torch.autocast(kind, torch.bfloat16, precision == "bf16"),
             ):
                 logits = network(images)
-            logits = logits.float()
-            loss += F.cross_entropy(logits, labels, reduction="sum")
-            best = logits.topk(min(5, count)).indices
-            confusion += torch.bincount(labels * count + best[:, 0], minlength=count * count)
-            hits = labels[(best == labels[:, None]).any(1)]
-            in_top5 += torch.bincount(hits, minlength=count)
-            done += len(labels)
+            rows.append(_measure(logits.float(), labels))
     finally:
         network.train(was_training)
-    return Evaluation(
-        classes=classes,
-        confusion=confusion.view(count, count).cpu().numpy(),
-        in_top5=in_top5.cpu().numpy(),
-        loss=float(loss) / max(done, 1),
+    if not rows:  # the share of a process can be empty
+        rows.append(_measure(torch.empty(0, len(classes)), torch.empty(0, dtype=torch.int64)))
+    columns = (torch.cat(column).cpu().numpy() for column in zip(*rows, strict=True))
+    return Evaluation(classes=classes, **dict(zip(_COLUMNS, columns, strict=True)))
+
+
+def _measure(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+    """The columns of an Evaluation, for the logits [n, classes] of one batch."""
+    logs = logits.log_softmax(1)
+    best = logits.topk(min(5, logits.shape[1])).indices
+    guesses = best[:, :1]
+    return (
+        labels,
+        guesses[:, 0],
+        (best == labels[:, None]).any(1),
+        -logs.gather(1, labels[:, None])[:, 0],
+        logs.gather(1, guesses)[:, 0].exp(),
     )
 
 
@@ -132,17 +205,14 @@ def evaluate_on(
         batch=batch,
         device=where,
     )
-    threads = Threads(where)
-    try:
+    kind = find_precision(precision, where)
+    network = network.to(where)
+    if kind == "bf16":  # its kernels take channels last, and would turn every array around
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with closing(Threads(where)) as threads:
         return evaluate(
-            network.to(where),
-            batches,
-            network.classes or data.classes,
-            precision=find_precision(precision, where),
-            threads=threads,
+            network, batches, network.classes or data.classes, precision=kind, threads=threads
         )
-    finally:
-        threads.close()
 
 
 def _numbers(network: Network, data: Data) -> NDArray[np.int64]:

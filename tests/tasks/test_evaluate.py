@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from forebear.tasks.evaluate import Evaluation, combined, evaluate
+
+CLASSES = ("cat", "dog", "owl")
+
+
+class Logits(nn.Module):
+    """Gives its input as the logits, and remembers the mode that it ran in."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        self.ran_in_training = self.training
+        return logits
+
+
+class Given:
+    """Batches of logits in place of pictures; `rank` of `ranks` takes every ranks-th."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, logits: Tensor, labels: Tensor, rank: int = 0, ranks: int = 1) -> None:
+        self.logits, self.labels = logits[rank::ranks], labels[rank::ranks]
+
+    def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if len(self.labels):
+            yield from zip(torch.split(self.logits, 4), torch.split(self.labels, 4), strict=True)
+
+
+def measured(logits: Tensor, labels: Tensor, rank: int = 0, ranks: int = 1) -> Evaluation:
+    batches = Given(logits, labels, rank, ranks)
+    return evaluate(Logits(), batches, CLASSES, precision="fp32")  # type: ignore[arg-type]
+
+
+def drawn(count: int, classes: int = 3) -> tuple[Tensor, Tensor]:
+    draws = torch.Generator().manual_seed(count)
+    logits = 3 * torch.randn(count, classes, generator=draws)
+    return logits, torch.randint(0, classes, (count,), generator=draws)
+
+
+def of(labels: list[int], guesses: list[int], losses: list[float]) -> Evaluation:
+    return Evaluation(
+        classes=CLASSES,
+        labels=np.array(labels),
+        guesses=np.array(guesses),
+        in_top5=np.ones(len(labels), bool),
+        losses=np.array(losses, np.float32),
+        confidences=np.ones(len(labels), np.float32),
+    )
+
+
+def test_every_picture_has_its_guess_loss_and_confidence_in_the_order_of_the_set() -> None:
+    logits, labels = drawn(11)
+    got = measured(logits, labels)
+    shares = logits.double().softmax(1)
+    assert got.images == 11
+    np.testing.assert_array_equal(got.labels, labels)
+    np.testing.assert_array_equal(got.guesses, logits.argmax(1))
+    np.testing.assert_allclose(got.losses, -shares[torch.arange(11), labels].log(), rtol=1e-5)
+    np.testing.assert_allclose(got.confidences, shares.amax(1), rtol=1e-5)
+    assert got.losses.dtype == got.confidences.dtype == np.float32
+    assert got.loss == pytest.approx(got.losses.astype(float).mean(), rel=1e-12)
+    assert got.top1 == pytest.approx((logits.argmax(1) == labels).double().mean().item())
+    assert got.confusion.sum() == 11
+    assert got.confusion.trace() == round(11 * got.top1)
+
+
+def test_the_best_five_of_ten_classes_are_counted() -> None:
+    logits = torch.arange(10.0).repeat(10, 1)  # class 9 is the best guess for all
+    batches = Given(logits, torch.arange(10))
+    got = evaluate(Logits(), batches, tuple("abcdefghij"), precision="fp32")  # type: ignore[arg-type]
+    assert got.in_top5.tolist() == [False] * 5 + [True] * 5
+    assert (got.top1, got.top5) == (0.1, 0.5)
+
+
+def test_a_network_is_evaluated_in_evaluation_mode_and_left_in_its_own() -> None:
+    network, batches = Logits().train(), Given(*drawn(5))
+    evaluate(network, batches, CLASSES, precision="fp32")  # type: ignore[arg-type]
+    assert not network.ran_in_training
+    assert network.training
+
+
+def test_macro_f1_is_the_mean_over_the_classes_that_have_pictures() -> None:
+    # cat: 2 hits, 3 pictures, 2 named so; dog: 1, 1, 2; no owl, and none named so
+    got = of([0, 0, 0, 1], [0, 0, 1, 1], [0.1] * 4)
+    assert got.macro_f1 == pytest.approx((4 / 5 + 2 / 3) / 2)
+    assert of([0, 1, 2], [0, 1, 2], [0.0] * 3).macro_f1 == 1
+
+
+@pytest.mark.parametrize(("count", "ranks"), [(11, 2), (12, 4), (2, 3), (5, 1)])
+def test_parts_of_several_processes_make_the_whole_to_the_last_bit(count: int, ranks: int) -> None:
+    logits, labels = drawn(count)
+    whole = measured(logits, labels)
+    parts = [measured(logits, labels, rank, ranks) for rank in range(ranks)]
+    got = combined(parts)
+    columns: list[tuple[NDArray[np.generic], NDArray[np.generic]]] = [
+        (got.labels, whole.labels),
+        (got.guesses, whole.guesses),
+        (got.in_top5, whole.in_top5),
+        (got.losses, whole.losses),
+        (got.confidences, whole.confidences),
+        (got.confusion, whole.confusion),
+    ]
+    for mine, theirs in columns:
+        np.testing.assert_array_equal(mine, theirs, strict=True)
+    assert (got.loss, got.top1, got.macro_f1) == (whole.loss, whole.top1, whole.macro_f1)
+
+
+def test_parts_in_another_order_are_refused() -> None:
+    logits, labels = drawn(5)
+    parts = [measured(logits, labels, rank, 2) for rank in (1, 0)]
+    with pytest.raises(ValueError, match=r"with \[2, 3\] pictures. Expected those of one set, dea"):
+        combined(parts)
+
+
+def test_the_worst_are_mistakes_by_their_loss_and_then_the_narrowly_right() -> None:
+    got = of([0, 1, 2, 0], [1, 1, 0, 0], [2.0, 0.9, 5.0, 0.1])
+    assert got.worst(3).tolist() == [2, 0, 1]
+    assert got.worst(9).tolist() == [2, 0, 1, 3]
