@@ -1,0 +1,107 @@
+"""Muon: momentum whose matrices are made orthogonal before they move the filters."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+from torch.optim.sgd import sgd
+
+from forebear.tasks.train.skip import keep
+
+# The polynomial a x + b x^3 + c x^5 lifts singular values from 0 up to between 0.7 and 1.2 within
+# 5 rounds (Jordan 2024, "Muon: an optimizer for hidden layers in neural networks").
+COEFFICIENTS = 3.4445, -4.7750, 2.0315
+
+
+class Muon(torch.optim.Optimizer):
+    """Jordan 2024 for the groups with `filters`, SGD for the others.
+
+    v = momentum v + g; u = g + momentum v in Nesterov's form, else v; filters as matrices
+    [out, in * height * width] then move by w -= lr (sqrt(max(1, rows / columns)) o + weight_decay
+    w), o being u with all singular values near 1. torch.optim.Muon does the same to matrices only,
+    and one at a time; here those of one shape are computed together.
+    """
+
+    found_inf: Tensor | None = None  # 1.0 leaves the step out, on the device
+
+    def __init__(self, params: ParamsT, *, momentum: float, nesterov: bool, rounds: int) -> None:
+        defaults = {"lr": 1e-3, "momentum": momentum, "nesterov": nesterov, "rounds": rounds}
+        super().__init__(params, {**defaults, "weight_decay": 0.0, "filters": False})
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Moves every parameter that has a gradient.
+
+        Args:
+            closure: taken for torch's sake; never called.
+        """
+        for group in self.param_groups:
+            params = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if params:
+                (self._turn if group["filters"] else self._slide)(params, group)
+
+    def _turn(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        gradients = [p.grad for p in params if p.grad is not None]
+        momenta = [self.state[parameter]["momentum_buffer"] for parameter in params]
+        kept = keep(gradients, self.found_inf)
+        torch._foreach_mul_(momenta, group["momentum"] ** kept)
+        torch._foreach_add_(momenta, gradients)
+        moves = momenta
+        if group["nesterov"]:
+            moves = list(torch._foreach_add(gradients, momenta, alpha=group["momentum"]))
+        rate = kept * group["lr"]
+        torch._foreach_mul_(params, 1 - rate * group["weight_decay"])
+        shapes = defaultdict(list)
+        for parameter, move in zip(params, moves, strict=True):
+            shapes[parameter.shape].append((parameter, move))
+        for members in shapes.values():
+            matrices = orthogonal(torch.stack([m.flatten(1) for _, m in members]), group["rounds"])
+            scale = rate * max(1.0, matrices.shape[1] / matrices.shape[2]) ** 0.5
+            for (parameter, _), matrix in zip(members, matrices, strict=True):
+                parameter.sub_(matrix.view(parameter.shape) * scale)
+
+    def _slide(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        fused = params[0].is_cuda
+        sgd(
+            [parameter.detach() for parameter in params],
+            [p.grad for p in params if p.grad is not None],
+            [self.state[parameter]["momentum_buffer"] for parameter in params],
+            fused=fused,
+            foreach=not fused,
+            found_inf=self.found_inf,
+            weight_decay=group["weight_decay"],
+            momentum=group["momentum"],
+            lr=group["lr"],
+            dampening=0.0,
+            nesterov=group["nesterov"],
+            maximize=False,
+        )
+
+
+def orthogonal(matrices: Tensor, rounds: int = 5) -> Tensor:
+    """The matrices with all singular values near 1, by a Newton-Schulz iteration in bf16.
+
+    Args:
+        matrices: [n, rows, columns].
+        rounds: of the iteration; 5 in Jordan 2024.
+
+    Returns:
+        [n, rows, columns], bf16.
+    """
+    a, b, c = COEFFICIENTS
+    x = matrices.to(torch.bfloat16)
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x  # the products are as large as the shorter side
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(rounds):
+        square = x @ x.mT
+        polynomial = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
+    return x.mT if tall else x
