@@ -8,35 +8,10 @@ import torch
 from torch import Tensor
 
 from forebear.network.network import Network
+from forebear.tasks.train.caffe import Caffe
 from forebear.tasks.train.lamb import Lamb
 from forebear.tasks.train.muon import Muon
 from forebear.tasks.train.recipe import Recipe
-
-
-class Caffe(torch.optim.SGD):
-    """SGD whose momentum the rate enters: v = momentum v + lr g, w -= v.
-
-    He et al. trained so (KaimingHe/deep-residual-networks, README). torch's form b = momentum b +
-    g, w -= lr b is the same while the rate stays, and after a drop to a tenth moves by a tenth of
-    the old momentum where Caffe's moves by all of it. So v / lr is kept, and scaled as the rate
-    changes; that way torch's fused steps do the rest.
-    """
-
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Moves every parameter that has a gradient; a rate of 0 moves none.
-
-        Args:
-            closure: taken for torch's sake; never called.
-        """
-        for group in self.param_groups:
-            last = group.setdefault("last", group["lr"])
-            if group["momentum"] and group["lr"] not in (last, 0):
-                momenta = [
-                    self.state[parameter]["momentum_buffer"] for parameter in group["params"]
-                ]
-                torch._foreach_mul_(momenta, last / group["lr"])
-                group["last"] = group["lr"]
-        super().step()
 
 
 def make_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
@@ -61,9 +36,12 @@ def make_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
         optimizer = Muon(
             groups, momentum=recipe.momentum, nesterov=recipe.nesterov, rounds=recipe.rounds
         )
+    elif recipe.optimizer == "caffe":
+        optimizer = Caffe(groups, momentum=recipe.momentum)
     else:
-        kind = Caffe if recipe.optimizer == "caffe" else torch.optim.SGD
-        optimizer = kind(groups, momentum=recipe.momentum, nesterov=recipe.nesterov, **how)
+        optimizer = torch.optim.SGD(
+            groups, momentum=recipe.momentum, nesterov=recipe.nesterov, **how
+        )
         _rest(optimizer)
     optimizer.register_load_state_dict_post_hook(_lay_out)
     return optimizer
