@@ -100,7 +100,7 @@ def test_class_names_are_known_without_their_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"data_batch_3": None}, "data_batch_3 missing. Expected the five training batches"),
+        ({"data_batch_3": None}, "data_batch_3 missing. Expected the training batches"),
         ({"data_batch_2": b""}, "data_batch_2: not a readable pickle"),
         ({"data_batch_2": python_batch(1)[:-200]}, "data_batch_2: not a readable pickle"),
         ({"test_batch": pickle.dumps([1])}, "test_batch: no entry data"),

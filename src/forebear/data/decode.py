@@ -6,7 +6,10 @@ published networks saw. Cropping, resizing and scaling are left to `forebear.dat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,11 @@ from forebear.errors import DataError
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM", "WEBP")
 MOST_PIXELS = 64_000_000  # a 64 megapixel picture takes 192 MB as RGB
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels of a whole picture
+ChooseBox = Callable[[int, int], Box]  # told the width and height of the whole picture, upright
+
 _KINDS = "JPEG, PNG, GIF, BMP, TIFF, PPM or WebP"
+_REDUCING_GAP = 2.0  # Pillow averages whole blocks first where a box is shrunk fourfold or more
 _UPRIGHT = {  # EXIF 2.32, table 4.6.4, tag 274: what puts row 0 on top and column 0 on the left
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -30,6 +37,7 @@ _UPRIGHT = {  # EXIF 2.32, table 4.6.4, tag 274: what puts row 0 on top and colu
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_PNG_BITS = 24  # byte of the file: behind the signature, IHDR's length and name, width and height
 _TIFF_BITS = 258
 _TIFF_LOWEST, _TIFF_HIGHEST = (340, 280), (341, 281)  # SMin, Min and SMax, MaxSampleValue
 
@@ -58,20 +66,91 @@ def open_picture(
     Raises:
         DataError: The picture is missing, empty, cut short, too large or no picture at all.
     """
-    shown = printable(name or (str(source) if isinstance(source, Path) else "the bytes given"))
+    shown = _shown(source, name)
+    encoded = _encoded(source, shown)
+    with _named(shown, encoded):
+        image = _opened(encoded, shown)
+        if at_least is not None:
+            image.draft(None, (at_least, at_least))
+        image.load()
+        return upright(image, name=shown, channels=channels)
+
+
+def open_part(
+    source: Path | bytes, choose: ChooseBox, size: int, *, name: str | None = None
+) -> Image.Image:
+    """A part of a picture, upright, brought to size x size pixels, in mode RGB.
+
+    A JPEG is decoded at the smallest scale that keeps `size` pixels on the box's shorter side; the
+    box is then resized at once with antialiasing, so that nothing outside it is.
+
+    Args:
+        source: A file, or the encoded bytes themselves.
+        choose: Says which part, once the picture's size is known.
+        size: Pixels.
+        name: What error messages call the picture; a file's path when left out.
+
+    Raises:
+        DataError: As `open_picture`.
+    """
+    shown = _shown(source, name)
+    encoded = _encoded(source, shown)
+    with _named(shown, encoded):
+        image = _opened(encoded, shown)
+        # Other formats know no scales, and some say only once loaded how they are turned.
+        whole = _upright_size(image) if image.format == "JPEG" else None
+    box = None if whole is None else choose(*whole)  # outside: its faults are not the picture's
+    with _named(shown, encoded):
+        if whole is not None and box is not None:
+            shorter = max(1.0, min(box[2] - box[0], box[3] - box[1]))
+            enough = max(1, math.ceil(size * min(whole) / shorter))
+            image.draft(None, (enough, enough))
+        image.load()
+        image = upright(image, name=shown)
+    if whole is None or box is None:
+        whole, box = image.size, choose(*image.size)
+    return resized(image, whole, box, size)
+
+
+def resized(image: Image.Image, whole: tuple[int, int], box: Box, size: int) -> Image.Image:
+    """The part of a picture inside a box, brought to size x size pixels with antialiasing.
+
+    Args:
+        image: The picture, or a smaller edition of it.
+        whole: Width and height of the picture that the box was measured on.
+        box: Cut down to the picture where it reaches beyond.
+        size: Pixels.
+    """
+    across, down = image.width / whole[0], image.height / whole[1]
+    left, top = max(0.0, box[0] * across), max(0.0, box[1] * down)
+    right, bottom = min(box[2] * across, image.width), min(box[3] * down, image.height)
+    return image.resize(
+        (size, size), Image.Resampling.BILINEAR, (left, top, right, bottom), _REDUCING_GAP
+    )
+
+
+def _encoded(source: Path | bytes, shown: str) -> bytes:
     encoded = _read(source, shown) if isinstance(source, Path) else source
     if not encoded:
         raise DataError(
             f"{shown}: the file is empty (0 bytes). Expected a {_KINDS} picture. "
             "Restore it from its source or remove it."
         )
+    return encoded
+
+
+def _opened(encoded: bytes, shown: str) -> Image.Image:
+    """The picture of which only the header was read."""
+    image = Image.open(BytesIO(encoded), formats=FORMATS)
+    _refuse_large(image, shown)
+    return image
+
+
+@contextmanager
+def _named(shown: str, encoded: bytes) -> Iterator[None]:
+    """Turns whatever is raised inside into a DataError that names the picture."""
     try:
-        image = Image.open(BytesIO(encoded), formats=FORMATS)
-        _refuse_large(image, shown)
-        if at_least is not None:
-            image.draft(None, (at_least, at_least))
-        image.load()
-        return upright(image, name=shown, channels=channels)
+        yield
     except DataError:
         raise
     except UnidentifiedImageError:
@@ -86,6 +165,46 @@ def open_picture(
             f"{shown}: cannot be decoded ({str(error) or type(error).__name__}). Expected a whole "
             f"{_KINDS} picture. Replace the file or remove it."
         ) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a picture's file says of it."""
+
+    width: int  # pixels, as stored
+    height: int
+    mode: str  # Pillow's: RGB, L, CMYK, P, ...
+    format: str  # of `FORMATS`, by content
+    bits: int  # of a sample
+    frames: int  # more than one: an animation, or pages
+    orientation: int  # EXIF's, 1 for upright
+
+
+def look_at(encoded: bytes, name: str) -> tuple[Facts | None, str | None]:
+    """What a picture's file says of it, and why it cannot be used.
+
+    The picture is decoded to its last pixel, as `open_picture` does: a JPEG cut in half passes
+    every check of its header.
+
+    Args:
+        encoded: The file's bytes.
+        name: What the reason calls it.
+
+    Returns:
+        The facts, None where the header cannot be read, and the reason, None where there is none.
+    """
+    shown, facts = printable(name), None
+    try:
+        content = _encoded(encoded, shown)
+        with _named(shown, content):
+            image = _opened(content, shown)
+            facts = _facts(image, content)
+            image.load()
+            facts = replace(facts, orientation=_orientation(image))
+            upright(image, name=shown)
+    except DataError as error:
+        return facts, str(error)
+    return facts, None
 
 
 def upright(image: Image.Image, *, name: str = "the picture", channels: int = 3) -> Image.Image:
@@ -104,6 +223,10 @@ def upright(image: Image.Image, *, name: str = "the picture", channels: int = 3)
 def printable(name: str) -> str:
     """The name as one line of text: control characters and undecodable bytes are escaped."""
     return name if name.isprintable() else repr(name)
+
+
+def _shown(source: Path | bytes, name: str | None) -> str:
+    return printable(name or (str(source) if isinstance(source, Path) else "the bytes given"))
 
 
 def _read(path: Path, shown: str) -> bytes:
@@ -147,6 +270,33 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # broken EXIF raises anything, and says nothing about the pixels
         return 1
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height once turned, from the header."""
+    across, down = image.size
+    return (down, across) if _orientation(image) in (5, 6, 7, 8) else (across, down)
+
+
+def _facts(image: Image.Image, encoded: bytes) -> Facts:
+    return Facts(
+        width=image.width,
+        height=image.height,
+        mode=image.mode,
+        format=str(image.format),
+        bits=_bits(image, encoded),
+        frames=getattr(image, "n_frames", 1),
+        orientation=1,
+    )
+
+
+def _bits(image: Image.Image, encoded: bytes) -> int:
+    """Of a sample; Pillow's mode says RGB for 16 bits too."""
+    if image.format == "PNG":
+        return encoded[_PNG_BITS]
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
+    deep = 32 if image.mode in ("I", "F") else 16 if image.mode.startswith("I;16") else 8
+    return int(tags.get(_TIFF_BITS, (deep,))[0])
 
 
 def _flat(image: Image.Image, channels: int, shown: str) -> Image.Image:

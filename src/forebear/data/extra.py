@@ -8,8 +8,8 @@ from typing import Any
 from forebear.errors import DataError
 
 
-def extra(module: str, package: str) -> Any:
-    """The imported module of an optional package.
+def extra(module: str, package: str, *, group: str = "data") -> Any:
+    """The imported module of an optional package, which `group` of forebear's extras brings.
 
     Raises:
         DataError: It is not installed.
@@ -19,5 +19,5 @@ def extra(module: str, package: str) -> Any:
     except ImportError as error:
         raise DataError(
             f"{package} cannot be imported ({error}). Expected it for this kind of data. "
-            "Run: pip install 'forebear[data]'"
+            f"Run: pip install 'forebear[{group}]'"
         ) from error

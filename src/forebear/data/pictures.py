@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from forebear.data.decode import open_picture, printable
+from forebear.data.decode import ChooseBox, open_part, open_picture, printable, resized
 from forebear.errors import DataError
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Row(Protocol[T_co]):
+    """What a list can do, for members that may be fetched only when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> T_co: ...
 
 
 class Pictures(Protocol):
@@ -34,6 +44,12 @@ class Pictures(Protocol):
 
     def picture(self, index: int, *, at_least: int | None = None) -> Image.Image:
         """The decoded picture; `at_least` is `open_picture`'s. Raises DataError, naming it."""
+
+    def part(self, index: int, choose: ChooseBox, size: int) -> Image.Image:
+        """The part that `choose` says, size x size pixels; as `open_part`. Raises DataError."""
+
+    def content(self, index: int) -> bytes | None:
+        """The bytes of the picture's file, None where there is no file. Raises DataError."""
 
     def digest(self, index: int) -> bytes:
         """sha256 of the picture's file, or of its pixels where there is no file."""
@@ -67,6 +83,15 @@ class ArrayPictures:
         pixels = self.pixels[index]
         return Image.fromarray(pixels[:, :, 0] if self.channels == 1 else pixels)
 
+    def part(self, index: int, choose: ChooseBox, size: int) -> Image.Image:
+        """The part of the picture that `choose` says, brought to size x size pixels."""
+        whole = self.picture(index)
+        return resized(whole, whole.size, choose(*whole.size), size)
+
+    def content(self, index: int) -> bytes | None:
+        """None: there is no file."""
+        return None
+
     def digest(self, index: int) -> bytes:
         """sha256 of the pixels."""
         return hashlib.sha256(self.pixels[index].tobytes()).digest()
@@ -80,8 +105,8 @@ class ArrayPictures:
 class EncodedPictures:
     """Pictures as files, or as the bytes that a file would hold; decoded when asked for, as RGB."""
 
-    encoded: Sequence[str | bytes]  # paths (half the size of Path objects), or the bytes
-    names: Sequence[str]
+    encoded: Row[str | bytes]  # paths (half the size of Path objects), or the bytes
+    names: Row[str]
     labels: NDArray[np.int64]  # [N]
 
     @property
@@ -98,31 +123,58 @@ class EncodedPictures:
 
     def picture(self, index: int, *, at_least: int | None = None) -> Image.Image:
         """Reads and decodes the file anew at each call."""
-        encoded = self.encoded[index]
-        source = Path(encoded) if isinstance(encoded, str) else encoded
-        return open_picture(source, name=self.names[index], at_least=at_least)
+        return open_picture(self._source(index), name=self.names[index], at_least=at_least)
 
-    def digest(self, index: int) -> bytes:
-        """sha256 of the file's bytes."""
-        encoded = self.encoded[index]
-        if isinstance(encoded, bytes):
-            return hashlib.sha256(encoded).digest()
+    def part(self, index: int, choose: ChooseBox, size: int) -> Image.Image:
+        """Reads the file anew at each call, and decodes no more of it than is needed."""
+        return open_part(self._source(index), choose, size, name=self.names[index])
+
+    def content(self, index: int) -> bytes:
+        """The file's bytes, read anew at each call."""
+        source = self._source(index)
+        if isinstance(source, bytes):
+            return source
         try:
-            with Path(encoded).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").digest()
+            return source.read_bytes()
         except OSError as error:
             raise DataError(
                 f"{self.name(index)}: cannot be read ({error.strerror}). Expected a readable "
                 "picture. Check its permissions, or remove it."
             ) from error
 
+    def digest(self, index: int) -> bytes:
+        """sha256 of the file's bytes."""
+        return hashlib.sha256(self.content(index)).digest()
+
     def take(self, indices: NDArray[np.int64]) -> EncodedPictures:
         """These pictures, without reading any."""
         return EncodedPictures(
-            [self.encoded[i] for i in indices],
-            [self.names[i] for i in indices],
-            self.labels[indices],
+            _chosen(self.encoded, indices), _chosen(self.names, indices), self.labels[indices]
         )
+
+    def _source(self, index: int) -> Path | bytes:
+        encoded = self.encoded[index]
+        return Path(encoded) if isinstance(encoded, str) else encoded
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Chosen(Generic[T]):
+    """Some members of a row, each fetched when it is asked for."""
+
+    row: Row[T]
+    indices: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int, /) -> T:
+        return self.row[int(self.indices[index])]
+
+
+def _chosen(row: Row[T], indices: NDArray[np.int64]) -> Row[T]:
+    if isinstance(row, list):  # in memory already
+        return [row[i] for i in indices]
+    return _Chosen(row, indices)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -7,10 +7,14 @@ from pathlib import Path
 
 from forebear.data.arrays import read_digits, read_npz
 from forebear.data.cifar10 import read_cifar10
+from forebear.data.cifar100 import read_cifar100
 from forebear.data.decode import printable
 from forebear.data.folders import read_folder
+from forebear.data.hub import read_hub
+from forebear.data.idx import read_idx
 from forebear.data.parquet import read_parquet
 from forebear.data.pictures import Data, Pictures
+from forebear.data.shards import read_shards
 from forebear.errors import near_misses
 
 __all__ = ["KINDS", "Data", "Pictures", "read_data"]
@@ -18,8 +22,12 @@ __all__ = ["KINDS", "Data", "Pictures", "read_data"]
 KINDS: dict[str, Callable[[Path, str], Data]] = {  # all but digits, which has no path
     "folder": read_folder,
     "cifar10": read_cifar10,
+    "cifar100": read_cifar100,
+    "idx": read_idx,
     "npz": read_npz,
     "parquet": read_parquet,
+    "shards": read_shards,
+    "hub": read_hub,
 }
 
 _SPECS = ", ".join(["digits", *(f"{kind}:PATH" for kind in KINDS)])
@@ -56,5 +64,12 @@ def _fault(spec: str, kind: str) -> str:
 
 def _kind_of(path: Path) -> str:
     if path.is_dir():
-        return "parquet" if any(path.glob("*.parquet")) else "folder"
-    return {".npz": "npz", ".parquet": "parquet", ".gz": "cifar10"}.get(path.suffix, "folder")
+        held = next((kind for pattern, kind in _INSIDE.items() if any(path.glob(pattern))), None)
+        return held or "folder"
+    if path.name.startswith("cifar-100"):
+        return "cifar100"
+    return _SUFFIXES.get(path.suffix, "folder")
+
+
+_INSIDE = {"*.parquet": "parquet", "*.tar": "shards", "train-images*idx3-ubyte*": "idx"}
+_SUFFIXES = {".npz": "npz", ".parquet": "parquet", ".tar": "shards", ".gz": "cifar10"}

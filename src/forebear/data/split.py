@@ -52,6 +52,7 @@ def given(
     classes: tuple[str, ...],
     side: int,
     split: str,
+    mirror: bool = True,
 ) -> Data:
     """Data that came in two parts; `split` says so in a sentence."""
     entries = [
@@ -64,7 +65,7 @@ def given(
         train=train,
         val=val,
         side=side,
-        mirror=True,
+        mirror=mirror,
         split=split,
         fingerprint=fingerprint(classes, *entries),
     )
