@@ -1,29 +1,158 @@
-"""Pictures of a run: curves and confusion matrices, by matplotlib."""
+"""Plots of runs: curves, confusion matrices and comparisons, by matplotlib."""
 
 from __future__ import annotations
 
 import importlib.util
+import math
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forebear.errors import ForebearError
 from forebear.files import write_whole
 from forebear.tasks.evaluate import Evaluation
+from forebear.tasks.naming import class_title, shown
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from forebear.tasks.train.loop import Epoch
 
-BLUE, ORANGE, GREY = "#1f5fa8", "#d9731a", "#8a8f98"
+BLUE, ORANGE, GREY, RED = "#1f5fa8", "#d9731a", "#8a8f98", "#b3261e"
+# Told apart with every kind of colour vision: Okabe and Ito 2008, without their yellow.
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000")
+DASHES = ("-", "--", ":", "-.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One run in a comparison: a point an evaluation."""
+
+    name: str
+    colour: int  # runs of one setting have the same number
+    dash: int  # runs on the same pictures have the same number
+    epochs: Sequence[float]
+    minutes: Sequence[float]
+    accuracies: Sequence[float]  # held out, shares
 
 
 def can_draw() -> bool:
     """Whether matplotlib is installed."""
     return importlib.util.find_spec("matplotlib") is not None
+
+
+def draw_curves(epochs: Sequence[Epoch], path: Path, title: str) -> None:
+    """Draws loss, accuracy and learning rate over the epochs of a run as a PNG.
+
+    Steps that were skipped, for a gradient that was not finite, are marked below the loss.
+
+    Raises:
+        ForebearError: matplotlib is not installed, or the file cannot be written.
+    """
+    figure = _figure(9, 3.4)
+    figure.suptitle(shown(title), fontsize=10, parse_math=False)
+    loss, accuracy, rate = figure.subplots(1, 3)
+    ends = [float(epoch.epoch) for epoch in epochs]
+    starts = [math.ceil(ends[0]) - 1.0, *ends[:-1]]
+    parts = [
+        start + (end - start) * (part + 1) / len(epoch.losses)
+        for start, end, epoch in zip(starts, ends, epochs, strict=True)
+        for part in range(len(epoch.losses))
+    ]
+    points = {"marker": "o" if len(epochs) < 15 else "", "markersize": 3.5, "linewidth": 1.6}
+    losses = _finite([value for epoch in epochs for value in epoch.losses])
+    held = _finite([epoch.val_loss for epoch in epochs])
+    loss.plot(parts, losses, color=BLUE, label="training", linewidth=1.0)
+    loss.plot(ends, held, color=ORANGE, label="held out", **points)
+    loss.set_title("loss (cross-entropy, nats)", fontsize=10)
+    both = np.concatenate([losses, held])
+    both = both[np.isfinite(both)]
+    if len(both) and both.min() > 0 and both.max() > 10 * both.min():
+        loss.set_yscale("log")
+    _mark_skipped(loss, epochs, starts)
+    loss.legend(frameon=False, fontsize=9)
+    accuracy.plot(ends, [100 * epoch.accuracy for epoch in epochs], color=BLUE, **points)
+    accuracy.plot(ends, [100 * epoch.val_accuracy for epoch in epochs], color=ORANGE, **points)
+    last = f"accuracy (%), held out at last {100 * epochs[-1].val_accuracy:.2f}"
+    accuracy.set_title(last, fontsize=10)
+    rate.plot(parts, [lr for epoch in epochs for lr in epoch.lrs], color=GREY, linewidth=1.6)
+    rate.set_title("learning rate", fontsize=10)
+    rate.set_ylim(bottom=0)
+    for axes in (loss, accuracy, rate):
+        _over(axes, "epoch", max(ends))
+    _save(figure, path, dpi=150)
+
+
+def draw_confusion(evaluation: Evaluation, path: Path, title: str) -> None:
+    """Draws true against named classes as a PNG; numbers stand in the cells of up to 20 classes.
+
+    Raises:
+        ForebearError: matplotlib is not installed, or the file cannot be written.
+    """
+    classes, counts = [class_title(name, 24) for name in evaluation.classes], evaluation.confusion
+    named = len(classes) <= 60
+    cell = 0.45 if len(classes) <= 20 else 0.16  # inches
+    side = min(max(3.0, cell * len(classes) + 1.3), 11)
+    room = 0.09 * max(map(len, classes)) if named else 0.4  # inches, for the names
+    figure = _figure(side + room + 0.6, side + room)
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    right = f"{evaluation.top1:.2%} of {evaluation.images:,} right"
+    heading = f"{shown(title, int(12 * (side + room)))}\n{right}"
+    figure.suptitle(heading, fontsize=10, parse_math=False)
+    axes.set_xlabel("named as")
+    axes.set_ylabel("true class")
+    if named:
+        size = 9 if len(classes) <= 20 else 7
+        places = range(len(classes))
+        axes.set_xticks(places, classes, rotation=90, fontsize=size, parse_math=False)
+        axes.set_yticks(places, classes, fontsize=size, parse_math=False)
+    if len(classes) <= 20:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(
+                column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=7
+            )
+    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
+    _save(figure, path, dpi=130)
+
+
+def draw_comparison(lines: Sequence[Line], path: Path, title: str) -> None:
+    """Draws held-out accuracy over minutes and over epochs, one line a run, as a PNG.
+
+    Raises:
+        ForebearError: matplotlib is not installed, or the file cannot be written.
+    """
+    figure = _figure(10, 4 + 0.12 * len(lines))
+    figure.suptitle(shown(title), fontsize=10, parse_math=False)
+    by_minutes, by_epochs = figure.subplots(1, 2, sharey=True)
+    for line in lines:
+        style = {
+            "color": COLOURS[line.colour % len(COLOURS)],
+            "linestyle": DASHES[line.dash % len(DASHES)],
+            "marker": "o" if len(line.epochs) < 15 else "",
+            "markersize": 3.5,
+            "linewidth": 1.6,
+            "alpha": 0.85,
+        }
+        shares = 100 * np.array(line.accuracies)
+        by_minutes.plot(line.minutes, shares, label=_label(line.name), **style)
+        by_epochs.plot(line.epochs, shares, **style)
+    by_minutes.set_ylabel("held-out accuracy (%)")
+    for axes, what in ((by_minutes, "minutes"), (by_epochs, "epochs")):
+        ends = [max(getattr(line, what), default=0.0) for line in lines]
+        _over(axes, what, max(ends, default=0.0))
+    legend = figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    _save(figure, path, dpi=150)
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -37,65 +166,59 @@ def _figure(width: float, height: float) -> Figure:
     return Figure((width, height), layout="constrained")
 
 
-def draw_curves(epochs: Sequence[Epoch], path: Path, title: str) -> None:
-    """Draws loss, accuracy and learning rate over the epochs of a run as a PNG."""
-    figure = _figure(9, 3.4)
+def _save(figure: Figure, path: Path, *, dpi: int) -> None:
+    """Writes a PNG whole. A letter that the font lacks is a box in it, and no warning."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph", UserWarning)
+            write_whole(path, lambda partial: figure.savefig(partial, dpi=dpi, format="png"))
+    except OSError as error:
+        raise ForebearError(
+            f"{path}: cannot be written ({error.strerror or error}). Expected a file in a folder "
+            "that is there. Pass another path."
+        ) from error
+
+
+def _over(axes: Axes, label: str, end: float) -> None:
+    """The looks that all curves share: from 0 to a little more than `end`, of what `label` says."""
     from matplotlib.ticker import MaxNLocator
 
-    figure.suptitle(title, fontsize=10)
-    loss, accuracy, rate = figure.subplots(1, 3)
-    ends = [epoch.epoch for epoch in epochs]
-    parts = [
-        epoch.epoch - 1 + (part + 1) / len(epoch.losses)
-        for epoch in epochs
-        for part in range(len(epoch.losses))
+    axes.set_xlabel(label)
+    axes.set_xlim(0, 1.03 * end or 1.0)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=end >= 2))
+
+
+def _mark_skipped(axes: Axes, epochs: Sequence[Epoch], starts: Sequence[float]) -> None:
+    """Crosses at the foot, in the middle of what came to have more skipped steps."""
+    counts = [int(getattr(epoch, "skipped", 0)) for epoch in epochs]
+    if not counts[-1]:
+        return
+    middles = [
+        (start + float(epoch.epoch)) / 2
+        for start, epoch, now, before in zip(starts, epochs, counts, [0, *counts[:-1]], strict=True)
+        if now > before
     ]
-    marker = "o" if len(epochs) < 15 else ""
-    style = {"marker": marker, "markersize": 3.5, "linewidth": 1.6}
-    losses = [value for epoch in epochs for value in epoch.losses]
-    held = [epoch.val_loss for epoch in epochs]
-    loss.plot(parts, losses, color=BLUE, label="training", linewidth=1.0)
-    loss.plot(ends, held, color=ORANGE, label="held out", **style)
-    loss.set_title("loss (cross-entropy, nats)", fontsize=10)
-    if min(*losses, *held) > 0 and max(losses) > 10 * min(*losses, *held):
-        loss.set_yscale("log")
-    shares = [100 * epoch.accuracy for epoch in epochs]
-    accuracy.plot(ends, shares, color=BLUE, label="training", **style)
-    accuracy.plot(ends, [100 * epoch.val_accuracy for epoch in epochs], color=ORANGE, **style)
-    last = f"accuracy (%), held out at last {100 * epochs[-1].val_accuracy:.2f}"
-    accuracy.set_title(last, fontsize=10)
-    rate.plot(parts, [lr for epoch in epochs for lr in epoch.lrs], color=GREY, linewidth=1.6)
-    rate.set_title("learning rate", fontsize=10)
-    for axes in (loss, accuracy, rate):
-        axes.set_xlabel("epoch")
-        axes.set_xlim(0, max(ends) * 1.03)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    loss.legend(frameon=False, fontsize=9)
-    write_whole(path, lambda partial: figure.savefig(partial, dpi=150))
+    label = f"{counts[-1]:,} {'step' if counts[-1] == 1 else 'steps'} skipped"
+    axes.plot(
+        middles,
+        [0.02] * len(middles),
+        linestyle="",
+        marker="x",
+        markersize=5,
+        color=RED,
+        label=label,
+        transform=axes.get_xaxis_transform(),
+    )
 
 
-def draw_confusion(evaluation: Evaluation, path: Path, title: str) -> None:
-    """Draws true against named classes as a PNG; numbers stand in the cells of up to 20 classes."""
-    classes, counts = evaluation.classes, evaluation.confusion
-    side = min(max(3.5, 0.45 * len(classes) + 1.8), 14)
-    figure = _figure(side + 0.6, side)
-    axes = figure.subplots()
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_title(f"{title}\n{evaluation.top1:.2%} of {evaluation.images:,} right", fontsize=10)
-    axes.set_xlabel("named as")
-    axes.set_ylabel("true class")
-    if len(classes) <= 60:
-        size = 9 if len(classes) <= 20 else 6
-        axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=size)
-        axes.set_yticks(range(len(classes)), classes, fontsize=size)
-    if len(classes) <= 20:
-        for row, column in zip(*np.nonzero(counts), strict=True):
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(
-                column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=7
-            )
-    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
-    write_whole(path, lambda partial: figure.savefig(partial, dpi=130))
+def _finite(values: Sequence[float]) -> NDArray[np.float64]:
+    """Gaps in a curve where a number is none."""
+    numbers = np.array(values, dtype=np.float64)
+    return np.where(np.isfinite(numbers), numbers, np.nan)
+
+
+def _label(name: str) -> str:
+    """A label that a legend does not leave out: those that begin with _ are for itself."""
+    return f" {shown(name, 60)}"

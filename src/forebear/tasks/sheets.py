@@ -1,0 +1,168 @@
+"""Sheets of pictures with words below them, by Pillow: what a network sees, and its mistakes.
+
+The letters are those that come with matplotlib, where it is installed: Pillow's own font has no
+more than ASCII.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from forebear.errors import ForebearError
+from forebear.files import write_whole
+from forebear.tasks.evaluate import Evaluation
+from forebear.tasks.naming import class_title, shown
+
+Pixels = NDArray[np.uint8] | NDArray[np.float32]  # [n, H, W, C] in 0..255, C 1 or 3
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+INK, SOFT, RED, PAPER = "#1c1f24", "#5c636e", "#b3261e", "#ffffff"
+TILE, GAP, MARGIN = 160, 14, 24  # pixels: a picture's side, between two, around all
+FEW = 12  # pictures that are shown even where fewer were mistaken
+TEXT, LINE = 15, 20  # pixels: letters, and from line to line
+TITLE, HEADING = 18, 26  # pixels: the same of the title
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    text: str
+    colour: str = INK
+
+
+def draw_sheet(pixels: Pixels, titles: Sequence[str], path: Path, *, title: str) -> None:
+    """Draws pictures in rows as a PNG, each with its title below.
+
+    Args:
+        pixels: [n, H, W, C] in 0..255; one or more.
+        titles: n, such as class names; what is too long is cut.
+        path: of the file, which appears whole or not at all.
+        title: over all.
+
+    Raises:
+        ForebearError: the file cannot be written.
+    """
+    _draw(pixels, [[_Words(class_title(name))] for name in titles], path, title)
+
+
+def draw_mistakes(
+    evaluation: Evaluation,
+    pixels_of: Callable[[NDArray[np.int64]], Pixels],
+    path: Path,
+    *,
+    title: str,
+    count: int = 36,
+) -> None:
+    """Draws the worst mistakes as a PNG: the true class, what it was named, and how surely.
+
+    Args:
+        evaluation: of one or more pictures.
+        pixels_of: gives the pictures of these places in the set, as a `Store` does by its index.
+        path: of the file, which appears whole or not at all.
+        title: over all.
+        count: pictures at most; where mistakes are few, some follow that were nearly mistaken.
+
+    Raises:
+        ForebearError: the file cannot be written.
+    """
+    wrong = int((evaluation.labels != evaluation.guesses).sum())
+    worst = evaluation.worst(min(count, max(wrong, FEW)))
+    captions = []
+    for place in worst.tolist():
+        truth, guess = evaluation.labels[place], evaluation.guesses[place]
+        sure = _percent(float(evaluation.confidences[place]))
+        named = _Words(f"{sure}: {class_title(evaluation.classes[guess])}", RED)
+        if truth == guess:
+            named = _Words(f"{sure} sure, and right", SOFT)
+        captions.append([_Words(class_title(evaluation.classes[truth])), named])
+    told = (
+        f"{wrong:,} of {evaluation.images:,} named wrongly; below the true class, in red the guess"
+    )
+    _draw(pixels_of(worst), captions, path, f"{title}\n{told}")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if math.isfinite(share) else "?"
+
+
+def _draw(pixels: Pixels, captions: Sequence[Sequence[_Words]], path: Path, title: str) -> None:
+    count, lines = len(pixels), max(len(words) for words in captions)
+    columns = min(count, max(4, math.ceil(math.sqrt(count))))
+    first, *rest = title.split("\n")
+    head = MARGIN + (1 + len(rest)) * HEADING + GAP
+    step, high = TILE + GAP, TILE + 6 + lines * LINE + GAP
+    width = 2 * MARGIN + max(columns, 4) * step - GAP  # room for the title where tiles are few
+    height = head + math.ceil(count / columns) * high - GAP + MARGIN
+    sheet = Image.new("RGB", (width, height), PAPER)
+    _write(sheet, (MARGIN, MARGIN), _Words(first), size=TITLE)
+    for number, told in enumerate(rest, start=1):
+        _write(sheet, (MARGIN, MARGIN + number * HEADING), _Words(told, SOFT))
+    for number, (square, words) in enumerate(zip(pixels, captions, strict=True)):
+        left, top = MARGIN + number % columns * step, head + number // columns * high
+        tile = _tile(square)
+        sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
+        for row, line in enumerate(words):
+            _write(sheet, (left, top + TILE + 6 + row * LINE), line, within=TILE)
+    _save(sheet, path)
+
+
+def _write(
+    sheet: Image.Image,
+    place: tuple[int, int],
+    words: _Words,
+    *,
+    size: int = TEXT,
+    within: int | None = None,
+) -> None:
+    """Writes a line of letters of `size` at a place, cut to `within` pixels or to the sheet."""
+    font = _font(size)
+    text = _cut(shown(words.text, 200), font, within or sheet.width - place[0] - MARGIN)
+    ImageDraw.Draw(sheet).text(place, text, words.colour, font)
+
+
+def _tile(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> Image.Image:
+    """A picture [H, W, C] that fills a tile; small ones keep their pixels as squares."""
+    values = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    image = Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values).convert("RGB")
+    scale = TILE / max(image.size)
+    wanted = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    squares = scale >= 4
+    return image.resize(wanted, Image.Resampling.NEAREST if squares else Image.Resampling.LANCZOS)
+
+
+def _cut(text: str, font: Font, width: int) -> str:
+    """As much of the text as fits, its end given up for an ellipsis."""
+    if font.getlength(text) <= width:
+        return text
+    keep = len(text)
+    while keep and font.getlength(text[:keep].rstrip() + "…") > width:
+        keep -= 1
+    return text[:keep].rstrip() + "…"
+
+
+@cache
+def _font(size: int) -> Font:
+    spec = importlib.util.find_spec("matplotlib")
+    if spec is not None and spec.origin is not None:
+        path = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        if path.is_file():
+            return ImageFont.truetype(str(path), size)
+    return ImageFont.load_default(size)
+
+
+def _save(sheet: Image.Image, path: Path) -> None:
+    try:
+        write_whole(path, lambda partial: sheet.save(partial, format="PNG"))
+    except OSError as error:
+        raise ForebearError(
+            f"{path}: cannot be written ({error.strerror or error}). Expected a file in a folder "
+            "that is there. Pass another path."
+        ) from error
