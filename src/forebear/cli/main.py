@@ -22,6 +22,7 @@ VERBS = {
     "list": "names of the published networks",
     "describe": "a network as table 1, layer by layer, or as a drawing",
     "diff": "how two networks differ, in words and numbers",
+    "recipes": "published training recipes, and what is in them",
     "train": "train a network on pictures",
     "evaluate": "measure a trained network on held-out pictures",
     "predict": "name what is in pictures",
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ForebearError, ValueError, TypeError) as error:
         if os.environ.get("FOREBEAR_TRACEBACK"):
             raise
-        return _refuse(str(error))
+        return _refuse(str(error), code=error.code if isinstance(error, ForebearError) else 2)
     except KeyboardInterrupt:
         return _refuse("interrupted.", code=130)
     except BrokenPipeError:  # the reader has seen enough, as head does

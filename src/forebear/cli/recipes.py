@@ -1,0 +1,50 @@
+"""forebear recipes: the shipped training recipes, and the file of one."""
+
+from __future__ import annotations
+
+import argparse
+
+from forebear.cli.columns import columns
+from forebear.tasks.train.recipe import Recipe
+from forebear.tasks.train.recipes import read_recipe, recipes, show
+
+SUMMARY = "Names the published training recipes, or prints one as a file to save and change."
+EXAMPLE = "forebear recipes show cifar-modern > mine.toml"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the verb's arguments."""
+    parser.add_argument("show", nargs="?", choices=["show"], help="print a recipe's file")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of the recipe to show")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the table of all recipes, or the file of one.
+
+    Raises:
+        ValueError: no name, or an unknown one.
+    """
+    if args.show is None:
+        print("\n".join(_table()))
+    elif args.name is None:
+        raise ValueError(
+            f"show without a name: expected one of {', '.join(recipes())}. Pass one, as in "
+            f"{EXAMPLE.partition(' >')[0]}."
+        )
+    else:
+        print(show(args.name), end="")
+    return 0
+
+
+def _table() -> list[str]:
+    rows = [("recipe", "length", "network", "what it is")]
+    for name in recipes():
+        recipe = read_recipe(name)
+        rows.append((name, _length(recipe), recipe.network or "any", recipe.summary))
+    return columns(rows, "<><<")
+
+
+def _length(recipe: Recipe) -> str:
+    if recipe.iterations:
+        return f"{recipe.iterations:,} steps"
+    return f"{recipe.epochs} epochs" if recipe.epochs else "by the pictures"

@@ -1,0 +1,171 @@
+"""Recipes by name and from files: TOML, one field a line, and what is set in their place."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from forebear.errors import ForebearError, near_misses
+from forebear.tasks.train.recipe import Recipe
+
+_SHIPPED = files("forebear") / "recipes"
+_TYPES = get_type_hints(Recipe)
+
+
+def recipes() -> tuple[str, ...]:
+    """The names of the shipped recipes, sorted."""
+    names = (entry.name for entry in _SHIPPED.iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+
+
+def show(name: str) -> str:
+    """The text of a shipped recipe, comments and all: a file to save and to change.
+
+    Raises:
+        ValueError: no such recipe.
+    """
+    if name not in recipes():
+        raise ValueError(
+            f"recipe {name!r} is unknown. Expected one of {', '.join(recipes())}, or a file "
+            f"NAME.toml.{near_misses(name, recipes())}"
+        )
+    return (_SHIPPED / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def read_recipe(name_or_path: str, sets: Sequence[str] = ()) -> Recipe:
+    """A shipped recipe by its name, or the recipe in a .toml file.
+
+    Args:
+        name_or_path: a file where it ends in .toml.
+        sets: "field=value", in place of the file's; see `with_sets`.
+
+    Raises:
+        ValueError: an unknown name, or something set that does not fit.
+        ForebearError: a file that holds no recipe; the message names the field.
+    """
+    path = Path(name_or_path) if name_or_path.endswith(".toml") else None
+    data = _parsed(show(name_or_path) if path is None else _text(path), name_or_path)
+    given = _given(sets)
+    try:
+        return _recipe(data | given)
+    except ValueError as error:
+        if given:
+            try:
+                _recipe(data)
+            except ValueError:
+                pass
+            else:
+                raise
+        raise ForebearError(f"{name_or_path}: {error}") from error
+
+
+def with_sets(recipe: Recipe, sets: Sequence[str]) -> Recipe:
+    """The recipe with other values in some fields.
+
+    Args:
+        recipe: to start from.
+        sets: "field=value" with a value as in TOML; quotes around words can be left out, as in
+            lr=0.2, milestones=[30,60] and optimizer=lamb.
+
+    Raises:
+        ValueError: an unknown field, or a value that does not fit it.
+    """
+    return replace(recipe, **{name: _fitted(name, value) for name, value in _given(sets).items()})
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ForebearError(
+            f"{path}: cannot be read ({error}). Expected a recipe, as forebear recipes show prints "
+            "one. Check the path."
+        ) from error
+
+
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ForebearError(
+            f"{where}: no TOML ({error}). Expected lines such as lr = 0.1. Correct the file."
+        ) from error
+
+
+def _given(sets: Sequence[str]) -> dict[str, Any]:
+    """The fields and values of "field=value" words; the last of a field counts."""
+    given = {}
+    for word in sets:
+        name, sign, value = (part.strip() for part in word.partition("="))
+        if not sign or not name:
+            raise ValueError(f"{word!r} sets nothing. Expected field=value, as in lr=0.2.")
+        _known(name)
+        given[name] = _value(value)
+    return given
+
+
+def _value(text: str) -> Any:
+    """The value of a text as TOML has it, or the text itself where that is a bare word."""
+    try:
+        data = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return data["value"] if len(data) == 1 else text
+
+
+def _recipe(data: Mapping[str, Any]) -> Recipe:
+    values = {name: _fitted(name, value) for name, value in data.items()}
+    for name in ("lr", "schedule"):
+        if name not in values:
+            raise ValueError(f"{name} is missing. Expected a line {name} = ... in every recipe.")
+    return Recipe(**values)
+
+
+def _known(name: str) -> None:
+    names = [field.name for field in fields(Recipe)]
+    if name not in names:
+        raise ValueError(
+            f"the field {name!r} is unknown. Expected one of {', '.join(names)}."
+            f"{near_misses(name, names)}"
+        )
+
+
+def _fitted(name: str, value: Any) -> Any:
+    """The value in the field's own type.
+
+    Raises:
+        ValueError: an unknown field, or a value of another type; choices are checked later.
+    """
+    _known(name)
+    kind = _TYPES[name]
+    if get_origin(kind) is tuple:
+        pair = len(get_args(kind)) == 2 and get_args(kind)[1] is not Ellipsis
+        if isinstance(value, list) and all(_is_number(one) for one in value):
+            return tuple(float(one) for one in value)
+        expected = "two numbers, as in [0.5, 1.0]" if pair else "numbers, as in [30, 60]"
+    elif kind is bool:
+        if isinstance(value, bool):
+            return value
+        expected = "true or false"
+    elif kind is int:
+        if _is_number(value) and value == int(value):
+            return int(value)
+        expected = "a whole number"
+    elif kind is float:
+        if _is_number(value):
+            return float(value)
+        expected = "a number"
+    else:
+        if isinstance(value, str):
+            return value
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        expected = f"one of {', '.join(choices)}" if choices else "text"
+    raise ValueError(f"{name}={value!r}: expected {expected}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
