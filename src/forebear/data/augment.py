@@ -17,6 +17,7 @@ from torch import Tensor
 from forebear.data import crop
 from forebear.data.crop import Border, Mirror, Numbers, to_device
 from forebear.data.draws import Draws
+from forebear.data.policy import randaugment, trivialaugment
 
 Crop = Literal["shift", "resized", "middle"]
 Policy = Literal["none", "randaugment", "trivialaugment"]
@@ -70,7 +71,8 @@ def augment(
         rule: What is done.
         draws: Of these n pictures, in this order.
         window: Pixels that a shift and the middle cut, resized to `size` then; None: `size`.
-        fill: What blanked parts show, in 0..255 a channel: the mean colour.
+        fill: What blanked parts show, and what RandAugment brings in from outside, in 0..255 a
+            channel of `pixels`: the mean colour.
 
     Returns:
         [n, size, size, C], uint8, or float32 where it is coloured or blanked.
@@ -79,6 +81,17 @@ def augment(
         ValueError: A reflected border reaches further than the picture.
     """
     pixels = _cropped(pixels, size, rule, draws, window or size)
+    if rule.policy == "randaugment":
+        pixels = randaugment(
+            pixels,
+            draws,
+            operations=rule.operations,
+            magnitude=rule.magnitude,
+            spread=rule.magnitude_std,
+            fill=fill,
+        )
+    elif rule.policy == "trivialaugment":
+        pixels = trivialaugment(pixels, draws)
     if rule.jitter or rule.lighting:
         pixels = _coloured(pixels, rule, draws)
     if rule.cutout:

@@ -28,10 +28,7 @@ def mix(
     if not mixup and not cutmix:
         return images, targets
     random = np.random.default_rng(key)
-    if mixup and cutmix:
-        patched = random.random() < 0.5
-    else:
-        patched = bool(cutmix)
+    patched = random.random() < 0.5 if mixup and cutmix else bool(cutmix)
     alpha = cutmix if patched else mixup
     share = float(random.beta(alpha, alpha))  # of the picture that stays
     if patched:
