@@ -47,4 +47,4 @@ def _table() -> list[str]:
 def _length(recipe: Recipe) -> str:
     if recipe.iterations:
         return f"{recipe.iterations:,} steps"
-    return f"{recipe.epochs} epochs" if recipe.epochs else "by the pictures"
+    return f"{recipe.epochs} epochs" if recipe.epochs else "by the data"

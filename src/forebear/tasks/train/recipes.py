@@ -152,7 +152,7 @@ def _fitted(name: str, value: Any) -> Any:
             return value
         expected = "true or false"
     elif kind is int:
-        if _is_number(value) and value == int(value):
+        if _is_number(value) and float(value).is_integer():
             return int(value)
         expected = "a whole number"
     elif kind is float:

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from forebear.tasks.train.loss import loss, soft
+from forebear.tasks.train.recipe import Recipe
+
+LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0]])
+LABELS = torch.tensor([0, 1])
+
+
+def recipe(kind: str, smoothing: float = 0.0) -> Recipe:
+    return Recipe(lr=0.1, schedule="constant", loss=kind, smoothing=smoothing)  # type: ignore[arg-type]
+
+
+def crossed(shares: np.ndarray) -> np.ndarray:
+    """-sum q log softmax, by hand."""
+    logits = LOGITS.double().numpy()
+    logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    total: np.ndarray = -(shares * logs).sum(1)
+    return total
+
+
+def binary(shares: np.ndarray) -> np.ndarray:
+    """Mean over classes of -q log s - (1 - q) log (1 - s), s = sigmoid, by hand."""
+    s = 1 / (1 + np.exp(-LOGITS.double().numpy()))
+    total: np.ndarray = (-shares * np.log(s) - (1 - shares) * np.log(1 - s)).mean(1)
+    return total
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("kind", ["ce", "bce"])
+def test_labels_smoothed(kind: str, smoothing: float) -> None:
+    shares = np.eye(3)[LABELS] * (1 - smoothing) + smoothing / 3
+    expected = crossed(shares) if kind == "ce" else binary(shares)
+    assert loss(LOGITS, LABELS, recipe(kind, smoothing)).numpy() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("kind", ["ce", "bce"])
+def test_mixed_targets_count_by_their_shares(kind: str, smoothing: float) -> None:
+    mixed = torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.5, 0.5]])
+    shares = mixed.double().numpy() * (1 - smoothing) + smoothing / 3
+    expected = crossed(shares) if kind == "ce" else binary(shares)
+    assert loss(LOGITS, mixed, recipe(kind, smoothing)).numpy() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", ["ce", "bce"])
+def test_labels_and_their_shares_have_the_same_loss(kind: str) -> None:
+    shares = soft(LABELS, 3)
+    assert shares.tolist() == [[1, 0, 0], [0, 1, 0]]
+    chosen = recipe(kind, 0.1)
+    assert torch.allclose(loss(LOGITS, shares, chosen), loss(LOGITS, LABELS, chosen))
+
+
+def test_indifferent_logits_cost_the_logarithm_of_the_classes() -> None:
+    even = torch.zeros(1, 10)
+    label = torch.tensor([4])
+    assert float(loss(even, label, recipe("ce"))) == pytest.approx(math.log(10))
+    assert float(loss(even, label, recipe("bce"))) == pytest.approx(math.log(2))
