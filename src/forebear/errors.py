@@ -7,9 +7,11 @@
         ├── DataError           pictures, labels or folders that cannot be used
         ├── WeightsError        arrays that do not fit a network, or a file that is no checkpoint
         └── RunError            a run folder that is missing, unfinished or in the way
+            └── StopError       a run that was asked to end, and has saved its state
 
 Every message has three parts: what was wrong (with its value), what was expected, what to do.
-The command line prints it as one line on stderr and exits with code 2.
+The command line prints it as one line on stderr and exits with its `code`: 2, or as shells do after
+a signal.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from collections.abc import Iterable
 
 class ForebearError(Exception):
     """Base of the errors about files, data and weights."""
+
+    code = 2  # that the command line exits with
 
 
 class TableError(ForebearError):
@@ -36,6 +40,15 @@ class WeightsError(ForebearError):
 
 class RunError(ForebearError):
     """A run folder is missing, unfinished or in the way."""
+
+
+class StopError(RunError):
+    """A run was asked to end by a signal, and has saved its state."""
+
+    def __init__(self, message: str, number: int) -> None:
+        """As shells count: 130 after SIGINT, 143 after SIGTERM."""
+        super().__init__(message)
+        self.number, self.code = number, 128 + number
 
 
 def near_misses(name: str, known: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 
 SUMMARY = "Trains a network on pictures and leaves a run folder: weights, metrics, curves."
@@ -14,63 +15,142 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="KIND:PATH",
-        help="digits, folder:PATH, cifar10:PATH, npz:PATH or parquet:PATH",
+        help="digits, folder:PATH, cifar10:PATH, cifar100:PATH, idx:PATH, npz:PATH, "
+        "parquet:PATH, shards:PATH or hub:NAME",
     )
     parser.add_argument(
         "--network",
         metavar="NAME",
-        help="a name that forebear list prints, or a .toml or .json table "
-        "(default: paper/resnet20 up to 48 pixels, torchvision/resnet18 above)",
+        help="a name that forebear list prints, or a .toml or .json table (default: the recipe's, "
+        "else paper/resnet20 up to 48 pixels, torchvision/resnet18 above)",
     )
     parser.add_argument("--dialect", metavar="NAME", help="how to build a table of your own")
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="a new folder (default: one in runs/)"
     )
-    parser.add_argument(
-        "--weights", type=Path, metavar="FILE", help="a checkpoint of the network to begin with"
-    )
-    parser.add_argument(
-        "--partial",
-        action="store_true",
-        help="leave random what the checkpoint has none of, such as the head of other classes",
-    )
-    parser.add_argument(
-        "--resume",
-        type=Path,
-        metavar="RUN",
-        help="go on with a run that broke off, after its last whole epoch; nothing else is needed",
-    )
     parser.add_argument("--replace", action="store_true", help="delete the run that is there")
-    parser.add_argument("--epochs", type=int, metavar="N", help="passes (default: 15)")
-    parser.add_argument("--batch", type=int, metavar="N", help="pictures a step (default: by size)")
-    parser.add_argument(
-        "--lr", type=float, metavar="X", help="peak learning rate (default: 0.1 for a batch of 128)"
+    _add_recipe(parser)
+    _add_start(parser)
+    _add_machine(parser)
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the recipe")
+    group.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="a name that forebear recipes prints, or a .toml (default: one that suits the data)",
     )
-    parser.add_argument(
-        "--size", type=int, metavar="PIXELS", help="side of the squares (default: the data's own)"
+    group.add_argument(
+        "--set",
+        action="append",
+        dest="sets",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="a field in place of the recipe's; can be given again",
     )
-    parser.add_argument(
+    group.add_argument(
+        "--budget",
+        type=_seconds,
+        metavar="TIME",
+        help="90s, 20m, 1h30m: the run ends then, evaluation included, in place of --epochs",
+    )
+    group.add_argument(
+        "--epochs", type=int, metavar="N", help="passes; the recipe's schedule is stretched along"
+    )
+    group.add_argument("--batch", type=int, metavar="N", help="pictures a step")
+    group.add_argument("--lr", type=float, metavar="X", help="peak learning rate")
+    group.add_argument("--size", type=int, metavar="PIXELS", help="side of the squares")
+    group.add_argument(
         "--mirror",
         action=argparse.BooleanOptionalAction,
         help="swap left and right by chance (default: unless the data are digits)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
-    parser.add_argument(
-        "--precision", default="auto", metavar="P", help="auto, fp32 or bf16 (default: %(default)s)"
+    group.add_argument("--seed", type=int, metavar="N", help="(default: the recipe's)")
+    group.add_argument(
+        "--seeds", type=int, metavar="N", help="so many runs, from this seed on: mean and spread"
     )
-    parser.add_argument(
+
+
+def _add_start(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what it begins with, and what it is chosen by")
+    group.add_argument(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="go on with a run that broke off, after its last saved step; nothing else is needed",
+    )
+    group.add_argument(
+        "--weights", type=Path, metavar="FILE", help="a checkpoint of the network to begin with"
+    )
+    group.add_argument(
+        "--partial",
+        action="store_true",
+        help="leave random what the checkpoint has none of, such as the head of other classes",
+    )
+    group.add_argument(
+        "--hold-out",
+        type=float,
+        metavar="SHARE",
+        help="of the training pictures, to choose the weights by; the data's own held-out part is "
+        "then tested on once, at the end",
+    )
+    group.add_argument(
+        "--bad",
+        choices=("fail", "skip"),
+        default="fail",
+        help="pictures that cannot be decoded: end the run, or skip and count (default: fail)",
+    )
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the machine")
+    group.add_argument(
+        "--precision", metavar="P", help="auto, fp32 or bf16 (default: the recipe's)"
+    )
+    group.add_argument(
+        "--device", default="auto", metavar="D", help="auto, cpu or cuda (default: %(default)s)"
+    )
+    group.add_argument(
         "--threads",
         type=int,
         metavar="N",
         help="a fixed number, for bits that repeat (default: whichever proves fastest)",
     )
-    parser.add_argument(
-        "--device", default="auto", metavar="D", help="auto, cpu or cuda (default: %(default)s)"
+    group.add_argument(
+        "--workers", type=int, metavar="N", help="threads that decode (default: all processors)"
     )
+    group.add_argument(
+        "--save-every",
+        type=int,
+        default=0,
+        dest="every",
+        metavar="STEPS",
+        help="save within an epoch too (default: every five minutes)",
+    )
+    group.add_argument(
+        "--keep-memory",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="never give freed memory back, which is faster (default: yes)",
+    )
+    group.add_argument(
+        "--tensorboard", action="store_true", help="write events for TensorBoard too"
+    )
+
+
+def _seconds(text: str) -> float:
+    from forebear.tasks.train.course import seconds
+
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and prints the result and the folder."""
+    started = time.perf_counter()
     if (args.data is None) == (args.resume is None):
         raise ValueError("--data and --resume: expected one of them. Pass --data KIND:PATH.")
     from forebear.tasks.train.run import Request, resume, train
@@ -78,8 +158,12 @@ def run(args: argparse.Namespace) -> int:
     if args.resume is not None:
         measured, folder = resume(args.resume, device=args.device, threads=args.threads)
     else:
-        named = {key: value for key, value in vars(args).items() if key not in ("run", "resume")}
-        measured, folder = train(Request(**named))
+        named = {
+            key: value
+            for key, value in vars(args).items()
+            if key not in ("run", "resume", "sets", "seeds")
+        }
+        measured, folder = train(Request(**named, sets=tuple(args.sets), started=started))
     print(
         f"{measured.top1:.2%} of {measured.images:,} held-out pictures right. Run folder: {folder}"
     )

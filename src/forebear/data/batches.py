@@ -1,76 +1,136 @@
-"""Squares of pixels as batches of tensors: shuffled, moved, mirrored and normalised.
+"""Squares of pixels as batches of tensors: shuffled, augmented and normalised.
 
-What a picture goes through depends on (seed, epoch, its place in the epoch) alone.
+What a picture goes through depends on (seed, epoch, picture) alone, the order on (seed, epoch):
+neither on the batch, nor on threads, processes or where a run was taken up again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
-from forebear.data.store import Store
+from forebear.data.augment import Augment, augment, resized_box
+from forebear.data.draws import Draws
+from forebear.data.cache import Pixels
+from forebear.data.store import Indices, Store
 from forebear.tables.preprocessing import Preprocessing
 
+Read = Callable[[Indices], tuple[Indices, Pixels]]
 Batch = tuple[Tensor, Tensor]  # images [n, C, size, size] floats, labels [n] int64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Motion:
-    """How training pictures are moved, so that no two epochs are alike."""
+class Draft:
+    """The pictures of one step, as they are kept."""
 
-    shift: int  # pixels, the most to each side
-    mirror: bool  # left and right swapped for every other picture
+    step: int  # within its epoch, from 0
+    pixels: Tensor  # [n, side, side, C] uint8, on the device
+    samples: NDArray[np.int64]  # [n], their numbers in the set
+    views: NDArray[np.int64]  # [n], which view of a picture it is, from 0
+    total: int  # pictures of this step over all processes
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What decides which pictures come when, and how they are moved."""
+
+    augment: Augment
+    seed: int
+    repeats: int = 1  # views of a picture in one batch (Hoffer et al. 2019)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Batches:
     """A store's pictures and labels, as a network takes them."""
 
     store: Store
     labels: NDArray[np.int64]  # [N] int64, in the order of the logits
     rule: Preprocessing  # the size, order, scale, mean and std of what comes out
-    batch: int  # pictures
+    batch: int  # pictures a step, over all processes
     device: torch.device
+    rank: int = 0  # this process, of
+    ranks: int = 1  # so many: each takes its share of every batch
 
     def __len__(self) -> int:
         return -(-len(self.store) // self.batch)
 
     def in_order(self) -> Iterator[Batch]:
-        """Every picture once, its middle, in the order of the store."""
-        for indices, pixels in self._pixels(np.arange(len(self.store)), self.batch):
+        """Every picture of this process' share once, its middle, in the order of the store."""
+        mine = self.store.indices[self.rank :: self.ranks]
+        parts = [mine[start : start + self.batch] for start in range(0, len(mine), self.batch)]
+        for indices, pixels in self._ahead(parts, self.store.take):
             yield self._normalise(_middle(pixels, self.rule.size)), self._labels(indices)
 
-    def shuffled(self, motion: Motion, *, seed: int, epoch: int) -> Iterator[Batch]:
-        """One epoch of training: every picture once, in a new order, in batches of like size."""
-        random = np.random.default_rng((seed, epoch))
-        order = random.permutation(len(self.store))
-        draws = torch.Generator().manual_seed(int(random.integers(2**62)))
-        for indices, pixels in self._pixels(order, -(-len(order) // len(self))):
-            moved = move(pixels, self.rule.size, motion, draws)
-            yield self._normalise(moved), self._labels(indices)
+    def drafts(self, order: Order, epoch: int, first: int = 0) -> Iterator[Draft]:
+        """The steps of one epoch of training from `first` on.
 
-    def _pixels(
-        self, order: NDArray[np.int64], batch: int
-    ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+        Every picture comes once, or so many times in a row as the order repeats, in an epoch of
+        the same length. Batches are of like size; a picture that is skipped is missing in its own.
+        """
+        chosen = np.random.default_rng((order.seed, epoch)).permutation(len(self.store))
+        if order.repeats > 1:
+            chosen = np.repeat(chosen, order.repeats)[: len(self.store)]
+        parts = np.array_split(chosen, len(self))
+        numbers = np.array_split(np.arange(len(chosen)) % order.repeats, len(self))
+        mine = [np.array_split(part, self.ranks)[self.rank] for part in parts]
+        views = [np.array_split(part, self.ranks)[self.rank] for part in numbers]
+        read: Read = self.store.take
+        if self._streams(order.augment):
+            read = partial(self._crops, order, epoch)
+        for step, (found, pixels) in enumerate(self._ahead(mine[first:], read), first):
+            yield Draft(
+                step=step,
+                pixels=pixels,
+                samples=found,
+                views=views[step][np.isin(mine[step], found)],
+                total=int(np.isin(parts[step], list(self.store.skipped), invert=True).sum()),
+            )
+
+    def view(self, draft: Draft, order: Order, epoch: int, size: int) -> Batch:
+        """The images and labels of a step: cut to `size` pixels, augmented, normalised."""
+        draws = Draws(order.seed, epoch, draft.samples, draft.views)
+        rule = replace(order.augment, crop="middle") if self._streams(order.augment) else None
+        fill = tuple(mean / self.rule.scale for mean in self.rule.mean)
+        pixels = augment(
+            draft.pixels, size, rule or order.augment, draws, window=self.rule.size, fill=fill
+        )
+        return self._normalise(pixels), self._labels(draft.samples)
+
+    def _streams(self, rule: Augment) -> bool:
+        """Whether random parts are cut out of whole pictures while they are decoded."""
+        return rule.crop == "resized" and not self.store.fits
+
+    def _crops(self, order: Order, epoch: int, samples: Indices) -> tuple[Indices, Pixels]:
+        """Random parts of these pictures; views of one picture are cut alike, and differ later."""
+
+        def box(index: int, width: int, height: int) -> tuple[float, float, float, float]:
+            draws = Draws(order.seed, epoch, np.array([index]))
+            left, top, right, bottom = resized_box(width, height, order.augment, draws)[0]
+            return float(left), float(top), float(right), float(bottom)
+
+        return self.store.take_crops(samples, box)
+
+    def _ahead(self, parts: list[Indices], read: Read) -> Iterator[tuple[Indices, Tensor]]:
         """Indices and pixels [n, H, W, C], the next batch decoded while this one is used."""
-        parts = [order[start : start + batch] for start in range(0, len(order), batch)]
+        if not parts:
+            return
         with ThreadPoolExecutor(1, "batch") as reader:
-            waiting = reader.submit(self.store.__getitem__, parts[0])
-            for number, indices in enumerate(parts):
-                pixels = torch.from_numpy(waiting.result())
+            waiting = reader.submit(read, parts[0])
+            for number in range(len(parts)):
+                found, pixels = waiting.result()
                 if number + 1 < len(parts):
-                    waiting = reader.submit(self.store.__getitem__, parts[number + 1])
-                yield indices, pixels.to(self.device, non_blocking=True)
+                    waiting = reader.submit(read, parts[number + 1])
+                yield found, torch.from_numpy(pixels).to(self.device, non_blocking=True)
 
     def _labels(self, indices: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(self.labels[indices]).to(self.device)
+        return torch.from_numpy(self.labels[indices]).to(self.device, non_blocking=True)
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         rule = self.rule
@@ -84,23 +144,3 @@ class Batches:
 def _middle(pixels: Tensor, size: int) -> Tensor:
     top, left = ((side - size) // 2 for side in pixels.shape[1:3])
     return pixels[:, top : top + size, left : left + size]
-
-
-def move(pixels: Tensor, size: int, motion: Motion, draws: torch.Generator) -> Tensor:
-    """Cuts a square of `size` out of each picture [n, H, W, C], shifted and mirrored by chance.
-
-    The cut moves within the picture where it is large enough, and over a black border elsewhere.
-    """
-    count, spare = len(pixels), (pixels.shape[1] - size) // 2
-    reach = max(motion.shift, spare)
-    border = reach - spare
-    if border:
-        pixels = F.pad(pixels, (0, 0, border, border, border, border))
-    steps = torch.randint(0, 2 * reach + 1, (2, count), generator=draws)
-    mirrored = torch.rand(count, generator=draws) < (0.5 if motion.mirror else 0.0)
-    steps, mirrored = steps.to(pixels.device), mirrored.to(pixels.device)
-    along = torch.arange(size, device=pixels.device)
-    columns = torch.where(mirrored[:, None], along.flip(0), along) + steps[1][:, None]
-    rows = along + steps[0][:, None]
-    which = torch.arange(count, device=pixels.device)[:, None, None]
-    return pixels[which, rows[:, :, None], columns[:, None, :]]

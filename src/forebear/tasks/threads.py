@@ -37,7 +37,8 @@ class Threads:
             torch.set_num_threads(fixed)
         self.all = torch.get_num_threads()
         self.chooses = fixed is None and self.all > 1 and device.type == "cpu"
-        self.seconds: dict[int, float] = {}  # of a step, by threads, newer steps weighing more
+        self.amount = 1.0  # of work in a step, where steps differ; set before each
+        self.seconds: dict[int, float] = {}  # of an amount of 1, by threads, newer ones weigh more
         self.steps = 0
         self.wait, self.again = FIRST_WAIT, float("inf")
         self.started = 0.0
@@ -49,7 +50,7 @@ class Threads:
     def __exit__(self, *_: object) -> None:
         if self.chooses:
             now = time.perf_counter()
-            self._seen(torch.get_num_threads(), now - self.started, now)
+            self._seen(torch.get_num_threads(), (now - self.started) / self.amount, now)
 
     def _seen(self, count: int, seconds: float, now: float) -> None:
         self.steps += 1

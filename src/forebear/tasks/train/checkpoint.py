@@ -1,78 +1,114 @@
-"""What an unfinished run needs to go on: the network, the optimizer and the epoch, in one file.
+"""What an unfinished run needs to go on, in one file: tensors, and a record of all the rest.
 
-safetensors, written whole after every epoch, with a SHA-256 of its arrays: a machine that stops in
-the middle of writing leaves the one before.
+safetensors, nothing pickled: the tensors of the network, the optimizer and the average under their
+paths, the record as JSON, and a SHA-256 of both. Each is written beside its place, flushed and
+renamed, so that a machine that stops in the middle of writing leaves the ones before. Random
+numbers need no state: they all follow from the seed and the place in the run.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from forebear.errors import RunError
 from forebear.files import write_whole
-from forebear.network.network import Network
+from forebear.tasks.train.loop import State
 from forebear.weights.files import digest
 
-FORMAT = "forebear checkpoint 1"
+FORMAT = "forebear checkpoint 2"
+KEPT = 2  # the newest ones
 
 
-def save_checkpoint(
-    path: Path, network: Network, optimizer: torch.optim.Optimizer, *, epoch: int, seconds: float
-) -> None:
-    """Writes the state after an epoch, counted from 1, and the seconds that the run has taken."""
-    tensors = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in _state(network, optimizer).items()
-    }
-    state = json.dumps({"epoch": epoch, "seconds": seconds})
-    metadata = {"format": FORMAT, "state": state, "sha256": digest(tensors)}
-    write_whole(path, lambda partial: save_file(tensors, partial, metadata))
+def save_checkpoint(folder: Path, state: dict[str, Any], record: State) -> Path:
+    """Writes one file, then deletes all but the newest two.
 
-
-def load_checkpoint(
-    path: Path, network: Network, optimizer: torch.optim.Optimizer
-) -> tuple[int, float]:
-    """Fills the network and the optimizer; the epochs done, and the seconds they took.
+    Args:
+        folder: of the checkpoints; made where it is missing.
+        state: a tree of dictionaries with tensors and numbers at its ends.
+        record: where the run is.
 
     Raises:
-        RunError: the file is missing, damaged, or of another run.
+        OSError: the disk is full, or the folder cannot be written to; the ones before are whole.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata.get("format") != FORMAT or metadata.get("sha256") != digest(tensors):
-            raise ValueError("its arrays are not those that were saved")
-        state = json.loads(metadata["state"])
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-        wanted = _state(network, optimizer)
-        if wanted.keys() != tensors.keys():
-            raise ValueError("it is of another network")
-        with torch.no_grad():
-            for name, tensor in wanted.items():
-                tensor.copy_(tensors[name])
-        return int(state["epoch"]), float(state["seconds"])
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise RunError(
-            f"{path}: cannot be gone on from ({error}). Expected the checkpoint of an unfinished "
-            "run. Train it again with --replace."
-        ) from error
+    folder.mkdir(exist_ok=True)
+    ends = dict(_flat(state))
+    tensors = {k: v.detach().cpu().contiguous() for k, v in ends.items() if isinstance(v, Tensor)}
+    numbers = {k: v for k, v in ends.items() if not isinstance(v, Tensor)}
+    said = json.dumps({"record": asdict(record), "numbers": numbers})
+    metadata = {"format": FORMAT, "state": said, "sha256": _digest(tensors, said)}
+    path = folder / f"step-{record.step:08}.safetensors"
+    write_whole(path, lambda partial: save_file(tensors, partial, metadata))
+    for older in checkpoints(folder)[KEPT:]:
+        older.unlink(missing_ok=True)
+    return path
 
 
-def _state(network: Network, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Every tensor that the run depends on, by name; those of the network and their momenta."""
-    names = {id(parameter): name for name, parameter in network.named_parameters()}
-    state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            momentum = optimizer.state[parameter]["momentum_buffer"]
-            state[f"momentum.{names[id(parameter)]}"] = momentum
-    return state
+def checkpoints(folder: Path) -> list[Path]:
+    """The files of a folder, the newest first."""
+    return sorted(folder.glob("step-*.safetensors"), reverse=True)
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, Any], State, list[str]]:
+    """The state of the newest checkpoint that is whole, its record, and what was found damaged.
+
+    Raises:
+        RunError: none is whole.
+    """
+    damaged = []
+    for path in checkpoints(folder):
+        try:
+            state, record = _read(path)
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            damaged.append(f"{path}: damaged ({error}); the one before it is taken.")
+        else:
+            return state, record, damaged
+    found = f" {damaged[0].split('; the one')[0]})." if damaged else ""
+    raise RunError(
+        f"{folder}: no checkpoint that can be gone on from.{found} Expected one that an unfinished "
+        "run wrote. Train again with --replace."
+    )
+
+
+def _read(path: Path) -> tuple[dict[str, Any], State]:
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    said = metadata.get("state", "")
+    if metadata.get("format") != FORMAT or metadata.get("sha256") != _digest(tensors, said):
+        raise ValueError("its contents are not those that were saved")
+    told = json.loads(said)
+    return _tree(tensors | told["numbers"]), State.read(told["record"])
+
+
+def _digest(tensors: dict[str, Tensor], said: str) -> str:
+    return hashlib.sha256(f"{digest(tensors)} {said}".encode()).hexdigest()
+
+
+def _flat(tree: dict[Any, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every end of a tree under its keys, joined by a stroke."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{path}{key}/")
+        elif value is not None:
+            yield f"{path}{key}", value
+
+
+def _tree(ends: dict[str, Any]) -> dict[Any, Any]:
+    """The tree back; keys of digits alone were numbers."""
+    tree: dict[Any, Any] = {}
+    for path, value in ends.items():
+        *keys, last = (int(key) if key.isdigit() else key for key in path.split("/"))
+        place = tree
+        for key in keys:
+            place = place.setdefault(key, {})
+        place[last] = value
+    return tree

@@ -14,15 +14,16 @@ from forebear.tasks.train.loop import Epoch, Glance
 class Display:
     """Writes to stderr; use it as a context."""
 
-    def __init__(self, epochs: int, images: int) -> None:
+    def __init__(self, epochs: int, budget: float = 0.0, *, shows: bool = True) -> None:
         """Shows nothing yet.
 
         Args:
-            epochs: of the run.
-            images: training pictures in an epoch.
+            epochs: of the run; 0 where a budget ends it.
+            budget: seconds of the run, where it has one.
+            shows: False keeps all silent.
         """
-        self.epochs, self.images = epochs, images
-        self.console = Console(stderr=True, highlight=False)
+        self.epochs, self.budget = epochs, budget
+        self.console = Console(stderr=True, highlight=False, quiet=not shows)
         self.live = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -59,23 +60,28 @@ class Display:
 
     def glance(self, glance: Glance) -> None:
         """Shows where the training is."""
-        done = (glance.epoch - 1) * self.images + glance.images
         state = (
             f"loss {glance.loss:.3f}  accuracy {glance.accuracy:6.2%}  {glance.rate:,.0f} images/s"
+            f"  {glance.memory / 1024:.1f} GiB"
         )
-        self._show(f"epoch {glance.epoch}/{self.epochs}", done, self.epochs * self.images, state)
+        of = f"/{self.epochs}" if self.epochs else ""
+        self._show(f"epoch {glance.epoch}{of}", glance.progress, 1.0, state)
 
     def epoch(self, epoch: Epoch) -> None:
         """Writes one finished epoch as a line."""
-        left = epoch.seconds / epoch.epoch * (self.epochs - epoch.epoch)
+        if self.budget:
+            named, left = f"epoch {epoch.epoch:.1f}", self.budget - epoch.seconds
+        else:
+            named = f"epoch {epoch.epoch:>{len(str(self.epochs))}}/{self.epochs}"
+            left = epoch.seconds / epoch.epoch * (self.epochs - epoch.epoch)
+        skipped = f"  {epoch.skipped} steps skipped" if epoch.skipped else ""
         self.say(
-            f"epoch {epoch.epoch:>{len(str(self.epochs))}}/{self.epochs}"
-            f"  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:7.2%}"
+            f"{named}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:7.2%}"
             f"  held-out loss {epoch.val_loss:.4f}  accuracy {epoch.val_accuracy:7.2%}"
-            f"  {epoch.images_per_second:,.0f} images/s  {left:,.0f} s left"
+            f"  {epoch.images_per_second:,.0f} images/s{skipped}  {max(left, 0):,.0f} s left"
         )
 
-    def _show(self, what: str, done: int, total: int, state: str) -> None:
+    def _show(self, what: str, done: float, total: float, state: str) -> None:
         if self.task is None or self.live.tasks[0].total != total:
             for task in self.live.task_ids:
                 self.live.remove_task(task)

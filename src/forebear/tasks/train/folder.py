@@ -3,15 +3,21 @@
 runs/first/
 ├── settings.json       everything that the run was made from, versions and seed included
 ├── metrics.jsonl       one JSON object an epoch
-    ├── checkpoint.safetensors   what an unfinished run goes on from; gone when it is finished
+├── checkpoints/        what an unfinished run goes on from; gone when it is finished
+├── best.safetensors    the network that did best on a validation part, where there is one
+├── pictures.png        training pictures as the network saw them
 ├── curves.png          loss, accuracy and learning rate over the epochs
 ├── confusion.png       true against named classes on the held-out pictures
+├── mistakes.png        the held-out pictures that it was furthest from naming rightly
+├── index.html          all of this on one page
 └── model.safetensors   the network and all that it needs; there only when the run is finished
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -26,7 +32,7 @@ from forebear.weights.files import load_file, save
 from forebear.weights.load import load
 
 SETTINGS, METRICS, WEIGHTS = "settings.json", "metrics.jsonl", "model.safetensors"
-CHECKPOINT = "checkpoint.safetensors"
+BEST, CHECKPOINTS, LOCK = "best.safetensors", "checkpoints", ".lock"
 
 
 class RunFolder:
@@ -43,9 +49,11 @@ class RunFolder:
             RunError: something is in the way.
         """
         self.path = path
+        self._lock: int | None = None
         if path.exists() and not path.is_dir():
             raise RunError(f"{path}: is a file. Expected a folder to make. Pass another --out.")
-        if not path.is_dir() or not any(path.iterdir()):
+        if not path.is_dir() or not _lying(path):
+            _refuse_unwritable(path)
             return
         if not (path / SETTINGS).is_file():
             raise RunError(
@@ -57,24 +65,59 @@ class RunFolder:
                 f"{path}: holds files already. Expected a new or an empty folder. Pass another "
                 "--out, or --replace to delete the run that is there."
             )
+        _refuse_unwritable(path)
 
     def begin(self, settings: dict[str, Any]) -> None:
         """Makes the folder, in an older run's place, and writes what the run is made from.
 
         Raises:
-            RunError: the folder cannot be made.
+            RunError: the folder cannot be made, or another process is at work in it.
         """
         text = json.dumps(settings, indent=2, ensure_ascii=False)
         try:
-            if (self.path / SETTINGS).is_file():
-                shutil.rmtree(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
+            self.hold()
+            for old in _lying(self.path):
+                shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
             write_text(self.path / SETTINGS, f"{text}\n")
         except OSError as error:
             raise RunError(
                 f"{self.path}: cannot be made ({error.strerror or error}). Expected a folder that "
                 "can be written to. Pass another --out."
             ) from error
+
+    def hold(self) -> None:
+        """Keeps other processes out until `close`, or until this one ends.
+
+        Raises:
+            RunError: another process is at work in the folder.
+        """
+        if os.name != "posix":  # no lock that ends with its process
+            return
+        import fcntl
+
+        handle = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.read(handle, 20).decode(errors="replace").strip()
+            os.close(handle)
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                return  # a file system without locks
+            raise RunError(
+                f"{self.path}: process {owner or 'unknown'} is training here. Expected a folder of "
+                "this run's own. Wait for it, stop it, or pass another --out."
+            ) from None
+        os.ftruncate(handle, 0)
+        os.write(handle, f"{os.getpid()}\n".encode())
+        self._lock = handle
+
+    def close(self) -> None:
+        """Lets others in."""
+        if self._lock is not None:
+            (self.path / LOCK).unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
 
     def epoch(self, epoch: Epoch) -> None:
         """Appends one line of metrics."""
@@ -84,31 +127,36 @@ class RunFolder:
     def weights(self, network: Network) -> None:
         """Writes the network with its card, which makes the folder a finished run."""
         save(network, self.path / WEIGHTS)
-        self.checkpoint.unlink(missing_ok=True)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def best(self, network: Network) -> None:
+        """Writes the network as the best so far."""
+        save(network, self.path / BEST)
 
     @property
-    def checkpoint(self) -> Path:
-        """Where an unfinished run keeps its state."""
-        return self.path / CHECKPOINT
+    def checkpoints(self) -> Path:
+        """Where an unfinished run keeps its states."""
+        return self.path / CHECKPOINTS
 
     def read(self) -> tuple[dict[str, Any], list[Epoch]]:
-        """The settings of an unfinished run, and its epochs.
+        """The settings of an unfinished run, and its epochs; a line that a stop cut is left out.
 
         Raises:
-            RunError: no such run, a finished one, or one without a finished epoch.
+            RunError: no such run, or a finished one.
         """
         if (self.path / WEIGHTS).is_file():
             raise RunError(
                 f"{self.path}: the run is finished. Expected one that broke off. Start another."
             )
-        if not self.checkpoint.is_file():
+        if not (self.path / SETTINGS).is_file():
             raise RunError(
-                f"{self.path}: no epoch of a run was finished here. Expected {CHECKPOINT}. "
-                "Train from the start, with --replace if the folder is there."
+                f"{self.path}: no run was begun here: {SETTINGS} is missing. Expected the --out of "
+                "a forebear train that broke off. Check the path."
             )
         try:
             settings = json.loads((self.path / SETTINGS).read_text(encoding="utf-8"))
-            lines = (self.path / METRICS).read_text(encoding="utf-8").splitlines()
+            metrics = self.path / METRICS
+            lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
             return settings, [Epoch.read(line) for line in lines if line.endswith("}")]
         except (OSError, ValueError, TypeError) as error:
             raise RunError(
@@ -117,8 +165,25 @@ class RunFolder:
             ) from error
 
     def keep(self, epochs: Sequence[Epoch]) -> None:
-        """Writes the metrics anew: a line that a stop cut in two is left out."""
+        """Writes the metrics anew, with these lines alone, and clears what a stop left behind."""
+        for partial in [*self.path.glob(".*.tmp*"), *self.checkpoints.glob(".*.tmp*")]:
+            partial.unlink(missing_ok=True)
         write_text(self.path / METRICS, "".join(json.dumps(asdict(e)) + "\n" for e in epochs))
+
+
+def _lying(path: Path) -> list[Path]:
+    """What is in a folder, but for a lock that nobody holds any more."""
+    return [one for one in path.iterdir() if one.name != LOCK]
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Looks before an hour of training, not after it."""
+    there = next((one for one in (path, *path.absolute().parents) if one.exists()), path)
+    if not os.access(there, os.W_OK):
+        raise RunError(
+            f"{path}: cannot be made, {there} is read-only. Expected a folder that can be written "
+            "to. Pass another --out."
+        )
 
 
 def load_run(path: Path) -> Network:

@@ -1,30 +1,36 @@
-"""The training loop: steps, epochs, and what is measured on the way."""
+"""The training loop: steps, epochs, and what is measured and saved on the way."""
 
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.nn import functional as F
+from torch import Tensor, nn
 
-from forebear.data.batches import Batches, Motion
-from forebear.errors import RunError
+from forebear.data.batches import Batches, Draft, Order
+from forebear.data.features import Features
+from forebear.data.mix import mix
+from forebear.errors import StopError
 from forebear.network.network import Network
-from forebear.tasks.evaluate import Evaluation, evaluate
+from forebear.tasks.device import peak_memory
+from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.threads import Threads
-from forebear.tasks.train.checkpoint import load_checkpoint, save_checkpoint
-from forebear.tasks.train.optimizer import make_optimizer
+from forebear.tasks.train.course import Course
+from forebear.tasks.train.loss import soft
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.schedule import triangular
+from forebear.tasks.train.schedule import rate
+from forebear.tasks.train.step import Stepper
+from forebear.tasks.train.stop import Stop
+from forebear.tasks.world import ALONE, World
 
 PARTS = 20  # of an epoch, for the curves
 GLANCE = 0.25  # seconds between two looks at the loss: each waits for the device
+SAVING = 300.0  # seconds between two savings within an epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,25 +38,29 @@ class Glance:
     """The state within an epoch."""
 
     epoch: int  # from 1
-    images: int  # seen in this epoch
+    progress: float  # share of the run
     loss: float  # mean of this epoch so far, nats
     accuracy: float  # share of this epoch's training pictures named rightly so far
-    rate: float  # images a second in this epoch
+    rate: float  # images a second since the start of the epoch or of the process
+    memory: float  # MiB, the most so far
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """One finished epoch: a line of metrics.jsonl."""
+    """What lies between two evaluations, most often one epoch: a line of metrics.jsonl."""
 
-    epoch: int  # from 1
+    epoch: float  # passes over the training pictures so far; whole but for a budget's end
+    step: int  # steps so far
     lr: float  # learning rate of its last step
     loss: float  # mean cross-entropy of training pictures as they were seen, nats
     accuracy: float  # share of them named rightly as they were seen
     val_loss: float
     val_accuracy: float
-    images_per_second: float  # of training, without the evaluation
+    images_per_second: float  # of training, without evaluations
     seconds: float  # since the first step, evaluations included
-    losses: tuple[float, ...]  # the loss in up to 20 equal parts of the epoch, in order
+    skipped: int  # steps so far whose gradient was not finite
+    memory: float  # MiB, the most so far; of the device where it has its own
+    losses: tuple[float, ...]  # the loss in up to 20 equal parts, in order
     lrs: tuple[float, ...]  # the learning rate at the end of each part
 
     @classmethod
@@ -60,108 +70,266 @@ class Epoch:
         return cls(**(data | {key: tuple(data[key]) for key in ("losses", "lrs")}))
 
 
-def fit(
-    network: Network,
-    training: Batches,
-    held_out: Batches,
-    classes: tuple[str, ...],
-    recipe: Recipe,
-    threads: Threads,
-    glance: Callable[[Glance], None],
-    *,
-    checkpoint: Path,
-    resume: bool = False,
-) -> Iterator[tuple[Epoch, Evaluation]]:
-    """Trains a network in place, and gives each epoch with the evaluation after it.
+@dataclass(slots=True, kw_only=True)
+class State:
+    """Where a run is: all that its tensors do not say."""
 
-    Each epoch is kept in `checkpoint` before it is given; `resume` goes on from there.
+    step: int = 0  # steps done
+    epoch: int = 1  # that is under way
+    place: int = 0  # steps done in it
+    seconds: float = 0.0  # that the run has taken
+    trained: float = 0.0  # of these, in training since the last evaluation
+    skipped: int = 0  # steps whose gradient was not finite
+    # Of each step since the last evaluation, over all processes:
+    losses: list[float] = field(default_factory=list)  # sum over its pictures, nats
+    hits: list[float] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)  # its pictures
+    lrs: list[float] = field(default_factory=list)
 
-    Raises:
-        RunError: the loss is no longer finite, and the message says at which step; or the
-            checkpoint cannot be gone on from.
-    """
-    device, optimizer = training.device, make_optimizer(network, recipe)
-    done, before = load_checkpoint(checkpoint, network, optimizer) if resume else (0, 0.0)
-    motion = Motion(shift=recipe.shift, mirror=recipe.mirror)
-    steps, step = recipe.epochs * len(training), done * len(training)
-    begun = time.perf_counter() - before
-    for number in range(done + 1, recipe.epochs + 1):
-        network.train()
-        losses: list[torch.Tensor] = []  # left on the device until the epoch's end
-        lrs: list[float] = []
-        loss_sum = torch.zeros((), device=device)
-        right = torch.zeros((), dtype=torch.int64, device=device)
-        images, started, looked = 0, time.perf_counter(), 0.0
-        for pictures, labels in training.shuffled(motion, seed=recipe.seed, epoch=number):
-            lr = recipe.lr * triangular(step, steps, recipe.warmup)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            with threads:
-                loss, hits = _step(network, optimizer, pictures, labels, recipe)
-            losses.append(loss)
-            loss_sum += loss * len(labels)
-            right += hits
-            lrs.append(lr)
-            images, step = images + len(labels), step + 1
-            if time.perf_counter() - looked > GLANCE:
-                looked = time.perf_counter()
-                state = Glance(
-                    epoch=number,
-                    images=images,
-                    loss=_finite(float(loss_sum) / images, step, recipe),
-                    accuracy=int(right) / images,
-                    rate=images / (looked - started),
-                )
-                glance(state)
-        mean = _finite(float(loss_sum) / images, step, recipe)
-        trained = time.perf_counter() - started
-        measured = evaluate(network, held_out, classes, precision=recipe.precision)
-        epoch = Epoch(
-            epoch=number,
-            lr=lr,
-            loss=mean,
-            accuracy=int(right) / images,
-            val_loss=measured.loss,
-            val_accuracy=measured.top1,
-            images_per_second=images / trained,
-            seconds=time.perf_counter() - begun,
-            losses=_parts(torch.stack(losses).tolist()),
-            lrs=tuple(float(part[-1]) for part in np.array_split(lrs, min(PARTS, len(lrs)))),
+    @classmethod
+    def read(cls, data: dict[str, Any]) -> State:
+        """The state of a checkpoint's record; KeyError where a field is missing."""
+        return cls(**{one.name: data[one.name] for one in fields(cls)})
+
+
+class Hooks(Protocol):
+    """What the loop asks of its caller."""
+
+    def glance(self, glance: Glance) -> None:
+        """Shows where the training is."""
+
+    def evaluate(self) -> Evaluation:
+        """Measures the network, or its average, as it is now."""
+
+    def save(self, state: State) -> None:
+        """Keeps all that a resumed run needs; one process does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What a loop works with."""
+
+    training: Batches | Features
+    classes: int
+    order: Order
+    recipe: Recipe  # without anything left to the data
+    course: Course
+    threads: Threads
+    every: int = 0  # steps between two savings within an epoch; 0: by the clock
+    world: World = ALONE
+
+
+class Loop:
+    """A network on its way through a run; every step can be the first of a resumed one."""
+
+    def __init__(self, network: Network, setting: Setting) -> None:
+        """Moves nothing yet; where only the head learns, the batches hold its features."""
+        self.network, self.setting = network, setting
+        recipe, device = setting.recipe, setting.training.device
+        model = network.get_submodule("logits") if recipe.head_only else network
+        self.stepper = Stepper(model, network, recipe, device, setting.world)
+        self.state = State()
+        self._fresh: list[Tensor] = []  # [2] a step: loss and hits, still on the device
+        self._seen: list[list[float]] = []  # the same of this process, not yet summed over all
+        self._looked = self._saved = self._began = 0.0  # time.perf_counter() of the last ...
+
+    def load(self, state: dict[str, Any], record: State) -> None:
+        """Takes up a run where a checkpoint has it.
+
+        Raises:
+            ValueError, KeyError, RuntimeError: the state is of another network or recipe.
+        """
+        self.stepper.load(state)
+        self.stepper.count(skipped=record.skipped, in_row=0)
+        self.state = record
+
+    def run(self, hooks: Hooks, stop: Stop) -> Iterator[tuple[Epoch, Evaluation]]:
+        """Trains to the end of the course, and gives each epoch with the evaluation after it.
+
+        Raises:
+            RunError: the loss is no longer finite, and the message says at which step.
+            StopError: the run was asked to end, and its state is saved.
+        """
+        state, course = self.state, self.setting.course
+        self._saved = time.perf_counter()
+        over = self._agree(stop)[1]
+        while not over:
+            over = self._epoch(hooks, stop)
+            if not over and not self._agree(stop)[2]:
+                continue
+            started = time.perf_counter()
+            evaluation = hooks.evaluate()
+            course.measured(time.perf_counter() - started)
+            yield self._round(evaluation), evaluation
+            state.losses, state.hits, state.counts, state.lrs = [], [], [], []
+            state.trained = 0.0
+            self._save(hooks)
+
+    def _agree(self, stop: Stop) -> tuple[int, bool, bool, float]:
+        """What all processes do next: the signal that came, over, measures, progress."""
+        course, step = self.setting.course, self.state.step
+        mine = [float(stop.number), course.over(step), course.measures(), course.progress(step)]
+        number, over, measures, progress = self.setting.world.most(mine)
+        return int(number), bool(over), bool(measures), progress
+
+    def _epoch(self, hooks: Hooks, stop: Stop) -> bool:
+        """Trains from where the epoch stands to its end; whether the run is over."""
+        state, training, order = self.state, self.setting.training, self.setting.order
+        self._mode(self._agree(stop)[3])
+        self._began, images = time.perf_counter(), 0
+        over = False
+        for draft in training.drafts(order, state.epoch, state.place):
+            number, over, _, progress = self._agree(stop)
+            if number:
+                self._pause()
+                self._save(hooks)
+                raise StopError(f"stopped by a signal after step {state.step}.", number)
+            if over:
+                break
+            self._step(draft, progress)
+            images += draft.total
+            now = time.perf_counter()
+            if now - self._looked > GLANCE:
+                self._looked = now
+                self._glance(hooks, images, progress)
+            if self._due(now):
+                self._pause()
+                self._save(hooks)
+        else:
+            state.epoch, state.place = state.epoch + 1, 0
+        self._pause()
+        return over or self._agree(stop)[1]
+
+    def _step(self, draft: Draft, progress: float) -> None:
+        recipe, state, setting = self.setting.recipe, self.state, self.setting
+        size = side(recipe, progress)
+        share = self._rate(progress)
+        started = time.perf_counter()
+        setting.threads.amount = len(draft.samples) * size * size
+        with setting.threads:
+            images, labels = setting.training.view(draft, setting.order, state.epoch, size)
+            targets = labels
+            if recipe.mixup or recipe.cutmix:
+                key = (recipe.seed, state.epoch, draft.step)
+                targets = soft(labels, setting.classes)
+                images, targets = mix(images, targets, recipe.mixup, recipe.cutmix, key)
+            if recipe.stochastic_depth or self.stepper.drops:
+                torch.manual_seed((recipe.seed << 32) + state.step)
+            seen = self.stepper(images, targets, labels, total=draft.total, share=share)
+        self._fresh.append(seen)
+        state.counts.append(draft.total)
+        state.lrs.append(recipe.lr * share)
+        state.step, state.place = state.step + 1, state.place + 1
+        setting.course.stepped(time.perf_counter() - started)
+        if setting.training.device.type == "cpu":
+            self.stepper.look(state.step)
+
+    def _rate(self, progress: float) -> float:
+        """Share of the peak rate: the peak in the head's epochs, the schedule after them."""
+        recipe, begun = self.setting.recipe, self._begun()
+        if progress < begun:
+            return 1.0
+        length = recipe.length - recipe.head_epochs
+        return rate(recipe, (progress - begun) / (1 - begun), length)
+
+    def _begun(self) -> float:
+        """Share of the run after which all of the network learns."""
+        return self.setting.recipe.head_epochs / self.setting.recipe.length
+
+    def _mode(self, progress: float) -> None:
+        """Sets what learns: all, or at first the head; frozen norms stay as they are."""
+        recipe = self.setting.recipe
+        alone = recipe.head_only or progress < self._begun()
+        self.network.train(not alone).requires_grad_(not alone)
+        self.network.get_submodule("logits").train().requires_grad_(True)
+        if recipe.norms == "frozen":
+            for module in self.network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    def _glance(self, hooks: Hooks, images: int, progress: float) -> None:
+        state = self.state
+        self._look()
+        ranks, seconds = self.setting.world.size, time.perf_counter() - self._began
+        loss = sum(state.losses) + ranks * sum(one[0] for one in self._seen)
+        hits = sum(state.hits) + ranks * sum(one[1] for one in self._seen)
+        hooks.glance(
+            Glance(
+                epoch=state.epoch,
+                progress=progress,
+                loss=loss / sum(state.counts),
+                accuracy=hits / sum(state.counts),
+                rate=images / seconds,
+                memory=peak_memory(self.setting.training.device),
+            )
         )
-        save_checkpoint(checkpoint, network, optimizer, epoch=number, seconds=epoch.seconds)
-        yield epoch, measured
+
+    def _look(self) -> None:
+        """Brings what the device has counted here; waits for it."""
+        self.stepper.look(self.state.step)
+        if self._fresh:
+            self._seen += torch.stack(self._fresh).tolist()
+            self._fresh = []
+
+    def _pause(self) -> None:
+        """Brings the state up to date, over all processes, and stops its clock."""
+        state, now = self.state, time.perf_counter()
+        self._look()
+        state.trained += now - self._began
+        self._began = now
+        if self._seen:
+            sums = self.setting.world.sum(torch.tensor(self._seen, dtype=torch.float64)).tolist()
+            state.losses += [one[0] for one in sums]
+            state.hits += [one[1] for one in sums]
+            self._seen = []
+        state.skipped = int(self.stepper.skipped)
+        state.seconds = self.setting.course.spent
+
+    def _due(self, now: float) -> bool:
+        every, step = self.setting.every, self.state.step
+        due = step % every == 0 if every else now - self._saved > SAVING
+        return bool(self.setting.world.most([float(due)])[0])
+
+    def _save(self, hooks: Hooks) -> None:
+        self.state.seconds = self.setting.course.spent
+        self.setting.world.mean(self.stepper.buffers)
+        hooks.save(self.state)
+        self._saved = time.perf_counter()
+
+    def _round(self, evaluation: Evaluation) -> Epoch:
+        state, training = self.state, self.setting.training
+        pictures = sum(state.counts)
+        means = np.divide(state.losses, state.counts)
+        parts = min(PARTS, len(means))
+        passes = state.epoch - 1 + state.place / len(training)
+        return Epoch(
+            epoch=int(passes) if passes == int(passes) else round(passes, 3),
+            step=state.step,
+            lr=state.lrs[-1],
+            loss=sum(state.losses) / pictures,
+            accuracy=sum(state.hits) / pictures,
+            val_loss=evaluation.loss,
+            val_accuracy=evaluation.top1,
+            images_per_second=pictures / state.trained,
+            seconds=self.setting.course.spent,
+            skipped=state.skipped,
+            memory=peak_memory(training.device),
+            losses=tuple(float(part.mean()) for part in np.array_split(means, parts)),
+            lrs=tuple(float(part[-1]) for part in np.array_split(state.lrs, parts)),
+        )
 
 
-def _step(
-    network: Network,
-    optimizer: torch.optim.Optimizer,
-    pictures: torch.Tensor,
-    labels: torch.Tensor,
-    recipe: Recipe,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Moves the weights once; gives the mean loss and the pictures named rightly, on the device.
+def side(recipe: Recipe, progress: float) -> int:
+    """Pixels of a training square at a share of the run: growing in steps of 32, or of 4 if small.
 
-    The loss given is what held-out pictures are measured by: without smoothing.
+    FFCV's ImageNet recipe grows so from epoch to epoch (libffcv/ffcv-imagenet, train_imagenet.py).
     """
-    with torch.autocast(pictures.device.type, torch.bfloat16, recipe.precision == "bf16"):
-        logits = network(pictures)
-    logits = logits.float()
-    smoothed = F.cross_entropy(logits, labels, label_smoothing=recipe.smoothing)
-    optimizer.zero_grad()
-    smoothed.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    with torch.no_grad():
-        return F.cross_entropy(logits, labels), (logits.argmax(1) == labels).sum()
-
-
-def _parts(values: list[float]) -> tuple[float, ...]:
-    return tuple(float(part.mean()) for part in np.array_split(values, min(PARTS, len(values))))
-
-
-def _finite(loss: float, step: int, recipe: Recipe) -> float:
-    if math.isfinite(loss):
-        return loss
-    raise RunError(
-        f"the loss is {loss} after step {step}: the weights have run away. Expected a finite loss. "
-        f"Try a smaller learning rate, --lr {recipe.lr / 4:g}."
+    if not recipe.size_from:
+        return recipe.size
+    first, last = recipe.growth
+    share = min(max((progress - first) / max(last - first, 1e-9), 0.0), 1.0)
+    step = 32 if recipe.size >= 96 else 4
+    return min(
+        recipe.size,
+        round((recipe.size_from + share * (recipe.size - recipe.size_from)) / step) * step,
     )

@@ -1,0 +1,340 @@
+"""A run that is settled, carried out: pictures, steps, evaluations, files."""
+
+from __future__ import annotations
+
+import platform
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+import forebear
+from forebear.data.batches import Batches
+from forebear.data.features import Features
+from forebear.data.pictures import Data
+from forebear.errors import RunError, StopError
+from forebear.network.card import Card
+from forebear.network.network import Network
+from forebear.tables.files import table_to_dict
+from forebear.tables.preprocessing import Preprocessing
+from forebear.tasks.evaluate import Evaluation, evaluate
+from forebear.tasks.memory import keep_memory
+from forebear.tasks.plots import can_draw, draw_confusion, draw_curves
+from forebear.tasks.threads import Threads
+from forebear.tasks.train.checkpoint import load_checkpoint, save_checkpoint
+from forebear.tasks.train.course import Course
+from forebear.tasks.train.display import Display
+from forebear.tasks.train.folder import RunFolder
+from forebear.tasks.train.loop import Epoch, Glance, Loop, Setting, State
+from forebear.tasks.train.prepare import Decoding, batches, features, order_of
+from forebear.tasks.train.recipe import Recipe
+from forebear.tasks.train.settle import Request, planned
+from forebear.tasks.train.stop import Stop
+from forebear.tasks.world import ALONE, World
+
+_GO_ON = "forebear train --resume"
+GLIMPSE = 4  # batches whose evaluation is timed before a run on a budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A run, ready to begin or to go on."""
+
+    request: Request
+    name: str  # of the network, as it was asked for
+    network: Network
+    data: Data  # with the part to choose by
+    test: Data | None = None  # with the part to test on at last, where it is another
+    recipe: Recipe
+    folder: RunFolder
+    device: torch.device
+    colours: Preprocessing | None = None  # that the network's weights were trained with
+    world: World = ALONE
+    notes: tuple[str, ...] = ()
+    epochs: tuple[Epoch, ...] = ()  # that are done
+    resumes: bool = False
+
+    @property
+    def title(self) -> str:
+        """One line for pictures and displays."""
+        return f"{self.name} on {self.data.spec}"
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the held-out pictures are a validation part, that weights may be chosen by."""
+        return self.test is not None or "held out for validation" in self.data.split
+
+
+def carry_out(job: Job) -> Evaluation:
+    """Trains to the end, and leaves a finished folder.
+
+    Returns:
+        The last evaluation on the held-out pictures.
+
+    Raises:
+        StopError: a signal came; the state is saved.
+        ForebearError: pictures that cannot be read, a folder in the way, a loss not finite.
+    """
+    request = job.request
+    if request.keep_memory:
+        keep_memory()
+    epochs = 0 if request.budget else job.recipe.epochs
+    with (
+        closing(Threads(job.device, request.threads)) as threads,
+        Display(epochs, request.budget or 0.0, shows=job.world.writes) as display,
+        closing(job.folder),
+        Stop() as stop,
+    ):
+        work = _Work(job, threads, display)
+        try:
+            return work.carry_out(stop)
+        except StopError as error:
+            raise StopError(f"{error} To go on: {_GO_ON} {job.folder.path}", error.number) from None
+
+
+class _Work:
+    """The parts of a run at work; the loop's hooks."""
+
+    def __init__(self, job: Job, threads: Threads, display: Display) -> None:
+        self.job, self.display = job, display
+        self.recipe, self.network = job.recipe, job.network
+        self.epochs = list(job.epochs)
+        self._introduce()
+        self.training, self.held_out = self._batches()
+        self.rule = self.held_out.rule
+        self.network.to(job.device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.shown: Batches | Features = self.held_out
+        self.learned: Batches | Features = self.training
+        if self.recipe.head_only:
+            self.learned, self.shown = (
+                features(self.network, part, self.recipe) for part in (self.training, self.held_out)
+            )
+        self.course = self._course()
+        setting = Setting(
+            training=self.learned,
+            classes=len(job.data.classes),
+            order=order_of(self.recipe),
+            recipe=self.recipe,
+            course=self.course,
+            threads=threads,
+            every=job.request.every,
+            world=job.world,
+        )
+        self.loop = Loop(self.network, setting)
+
+    def carry_out(self, stop: Stop) -> Evaluation:
+        """Begins or goes on, trains to the end and writes what is left."""
+        self._begin()
+        best = max((epoch.val_accuracy for epoch in self.epochs), default=-1.0)
+        measured = None
+        for epoch, measured in self.loop.run(self, stop):
+            self.epochs.append(epoch)
+            if self.job.chooses and epoch.val_accuracy > best:
+                best = epoch.val_accuracy
+                self._best(measured)
+            self._told(epoch)
+        if measured is None:  # all was done before the break
+            measured = self.evaluate()
+        self._finish(measured)
+        return measured
+
+    def _introduce(self) -> None:
+        job, data, recipe = self.job, self.job.data, self.recipe
+        self.display.say(
+            f"{job.title}: {len(data.train):,} pictures to train on, "
+            f"{len(data.val):,} held out ({data.split}), {len(data.classes)} classes, "
+            f"{recipe.size} x {recipe.size} pixels, {recipe.precision} on {job.device}"
+        )
+        for note in job.notes:
+            self.display.say(note)
+        if not can_draw():
+            self.display.say("no curves.png: run pip install 'forebear[plots]' for pictures")
+
+    def _batches(self) -> tuple[Batches, Batches]:
+        job = self.job
+        return batches(
+            job.data,
+            self.recipe,
+            job.device,
+            colours=job.colours,
+            decoding=Decoding(bad=job.request.bad, workers=job.request.workers),
+            world=job.world,
+            progress=self.display.decoding,
+        )
+
+    def _course(self) -> Course:
+        """The length of the run; under a budget the recipe is planned for it first."""
+        request, recipe = self.job.request, self.recipe
+        begun = request.started or time.perf_counter()
+        if not request.budget:
+            return Course(steps=recipe.iterations or recipe.epochs * len(self.learned), begun=begun)
+        course = Course(budget=request.budget, begun=begun)
+        course.evaluation = self._seconds_of_evaluation()
+        if self.job.resumes:
+            return course
+        left = request.budget - course.spent - course.evaluation - course.finish
+        if left <= 0:
+            raise RunError(
+                f"--budget {request.budget:g} s: {course.spent:.0f} s are gone before the first "
+                "step. Expected more time than the pictures take to be read. Raise the budget."
+            )
+        self.recipe = planned(self.recipe, self.network, left, len(self.learned), self.job.device)
+        grows = f", growing from {self.recipe.size_from} pixels" if self.recipe.size_from else ""
+        self.display.say(
+            f"a budget of {request.budget:g} s: about {self.recipe.epochs} epochs{grows}"
+        )
+        return course
+
+    def _seconds_of_evaluation(self) -> float:
+        """Estimated from a few batches; the first one warms up."""
+        stamps = []
+        with torch.inference_mode(), self._cast():
+            self.network.eval()
+            for images, _ in islice(self.held_out.in_order(), GLIMPSE):
+                self.network(images)
+                stamps.append(time.perf_counter())
+        steps = -(-len(self.held_out.store) // self.held_out.batch)
+        return steps * (stamps[-1] - stamps[0]) / max(len(stamps) - 1, 1)
+
+    def _cast(self) -> torch.autocast:
+        half = self.recipe.precision == "bf16"
+        return torch.autocast(self.job.device.type, torch.bfloat16, half)
+
+    def _begin(self) -> None:
+        job, folder = self.job, self.job.folder
+        if not job.resumes:
+            if job.world.writes:
+                folder.begin(_settings(job, self.recipe, self.rule))
+            self.save(self.loop.state)
+            return
+        folder.hold()
+        state, record, damaged = load_checkpoint(folder.checkpoints)
+        for line in damaged:
+            self.display.say(line)
+        try:
+            self.loop.load(state, record)
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise RunError(
+                f"{folder.checkpoints}: of another run ({error}). Expected that of the settings "
+                "beside it. Train again with --replace."
+            ) from error
+        self.course.begun -= record.seconds
+        self.epochs = [epoch for epoch in self.epochs if epoch.step <= record.step]
+        folder.keep(self.epochs)
+        self.display.say(f"going on after step {record.step:,}")
+
+    def glance(self, glance: Glance) -> None:
+        """Shows where the training is."""
+        self.display.glance(glance)
+
+    def evaluate(self) -> Evaluation:
+        """Measures the network, or its average, as it is now."""
+        stepper = self.loop.stepper
+        classes = self.job.data.classes
+        with stepper.averaged():
+            return evaluate(stepper.bare, self.shown, classes, precision=self.recipe.precision)
+
+    def save(self, state: State) -> None:
+        """Keeps all that a resumed run needs."""
+        if not self.job.world.writes:
+            return
+        try:
+            save_checkpoint(self.job.folder.checkpoints, self.loop.stepper.state(), state)
+        except OSError as error:
+            self.display.say(
+                f"no checkpoint after step {state.step} ({error.strerror or error}); the one "
+                "before is whole, and the training goes on. Free some room on the disk."
+            )
+
+    def _told(self, epoch: Epoch) -> None:
+        """Writes down what an epoch gave; a full disk costs a line, not the run."""
+        if not self.job.world.writes:
+            return
+        self.display.epoch(epoch)
+        path = self.job.folder.path
+        try:
+            self.job.folder.epoch(epoch)
+            if can_draw():
+                draw_curves(self.epochs, path / "curves.png", self.job.title)
+        except OSError as error:
+            self.display.say(f"{path}: cannot be written to ({error.strerror or error}).")
+
+    def _best(self, measured: Evaluation) -> None:
+        """Keeps the network that did best so far."""
+        if self.job.world.writes:
+            with self.loop.stepper.averaged():
+                self.network.card = self._card(measured)
+                self.job.folder.best(self.network)
+
+    def _finish(self, measured: Evaluation) -> None:
+        """Pictures, then the weights, which make the run a finished one."""
+        job, path = self.job, self.job.folder.path
+        if not job.world.writes:
+            return
+        if can_draw():
+            draw_confusion(measured, path / "confusion.png", job.title)
+        with self.loop.stepper.averaged():
+            self.network.card = self._card(measured)
+            job.folder.weights(self.network)
+
+    def _card(self, measured: Evaluation) -> Card:
+        """What the saved network says of itself."""
+        job = self.job
+        metrics = {
+            "held_out_accuracy": measured.top1,
+            "held_out_top5": measured.top5,
+            "held_out_loss": measured.loss,
+            "held_out_images": measured.images,
+            "seconds": self.course.spent,
+            "epochs": self.epochs[-1].epoch if self.epochs else 0,
+            "data": job.data.spec,
+            "fingerprint": job.data.fingerprint,
+        }
+        return Card(classes=job.data.classes, preprocessing=self.rule, metrics=metrics)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def _settings(job: Job, recipe: Recipe, rule: Preprocessing) -> dict[str, Any]:
+    data, request = job.data, job.request
+    return {
+        "table": table_to_dict(job.network.table),
+        "dialect": asdict(job.network.dialect),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "network": job.name,
+        "data": {
+            "spec": data.spec,
+            "classes": data.classes,
+            "train": len(data.train),
+            "held_out": len(data.val),
+            "split": data.split,
+            "fingerprint": data.fingerprint,
+        },
+        "recipe": asdict(recipe),
+        "request": {name: getattr(request, name) for name in KEPT},
+        "preprocessing": asdict(rule),
+        "machine": {
+            "device": _device_name(job.device),
+            "threads": torch.get_num_threads(),
+            "processes": job.world.size,
+            "system": platform.platform(),
+        },
+        "versions": {
+            "forebear": forebear.__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+# What a resumed run must be asked for again, beside the recipe
+KEPT = ("hold_out", "bad", "workers", "every", "budget", "keep_memory", "tensorboard")

@@ -1,0 +1,199 @@
+"""From what was asked for to a recipe with nothing left open: by the data, then by the clock."""
+
+from __future__ import annotations
+
+import copy
+import math
+import statistics
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from forebear.data.pictures import Data, Pictures
+from forebear.data.store import Bad
+from forebear.network.network import Network
+from forebear.tasks.device import find_precision
+from forebear.tasks.train.recipe import Recipe
+from forebear.tasks.train.recipes import read_recipe, with_sets
+from forebear.tasks.train.step import Stepper
+from forebear.tasks.world import ALONE
+
+FEW_STEPS = 300  # that a run should have, however few the pictures (BiT-HyperRule's least is 500)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the caller asked for; None leaves the choice to the recipe, the data or the machine."""
+
+    data: str  # as read_data takes it
+    network: str | None = None
+    out: Path | None = None
+    dialect: str | None = None
+    recipe: str | None = None  # a name or a file; None: one that suits the data
+    sets: tuple[str, ...] = ()  # "field=value", in place of the recipe's
+    budget: float | None = None  # seconds, in place of epochs
+    replace: bool = False
+    device: str = "auto"
+    precision: str | None = None
+    seed: int | None = None
+    epochs: int | None = None
+    batch: int | None = None
+    lr: float | None = None
+    size: int | None = None
+    mirror: bool | None = None
+    weights: Path | None = None  # a checkpoint of the network to begin with
+    partial: bool = False  # leave random what the checkpoint has none of, as other classes' head
+    hold_out: float | None = None  # share of the training pictures to choose the weights by
+    bad: Bad = "fail"  # pictures that cannot be decoded: fail, or skip and count
+    workers: int | None = None  # threads that decode; 0: between the steps; None: all processors
+    threads: int | None = None  # that compute; None: as many as prove fastest meanwhile
+    every: int = 0  # steps between two savings within an epoch; 0: five minutes
+    keep_memory: bool = False  # never give freed memory back: faster, for processes of one's own
+    tensorboard: bool = False
+    started: float | None = None  # time.perf_counter() that the budget counts from; None: the call
+
+
+def settled(request: Request, data: Data, *, norms: bool, device: torch.device) -> Recipe:
+    """The recipe of a request with every choice made that the data and the machine decide.
+
+    Args:
+        request: a recipe's name and what is set in its place.
+        data: whose number and size of pictures decide.
+        norms: whether the network has any.
+        device: decides the precision.
+    """
+    count = len(data.train)
+    if request.recipe is None:
+        recipe = with_sets(_suited(data, request, norms=norms), request.sets)
+    else:
+        recipe = read_recipe(request.recipe, request.sets)
+    if request.epochs is not None:
+        recipe = _lengthened(recipe, request.epochs)
+    given: dict[str, Any] = {
+        name: getattr(request, name) for name in ("batch", "lr", "size", "seed", "precision")
+    }
+    recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
+    if request.mirror is not None:
+        recipe = replace(recipe, mirror="random" if request.mirror else "none")
+    size = recipe.size or data.side
+    batch = recipe.batch or (batch_for(count) if recipe.norms != "auto" else _few(count))
+    epochs = recipe.epochs or (0 if recipe.iterations else epochs_for(count, batch))
+    chosen: dict[str, Any] = {
+        "size": size,
+        "batch": batch,
+        "epochs": epochs,
+        "eval_size": recipe.eval_size or size,
+        "shift": max(1, size // 8) if recipe.shift < 0 else recipe.shift,
+        "mirror": ("random" if data.mirror else "none")
+        if recipe.mirror == "auto"
+        else recipe.mirror,
+        "norms": ("frozen" if count < 1000 or batch < 16 else "own")
+        if recipe.norms == "auto"
+        else recipe.norms,
+        "precision": find_precision(recipe.precision, device),
+    }
+    return replace(recipe, **chosen)
+
+
+def _suited(data: Data, request: Request, *, norms: bool) -> Recipe:
+    """A recipe for a first try at a data set, whatever it is.
+
+    The rate is 0.1 for 128 pictures (He et al. 2015, section 4.2), in proportion to the batch
+    (Goyal et al. 2017), and a tenth of it for networks without norms (Krizhevsky 2014).
+    """
+    batch = request.batch or batch_for(len(data.train))
+    return Recipe(
+        summary="suited to the size of the data",
+        epochs=15,
+        batch=batch,
+        lr=(0.1 if norms else 0.01) * batch / 128,
+        nesterov=True,
+        weight_decay=5e-4,
+        schedule="triangular",
+        warmup=3,
+        smoothing=0.1,
+    )
+
+
+def batch_for(count: int) -> int:
+    """Pictures a step that leave a set of `count` at least 20 steps an epoch, 8 to 128."""
+    twentieth = 1 << (max(count // 20, 1).bit_length() - 1)  # rounded down to a power of 2
+    return max(8, min(64 if count < 20_000 else 128, twentieth))
+
+
+def _few(count: int) -> int:
+    """For a network that is trained already: an eighth of the set, at most 64."""
+    return max(4, min(64, count // 8))
+
+
+def epochs_for(count: int, batch: int) -> int:
+    """Passes over a set for a network that is trained already: fewer, the more pictures."""
+    passes = 40 if count < 10_000 else 20 if count < 100_000 else 10
+    return max(passes, math.ceil(FEW_STEPS * batch / count))
+
+
+def _lengthened(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe over another number of epochs, its schedule stretched along.
+
+    Raises:
+        ValueError: fewer epochs than one.
+    """
+    if epochs < 1:
+        raise ValueError(f"epochs={epochs}: expected 1 or more.")
+    scale = epochs / recipe.length if recipe.length else 1.0
+    return replace(
+        recipe,
+        epochs=epochs,
+        iterations=0,
+        warmup=recipe.warmup * scale,
+        milestones=tuple(time * scale for time in recipe.milestones),
+        head_epochs=min(recipe.head_epochs, epochs - 1),
+    )
+
+
+def typical_side(pictures: Pictures) -> int:
+    """The median of the shorter sides of nine pictures, in pixels."""
+    places = np.unique(np.linspace(0, len(pictures) - 1, 9).astype(int))
+    return int(statistics.median(min(pictures.picture(int(place)).size) for place in places))
+
+
+def planned(
+    recipe: Recipe, network: Network, left: float, steps: int, device: torch.device
+) -> Recipe:
+    """The recipe for a budget of time, planned by the seconds of a step on this machine.
+
+    Few passes are better spent on small pictures first: where fewer than forty fit, random parts
+    of photographs grow from three quarters of their side (progressive resizing, as FFCV's).
+
+    Args:
+        recipe: settled.
+        network: whose copy takes a few steps.
+        left: seconds for training.
+        steps: in an epoch.
+        device: where it trains.
+    """
+    taken = _seconds_of_step(recipe, network, device)
+    passes = left / (taken * steps)
+    if recipe.crop == "resized" and not recipe.size_from and recipe.size >= 96 and passes < 40:
+        recipe = replace(recipe, size_from=round(0.75 * recipe.size / 32) * 32, growth=(0.0, 0.8))
+        passes /= 0.8  # of the pixels, on average
+    return _lengthened(recipe, max(1, round(passes)))
+
+
+def _seconds_of_step(recipe: Recipe, network: Network, device: torch.device) -> float:
+    twin = copy.deepcopy(network).train()
+    stepper = Stepper(twin, twin, recipe, device, ALONE)
+    channels = twin.plan.in_channels
+    images = torch.randn(recipe.batch, channels, recipe.size, recipe.size, device=device)
+    images = images.to(memory_format=torch.channels_last)
+    labels = torch.zeros(recipe.batch, dtype=torch.int64, device=device)
+    seconds = []
+    for _ in range(4):
+        started = time.perf_counter()
+        float(stepper(images, labels, labels, total=recipe.batch, share=1e-6)[0])
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[1:])

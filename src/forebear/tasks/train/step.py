@@ -1,0 +1,183 @@
+"""One step of training: a batch of images in, the weights moved once, the loss and the hits out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from forebear.errors import RunError
+from forebear.network.network import Network
+from forebear.tasks.train.average import Average
+from forebear.tasks.train.loss import loss as losses_of
+from forebear.tasks.train.optimizer import make_optimizer
+from forebear.tasks.train.recipe import Recipe
+from forebear.tasks.world import World
+
+PATIENCE = 3  # steps in a row that may be skipped for a loss or gradient that is not finite
+
+
+class Stepper:
+    """Moves the weights of a network by a recipe, and never by what is not finite.
+
+    A step whose gradient holds NaN or infinity is left out: weights, momenta, running means and
+    the average stay as they were, and it is counted.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        network: Network,
+        recipe: Recipe,
+        device: torch.device,
+        world: World,
+    ) -> None:
+        """Takes the network as it is.
+
+        Args:
+            model: takes images, or the features that the logits start from, and gives logits.
+            network: whose parameters move.
+            recipe: how; its times are the caller's.
+            device: where the images are.
+            world: the processes that share every batch.
+        """
+        self.model, self.bare, self.network, self.recipe = model, model, network, recipe
+        self.device, self.world = device, world
+        self.optimizer = make_optimizer(network, recipe)
+        self.average = Average(network, recipe.ema, recipe.ema_every) if recipe.ema else None
+        self.skipped = torch.zeros((), dtype=torch.int64, device=device)
+        self.in_row = torch.zeros((), dtype=torch.int64, device=device)
+        self.buffers = [b for b in network.buffers() if b.is_floating_point()]
+        self._kept = [torch.empty_like(buffer) for buffer in self.buffers]
+        self.drops = any(isinstance(module, nn.Dropout) for module in network.modules())
+
+    def __call__(
+        self, images: Tensor, targets: Tensor, labels: Tensor, *, total: int, share: float
+    ) -> Tensor:
+        """One step.
+
+        Args:
+            images: [n, C, H, W], this process' share.
+            targets: [n] class numbers, or [n, classes] shares.
+            labels: [n] class numbers, for the count of hits.
+            total: pictures of the step over all processes.
+            share: of every group's peak rate.
+
+        Returns:
+            [2] on the device: the sum of the plain losses of this share, and its hits.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * share
+        if self.buffers:
+            torch._foreach_copy_(self._kept, self.buffers)
+        self.optimizer.zero_grad()
+        seen = torch.zeros(2, device=self.device)
+        parts = self.recipe.accumulate
+        for part in zip(
+            images.chunk(parts), targets.chunk(parts), labels.chunk(parts), strict=True
+        ):
+            seen += self._part(*part, total)
+        self._move(seen)
+        return seen
+
+    def _part(self, images: Tensor, targets: Tensor, labels: Tensor, total: int) -> Tensor:
+        recipe = self.recipe
+        with torch.autocast(self.device.type, torch.bfloat16, recipe.precision == "bf16"):
+            logits = self.model(images)
+        logits = logits.float()
+        wanted = losses_of(logits, targets, recipe)
+        (wanted.sum() * (self.world.size / total)).backward()
+        with torch.no_grad():
+            plain = nn.functional.cross_entropy(logits, labels, reduction="sum")
+            return torch.stack((plain, (logits.argmax(1) == labels).sum().to(plain.dtype)))
+
+    def _move(self, seen: Tensor) -> None:
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        if self.recipe.clip:
+            torch._foreach_mul_(gradients, (self.recipe.clip / (norm + 1e-6)).clamp(max=1.0))
+        bad = ~norm.isfinite()
+        if self.world.size == 1:
+            bad |= ~seen[0].isfinite()
+        self.skipped += bad
+        self.in_row += 1
+        self.in_row *= bad
+        if self.device.type == "cpu":
+            self._move_here(bool(bad))
+        else:
+            self._move_there(bad)
+
+    def _move_here(self, bad: bool) -> None:
+        """On the processor, whose numbers are at hand."""
+        if bad:
+            self._put_back(self._kept)
+            return
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update()
+
+    def _move_there(self, bad: Tensor) -> None:
+        """On an accelerator, without waiting for it."""
+        self.optimizer.found_inf = bad.to(torch.float32)  # type: ignore[attr-defined]
+        self.optimizer.step()
+        self._put_back(
+            [torch.where(bad, k, b) for k, b in zip(self._kept, self.buffers, strict=True)]
+        )
+        if self.average is not None:
+            self.average.update()
+
+    def _put_back(self, values: Sequence[Tensor]) -> None:
+        if self.buffers:
+            torch._foreach_copy_(self.buffers, list(values))
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Puts the average in the weights' place for a while, where there is one."""
+        return nullcontext() if self.average is None else self.average.swapped()
+
+    def look(self, step: int) -> None:
+        """Ends a run whose steps are no longer finite; waits for the device.
+
+        Raises:
+            RunError: more than three steps in a row were left out.
+        """
+        if int(self.in_row) > PATIENCE:
+            raise RunError(
+                f"the loss or its gradient was not finite at {int(self.in_row)} steps in a row, up "
+                f"to step {step}. Expected finite ones; none of these moved the weights. Try a "
+                f"smaller learning rate, --lr {self.recipe.lr / 4:g}, and look at the pictures "
+                "with forebear check."
+            )
+
+    def state(self) -> dict[str, Any]:
+        """All that a resumed run needs: weights, running means, momenta, average."""
+        state = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict()["state"],
+        }
+        if self.average is not None:
+            state["average"] = self.average.state_dict()
+        return state
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Takes in what `state` gave.
+
+        Raises:
+            ValueError, KeyError, RuntimeError: it is of another network or another recipe.
+        """
+        self.network.load_state_dict(state["network"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict(
+            {"state": state.get("optimizer", {}), "param_groups": groups}
+        )
+        if (self.average is None) != ("average" not in state):
+            raise ValueError("it has another average of the weights")
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+
+    def count(self, *, skipped: int, in_row: int = 0) -> None:
+        """Sets the number of steps that were left out."""
+        self.skipped.fill_(skipped)
+        self.in_row.fill_(in_row)
