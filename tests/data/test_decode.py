@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from forebear.data.decode import open_picture, printable
+from forebear.data.decode import Box, Facts, look_at, open_part, open_picture, printable
 from forebear.errors import DataError
 
 from .making import encoded, noise, png, shared, write
@@ -48,8 +48,66 @@ def test_orientation_of_a_jpeg_is_applied_at_reduced_scale_too() -> None:
     exif[274] = 6
     jpeg = encoded(Image.new("RGB", (640, 320)), "JPEG", exif=exif)
     assert open_picture(jpeg).size == (320, 640)
-    assert open_picture(jpeg, at_least=100).size == (160, 320)
-    assert open_picture(jpeg, at_least=161).size == (320, 640)
+    whole: list[tuple[int, int]] = []
+
+    def all_of(width: int, height: int) -> Box:
+        whole.append((width, height))
+        return 0, 0, width, height
+
+    for size in (40, 300):  # an eighth of the scale, and all of it
+        assert open_part(jpeg, all_of, size).size == (size, size)
+    assert whole == [(320, 640)] * 2
+
+
+def test_a_part_is_that_of_the_picture_and_never_reaches_beyond() -> None:
+    picture = noise(3, 40, 30)
+    for kind in ("PNG", "BMP"):
+        part = open_part(encoded(picture, kind), lambda *_: (10, 5, 20, 15), 10)
+        np.testing.assert_array_equal(np.asarray(part), np.asarray(picture.crop((10, 5, 20, 15))))
+    beyond = open_part(encoded(picture, "PNG"), lambda *_: (-5, -5, 90, 90), 16)
+    whole = picture.resize((16, 16), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(np.asarray(beyond), np.asarray(whole))
+
+
+def test_parts_of_bad_pictures_are_named() -> None:
+    jpeg = encoded(noise(0, 64, 64), "JPEG")
+    for content, message in (
+        (b"", "x.jpg: the file is empty"),
+        (b"words", "x.jpg: not a picture"),
+        (jpeg[: len(jpeg) // 2], "x.jpg: cannot be decoded"),
+    ):
+        with pytest.raises(DataError, match=message):
+            open_part(content, lambda width, height: (0, 0, width, height), 8, name="x.jpg")
+
+
+def test_a_picture_is_looked_at_down_to_its_last_pixel(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 8
+    jpeg = encoded(noise(0, 64, 48), "JPEG", exif=exif)
+    facts, error = look_at(jpeg, "x")
+    assert facts == Facts(
+        width=64, height=48, mode="RGB", format="JPEG", bits=8, frames=1, orientation=8
+    )
+    assert error is None
+    facts, error = look_at(jpeg[:-600], "x")
+    assert facts is not None
+    assert facts.width == 64
+    assert error is not None
+    assert error.startswith("x: cannot be decoded (image file is truncated")
+    assert look_at(b"words", "x")[0] is None
+    deep = Image.fromarray(np.arange(6, dtype=np.uint16).reshape(2, 3) * 9000)
+    for kind in ("PNG", "TIFF"):
+        facts, _ = look_at(encoded(deep, kind), "x")
+        assert facts is not None
+        assert (facts.bits, facts.mode) == (16, "I;16")
+    rgb = png(1, 1, bits=16, colour=2, rows=b"\0\1" * 3)
+    assert look_at(rgb, "x")[0] == Facts(
+        width=1, height=1, mode="RGB", format="PNG", bits=16, frames=1, orientation=1
+    )
+    moving = encoded(noise(0), "GIF", save_all=True, append_images=[noise(1), noise(2)])
+    facts, error = look_at(moving, "x")
+    assert facts is not None
+    assert (facts.frames, facts.mode, error) == (3, "P", None)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
@@ -219,5 +277,6 @@ def test_photographs_as_published_all_decode() -> None:
     assert len(paths) == 50
     for path in paths:
         assert np.asarray(open_picture(path)).std() > 5
-        reduced = open_picture(path, at_least=64)
-        assert min(reduced.size) >= min(64, *open_picture(path).size)
+        part = open_part(path, lambda width, height: (0, 0, width, height), 64)
+        whole = open_picture(path).resize((64, 64), Image.Resampling.BILINEAR)
+        assert np.abs(np.asarray(part).astype(int) - np.asarray(whole)).mean() < 5

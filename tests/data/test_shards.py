@@ -17,11 +17,6 @@ from forebear.errors import DataError
 from .making import encoded, noise
 
 
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FOREBEAR_HOME", str(tmp_path / "home"))
-
-
 def shard(path: Path, files: dict[str, bytes], **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w", **options) as tar:

@@ -47,7 +47,6 @@ def open_picture(
     *,
     name: str | None = None,
     channels: int = 3,
-    at_least: int | None = None,
 ) -> Image.Image:
     """The decoded picture, upright, in mode RGB (3 channels) or L (1 channel).
 
@@ -59,9 +58,6 @@ def open_picture(
         source: A file, or the encoded bytes themselves.
         name: What error messages call the picture; a file's path when left out.
         channels: 3 or 1.
-        at_least: Pixels. A JPEG is decoded at a half, a quarter or an eighth of its scale as long
-            as both sides keep this many, which is several times faster; its pixels are then
-            those of a box-filtered picture.
 
     Raises:
         DataError: The picture is missing, empty, cut short, too large or no picture at all.
@@ -70,8 +66,6 @@ def open_picture(
     encoded = _encoded(source, shown)
     with _named(shown, encoded):
         image = _opened(encoded, shown)
-        if at_least is not None:
-            image.draft(None, (at_least, at_least))
         image.load()
         return upright(image, name=shown, channels=channels)
 
@@ -305,7 +299,8 @@ def _flat(image: Image.Image, channels: int, shown: str) -> Image.Image:
     if image.has_transparency_data:  # convert("RGB") would bring out the hidden colours
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image.convert("RGB" if channels == 3 else "L")
+    mode = "RGB" if channels == 3 else "L"
+    return image if image.mode == mode else image.convert(mode)  # convert would copy
 
 
 def _eight_bits(image: Image.Image, shown: str) -> Image.Image:

@@ -42,8 +42,8 @@ class Pictures(Protocol):
     def name(self, index: int) -> str:
         """What messages call the picture: one printable line."""
 
-    def picture(self, index: int, *, at_least: int | None = None) -> Image.Image:
-        """The decoded picture; `at_least` is `open_picture`'s. Raises DataError, naming it."""
+    def picture(self, index: int) -> Image.Image:
+        """The decoded picture. Raises DataError, naming it."""
 
     def part(self, index: int, choose: ChooseBox, size: int) -> Image.Image:
         """The part that `choose` says, size x size pixels; as `open_part`. Raises DataError."""
@@ -78,8 +78,8 @@ class ArrayPictures:
         """The origin and the number."""
         return printable(f"{self.origin} number {index}")
 
-    def picture(self, index: int, *, at_least: int | None = None) -> Image.Image:
-        """The pixels as they are, whatever `at_least` says."""
+    def picture(self, index: int) -> Image.Image:
+        """The pixels as they are."""
         pixels = self.pixels[index]
         return Image.fromarray(pixels[:, :, 0] if self.channels == 1 else pixels)
 
@@ -121,9 +121,9 @@ class EncodedPictures:
         """The path, or the file and its row."""
         return printable(self.names[index])
 
-    def picture(self, index: int, *, at_least: int | None = None) -> Image.Image:
+    def picture(self, index: int) -> Image.Image:
         """Reads and decodes the file anew at each call."""
-        return open_picture(self._source(index), name=self.names[index], at_least=at_least)
+        return open_picture(self._source(index), name=self.names[index])
 
     def part(self, index: int, choose: ChooseBox, size: int) -> Image.Image:
         """Reads the file anew at each call, and decodes no more of it than is needed."""

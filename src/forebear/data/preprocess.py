@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from forebear.data.decode import open_picture, upright
+from forebear.data.decode import Box, open_picture, upright
 from forebear.data.legacy_resize import resize_bilinear
 from forebear.errors import DataError
 from forebear.tables.preprocessing import Preprocessing
@@ -86,6 +86,17 @@ def fit(
     if rule.resize == "central":
         image = image.crop(_central_box(image.size, rule.central))
     return _resize(image, rule.size, rule.size, rule)
+
+
+def centre_box(width: int, height: int, rule: Preprocessing) -> Box:
+    """The part of a picture that `fit` keeps: left, top, right, bottom, in its pixels.
+
+    Only for rules that resize the shorter side to at least the size of the crop.
+    """
+    wide, high = _shorter_to((width, height), rule)
+    left, top = _offset(wide - rule.size, rule), _offset(high - rule.size, rule)
+    across, down = width / wide, height / high
+    return left * across, top * down, (left + rule.size) * across, (top + rule.size) * down
 
 
 def normalise(
@@ -168,6 +179,10 @@ def _centre_crop(
         black[above : above + height, left : left + width] = pixels
         return _centre_crop(black, rule)
     spare = [side - rule.size for side in pixels.shape[:2]]
-    floored = rule.interpolation == "tf-bilinear"
-    top, left = (n // 2 if floored else round(n / 2) for n in spare)
+    top, left = (_offset(n, rule) for n in spare)
     return pixels[top : top + rule.size, left : left + rule.size]
+
+
+def _offset(spare: int, rule: Preprocessing) -> int:
+    """Where the middle begins of a side that has `spare` pixels too many."""
+    return spare // 2 if rule.interpolation == "tf-bilinear" else round(spare / 2)
