@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from forebear.errors import ForebearError
 from forebear.files import write_whole
 from forebear.tasks.evaluate import Evaluation
-from forebear.tasks.naming import class_title, shown
+from forebear.tasks.words import class_title, shown
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]  # [n, H, W, C] in 0..255, C 1 or 3
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -90,7 +90,7 @@ def draw_mistakes(
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if math.isfinite(share) else "?"
+    return f"{share:.0%}" if math.isfinite(share) else "?"
 
 
 def _draw(pixels: Pixels, captions: Sequence[Sequence[_Words]], path: Path, title: str) -> None:

@@ -1,9 +1,16 @@
-"""What pictures and pages of a run call things: one line that can be printed, and not too long."""
+"""Names and numbers as pictures, pages and tables of runs say them.
+
+A number that is not known is nan, and is said by a dash.
+"""
 
 from __future__ import annotations
 
+import math
+
 from forebear.data.decode import printable
 from forebear.weights.imagenet import synset_name
+
+DASH = "-"
 
 
 def shown(text: str, most: int = 90) -> str:
@@ -18,3 +25,47 @@ def shown(text: str, most: int = 90) -> str:
 def class_title(name: str, most: int = 90) -> str:
     """What a class is called: ImageNet's word in place of a synset, the name itself elsewhere."""
     return shown(synset_name(name) or name, most)
+
+
+def percent(share: float) -> str:
+    """0.9264 as 92.64%."""
+    return DASH if math.isnan(share) else f"{share:.2%}"
+
+
+def nats(loss: float) -> str:
+    """A loss, with four digits after the point."""
+    return DASH if math.isnan(loss) else f"{loss:.4f}"
+
+
+def digits(value: float) -> str:
+    """Four significant digits, as a learning rate has them."""
+    return DASH if math.isnan(value) else f"{value:.4g}"
+
+
+def passes(epochs: float) -> str:
+    """A number of epochs: 7, or 7.35 where a run ended within one."""
+    return DASH if math.isnan(epochs) else f"{round(epochs, 2):.10g}"
+
+
+def whole(value: float) -> str:
+    """12345.6 as 12,346."""
+    return DASH if math.isnan(value) else f"{value:,.0f}"
+
+
+def magnitude(count: int) -> str:
+    """272,474 as 272 k; 25,557,032 as 25.6 M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return str(count)
+
+
+def duration(seconds: float) -> str:
+    """41.2 as 41.2 s, 90 as 1 min 30 s, 7500 as 2 h 05 min."""
+    if math.isnan(seconds):
+        return DASH
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{seconds:.3g} s"

@@ -1,0 +1,118 @@
+"""What a run's folder tells of it: finished or not, of this version or an older one."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from forebear.errors import ForebearError, RunError
+from forebear.network.measure import parameters
+from forebear.network.spell import spell
+from forebear.tables.files import dialect_from_dict, preprocessing_from_dict, table_from_dict
+
+SETTINGS, METRICS, WEIGHTS = "settings.json", "metrics.jsonl", "model.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run, as its files have it; keys that older runs lack are empty."""
+
+    path: Path
+    settings: Mapping[str, Any]
+    epochs: tuple[Mapping[str, Any], ...]  # the lines of metrics.jsonl, in order
+    finished: bool
+
+    @property
+    def network(self) -> str:
+        """The network's name, as it was asked for."""
+        return str(self.settings.get("network", "?"))
+
+    def part(self, name: str) -> Mapping[str, Any]:
+        """A group of settings, such as data or recipe; empty where there is none."""
+        part = self.settings.get(name)
+        return part if isinstance(part, Mapping) else {}
+
+    @property
+    def data(self) -> str:
+        """The data set, as it was asked for."""
+        return str(self.part("data").get("spec", "?"))
+
+    def column(self, name: str) -> list[float]:
+        """One number an epoch; nan where a line lacks it or has something else."""
+        return [_number(epoch.get(name)) for epoch in self.epochs]
+
+    def last(self, name: str) -> float:
+        """The number of the last line; nan where there is none."""
+        return (self.column(name) or [math.nan])[-1]
+
+    @property
+    def best(self) -> int | None:
+        """The place in `epochs` of the highest held-out accuracy, the first one; None of none."""
+        accuracies = self.column("val_accuracy")
+        known = [at for at, value in enumerate(accuracies) if not math.isnan(value)]
+        return max(known, key=accuracies.__getitem__, default=None)
+
+    @property
+    def planned(self) -> float | None:
+        """Epochs that the run is to have; None where steps or minutes were given."""
+        epochs = _number(self.part("recipe").get("epochs"))
+        return epochs if epochs > 0 else None
+
+    @cached_property
+    def parameters(self) -> int | None:
+        """Trainable values of the network; None where the settings do not say what it is."""
+        try:
+            plan = spell(
+                table_from_dict(self.settings["table"]),
+                dialect_from_dict(self.settings["dialect"]),
+                num_classes=len(self.part("data")["classes"]),
+                in_channels=preprocessing_from_dict(self.settings["preprocessing"]).channels,
+            )
+        except (KeyError, TypeError, ValueError, ForebearError):
+            return None
+        return parameters(plan)[0]
+
+
+def read_run(path: Path) -> Run:
+    """Reads a run's folder, and leaves out a line of metrics that was cut in two.
+
+    Raises:
+        RunError: no folder of a run, or settings that cannot be read.
+    """
+    if not (path / SETTINGS).is_file():
+        raise RunError(
+            f"{path}: no run: {SETTINGS} is missing. Expected the --out of a forebear train. "
+            "Check the path."
+        )
+    try:
+        settings = json.loads((path / SETTINGS).read_text(encoding="utf-8"))
+        if not isinstance(settings, dict):
+            raise ValueError("no object")
+        lines: list[str] = []
+        if (path / METRICS).is_file():
+            lines = (path / METRICS).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{path}: its {SETTINGS} or {METRICS} cannot be read ({error}). Expected those of a "
+            "run. Train it again with --replace."
+        ) from error
+    epochs = tuple(epoch for epoch in map(_line, lines) if epoch is not None)
+    return Run(path, settings, epochs, (path / WEIGHTS).is_file())
+
+
+def _line(line: str) -> Mapping[str, Any] | None:
+    try:
+        epoch = json.loads(line)
+    except ValueError:
+        return None
+    return epoch if isinstance(epoch, dict) else None
+
+
+def _number(value: object) -> float:
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if numeric else math.nan  # type: ignore[arg-type]

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from forebear.errors import RunError
+from forebear.tasks.report import in_force, write_index
+from tests.tasks.making import Made, write_run
+
+EMPTY = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """The words, the tags in order, and what is linked to; it refuses tags that do not match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: list[str] = []
+        self.links: set[str] = set()
+        self.open: list[str] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in EMPTY:
+            self.open.append(tag)
+        self.links |= {value or "" for name, value in attrs if name in ("href", "src")}
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style" and data.strip():
+            self.words.append(data.strip())
+
+
+def page(folder: Path) -> Page:
+    write_index(folder)
+    return Page((folder / "index.html").read_text(encoding="utf-8"))
+
+
+def test_a_finished_run_is_told_on_one_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "first")
+    for name in ("curves.png", "mistakes.png"):
+        (run / name).touch()
+    shown = page(run)
+    words = " ".join(shown.words)
+    assert "finished" in shown.words
+    assert "70.00% of 359 held-out pictures right" in words
+    assert "75.00% at best, after epoch 2" in words
+    assert "3 min 00 s" in words
+    # He et al. 2015 has 0.27 M: 269,722 for ten classes, of which each has 64 + 1
+    assert f"parameters {269_722 - 7 * 65:,}" in words
+    assert "cat, dog, owl" in words
+    assert "20% of each class" in words
+    assert "begun 2026-01-02 03:04:05 UTC" in words
+    assert f"forebear predict {run} PICTURE ..." in words
+    assert f"forebear evaluate {run} --data digits" in words
+    assert shown.links == {"curves.png", "mistakes.png"}
+    assert "script" not in shown.tags
+    assert "link" not in shown.tags
+
+
+def test_an_unfinished_run_says_so_and_how_to_go_on(tmp_path: Path) -> None:
+    made = Made(finished=False, recipe={"epochs": 15})
+    shown = page(write_run(tmp_path / "first", made))
+    assert "unfinished: 3 of 15 epochs done" in shown.words
+    assert f"forebear train --resume {tmp_path / 'first'}" in shown.words
+    assert not any("forebear predict" in word for word in shown.words)
+    begun = page(write_run(tmp_path / "second", Made(finished=False, accuracies=())))
+    assert "unfinished: nothing measured yet" in begun.words
+
+
+def test_names_are_words_and_never_markup(tmp_path: Path) -> None:
+    evil = "<script>alert('x')</script>&amp;\""
+    made = Made(
+        data={"spec": evil, "classes": [evil, "b", "c"], "split": evil, "fingerprint": evil},
+        recipe={"summary": evil, "precision": evil},
+        more={"network": evil, "started": evil, "machine": {evil: evil}, "versions": {evil: evil}},
+    )
+    run = write_run(tmp_path / "<img src=x>", made)
+    shown = page(run)
+    assert "script" not in shown.tags
+    assert "img" not in shown.tags
+    assert evil in shown.words
+
+
+def test_an_older_run_with_fewer_keys_is_told_as_well(tmp_path: Path) -> None:
+    run = tmp_path / "old"
+    run.mkdir()
+    (run / "settings.json").write_text(json.dumps({"network": "x", "recipe": {"lr": 0.1}}))
+    lines = ['{"epoch": 1, "val_accuracy": 0.5, "new": {}}', "[1]", '{"epoch": 2, "val_acc']
+    (run / "metrics.jsonl").write_text("\n".join(lines))
+    words = " ".join(page(run).words)
+    assert "unfinished: 1 epoch done" in words
+    assert "50.00%" in words
+
+
+def test_epochs_are_a_table_with_the_best_one_marked(tmp_path: Path) -> None:
+    write_index(write_run(tmp_path / "run"))
+    text = (tmp_path / "run" / "index.html").read_text(encoding="utf-8")
+    rows = [row for row in text.splitlines() if row.startswith("<tr")]
+    assert rows[0].startswith("<tr><th>epoch</th><th>step</th><th>rate</th><th>loss</th>")
+    assert [row[:22] for row in rows[1:]] == [
+        "<tr><td>3</td><td>69</",
+        '<tr class="best"><td>2',
+        "<tr><td>1</td><td>23</",
+    ]
+    assert "skipped" not in rows[0]
+
+
+def test_of_a_recipe_only_what_has_a_say_is_told() -> None:
+    recipe = {
+        "summary": "words",
+        "network": "x",
+        "optimizer": "sgd",
+        "lr": 0.1,
+        "momentum": 0.9,
+        "beta2": 0.999,
+        "nesterov": False,
+        "weight_decay": 5e-4,
+        "decay": "weights",
+        "schedule": "triangular",
+        "gamma": 0.1,
+        "crop": "shift",
+        "shift": 4,
+        "scale": [0.08, 1],
+        "size_from": 0,
+        "growth": [0, 1],
+        "policy": "none",
+        "magnitude": 9,
+        "loss": "ce",
+        "repeats": 1,
+        "mirror": "none",
+        "seed": 0,
+    }
+    told = ["optimizer", "lr", "momentum", "weight_decay", "decay", "schedule", "crop", "shift"]
+    assert list(in_force(recipe)) == [*told, "seed"]
+    other = recipe | {"optimizer": "lamb", "policy": "randaugment", "crop": "resized"}
+    assert {"beta2", "magnitude", "scale"} <= in_force(other).keys()
+    assert "shift" not in in_force(other)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no run: settings.json is missing. Expected the --out"):
+        write_index(tmp_path)
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(RunError, match="cannot be read"):
+        write_index(tmp_path)
