@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import platform
 import time
 from contextlib import closing
@@ -38,6 +39,7 @@ from forebear.tasks.train.stop import Stop
 from forebear.tasks.world import ALONE, World
 
 _GO_ON = "forebear train --resume"
+DRAWING = 30  # times what drawing takes, at least, from one drawing of the curves to the next
 GLIMPSE = 4  # batches whose evaluation is timed before a run on a budget
 
 
@@ -104,6 +106,8 @@ class _Work:
         self.job, self.display = job, display
         self.recipe, self.network = job.recipe, job.network
         self.epochs = list(job.epochs)
+        self.drawn = 0.0  # time.perf_counter() before which no curves are drawn again
+        self.best: Network | None = None  # not yet written
         self._introduce()
         self.training, self.held_out = self._batches()
         self.rule = self.held_out.rule
@@ -137,7 +141,7 @@ class _Work:
             self.epochs.append(epoch)
             if self.job.chooses and epoch.val_accuracy > best:
                 best = epoch.val_accuracy
-                self._best(measured)
+                self._keep(measured)
             self._told(epoch)
         if measured is None:  # all was done before the break
             measured = self.evaluate()
@@ -245,6 +249,9 @@ class _Work:
         if not self.job.world.writes:
             return
         try:
+            if self.best is not None:
+                self.job.folder.best(self.best)
+                self.best = None
             save_checkpoint(self.job.folder.checkpoints, self.loop.stepper.state(), state)
         except OSError as error:
             self.display.say(
@@ -260,17 +267,18 @@ class _Work:
         path = self.job.folder.path
         try:
             self.job.folder.epoch(epoch)
-            if can_draw():
+            if can_draw() and time.perf_counter() > self.drawn:
+                started = time.perf_counter()
                 draw_curves(self.epochs, path / "curves.png", self.job.title)
+                self.drawn = started + DRAWING * (time.perf_counter() - started)
         except OSError as error:
             self.display.say(f"{path}: cannot be written to ({error.strerror or error}).")
 
-    def _best(self, measured: Evaluation) -> None:
-        """Keeps the network that did best so far."""
-        if self.job.world.writes:
-            with self.loop.stepper.averaged():
-                self.network.card = self._card(measured)
-                self.job.folder.best(self.network)
+    def _keep(self, measured: Evaluation) -> None:
+        """Keeps a copy of the network that did best so far, for the next saving to write."""
+        with self.loop.stepper.averaged():
+            self.best = copy.deepcopy(self.network)
+        self.best.card = self._card(measured)
 
     def _finish(self, measured: Evaluation) -> None:
         """Pictures, then the weights, which make the run a finished one."""
@@ -278,6 +286,8 @@ class _Work:
         if not job.world.writes:
             return
         if can_draw():
+            if self.epochs:
+                draw_curves(self.epochs, path / "curves.png", job.title)
             draw_confusion(measured, path / "confusion.png", job.title)
         with self.loop.stepper.averaged():
             self.network.card = self._card(measured)

@@ -31,6 +31,7 @@ from forebear.tasks.world import ALONE, World
 PARTS = 20  # of an epoch, for the curves
 GLANCE = 0.25  # seconds between two looks at the loss: each waits for the device
 SAVING = 300.0  # seconds between two savings within an epoch
+SAVING_SHARE = 20.0  # times what saving takes, at least, between two savings at epochs' ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +133,7 @@ class Loop:
         self._fresh: list[Tensor] = []  # [2] a step: loss and hits, still on the device
         self._seen: list[list[float]] = []  # the same of this process, not yet summed over all
         self._looked = self._saved = self._began = 0.0  # time.perf_counter() of the last ...
+        self._saving = 0.0  # seconds that the last saving took
 
     def load(self, state: dict[str, Any], record: State) -> None:
         """Takes up a run where a checkpoint has it.
@@ -163,7 +165,8 @@ class Loop:
             yield self._round(evaluation), evaluation
             state.losses, state.hits, state.counts, state.lrs = [], [], [], []
             state.trained = 0.0
-            self._save(hooks)
+            if over or self._due(time.perf_counter(), ended=True):
+                self._save(hooks)
 
     def _agree(self, stop: Stop) -> tuple[int, bool, bool, float]:
         """What all processes do next: the signal that came, over, measures, progress."""
@@ -285,16 +288,22 @@ class Loop:
         state.skipped = int(self.stepper.skipped)
         state.seconds = self.setting.course.spent
 
-    def _due(self, now: float) -> bool:
-        every, step = self.setting.every, self.state.step
-        due = step % every == 0 if every else now - self._saved > SAVING
+    def _due(self, now: float, *, ended: bool = False) -> bool:
+        """Whether to save: at an epoch's end if that costs little, within it now and then."""
+        every, since = self.setting.every, now - self._saved
+        if every:
+            due = ended or self.state.step % every == 0
+        else:
+            due = since > (SAVING_SHARE * self._saving if ended else SAVING)
         return bool(self.setting.world.most([float(due)])[0])
 
     def _save(self, hooks: Hooks) -> None:
         self.state.seconds = self.setting.course.spent
         self.setting.world.mean(self.stepper.buffers)
+        started = time.perf_counter()
         hooks.save(self.state)
         self._saved = time.perf_counter()
+        self._saving = self._saved - started
 
     def _round(self, evaluation: Evaluation) -> Epoch:
         state, training = self.state, self.setting.training

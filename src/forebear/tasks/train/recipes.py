@@ -51,11 +51,11 @@ def read_recipe(name_or_path: str, sets: Sequence[str] = ()) -> Recipe:
     data = _parsed(show(name_or_path) if path is None else _text(path), name_or_path)
     given = _given(sets)
     try:
-        return _recipe(data | given)
+        return recipe_from_dict(data | given)
     except ValueError as error:
         if given:
             try:
-                _recipe(data)
+                recipe_from_dict(data)
             except ValueError:
                 pass
             else:
@@ -117,7 +117,12 @@ def _value(text: str) -> Any:
     return data["value"] if len(data) == 1 else text
 
 
-def _recipe(data: Mapping[str, Any]) -> Recipe:
+def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:
+    """The recipe of named values, as TOML or JSON gives them.
+
+    Raises:
+        ValueError: an unknown field, one missing, or a value that does not fit.
+    """
     values = {name: _fitted(name, value) for name, value in data.items()}
     for name in ("lr", "schedule"):
         if name not in values:

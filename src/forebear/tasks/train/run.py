@@ -29,7 +29,7 @@ from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.train.folder import RunFolder
 from forebear.tasks.train.job import Job, carry_out
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.recipes import _recipe as recipe_from_dict
+from forebear.tasks.train.recipes import recipe_from_dict
 from forebear.tasks.train.settle import Request, settled
 from forebear.weights.files import describes_itself, load_file
 from forebear.weights.load import home_arrays
