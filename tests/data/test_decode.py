@@ -279,4 +279,4 @@ def test_photographs_as_published_all_decode() -> None:
         assert np.asarray(open_picture(path)).std() > 5
         part = open_part(path, lambda width, height: (0, 0, width, height), 64)
         whole = open_picture(path).resize((64, 64), Image.Resampling.BILINEAR)
-        assert np.abs(np.asarray(part).astype(int) - np.asarray(whole)).mean() < 5
+        assert np.abs(np.asarray(part).astype(int) - np.asarray(whole)).mean() < 8

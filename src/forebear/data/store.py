@@ -100,7 +100,7 @@ class Store:
             and rule.interpolation == "bilinear"
         )
         self._disk = disk
-        self._workers = _processors() if workers is None else workers
+        self._workers = processors() if workers is None else workers
         self._beside = _Threads(self._workers, low=True)
         self._kept: Pixels | None = None
         untouched = rule.resize in ("shorter", "none") and rule.side == rule.size
@@ -365,7 +365,7 @@ def _lowest_priority() -> None:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST)
 
 
-def _processors() -> int:
+def processors() -> int:
     """Those that this process may use, where the system tells."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -1,0 +1,148 @@
+"""forebear check: a data set in, what is wrong with its pictures out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forebear.cli.columns import columns
+
+if TYPE_CHECKING:
+    from forebear.tasks.check import Checked, Row
+
+SUMMARY = "Decodes every picture of a data set, and reports what is bad or odd about it."
+EXAMPLE = "forebear check folder:photographs --manifest photographs.jsonl"
+
+_CLASSES = 40  # that get a line each; of more, only the smallest and the largest do
+_NAMES = 5  # pictures shown of each kind
+
+Line = tuple[str, str]  # a line and its style, as rich calls it
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the verb's arguments."""
+    parser.add_argument(
+        "data", metavar="DATA", help="KIND:PATH, as forebear train takes it with --data"
+    )
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="FILE",
+        help="write a JSON object a picture: name, bytes, sha256, size, mode, format, error, ...",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the report; 1 where a picture cannot be used."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from forebear.data.sources import read_data
+    from forebear.tasks.check import check
+
+    data = read_data(args.data)
+    with _progress() as progress:
+        found = check(data, progress)
+    if args.manifest is not None:
+        try:
+            found.write_manifest(args.manifest)
+        except OSError as error:
+            raise ValueError(
+                f"--manifest {args.manifest}: cannot be written ({error.strerror}). Expected a "
+                "file in a folder that is there. Choose another place."
+            ) from error
+    console = Console(highlight=False, soft_wrap=True)
+    for line, style in _report(found, data.split):
+        console.print(Text(line, style))
+    return 1 if found.bad else 0
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None] | None]:
+    """Shows how many pictures are done, on a terminal alone."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Left
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    shown = (TextColumn("decoding"), BarColumn(24), MofNCompleteColumn(), Left(compact=True))
+    with Progress(*shown, console=console, transient=True) as live:
+        task = live.add_task("decoding", total=None)
+        yield lambda done, total: live.update(task, completed=done, total=total)
+
+
+def _report(found: Checked, split: str) -> Iterator[Line]:
+    yield from _classes(found)
+    yield "", ""
+    yield from ((line, "") for line in columns(list(_facts(found, split)), "<<"))
+    for kind, rows in found.odd().items():
+        yield from _listed(kind, rows, "yellow")
+    for kind, groups in (
+        ("copies across train and val: what is learned by heart is measured", found.leaks()),
+        ("copies under different classes", found.disagreements()),
+    ):
+        yield from _listed(kind, [row for rows in groups for row in rows], "red", len(groups))
+    bad = found.bad
+    yield from _listed("cannot be used", bad, "red")
+    yield "", ""
+    count = len(found.rows)
+    rate = f"{count / max(found.seconds, 1e-9):,.0f} images/s"
+    if bad:
+        yield f"{len(bad):,} of {count:,} pictures cannot be used ({rate})", "bold red"
+    else:
+        yield f"all {count:,} pictures can be used ({rate})", "bold green"
+
+
+def _classes(found: Checked) -> Iterator[Line]:
+    counts = found.counts
+    if len(counts) > _CLASSES:
+        rising = sorted(counts, key=lambda row: row[1])
+        counts = [*rising[: _CLASSES // 2], *rising[-_CLASSES // 2 :]]
+    table = [(_printable(name), f"{train:,}", f"{val:,}") for name, train, val in counts]
+    head, *lines = columns([("class", "train", "val"), *table], "<>>")
+    yield head, "bold"
+    for at, (line, (_, train, _val)) in enumerate(zip(lines, counts, strict=True)):
+        if len(found.classes) > _CLASSES and at == _CLASSES // 2:
+            yield f"... {len(found.classes) - _CLASSES:,} classes between these ...", "dim"
+        yield line, "" if train else "red"
+
+
+def _facts(found: Checked, split: str) -> Iterator[tuple[str, str]]:
+    parts = [sum(row.part == part for row in found.rows) for part in ("train", "val")]
+    yield "pictures", f"{parts[0]:,} to train on, {parts[1]:,} to validate with"
+    yield "split", split
+    if found.sizes:
+        least, median, greatest = (f"{width} x {height}" for width, height in found.sizes)
+        yield "pixels", f"{least} at least, {median} in the middle, {greatest} at most"
+        for what in ("format", "mode"):
+            yield f"{what}s", ", ".join(f"{name} {n:,}" for name, n in found.tally(what))
+    bytes_ = sum(row.bytes or 0 for row in found.rows)
+    if bytes_:
+        yield "files", f"{bytes_ / 1e6:,.1f} MB"
+    copies = found.copies()
+    if copies:
+        yield "copies", f"{sum(map(len, copies)):,} pictures share {len(copies):,} contents"
+    if found.empty:
+        yield "empty", f"{len(found.empty):,} classes have no picture to train on"
+
+
+def _listed(kind: str, rows: Sequence[Row], style: str, count: int | None = None) -> Iterator[Line]:
+    """A heading with the number, and the first few names, or reasons where there are some."""
+    if not rows:
+        return
+    yield "", ""
+    yield f"{len(rows) if count is None else count:,} {kind}", style
+    for row in rows[:_NAMES]:
+        yield f"  {row.error or f'{row.name} ({row.part}, {_printable(row.label)})'}", ""
+    if len(rows) > _NAMES:
+        yield f"  ... and {len(rows) - _NAMES:,} more; --manifest FILE lists them", "dim"
+
+
+def _printable(name: str) -> str:
+    return name if name.isprintable() else repr(name)

@@ -1,0 +1,180 @@
+"""Every picture of a data set decoded to its last pixel, and what is odd about the set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePath
+
+from forebear.data.decode import Facts, look_at
+from forebear.data.pictures import Data, Pictures
+from forebear.data.store import processors
+from forebear.errors import DataError
+from forebear.files import write_whole
+
+_CHUNK = 256  # pictures between two reports of progress
+_FORMATS = {  # what a name's ending promises
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".gif": "GIF",
+    ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP", ".ppm": "PPM", ".pgm": "PPM",
+    ".pbm": "PPM", ".pnm": "PPM",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One picture."""
+
+    name: str
+    part: str  # train or val
+    label: str  # the class's name
+    bytes: int | None  # of the file; None where pictures are arrays, or the file cannot be read
+    sha256: str | None  # of the file, or of an array's pixels
+    facts: Facts | None  # None where the header cannot be read, or there is none
+    error: str | None  # why the picture cannot be used
+
+    def line(self) -> str:
+        """As a line of the manifest: a JSON object."""
+        entries = asdict(self)
+        facts = entries.pop("facts") or dict.fromkeys(Facts.__dataclass_fields__)
+        error = entries.pop("error")
+        return json.dumps({**entries, **facts, "error": error}, ensure_ascii=False)
+
+    @property
+    def misnamed(self) -> bool:
+        """Whether the name's ending promises another format."""
+        promised = _FORMATS.get(PurePath(self.name).suffix.lower())
+        found = None if self.facts is None else self.facts.format.replace("MPO", "JPEG")
+        return None not in (promised, found) and promised != found
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found, in the order of the pictures, the training part first."""
+
+    classes: tuple[str, ...]
+    rows: tuple[Row, ...]
+    seconds: float
+
+    @property
+    def bad(self) -> list[Row]:
+        """Pictures that cannot be used."""
+        return [row for row in self.rows if row.error is not None]
+
+    @property
+    def counts(self) -> list[tuple[str, int, int]]:
+        """Of each class: its name, training pictures and validation pictures."""
+        found = Counter((row.label, row.part) for row in self.rows)
+        return [(name, found[name, "train"], found[name, "val"]) for name in self.classes]
+
+    @property
+    def empty(self) -> list[str]:
+        """Classes without a training picture."""
+        return [name for name, train, _ in self.counts if not train]
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Width and height of the least, the median and the greatest picture, by area."""
+        found = sorted((facts.width * facts.height, facts.width) for facts in self._facts())
+        chosen = [found[at] for at in (0, len(found) // 2, -1)] if found else []
+        return tuple((width, area // width) for area, width in chosen)
+
+    def tally(self, what: str) -> list[tuple[str, int]]:
+        """How often each value of a field of `Facts` occurs, the most frequent first."""
+        return Counter(str(getattr(facts, what)) for facts in self._facts()).most_common()
+
+    def odd(self) -> dict[str, list[Row]]:
+        """Pictures that can be used, but are not plain; kinds that do not occur are left out."""
+        kinds: dict[str, Callable[[Row, Facts], bool]] = {
+            "turned by EXIF": lambda row, facts: facts.orientation in range(2, 9),
+            "animated or paged": lambda row, facts: facts.frames > 1,
+            "more than 8 bits": lambda row, facts: facts.bits > 8,
+            "CMYK": lambda row, facts: facts.mode in ("CMYK", "YCCK"),
+            "named as another format": lambda row, facts: row.misnamed,
+        }
+        found = {
+            kind: [row for row in self.rows if row.facts is not None and fits(row, row.facts)]
+            for kind, fits in kinds.items()
+        }
+        return {kind: rows for kind, rows in found.items() if rows}
+
+    def copies(self) -> list[list[Row]]:
+        """Pictures of the same content, together."""
+        alike: defaultdict[str, list[Row]] = defaultdict(list)
+        for row in self.rows:
+            if row.sha256 is not None and row.bytes != 0:
+                alike[row.sha256].append(row)
+        return [rows for rows in alike.values() if len(rows) > 1]
+
+    def leaks(self) -> list[list[Row]]:
+        """Copies of which some are trained on and some validate."""
+        return [rows for rows in self.copies() if len({row.part for row in rows}) > 1]
+
+    def disagreements(self) -> list[list[Row]]:
+        """Copies that stand under different classes."""
+        return [rows for rows in self.copies() if len({row.label for row in rows}) > 1]
+
+    def write_manifest(self, path: Path) -> None:
+        """Writes a line a picture."""
+
+        def write(partial: Path) -> None:
+            with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
+                file.writelines(f"{row.line()}\n" for row in self.rows)
+
+        write_whole(path, write)
+
+    def _facts(self) -> Iterator[Facts]:
+        return (row.facts for row in self.rows if row.facts is not None)
+
+
+def check(data: Data, progress: Callable[[int, int], None] | None = None) -> Checked:
+    """Decodes every picture of both parts.
+
+    Args:
+        data: As `read_data` gives it.
+        progress: Called in this thread with the number of pictures done and of all.
+    """
+    started = time.perf_counter()
+    parts = [("train", data.train), ("val", data.val)]
+    total = sum(len(pictures) for _, pictures in parts)
+    rows: list[Row] = []
+    with ThreadPoolExecutor(processors(), "check") as threads:
+        for part, pictures in parts:
+
+            def look(index: int, part: str = part, pictures: Pictures = pictures) -> Row:
+                return _row(pictures, index, part, data.classes)
+
+            for start in range(0, len(pictures), _CHUNK):
+                stop = min(start + _CHUNK, len(pictures))
+                rows += threads.map(look, range(start, stop))
+                if progress is not None:
+                    progress(len(rows), total)
+    return Checked(data.classes, tuple(rows), time.perf_counter() - started)
+
+
+def _row(pictures: Pictures, index: int, part: str, classes: tuple[str, ...]) -> Row:
+    name, label = pictures.name(index), classes[int(pictures.labels[index])]
+    try:
+        content = pictures.content(index)
+    except DataError as error:
+        return Row(
+            name=name, part=part, label=label, bytes=None, sha256=None, facts=None, error=str(error)
+        )
+    if content is None:
+        digest, facts, fault = pictures.digest(index).hex(), None, None
+    else:
+        digest = hashlib.sha256(content).hexdigest()
+        facts, fault = look_at(content, name)
+    return Row(
+        name=name,
+        part=part,
+        label=label,
+        bytes=None if content is None else len(content),
+        sha256=digest,
+        facts=facts,
+        error=fault,
+    )

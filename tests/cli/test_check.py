@@ -1,0 +1,194 @@
+"""forebear check: what it counts, what it names, and how it exits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from forebear.cli.main import main
+
+from . import making
+
+
+def words(text: str) -> list[str]:
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
+def parts(path: Path, count: int = 5) -> Path:
+    """train and val with three classes each; no two pictures are alike."""
+    making.folder(path / "train", count)
+    making.folder(path / "all", count + 2)
+    for kind in making.CLASSES:
+        (path / "val" / kind).mkdir(parents=True)
+        for seed in (count, count + 1):
+            name = f"{seed}.png"
+            shutil.move(path / "all" / kind / name, path / "val" / kind / name)
+    shutil.rmtree(path / "all")
+    return path
+
+
+def jpeg(picture: Image.Image, **options: object) -> bytes:
+    stream = BytesIO()
+    picture.save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+def test_a_sound_set_is_counted_and_exits_with_0(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", f"folder:{parts(tmp_path / 'set')}"]) == 0
+    printed = capsys.readouterr()
+    lines = words(printed.out)
+    assert lines[:4] == ["class train val", "across 5 2", "down 5 2", "grey 5 2"]
+    assert "pictures 15 to train on, 6 to validate with" in lines
+    assert "pixels 16 x 16 at least, 16 x 16 in the middle, 16 x 16 at most" in lines
+    assert "formats PNG 21" in lines
+    assert lines[-1].startswith("all 21 pictures can be used (")
+    assert lines[-1].endswith("images/s)")
+    assert printed.err == ""
+
+
+def test_four_bad_files_are_counted_and_named_and_exit_with_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = parts(tmp_path / "set", 14)
+    whole = jpeg(Image.fromarray(making.picture(0, 99, 64)))
+    bad = {"0.png": b"", "1.png": b"words", "2.png": b"<html></html>", "3.png": whole[:-400]}
+    for name, content in bad.items():
+        (root / "train" / "down" / name).write_bytes(content)
+    assert main(["check", f"folder:{root}"]) == 1
+    lines = words(capsys.readouterr().out)
+    assert lines[-1].startswith("4 of 48 pictures cannot be used")
+    assert "4 cannot be used" in lines
+    for name, reason in (
+        ("0.png", "the file is empty"),
+        ("1.png", "not a picture"),
+        ("2.png", "not a picture"),
+        ("3.png", "cannot be decoded (image file is truncated"),
+    ):
+        assert any(f"down/{name}: {reason}" in line for line in lines), name
+
+
+def test_what_is_odd_is_listed_by_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = parts(tmp_path / "set")
+    place = root / "train" / "grey"
+    picture = Image.fromarray(making.picture(2, 50, 20))
+    exif = Image.Exif()
+    exif[274] = 6
+    (place / "a.jpg").write_bytes(jpeg(picture, exif=exif))
+    (place / "b.jpg").write_bytes(jpeg(picture.convert("CMYK")))
+    Image.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20)).save(place / "c.png")
+    picture.save(place / "d.gif", save_all=True, append_images=[picture.rotate(90)])
+    picture.save(place / "e.jpeg", "PNG")
+    picture.save(place / "f.JPEG", "JPEG")
+    assert main(["check", f"folder:{root}"]) == 0
+    lines = words(capsys.readouterr().out)
+    for kind, name in (
+        ("1 turned by EXIF", "a.jpg"),
+        ("1 CMYK", "b.jpg"),
+        ("1 more than 8 bits", "c.png"),
+        ("1 animated or paged", "d.gif"),
+        ("1 named as another format", "e.jpeg"),
+    ):
+        assert lines[lines.index(kind) + 1] == f"{place / name} (train, grey)"
+    assert "formats PNG 23, JPEG 3, GIF 1" in lines
+    assert "modes RGB 24, CMYK 1, I;16 1, P 1" in lines
+
+
+def test_copies_are_found_across_parts_and_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = parts(tmp_path / "set")
+    shutil.copy(root / "train/down/0.png", root / "val/down/copy.png")
+    shutil.copy(root / "train/down/1.png", root / "train/grey/copy.png")
+    shutil.copy(root / "train/down/2.png", root / "train/down/copy.png")
+    assert main(["check", f"folder:{root}"]) == 0
+    lines = words(capsys.readouterr().out)
+    assert "copies 6 pictures share 3 contents" in lines
+    at = lines.index("1 copies across train and val: what is learned by heart is measured")
+    assert lines[at + 1 : at + 3] == [
+        f"{root}/train/down/0.png (train, down)",
+        f"{root}/val/down/copy.png (val, down)",
+    ]
+    at = lines.index("1 copies under different classes")
+    assert lines[at + 2] == f"{root}/train/grey/copy.png (train, grey)"
+
+
+def test_the_manifest_has_a_line_a_picture(tmp_path: Path) -> None:
+    root = parts(tmp_path / "set")
+    (root / "train/down/0.png").write_bytes(b"words")
+    file = tmp_path / "set.jsonl"
+    assert main(["check", f"folder:{root}", "--manifest", str(file)]) == 1
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len(rows) == 21
+    content = (root / "train/across/0.png").read_bytes()
+    assert rows[0] == {
+        "name": str(root / "train/across/0.png"),
+        "part": "train",
+        "label": "across",
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "width": 16,
+        "height": 16,
+        "mode": "RGB",
+        "format": "PNG",
+        "bits": 8,
+        "frames": 1,
+        "orientation": 1,
+        "error": None,
+    }
+    broken = rows[5]
+    assert (broken["name"], broken["bytes"]) == (str(root / "train/down/0.png"), 5)
+    assert broken["width"] is None
+    assert "not a picture" in broken["error"]
+
+
+def test_arrays_have_no_files_and_a_class_may_be_empty(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 5), dtype=np.uint8)
+    np.savez(
+        tmp_path / "x.npz",
+        x_train=pixels,
+        y_train=np.array([0, 0, 2, 2]),
+        x_test=pixels[:1],
+        y_test=np.array([0]),
+        classes=np.array(["a", "b\n", "c"]),
+    )
+    assert main(["check", f"npz:{tmp_path / 'x.npz'}"]) == 0
+    lines = words(capsys.readouterr().out)
+    assert lines[1:4] == ["a 2 1", "'b\\n' 0 0", "c 2 0"]
+    assert "empty 1 classes have no picture to train on" in lines
+    assert any(line.startswith("1 copies across train and val") for line in lines)
+
+
+def test_of_many_classes_only_the_smallest_and_the_largest_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = np.repeat(np.arange(60), np.arange(1, 61))
+    pixels = np.random.default_rng(0).integers(0, 256, (len(labels), 2, 2), dtype=np.uint8)
+    path = tmp_path / "x.npz"
+    np.savez(path, x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
+    assert main(["check", f"npz:{path}"]) == 0
+    lines = words(capsys.readouterr().out)
+    assert "... 20 classes between these ..." in lines
+    assert lines[20] == "19 20 20"
+    assert lines[22] == "40 41 41"
+
+
+def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "foldr:x"]) == 2
+    assert "Did you mean folder?" in capsys.readouterr().err
+    assert main(["check", f"folder:{tmp_path / 'gone'}"]) == 2
+    assert "no such folder" in capsys.readouterr().err
+    root = parts(tmp_path / "set")
+    place = tmp_path / "no" / "such" / "file"
+    assert main(["check", f"folder:{root}", "--manifest", str(place)]) == 2
+    assert "cannot be written (No such file or directory)" in capsys.readouterr().err
