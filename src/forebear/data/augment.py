@@ -76,9 +76,6 @@ def augment(
 
     Returns:
         [n, size, size, C], uint8, or float32 where it is coloured or blanked.
-
-    Raises:
-        ValueError: A reflected border reaches further than the picture.
     """
     pixels = _cropped(pixels, size, rule, draws, window or size)
     if rule.policy == "randaugment":

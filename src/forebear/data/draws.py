@@ -40,7 +40,10 @@ class Draws:
         return replace(self, views=views)
 
     def uniform(self, what: str, count: int | None = None) -> NDArray[np.float64]:
-        """From 0 up to 1, [n] or [n, count]; other words for `what` give independent numbers."""
+        """From 0 up to 1, [n] or [n, count], of which the first column is the [n].
+
+        Other words for `what` give independent numbers, the same ones the same.
+        """
         # 53 bits: every double of that spacing, and never 1.
         values: NDArray[np.float64] = (self._bits(what, count) >> _11) * np.float64(2.0**-53)
         return values

@@ -133,14 +133,15 @@ def posterize(pixels: Tensor, bits: Tensor) -> Tensor:
 
 
 def solarize(pixels: Tensor, threshold: Tensor) -> Tensor:
-    """The negative of what is at the threshold or above."""
-    return torch.where(pixels < threshold, pixels, 255 - pixels)
+    """The negative of what is at the threshold or above; 256 is above all."""
+    least = threshold.ceil().clamp(0, 255).to(torch.uint8)
+    chosen = (pixels >= least) & (threshold <= 255)
+    return pixels ^ chosen.to(torch.uint8).neg_()  # a byte's -1 is 255; torch.where is slower
 
 
 def solarize_add(pixels: Tensor, addition: Tensor) -> Tensor:
-    """What is below 128 made lighter."""
-    lighter = pixels + addition.to(torch.uint8)  # 127 + 110 at most: no byte overflows
-    return torch.where(pixels < 128, lighter, pixels)
+    """What is below 128 made lighter, by up to 127, with which no byte overflows."""
+    return pixels + (pixels < 128) * addition.to(torch.uint8)
 
 
 def color(pixels: Tensor, factor: Tensor) -> Tensor:
@@ -161,12 +162,12 @@ def brightness(pixels: Tensor, factor: Tensor) -> Tensor:
 
 def sharpness(pixels: Tensor, factor: Tensor) -> Tensor:
     """Away from the smoothed picture, as ImageEnhance.Sharpness: its edge pixels stay."""
-    smooth = pixels.float()
-    planes = smooth.permute(0, 3, 1, 2)
-    if min(planes.shape[2:]) > 2:
-        around = 9 * F.avg_pool2d(planes, 3, 1)
-        inside = (around + 4 * planes[:, :, 1:-1, 1:-1]) / 13
-        smooth[:, 1:-1, 1:-1] = (inside + 0.5).floor().permute(0, 2, 3, 1)
+    own = pixels.float()
+    rows = own[:, :-2] + own[:, 1:-1] + own[:, 2:]
+    around = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]  # slower as a pooling
+    smooth = own.clone()
+    inside = smooth[:, 1:-1, 1:-1]
+    inside.mul_(4).add_(around).div_(13).add_(0.5).floor_()
     return _blend(smooth, pixels, factor)
 
 
@@ -192,15 +193,15 @@ def affine(pixels: Tensor, matrix: Tensor, fill: Tensor) -> Tensor:
     height, width = pixels.shape[1:3]
     across, down = (torch.arange(n, device=pixels.device) + 0.5 for n in (width, height))
     x, y = (
-        row[:, :1, None] * across + row[:, 1:2, None] * down[:, None] + row[:, 2:, None]
+        (row[:, :1] * across + row[:, 2:])[:, None] + (row[:, 1:2] * down)[:, :, None]
         for row in matrix.unbind(1)
     )
-    grid = torch.stack([2 * x / width - 1, 2 * y / height - 1], 3)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    grid = torch.stack([x.mul_(2 / width).sub_(1), y.mul_(2 / height).sub_(1)], 3)
     planes = pixels.permute(0, 3, 1, 2).float()
     seen = F.grid_sample(planes, grid, padding_mode="border", align_corners=False)
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    values = torch.where(inside[..., None], seen.permute(0, 2, 3, 1), fill)
-    return values.to(torch.uint8)
+    seen = torch.where(inside[:, None], seen, fill[:, None, None])
+    return seen.to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def _turned(degrees: Floats, width: int) -> Floats:
