@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from forebear.network.kernels.conv import Window, convolve
+from forebear.network.kernels.norm import fits, norm_relu
 from forebear.network.plan import Layer
 from forebear.tables.dialects import Dialect
 
@@ -54,11 +58,37 @@ def same_pads(layer: Layer, side: int) -> tuple[int, int]:
     return before, layer.rate * (layer.kernel - 1) - before
 
 
+def watched(module: nn.Module) -> bool:
+    """Whether somebody looks at the module's inputs, outputs or gradients: it must then be run."""
+    hooks = (
+        *(module._forward_pre_hooks, module._forward_hooks),
+        *(module._backward_pre_hooks, module._backward_hooks),
+    )
+    everywhere: bool = nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call]
+    return everywhere or any(hooks)
+
+
+def _norm_relu(
+    module: nn.BatchNorm2d, x: Tensor, added: Tensor | None = None, *, relu: bool, fast: bool
+) -> Tensor:
+    """relu(norm(x) + added), as one operation where that is asked for and can be."""
+    biased = type(module) is BiasedNorm
+    known = biased or type(module) is nn.BatchNorm2d
+    if fast and known and fits(module, x, added) and not watched(module):
+        return norm_relu(module, x, added, relu=relu, biased=biased)
+    x = module(x)
+    if added is not None:
+        x = added + x
+    return F.relu(x) if relu else x
+
+
 class Conv(nn.Module):
     """A convolution, then its norm and its ReLU where the plan has them.
 
     Shape: [N, in_channels, H, W] -> [N, channels, H', W'].
     """
+
+    fast = False  # whether training takes the faster ways of `kernels`; see accelerate.py
 
     def __init__(self, layer: Layer, dialect: Dialect) -> None:
         super().__init__()
@@ -79,21 +109,75 @@ class Conv(nn.Module):
         )
         self.norm = norm(layer.channels, dialect) if layer.norm else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Gives [N, channels, H', W']."""
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
+        """Gives [N, channels, H', W'].
+
+        Args:
+            x: the map.
+            added: what a residual unit adds before its ReLU, which then follows.
+        """
+        fast = self.fast and self.training and not torch.compiler.is_compiling()
+        y = self._product(x) if fast else None
+        if y is None:
+            y = self._convolution(x)
+        relu = self.layer.relu or added is not None
+        if self.norm is not None:
+            return _norm_relu(self.norm, y, added, relu=relu, fast=fast)
+        if added is not None:
+            y = added + y
+        return F.relu(y) if relu else y
+
+    def _convolution(self, x: Tensor) -> Tensor:
         if self.layer.padding == "same":
             pads = (*same_pads(self.layer, x.shape[3]), *same_pads(self.layer, x.shape[2]))
             x = F.pad(x, pads)
         if self.first_stride > 1:
             x = x[:, :, :: self.first_stride, :: self.first_stride]
-        x = self.conv(x)
-        if self.norm is not None:
-            x = self.norm(x)
-        return F.relu(x) if self.layer.relu else x
+        y: Tensor = self.conv(x)
+        return y
+
+    def _product(self, x: Tensor) -> Tensor | None:
+        """The convolution as a matrix product, or None where torch's own is to be taken."""
+        layer, weight = self.layer, self.conv.weight
+        dtype = x.dtype
+        if torch.is_autocast_enabled("cpu"):
+            dtype = torch.get_autocast_dtype("cpu")
+        if (
+            layer.rate > 1
+            or x.device.type != "cpu"
+            or dtype not in (torch.bfloat16, torch.float32)
+            or weight.dtype != torch.float32
+            or not x.is_contiguous(memory_format=torch.channels_last)
+            or watched(self.conv)
+        ):
+            return None
+        height, width = x.shape[2:]
+        (top, bottom), (left, right) = (
+            same_pads(layer, side) if layer.padding == "same" else (layer.padding, layer.padding)
+            for side in (height, width)
+        )
+        window = Window(
+            kernel=layer.kernel,
+            stride=layer.stride,
+            top=top,
+            left=left,
+            height=layer.out_side(height),
+            width=layer.out_side(width),
+            groups=layer.groups,
+        )
+        if layer.padding == "same" and not window.sees_all(height, width):
+            x = F.pad(x, (left, right, top, bottom))
+            window = replace(window, top=0, left=0)
+        y = convolve(x.to(dtype), weight, window)
+        if y is not None and self.conv.bias is not None:
+            y = y + self.conv.bias.to(dtype)[:, None, None]
+        return y
 
 
 class Norm(nn.Module):
     """A norm and a ReLU without a convolution: the pre-activation, and the last norm."""
+
+    fast = False  # as Conv's
 
     def __init__(self, layer: Layer, dialect: Dialect) -> None:
         super().__init__()
@@ -101,7 +185,8 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Gives the shape that came in."""
-        return F.relu(self.norm(x))
+        fast = self.fast and not torch.compiler.is_compiling()
+        return _norm_relu(self.norm, x, relu=True, fast=fast)
 
 
 class Pool(nn.Module):

@@ -1,0 +1,1 @@
+"""Faster ways through a training step on a processor; `accelerate` turns them on."""

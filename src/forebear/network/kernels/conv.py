@@ -1,0 +1,251 @@
+"""Convolutions as matrix products, where a product is the faster way on a processor.
+
+oneDNN's direct convolutions run near the hardware's speed on large maps. Their weight gradients go
+over the whole gradient once an image, and on small maps that is most of a step: 12 ms for one 3x3
+convolution of 512 channels on 128 maps of 1x1, where a product takes 0.2 ms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+# Sides of the maps given out up to which a product was the faster one (bfloat16, AVX-512).
+POINTWISE = 7  # 1x1: the output and the gradient of the input; strided ones at any size
+POINTWISE_WEIGHT = 28  # 1x1: the gradient of the weights
+COLUMNS = 4  # larger kernels: the gradient of the weights
+WIDE_COLUMNS, WIDE = 7, 256  # the same from so many channels on
+MERGED = 16  # channels of a group in whose place oneDNN's weight gradient is fastest; of 4, slowest
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How a kernel moves over one size of map; its rate is 1."""
+
+    kernel: int
+    stride: int
+    top: int  # rows of zeros before the map
+    left: int
+    height: int  # of the map given out
+    width: int
+    groups: int = 1
+
+    @property
+    def side(self) -> int:
+        """The longer side of the map given out."""
+        return max(self.height, self.width)
+
+    def sees_all(self, height: int, width: int) -> bool:
+        """Whether every output value sees all of such a map: a fully connected layer."""
+        down, right = (self.height - 1) * self.stride, (self.width - 1) * self.stride
+        return (
+            self.groups == 1
+            and down <= self.top <= self.kernel - height
+            and right <= self.left <= self.kernel - width
+        )
+
+    def views(self, height: int, width: int) -> list[tuple[slice, slice]]:
+        """The taps that lie on such a map, for each output value of a window that sees all."""
+        tops = [self.top - i * self.stride for i in range(self.height)]
+        lefts = [self.left - i * self.stride for i in range(self.width)]
+        return [(slice(a, a + height), slice(b, b + width)) for a in tops for b in lefts]
+
+
+def convolve(x: Tensor, weight: Tensor, window: Window) -> Tensor | None:
+    """The convolution without bias, or None where torch's own serves as well.
+
+    Args:
+        x: [N, in_channels, H, W] in channels_last, in the dtype to compute in; padded alike before
+            and after, unless the window sees all of it.
+        weight: [channels, in_channels / groups, kernel, kernel], in that dtype or float32.
+        window: how the kernel moves.
+
+    Returns:
+        [N, channels, window.height, window.width] in channels_last, in x's dtype.
+    """
+    way = _way(x, weight, window)
+    if way is None:
+        return None
+    out: Tensor = way.apply(x, weight, window)  # type: ignore[no-untyped-call]
+    return out
+
+
+def _way(x: Tensor, weight: Tensor, window: Window) -> type[torch.autograd.Function] | None:
+    if window.sees_all(*x.shape[2:]):
+        return _Connected
+    if window.groups > 1:
+        few = weight.shape[1] == 4 and weight.shape[0] == x.shape[1] and x.shape[1] % MERGED == 0
+        return _Merged if few else None
+    if window.kernel == 1:
+        bare = window.top == window.left == 0
+        return _Pointwise if bare and window.side <= POINTWISE_WEIGHT else None
+    wide = min(weight.shape[:2]) >= WIDE
+    return _Columns if window.side <= (WIDE_COLUMNS if wide else COLUMNS) else None
+
+
+def _rows(x: Tensor) -> Tensor:
+    """[N, C, H, W] as [N * H * W, C]: a view of what is in channels_last."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def _flat(x: Tensor) -> Tensor:
+    """[N, C, H, W] as [N, H * W * C]."""
+    return x.permute(0, 2, 3, 1).reshape(len(x), -1)
+
+
+def _map(rows: Tensor, count: int, height: int, width: int) -> Tensor:
+    """What _rows or _flat made, as [N, C, H, W] in channels_last."""
+    return rows.view(count, height, width, -1).permute(0, 3, 1, 2)
+
+
+class _Connected(torch.autograd.Function):
+    """Every output sees the whole map: one product over whole maps, and no tap over padding."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, window: Window) -> Tensor:
+        taps = weight.permute(0, 2, 3, 1)  # as channels_last has them
+        parts = [taps[:, rows, columns] for rows, columns in window.views(*x.shape[2:])]
+        matrix = torch.stack([part.to(x.dtype) for part in parts]).view(-1, _flat(x).shape[1])
+        ctx.save_for_backward(x, matrix)
+        ctx.window, ctx.taps, ctx.dtype = window, taps.shape, weight.dtype
+        return _map(_flat(x) @ matrix.t(), len(x), window.height, window.width)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, matrix = ctx.saved_tensors
+        rows, (height, width) = _flat(dy), x.shape[2:]
+        dx = dweight = None
+        if ctx.needs_input_grad[0]:
+            dx = _map(rows @ matrix, len(x), height, width)
+        if ctx.needs_input_grad[1]:
+            parts = (rows.t() @ _flat(x)).view(-1, ctx.taps[0], height, width, x.shape[1])
+            if parts.shape[1:] == ctx.taps:
+                dtaps = parts[0].to(ctx.dtype)
+            else:
+                dtaps = torch.zeros(ctx.taps, dtype=ctx.dtype)
+                views = ctx.window.views(height, width)
+                for part, (high, wide) in zip(parts, views, strict=True):
+                    dtaps[:, high, wide] += part
+            dweight = dtaps.permute(0, 3, 1, 2)
+        return dx, dweight, None
+
+
+class _Pointwise(torch.autograd.Function):
+    """A 1x1 convolution; its stride is taken first."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, window: Window) -> Tensor:
+        step, ctx.shape = window.stride, x.shape
+        if step > 1:
+            x = x[:, :, ::step, ::step].contiguous(memory_format=torch.channels_last)
+        matrix = weight.flatten(1).to(x.dtype)
+        ctx.save_for_backward(x, matrix)
+        ctx.window, ctx.dtype = window, weight.dtype
+        ctx.directly = step == 1 and window.side > POINTWISE
+        if ctx.directly:
+            return F.conv2d(x, matrix[:, :, None, None])
+        return _map(_rows(x) @ matrix.t(), len(x), window.height, window.width)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, matrix = ctx.saved_tensors
+        step, rows = ctx.window.stride, _rows(dy)
+        dx = dweight = None
+        if ctx.needs_input_grad[0] and ctx.directly:
+            dx, _ = _gradients(dy, x, matrix[:, :, None, None], ctx.window, (True, False))
+        elif ctx.needs_input_grad[0]:
+            dx = _map(rows @ matrix, len(x), *x.shape[2:])
+            if step > 1:
+                count, channels, height, width = ctx.shape
+                whole = x.new_zeros(count, height, width, channels).permute(0, 3, 1, 2)
+                whole[:, :, ::step, ::step] = dx
+                dx = whole
+        if ctx.needs_input_grad[1]:
+            dweight = (rows.t() @ _rows(x)).to(ctx.dtype)[:, :, None, None]
+        return dx, dweight, None
+
+
+class _Columns(torch.autograd.Function):
+    """oneDNN's convolution, with the weight gradient as one product over im2col."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, window: Window) -> Tensor:
+        ctx.window, ctx.dtype = window, weight.dtype
+        weight = weight.to(x.dtype)
+        ctx.save_for_backward(x, weight)
+        return F.conv2d(x, weight, None, window.stride, (window.top, window.left))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        dx = dweight = None
+        if ctx.needs_input_grad[0]:
+            dx, _ = _gradients(dy, x, weight, ctx.window, (True, False))
+        if ctx.needs_input_grad[1]:
+            taps = weight.permute(0, 2, 3, 1)
+            dtaps = (_rows(dy).t() @ _columns(x, ctx.window)).view(taps.shape)
+            dweight = dtaps.permute(0, 3, 1, 2).to(ctx.dtype)
+        return dx, dweight, None
+
+
+def _columns(x: Tensor, window: Window) -> Tensor:
+    """im2col: [N, C, H, W] -> [N * height * width, kernel * kernel * C]."""
+    pads = (window.left, window.left, window.top, window.top)
+    taps = F.pad(x, pads).permute(0, 2, 3, 1) if any(pads) else x.permute(0, 2, 3, 1)
+    windows = taps.unfold(1, window.kernel, window.stride).unfold(2, window.kernel, window.stride)
+    return windows.permute(0, 1, 2, 4, 5, 3).reshape(-1, window.kernel**2 * x.shape[1])
+
+
+class _Merged(torch.autograd.Function):
+    """A convolution in groups of few channels, with the weight gradient of larger groups.
+
+    Most of that gradient is thrown away: it lies between groups.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, window: Window) -> Tensor:
+        ctx.window, ctx.dtype = window, weight.dtype
+        weight = weight.to(x.dtype)
+        ctx.save_for_backward(x, weight)
+        pads = (window.top, window.left)
+        return F.conv2d(x, weight, None, window.stride, pads, 1, window.groups)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        window = ctx.window
+        dx = dweight = None
+        if ctx.needs_input_grad[0]:
+            dx, _ = _gradients(dy, x, weight, window, (True, False))
+        if ctx.needs_input_grad[1]:
+            channels, few, height, width = weight.shape
+            merged = weight.new_empty(channels, MERGED, height, width)
+            merged = merged.to(memory_format=torch.channels_last)
+            larger = replace(window, groups=channels // MERGED)
+            _, found = _gradients(dy, x, merged, larger, (False, True))
+            many = MERGED // few
+            blocks = found.view(larger.groups, many, few, many, few, height, width)
+            own = blocks.diagonal(dim1=1, dim2=3).movedim(-1, 1)
+            dweight = own.reshape(weight.shape).to(ctx.dtype)
+        return dx, dweight, None
+
+
+def _gradients(
+    dy: Tensor, x: Tensor, weight: Tensor, window: Window, wanted: tuple[bool, bool]
+) -> tuple[Tensor, Tensor]:
+    """The gradients as torch has them, of the input and of the weights."""
+    pads, steps = [window.top, window.left], [window.stride, window.stride]
+    mask = [*wanted, False]
+    dx, dweight, _ = torch.ops.aten.convolution_backward(
+        dy, x, weight, None, steps, pads, [1, 1], False, [0, 0], window.groups, mask
+    )
+    return dx, dweight

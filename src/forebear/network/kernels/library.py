@@ -1,0 +1,132 @@
+"""The C functions: compiled once by the machine's own compiler, kept, and called on tensors.
+
+They lie in $FOREBEAR_HOME/kernels (default: ~/.cache/forebear/kernels), one file for each source,
+compiler and processor. Where none can be had, `library` says why, and torch's own operations serve.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from forebear.files import write_whole
+
+SOURCE = Path(__file__).with_name("norm.c")
+FLAGS = ("-O3", "-march=native", "-fPIC", "-shared")
+_PATIENCE = 60  # seconds for the compiler, which takes two
+
+
+class Pool(ctypes.Structure):
+    """The entry points of torch's own OpenMP; a second pool of threads would fight with it."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_void_p) for name in ("parallel", "thread", "threads", "barrier")
+    )
+
+
+class Norm(ctypes.Structure):
+    """What norm.c calls struct norm."""
+
+    _fields_ = (
+        ("pool", Pool),
+        *((name, ctypes.c_int32) for name in ("threads", "half", "relu", "biased")),
+        *((name, ctypes.c_int64) for name in ("rows", "channels")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                *("x", "added", "y", "weight", "bias", "mean", "scale"),
+                *("running_mean", "running_var"),
+            )
+        ),
+        *((name, ctypes.c_double) for name in ("eps", "momentum")),
+        *((name, ctypes.c_void_p) for name in ("dy", "dx", "dadded", "dweight", "dbias", "sums")),
+    )
+
+
+class Library:
+    """The compiled functions."""
+
+    def __init__(self, path: Path) -> None:
+        """Loads them.
+
+        Raises:
+            OSError: the file cannot be loaded.
+            AttributeError: torch's threads are not those of an OpenMP with GNU's entry points.
+        """
+        self.pool = _pool()
+        loaded = ctypes.CDLL(str(path))
+        self.norm_forward, self.norm_backward = loaded.norm_forward, loaded.norm_backward
+        for function in (self.norm_forward, self.norm_backward):
+            function.argtypes, function.restype = [ctypes.POINTER(Norm)], None
+
+
+@lru_cache(maxsize=1)
+def library() -> Library | str:
+    """The compiled functions, or in a few words why there are none."""
+    compiler = shutil.which(os.environ.get("CC") or "cc")
+    if compiler is None:
+        return "no C compiler"
+    try:
+        return Library(_compiled(compiler))
+    except subprocess.SubprocessError as error:
+        said = getattr(error, "stderr", None) or str(error)
+        return f"{compiler} fails: {said.strip().splitlines()[0] if said.strip() else error}"
+    except AttributeError:
+        return "torch's threads are not OpenMP's"
+    except OSError as error:
+        return f"cannot load what {compiler} made: {error}"
+
+
+def _pool() -> Pool:
+    """The OpenMP that torch itself calls, whichever file it came from."""
+    torch_cpu = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+    names = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads", "GOMP_barrier")
+    return Pool(*(ctypes.cast(getattr(torch_cpu, name), ctypes.c_void_p) for name in names))
+
+
+def _compiled(compiler: str) -> Path:
+    """The file of this source, compiler and processor, made unless it is there."""
+    version = subprocess.run(
+        [compiler, "--version"], capture_output=True, text=True, check=True, timeout=_PATIENCE
+    ).stdout
+    key = hashlib.sha256("\0".join((*FLAGS, version, _processor())).encode())
+    key.update(SOURCE.read_bytes())
+    home = Path(os.environ.get("FOREBEAR_HOME") or "~/.cache/forebear").expanduser()
+    path = home / "kernels" / f"{key.hexdigest()[:32]}.so"
+    if path.is_file():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda target: _compile(compiler, target))
+    except OSError:  # a home that cannot be written to
+        path = Path(tempfile.mkdtemp(prefix="forebear-")) / path.name
+        _compile(compiler, path)
+    return path
+
+
+def _compile(compiler: str, target: Path) -> None:
+    subprocess.run(
+        [compiler, *FLAGS, str(SOURCE), "-o", str(target), "-lm"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=_PATIENCE,
+    )
+
+
+def _processor() -> str:
+    """What -march=native looks at."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore").splitlines()
+    except OSError:
+        return platform.processor()
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))
