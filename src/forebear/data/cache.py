@@ -58,18 +58,16 @@ class Cache:
         """The file that describes it."""
         return cache_folder() / f"{self.name}.json"
 
-    def load(self, *, in_memory: bool) -> tuple[Pixels, dict[int, str]] | None:
-        """The pixels and the pictures that were skipped, or None where there is no whole set.
+    def load(self) -> tuple[Pixels, dict[int, str]] | None:
+        """The pixels, mapped, and the pictures skipped; None where there is no whole set.
 
-        A damaged set is removed. Every byte is read once, to hold it to its checksum.
-
-        Args:
-            in_memory: Read the array, instead of mapping the file.
+        A damaged set is removed. Every byte is read once, to hold it to its checksum. Processes of
+        one machine share what is mapped.
         """
         if not self.note.is_file():
             return None
         try:
-            found = self._load(in_memory=in_memory)
+            found = self._load()
             os.utime(self.note)  # the sets that were used last stay longest
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             _log.warning("decoded pictures in %s: %s; they are decoded again", self.pixels, error)
@@ -122,18 +120,17 @@ class Cache:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 
-    def _load(self, *, in_memory: bool) -> tuple[Pixels, dict[int, str]]:
+    def _load(self) -> tuple[Pixels, dict[int, str]]:
         note = json.loads(self.note.read_text(encoding="utf-8"))
         if (tuple(note["shape"]), note["dtype"]) != (self.shape, self.dtype.name):
             raise ValueError("described as another set")
         if self.pixels.stat().st_size != self.size:
             raise ValueError("cut short")
         mapped: Pixels = np.memmap(self.pixels, self.dtype, "r", shape=self.shape)
-        copy: Pixels | None = np.empty(self.shape, self.dtype) if in_memory else None
-        if _checked(mapped, copy) != note["crc32c"]:
+        if _checksum(mapped) != note["crc32c"]:
             raise ValueError("the checksum is wrong")
         skipped = {int(index): str(why) for index, why in note["skipped"].items()}
-        return (mapped if copy is None else copy), skipped
+        return mapped, skipped
 
     def _make_room(self) -> bool:
         """Removes what dead processes left and, as needed, the sets that lay idle for longest."""
@@ -168,16 +165,11 @@ def _last_used(pixels: Path) -> float:
     return note.stat().st_mtime if note.is_file() else 0.0
 
 
-def _checked(pixels: Pixels, copy: Pixels | None) -> int:
-    """The CRC-32C of all bytes, which are copied on the way where a place for them is given."""
+def _checksum(pixels: Pixels) -> int:
+    """The CRC-32C of all bytes, a piece at a time, as the whole may not fit in memory."""
     checksum, flat = 0, _bytes(pixels)
-    target = None if copy is None else _bytes(copy)
     for start in range(0, flat.size, _CHUNK):
-        piece = flat[start : start + _CHUNK]
-        if target is not None:
-            target[start : start + _CHUNK] = piece
-            piece = target[start : start + _CHUNK]
-        checksum = google_crc32c.extend(checksum, piece)
+        checksum = google_crc32c.extend(checksum, flat[start : start + _CHUNK])
     return checksum
 
 

@@ -237,7 +237,7 @@ class Store:
 
     def _recall(self, cache: Cache) -> bool:
         """Takes what the cache has, if it has all that this store may give."""
-        found = cache.load(in_memory=self.fits)
+        found = cache.load()
         if found is None:
             return False
         pixels, skipped = found
