@@ -7,7 +7,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from forebear.errors import ForebearError
 from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.sheets import GAP, MARGIN, RED, TILE, draw_mistakes, draw_sheet
 
@@ -91,8 +90,3 @@ def test_names_of_any_kind_and_length_are_drawn(tmp_path: Path) -> None:
     assert sheet.shape[1] == wide
     assert (sheet[:, :MARGIN] == 255).all()
     assert (sheet[:, -MARGIN:] == 255).all()
-
-
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ForebearError, match=r"nowhere/x.png: cannot be written \(No such file"):
-        draw_sheet(squares(1), ["x"], tmp_path / "nowhere" / "x.png", title="t")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forebear.cli import model
+from forebear.cli.drawing import check_drawing
 
 if TYPE_CHECKING:
     from forebear.tasks.evaluate import Evaluation
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the accuracies, a line a class, and the confusion matrix of up to 20 classes."""
+    check_drawing(args.draw)
     from forebear.tasks.evaluate import evaluate_on
     from forebear.tasks.plots import draw_confusion
 

@@ -15,19 +15,20 @@ from numpy.typing import NDArray
 
 from forebear.errors import ForebearError
 from forebear.files import write_whole
-from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.words import class_title, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from forebear.tasks.evaluate import Evaluation
     from forebear.tasks.train.loop import Epoch
 
 BLUE, ORANGE, GREY, RED = "#1f5fa8", "#d9731a", "#8a8f98", "#b3261e"
 # Told apart with every kind of colour vision: Okabe and Ito 2008, without their yellow.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000")
 DASHES = ("-", "--", ":", "-.")
+MARKS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class Line:
     name: str
     colour: int  # runs of one setting have the same number
     dash: int  # runs on the same pictures have the same number
+    mark: int  # runs of one setting have different numbers
     epochs: Sequence[float]
     minutes: Sequence[float]
     accuracies: Sequence[float]  # held out, shares
@@ -53,7 +55,8 @@ def draw_curves(epochs: Sequence[Epoch], path: Path, title: str) -> None:
     Steps that were skipped, for a gradient that was not finite, are marked below the loss.
 
     Raises:
-        ForebearError: matplotlib is not installed, or the file cannot be written.
+        ForebearError: matplotlib is not installed.
+        OSError: the file cannot be written.
     """
     figure = _figure(9, 3.4)
     figure.suptitle(shown(title), fontsize=10, parse_math=False)
@@ -93,7 +96,8 @@ def draw_confusion(evaluation: Evaluation, path: Path, title: str) -> None:
     """Draws true against named classes as a PNG; numbers stand in the cells of up to 20 classes.
 
     Raises:
-        ForebearError: matplotlib is not installed, or the file cannot be written.
+        ForebearError: matplotlib is not installed.
+        OSError: the file cannot be written.
     """
     classes, counts = [class_title(name, 24) for name in evaluation.classes], evaluation.confusion
     named = len(classes) <= 60
@@ -128,7 +132,8 @@ def draw_comparison(lines: Sequence[Line], path: Path, title: str) -> None:
     """Draws held-out accuracy over minutes and over epochs, one line a run, as a PNG.
 
     Raises:
-        ForebearError: matplotlib is not installed, or the file cannot be written.
+        ForebearError: matplotlib is not installed.
+        OSError: the file cannot be written.
     """
     figure = _figure(10, 4 + 0.12 * len(lines))
     figure.suptitle(shown(title), fontsize=10, parse_math=False)
@@ -137,13 +142,14 @@ def draw_comparison(lines: Sequence[Line], path: Path, title: str) -> None:
         style = {
             "color": COLOURS[line.colour % len(COLOURS)],
             "linestyle": DASHES[line.dash % len(DASHES)],
-            "marker": "o" if len(line.epochs) < 15 else "",
-            "markersize": 3.5,
+            "marker": MARKS[line.mark % len(MARKS)],
+            "markevery": max(1, len(line.epochs) // 12),
+            "markersize": 4,
             "linewidth": 1.6,
             "alpha": 0.85,
         }
         shares = 100 * np.array(line.accuracies)
-        by_minutes.plot(line.minutes, shares, label=_label(line.name), **style)
+        by_minutes.plot(line.minutes, shares, label=_label(line), **style)
         by_epochs.plot(line.epochs, shares, **style)
     by_minutes.set_ylabel("held-out accuracy (%)")
     for axes, what in ((by_minutes, "minutes"), (by_epochs, "epochs")):
@@ -168,15 +174,9 @@ def _figure(width: float, height: float) -> Figure:
 
 def _save(figure: Figure, path: Path, *, dpi: int) -> None:
     """Writes a PNG whole. A letter that the font lacks is a box in it, and no warning."""
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph", UserWarning)
-            write_whole(path, lambda partial: figure.savefig(partial, dpi=dpi, format="png"))
-    except OSError as error:
-        raise ForebearError(
-            f"{path}: cannot be written ({error.strerror or error}). Expected a file in a folder "
-            "that is there. Pass another path."
-        ) from error
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        write_whole(path, lambda partial: figure.savefig(partial, dpi=dpi, format="png"))
 
 
 def _over(axes: Axes, label: str, end: float) -> None:
@@ -219,6 +219,7 @@ def _finite(values: Sequence[float]) -> NDArray[np.float64]:
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
-def _label(name: str) -> str:
-    """A label that a legend does not leave out: those that begin with _ are for itself."""
-    return f" {shown(name, 60)}"
+def _label(line: Line) -> str:
+    """The name and the last accuracy; the blank, as a legend leaves out what begins with _."""
+    last = f"  {line.accuracies[-1]:.2%}" if line.accuracies else ""
+    return f" {shown(line.name, 60)}{last}"

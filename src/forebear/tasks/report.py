@@ -12,7 +12,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from forebear.errors import RunError
 from forebear.files import write_text
 from forebear.tasks.history import Run, read_run
 from forebear.tasks.words import (
@@ -63,16 +62,10 @@ def write_index(folder: Path) -> None:
     """Writes the page of a run into its folder, whole or not at all.
 
     Raises:
-        RunError: no run, or a folder that cannot be written to.
+        RunError: no run.
+        OSError: the page cannot be written.
     """
-    run = read_run(folder)
-    try:
-        write_text(folder / INDEX, page(run))
-    except OSError as error:
-        raise RunError(
-            f"{folder / INDEX}: cannot be written ({error.strerror or error}). Expected a folder "
-            "that can be written to. Check its permissions and the space left."
-        ) from error
+    write_text(folder / INDEX, page(read_run(folder)))
 
 
 def page(run: Run) -> str:

@@ -12,15 +12,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from forebear.errors import ForebearError
 from forebear.files import write_whole
-from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.words import class_title, shown
+
+if TYPE_CHECKING:
+    from forebear.tasks.evaluate import Evaluation
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]  # [n, H, W, C] in 0..255, C 1 or 3
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -48,7 +50,7 @@ def draw_sheet(pixels: Pixels, titles: Sequence[str], path: Path, *, title: str)
         title: over all.
 
     Raises:
-        ForebearError: the file cannot be written.
+        OSError: the file cannot be written.
     """
     _draw(pixels, [[_Words(class_title(name))] for name in titles], path, title)
 
@@ -71,7 +73,7 @@ def draw_mistakes(
         count: pictures at most; where mistakes are few, some follow that were nearly mistaken.
 
     Raises:
-        ForebearError: the file cannot be written.
+        OSError: the file cannot be written.
     """
     wrong = int((evaluation.labels != evaluation.guesses).sum())
     worst = evaluation.worst(min(count, max(wrong, FEW)))
@@ -111,7 +113,7 @@ def _draw(pixels: Pixels, captions: Sequence[Sequence[_Words]], path: Path, titl
         sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
         for row, line in enumerate(words):
             _write(sheet, (left, top + TILE + 6 + row * LINE), line, within=TILE)
-    _save(sheet, path)
+    write_whole(path, lambda partial: sheet.save(partial, format="PNG"))
 
 
 def _write(
@@ -156,13 +158,3 @@ def _font(size: int) -> Font:
         if path.is_file():
             return ImageFont.truetype(str(path), size)
     return ImageFont.load_default(size)
-
-
-def _save(sheet: Image.Image, path: Path) -> None:
-    try:
-        write_whole(path, lambda partial: sheet.save(partial, format="PNG"))
-    except OSError as error:
-        raise ForebearError(
-            f"{path}: cannot be written ({error.strerror or error}). Expected a file in a folder "
-            "that is there. Pass another path."
-        ) from error

@@ -1,0 +1,148 @@
+"""forebear compare: folders of runs in, one table and one plot of them out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forebear.cli.columns import columns
+from forebear.cli.drawing import check_drawing
+
+if TYPE_CHECKING:
+    from forebear.tasks.compare import Result, Spread
+
+SUMMARY = "Sets runs beside one another: what differs, what came out, what it took."
+EXAMPLE = "forebear compare runs/first runs/second --out compare.png"
+FIELDS = 6  # of a recipe that a row tells; --json tells all
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the verb's arguments."""
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, finished or not"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.png", help="draw accuracy over minutes and over epochs"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints a row a run, and mean and deviation where several seeds were run."""
+    check_drawing(args.out)
+    from forebear.tasks.compare import compare, draw, spreads
+
+    results = compare(args.runs)
+    if args.out is not None:
+        draw(results, args.out)
+    groups = spreads(results)
+    print(_as_json(results, groups) if args.json else _as_text(results, groups))
+    return 0
+
+
+def _as_text(results: Sequence[Result], groups: Sequence[Spread]) -> str:
+    from forebear.tasks.words import magnitude, percent, shown, whole
+
+    apart = len({result.data for result in results}) > 1
+    rows = [_HEAD]
+    for result in results:
+        run = result.run
+        rows.append(
+            (
+                shown(str(run.path), 40),
+                shown(run.network, 40),
+                "-" if run.parameters is None else magnitude(run.parameters),
+                shown(run.data, 30) + (f" [{result.data + 1}]" if apart else ""),
+                _recipe(result.differs),
+                _epochs(result),
+                whole(result.images_per_second),
+                "-" if math.isnan(result.minutes) else f"{result.minutes:.1f}",
+                percent(result.best),
+                percent(result.last),
+            )
+        )
+    lines = columns(rows, "<<><<>>>>>")
+    if apart:
+        lines += ["", "[1], [2]: other pictures or another split. Compare accuracies within one."]
+    for group in groups:
+        names = ", ".join(shown(str(one.run.path), 40) for one in group.runs)
+        lines += ["", f"{len(group.runs)} seeds of one setting: {names}"]
+        for what, (mean, deviation) in (("last", group.last), ("best", group.best)):
+            lines.append(f"{what}  {mean:.2%} ± {100 * deviation:.2f}")
+    return "\n".join(lines)
+
+
+_HEAD = (
+    "run", "network", "parameters", "data", "recipe", "epochs", "images/s", "minutes", "best",
+    "last",
+)  # fmt: skip
+
+
+def _recipe(differs: dict[str, Any]) -> str:
+    """What sets a run apart from the others, "lr 0.1, batch 64"; "same" of nothing."""
+    told = [f"{name} {_say(value)}" for name, value in differs.items()]
+    more = [f"{len(told) - FIELDS} more"] if len(told) > FIELDS else []
+    return ", ".join([*told[:FIELDS], *more]) or "same"
+
+
+def _say(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return "/".join(map(_say, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _epochs(result: Result) -> str:
+    from forebear.tasks.words import passes
+
+    run = result.run
+    done = passes(run.last("epoch"))
+    if run.finished:
+        return done
+    return f"{done} unfinished" if run.planned is None else f"{done} of {passes(run.planned)}"
+
+
+def _as_json(results: Sequence[Result], groups: Sequence[Spread]) -> str:
+    return json.dumps(
+        {
+            "comparable": len({result.data for result in results}) == 1,
+            "runs": [
+                {
+                    "run": str(result.run.path),
+                    "network": result.run.network,
+                    "parameters": result.run.parameters,
+                    "data": result.run.data,
+                    "fingerprint": result.run.part("data").get("fingerprint"),
+                    "recipe": result.differs,
+                    "seed": result.seed,
+                    "finished": result.run.finished,
+                    "epochs": _number(result.run.last("epoch")),
+                    "images_per_second": _number(result.images_per_second),
+                    "minutes": _number(result.minutes),
+                    "best": _number(result.best),
+                    "last": _number(result.last),
+                }
+                for result in results
+            ],
+            "seeds": [
+                {
+                    "runs": [str(one.run.path) for one in group.runs],
+                    **{
+                        name: {"mean": mean, "deviation": deviation}
+                        for name, (mean, deviation) in (("last", group.last), ("best", group.best))
+                    },
+                }
+                for group in groups
+            ],
+        },
+        ensure_ascii=False,
+    )
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value

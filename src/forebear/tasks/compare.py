@@ -1,0 +1,163 @@
+"""Runs beside one another: what differs between them, what came out, and what it took."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from forebear.tasks.history import Run, read_run
+from forebear.tasks.plots import Line, draw_comparison
+
+# Of a recipe, what does not tell two settings apart: words, and what a comparison has columns for
+_ASIDE = ("summary", "source", "network", "epochs", "iterations")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One run, as a row of the table."""
+
+    run: Run
+    data: int  # runs on the same pictures in the same split have the same number, from 0
+    setting: int  # runs that differ by nothing but the seed have the same number, from 0
+    differs: dict[str, Any]  # fields of the recipe in which not all the runs agree
+
+    @property
+    def seed(self) -> object:
+        """Of first weights, order and motion; None where the run does not say."""
+        return self.run.part("recipe").get("seed")
+
+    @property
+    def images_per_second(self) -> float:
+        """In training, the median of the epochs; nan before the first."""
+        known = [value for value in self.run.column("images_per_second") if not math.isnan(value)]
+        return statistics.median(known) if known else math.nan
+
+    @property
+    def minutes(self) -> float:
+        """Since the first step, evaluations included; nan before the first epoch's end."""
+        return self.run.last("seconds") / 60
+
+    @property
+    def last(self) -> float:
+        """Held-out accuracy at last, a share."""
+        return self.run.last("val_accuracy")
+
+    @property
+    def best(self) -> float:
+        """The highest held-out accuracy, a share."""
+        at = self.run.best
+        return math.nan if at is None else self.run.column("val_accuracy")[at]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Finished runs of one setting with several seeds."""
+
+    runs: tuple[Result, ...]
+    last: tuple[float, float]  # mean and deviation of the last held-out accuracies, shares
+    best: tuple[float, float]  # of the highest ones
+
+
+def compare(paths: Sequence[Path]) -> list[Result]:
+    """Reads runs, in the order given.
+
+    Raises:
+        RunError: a folder that is no run.
+    """
+    runs = [read_run(path) for path in paths]
+    recipes = [run.part("recipe") for run in runs]
+    names = dict.fromkeys(name for recipe in recipes for name in recipe if name not in _ASIDE)
+    differing = [name for name in names if len({_key(recipe.get(name)) for recipe in recipes}) > 1]
+    data = _numbers([_key(_pictures(run)) for run in runs])
+    settings = _numbers([_setting(run) for run in runs])
+    return [
+        Result(
+            run=run,
+            data=number,
+            setting=setting,
+            differs={name: recipe[name] for name in differing if name in recipe},
+        )
+        for run, recipe, number, setting in zip(runs, recipes, data, settings, strict=True)
+    ]
+
+
+def spreads(results: Sequence[Result]) -> list[Spread]:
+    """Mean and sample deviation of each setting that was finished with two seeds or more."""
+    found = []
+    for number in sorted({result.setting for result in results}):
+        runs = tuple(one for one in results if one.setting == number and one.run.finished)
+        runs = tuple(one for one in runs if not math.isnan(one.last))
+        if len({_key(one.seed) for one in runs}) > 1:
+            last, best = (_mean([getattr(one, name) for one in runs]) for name in ("last", "best"))
+            found.append(Spread(runs=runs, last=last, best=best))
+    return found
+
+
+def draw(results: Sequence[Result], path: Path) -> None:
+    """Draws held-out accuracy over minutes and over epochs, one line a run, as a PNG.
+
+    Runs of one setting have one colour, and runs on the same pictures one kind of line.
+
+    Raises:
+        ForebearError: matplotlib is not installed.
+        OSError: the file cannot be written.
+    """
+    title = "Held-out accuracy"
+    if len({result.data for result in results}) > 1:
+        title += "; other pictures or another split, by the kind of line: not comparable"
+    settings = [result.setting for result in results]
+    lines = [
+        _line(result, mark=settings[:at].count(result.setting)) for at, result in enumerate(results)
+    ]
+    draw_comparison(lines, path, title)
+
+
+def _line(result: Result, *, mark: int) -> Line:
+    run = result.run
+    columns = (run.column(name) for name in ("epoch", "seconds", "val_accuracy"))
+    points = [point for point in zip(*columns, strict=True) if not any(map(math.isnan, point))]
+    return Line(
+        name=str(run.path),
+        colour=result.setting,
+        dash=result.data,
+        mark=mark,
+        epochs=[epoch for epoch, _, _ in points],
+        minutes=[seconds / 60 for _, seconds, _ in points],
+        accuracies=[accuracy for _, _, accuracy in points],
+    )
+
+
+def _pictures(run: Run) -> Any:
+    """What tells the pictures and their split; runs without a fingerprint go by their words."""
+    data = run.part("data")
+    return data.get("fingerprint") or [data.get(name) for name in ("spec", "split", "held_out")]
+
+
+def _setting(run: Run) -> str:
+    """All that decides a run but its seed. Under a budget the epochs are what came out of it."""
+    request = run.part("request")
+    budget = request.get("budget")
+    recipe = {name: value for name, value in run.part("recipe").items() if name != "seed"}
+    if budget:
+        recipe.pop("epochs", None)
+    names = ("network", "table", "dialect", "preprocessing", "weights")
+    return _key([*(run.settings.get(name) for name in names), _pictures(run), recipe, budget])
+
+
+def _key(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _numbers(keys: Sequence[str]) -> list[int]:
+    """Each key by its place among the different ones."""
+    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    return [places[key] for key in keys]
+
+
+def _mean(values: Sequence[float]) -> tuple[float, float]:
+    return statistics.fmean(values), statistics.stdev(values)
