@@ -1,0 +1,72 @@
+"""A run's numbers as TensorBoard reads them, where it is asked for and installed."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forebear.errors import ForebearError
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+FOLDER = "tensorboard"  # within the run's
+_TAGS = {  # key of metrics.jsonl to the chart and the line in it
+    "loss": "loss/training",
+    "val_loss": "loss/held out",
+    "accuracy": "accuracy/training",
+    "val_accuracy": "accuracy/held out",
+    "lr": "run/learning rate",
+    "images_per_second": "run/images a second",
+    "memory": "run/memory in MiB",
+    "skipped": "run/steps skipped",
+    "epoch": "run/epoch",
+}
+
+
+class Scalars:
+    """Writes one point a line of metrics, over the steps; `tensorboard --logdir RUN` shows them."""
+
+    def __init__(self, folder: Path) -> None:
+        """Writes nothing yet.
+
+        Args:
+            folder: of the run.
+
+        Raises:
+            ForebearError: TensorBoard is not installed.
+        """
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ForebearError(
+                f"tensorboard cannot be imported ({error}). Expected it for --tensorboard. "
+                "Run pip install 'forebear[tensorboard]'."
+            ) from error
+        self._make = SummaryWriter
+        self._path = folder / FOLDER
+        self._writer: SummaryWriter | None = None
+
+    def epoch(self, epoch: Mapping[str, Any]) -> None:
+        """Adds a line of metrics, by its keys; those that it lacks or are no number are left out.
+
+        The first one hides what an interrupted run had written from its step on.
+        """
+        step = int(epoch["step"])
+        if self._writer is None:
+            self._writer = self._make(str(self._path), purge_step=step)
+        for key, tag in _TAGS.items():
+            value = epoch.get(key)
+            if isinstance(value, int | float) and math.isfinite(value):
+                self._writer.add_scalar(tag, value, step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Ends the writing."""
+        if self._writer is not None:
+            self._writer.close()
