@@ -36,7 +36,7 @@ class Given:
 
 def measured(logits: Tensor, labels: Tensor, rank: int = 0, ranks: int = 1) -> Evaluation:
     batches = Given(logits, labels, rank, ranks)
-    return evaluate(Logits(), batches, CLASSES, precision="fp32")  # type: ignore[arg-type]
+    return evaluate(Logits(), batches, CLASSES, precision="fp32")
 
 
 def drawn(count: int, classes: int = 3) -> tuple[Tensor, Tensor]:
@@ -75,14 +75,14 @@ def test_every_picture_has_its_guess_loss_and_confidence_in_the_order_of_the_set
 def test_the_best_five_of_ten_classes_are_counted() -> None:
     logits = torch.arange(10.0).repeat(10, 1)  # class 9 is the best guess for all
     batches = Given(logits, torch.arange(10))
-    got = evaluate(Logits(), batches, tuple("abcdefghij"), precision="fp32")  # type: ignore[arg-type]
+    got = evaluate(Logits(), batches, tuple("abcdefghij"), precision="fp32")
     assert got.in_top5.tolist() == [False] * 5 + [True] * 5
     assert (got.top1, got.top5) == (0.1, 0.5)
 
 
 def test_a_network_is_evaluated_in_evaluation_mode_and_left_in_its_own() -> None:
     network, batches = Logits().train(), Given(*drawn(5))
-    evaluate(network, batches, CLASSES, precision="fp32")  # type: ignore[arg-type]
+    evaluate(network, batches, CLASSES, precision="fp32")
     assert not network.ran_in_training
     assert network.training
 

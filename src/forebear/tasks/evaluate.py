@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from forebear.data.batches import Batches
+from forebear.data.batches import Batch, Batches
 from forebear.data.pictures import Data
 from forebear.data.sources import read_data
 from forebear.data.store import Store
@@ -120,13 +120,24 @@ def combined(parts: Sequence[Evaluation]) -> Evaluation:
     return Evaluation(classes=parts[0].classes, **whole)
 
 
+class InOrder(Protocol):
+    """Batches that come in the order of their set, each picture once."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+
+    def in_order(self) -> Iterator[Batch]:
+        """What the network takes, and the labels."""
+
+
 _COLUMNS = tuple(field.name for field in fields(Evaluation) if field.name != "classes")
 
 
 @torch.inference_mode()
 def evaluate(
-    network: Network,
-    batches: Batches,
+    network: nn.Module,
+    batches: InOrder,
     classes: tuple[str, ...],
     *,
     precision: Precision,
