@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from forebear.data.augment import Augment, augment, resized_box
-from forebear.data.draws import Draws
 from forebear.data.cache import Pixels
+from forebear.data.decode import Box
+from forebear.data.draws import Draws
 from forebear.data.store import Indices, Store
 from forebear.tables.preprocessing import Preprocessing
 
-Read = Callable[[Indices], tuple[Indices, Pixels]]
 Batch = tuple[Tensor, Tensor]  # images [n, C, size, size] floats, labels [n] int64
 
 
@@ -57,6 +57,11 @@ class Batches:
     device: torch.device
     rank: int = 0  # this process, of
     ranks: int = 1  # so many: each takes its share of every batch
+    _colours: tuple[Tensor, Tensor] = field(init=False)  # mean and std, on the device
+
+    def __post_init__(self) -> None:
+        colours = (torch.tensor(v, device=self.device) for v in (self.rule.mean, self.rule.std))
+        object.__setattr__(self, "_colours", tuple(colours))
 
     def __len__(self) -> int:
         return -(-len(self.store) // self.batch)
@@ -66,7 +71,8 @@ class Batches:
         mine = self.store.indices[self.rank :: self.ranks]
         parts = [mine[start : start + self.batch] for start in range(0, len(mine), self.batch)]
         for indices, pixels in self._ahead(parts, self.store.take):
-            yield self._normalise(_middle(pixels, self.rule.size)), self._labels(indices)
+            middle = _middle(self._there(pixels), self.rule.size)
+            yield self._normalise(middle), self._labels(indices)
 
     def drafts(self, order: Order, epoch: int, first: int = 0) -> Iterator[Draft]:
         """The steps of one epoch of training from `first` on.
@@ -77,67 +83,79 @@ class Batches:
         chosen = np.random.default_rng((order.seed, epoch)).permutation(len(self.store))
         if order.repeats > 1:
             chosen = np.repeat(chosen, order.repeats)[: len(self.store)]
-        parts = np.array_split(chosen, len(self))
-        numbers = np.array_split(np.arange(len(chosen)) % order.repeats, len(self))
-        mine = [np.array_split(part, self.ranks)[self.rank] for part in parts]
-        views = [np.array_split(part, self.ranks)[self.rank] for part in numbers]
-        read: Read = self.store.take
-        if self._streams(order.augment):
-            read = partial(self._crops, order, epoch)
+        views = np.arange(len(chosen)) % order.repeats
+        parts = np.array_split(np.stack((chosen, views)), len(self), axis=1)
+        mine = [np.array_split(part, self.ranks, axis=1)[self.rank] for part in parts]
+        read = partial(self._read, order, epoch)
         for step, (found, pixels) in enumerate(self._ahead(mine[first:], read), first):
+            gone = np.isin(parts[step][0], list(self.store.skipped))
             yield Draft(
                 step=step,
-                pixels=pixels,
-                samples=found,
-                views=views[step][np.isin(mine[step], found)],
-                total=int(np.isin(parts[step], list(self.store.skipped), invert=True).sum()),
+                pixels=self._there(pixels),
+                samples=found[0],
+                views=found[1],
+                total=int(np.count_nonzero(~gone)),
             )
 
     def view(self, draft: Draft, order: Order, epoch: int, size: int) -> Batch:
         """The images and labels of a step: cut to `size` pixels, augmented, normalised."""
         draws = Draws(order.seed, epoch, draft.samples, draft.views)
-        rule = replace(order.augment, crop="middle") if self._streams(order.augment) else None
-        fill = tuple(mean / self.rule.scale for mean in self.rule.mean)
-        pixels = augment(
-            draft.pixels, size, rule or order.augment, draws, window=self.rule.size, fill=fill
-        )
+        rule = order.augment
+        if self._streams(rule):
+            rule = replace(rule, crop="middle")
+        mean = self.rule.mean[::-1] if self.rule.order == "BGR" else self.rule.mean
+        fill = tuple(value / self.rule.scale for value in mean)
+        pixels = augment(draft.pixels, size, rule, draws, window=self.rule.size, fill=fill)
         return self._normalise(pixels), self._labels(draft.samples)
 
     def _streams(self, rule: Augment) -> bool:
         """Whether random parts are cut out of whole pictures while they are decoded."""
         return rule.crop == "resized" and not self.store.fits
 
-    def _crops(self, order: Order, epoch: int, samples: Indices) -> tuple[Indices, Pixels]:
-        """Random parts of these pictures; views of one picture are cut alike, and differ later."""
+    def _read(self, order: Order, epoch: int, wanted: Indices) -> tuple[Indices, Pixels]:
+        """Pictures and their views [2, n], those that can be decoded, and their pixels."""
+        if not self._streams(order.augment):
+            found, pixels = self.store.take(wanted[0])
+            return wanted[:, np.isin(wanted[0], found)], pixels
+        kept, parts = [], []
+        for view in np.unique(wanted[1]).tolist():
 
-        def box(index: int, width: int, height: int) -> tuple[float, float, float, float]:
-            draws = Draws(order.seed, epoch, np.array([index]))
-            left, top, right, bottom = resized_box(width, height, order.augment, draws)[0]
-            return float(left), float(top), float(right), float(bottom)
+            def box(index: int, width: int, height: int, view: int = view) -> Box:
+                draws = Draws(order.seed, epoch, np.array([index]), view)
+                left, top, right, bottom = resized_box(width, height, order.augment, draws)[0]
+                return float(left), float(top), float(right), float(bottom)
 
-        return self.store.take_crops(samples, box)
+            found, part = self.store.take_crops(wanted[0, wanted[1] == view], box)
+            kept.append(np.stack((found, np.full_like(found, view))))
+            parts.append(part)
+        return np.concatenate(kept, axis=1), np.concatenate(parts)
 
-    def _ahead(self, parts: list[Indices], read: Read) -> Iterator[tuple[Indices, Tensor]]:
-        """Indices and pixels [n, H, W, C], the next batch decoded while this one is used."""
+    @staticmethod
+    def _ahead(
+        parts: list[Indices], read: Callable[[Indices], tuple[Indices, Pixels]]
+    ) -> Iterator[tuple[Indices, Pixels]]:
+        """What is read for each part, the next one read while this one is used."""
         if not parts:
             return
         with ThreadPoolExecutor(1, "batch") as reader:
             waiting = reader.submit(read, parts[0])
             for number in range(len(parts)):
-                found, pixels = waiting.result()
+                found = waiting.result()
                 if number + 1 < len(parts):
                     waiting = reader.submit(read, parts[number + 1])
-                yield found, torch.from_numpy(pixels).to(self.device, non_blocking=True)
+                yield found
+
+    def _there(self, pixels: Pixels) -> Tensor:
+        return torch.from_numpy(pixels).to(self.device, non_blocking=True)
 
     def _labels(self, indices: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(self.labels[indices]).to(self.device, non_blocking=True)
 
     def _normalise(self, pixels: Tensor) -> Tensor:
-        rule = self.rule
-        if rule.order == "BGR":
+        if self.rule.order == "BGR":
             pixels = pixels.flip(-1)
-        mean, std = (torch.tensor(v, device=self.device) for v in (rule.mean, rule.std))
-        values = (pixels * rule.scale - mean) / std
+        mean, std = self._colours
+        values = (pixels * self.rule.scale - mean) / std
         return values.permute(0, 3, 1, 2)  # channels last in memory
 
 

@@ -101,6 +101,11 @@ def initialize(network: nn.Module, init: Init, generator: torch.Generator | None
             elif module.bias is not None:
                 nn.init.constant_(module.bias, 0.0 if logits else scheme.bias)
     if scheme.zero_last:  # timm/models/resnet.py, zero_init_last
-        for module in network.modules():
-            if isinstance(module, UnitV1):
-                nn.init.zeros_(module.get_submodule(module.convs[-1]).get_parameter("norm.weight"))
+        zero_last_norms(network)
+
+
+def zero_last_norms(network: nn.Module) -> None:
+    """Lets every version 1 unit begin as its shortcut alone: Goyal et al. 2017, section 5.1."""
+    for module in network.modules():
+        if isinstance(module, UnitV1):
+            nn.init.zeros_(module.get_submodule(module.convs[-1]).get_parameter("norm.weight"))

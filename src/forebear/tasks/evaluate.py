@@ -148,8 +148,8 @@ def evaluate(
     What is measured stays on the device until the last batch: the host never waits before.
 
     Args:
-        network: on the batches' device, with one logit a class.
-        batches: the pictures.
+        network: on the batches' device, with one logit a class; or its head alone.
+        batches: the pictures, or the features that a head starts from.
         classes: names, in the order of the logits.
         precision: bf16 runs under autocast; the softmax is fp32 either way.
         threads: chooses how many compute; None leaves torch's number as it is.

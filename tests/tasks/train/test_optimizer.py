@@ -331,3 +331,39 @@ def test_what_is_frozen_stays(optimizer: Optimizer) -> None:
             group["lr"] = group["peak"] * share
         made.step()
     assert torch.equal(frozen, before)
+
+
+def test_muon_moves_all_but_filters_by_adam_where_asked() -> None:
+    net, other = network(), network()
+    how = {"lr": 0.02, "lr_rest": 0.01, "beta1": 0.8, "beta2": 0.95, "eps": 1e-7}
+    optimizer = make_optimizer(net, recipe("muon", rest="adam", weight_decay=0.1, **how))
+    rest = [p for p in other.parameters() if p.ndim != 4]
+    adam = torch.optim.AdamW(
+        [
+            {"params": [p for p in rest if p.ndim > 1], "weight_decay": 0.1},
+            {"params": [p for p in rest if p.ndim == 1], "weight_decay": 0.0},
+        ],
+        lr=0.01,
+        betas=(0.8, 0.95),
+        eps=1e-7,
+    )
+    for step in range(3):
+        gradients(list(net.parameters()), step)
+        gradients(list(other.parameters()), step)
+        optimizer.step()
+        adam.step()
+    for mine, theirs in zip(net.parameters(), other.parameters(), strict=True):
+        if mine.ndim != 4:
+            torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-7)
+
+
+def test_muon_keeps_filters_at_the_root_of_their_number_where_asked() -> None:
+    net = network()
+    optimizer = make_optimizer(net, recipe("muon", rescale=True, lr=1e-6))
+    gradients(list(net.parameters()), 0)
+    optimizer.step()
+    for parameter in net.parameters():
+        if parameter.ndim == 4:
+            assert float(parameter.detach().norm()) == pytest.approx(
+                len(parameter) ** 0.5, rel=1e-4
+            )

@@ -23,6 +23,7 @@ from forebear.network.card import Card
 from forebear.network.network import Network
 from forebear.tables.files import table_to_dict
 from forebear.tables.preprocessing import Preprocessing
+from forebear.tasks.device import Precision
 from forebear.tasks.evaluate import Evaluation, evaluate
 from forebear.tasks.memory import keep_memory
 from forebear.tasks.plots import can_draw, draw_confusion, draw_curves
@@ -242,7 +243,8 @@ class _Work:
         stepper = self.loop.stepper
         classes = self.job.data.classes
         with stepper.averaged():
-            return evaluate(stepper.bare, self.shown, classes, precision=self.recipe.precision)
+            half: Precision = "bf16" if self.recipe.precision == "bf16" else "fp32"
+            return evaluate(stepper.bare, self.shown, classes, precision=half)
 
     def save(self, state: State) -> None:
         """Keeps all that a resumed run needs."""

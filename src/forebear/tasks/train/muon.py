@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 from torch.optim.optimizer import ParamsT
 from torch.optim.sgd import sgd
 
+from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.skip import keep
 
 # The polynomial a x + b x^3 + c x^5 lifts singular values from 0 up to between 0.7 and 1.2 within
@@ -18,22 +20,28 @@ COEFFICIENTS = 3.4445, -4.7750, 2.0315
 
 
 class Muon(torch.optim.Optimizer):
-    """Jordan 2024 for the groups with `filters`, SGD for the others.
+    """Jordan 2024 for the groups with `filters`, SGD or Adam for the others.
 
     v = momentum v + g; u = g + momentum v in Nesterov's form, else v; filters as matrices
     [out, in * height * width] then move by w -= lr (sqrt(max(1, rows / columns)) o + weight_decay
     w), o being u with all singular values near 1. torch.optim.Muon does the same to matrices only,
-    and one at a time; here those of one shape are computed together.
+    and one at a time; here those of one shape are computed together. Filters can be brought to the
+    norm sqrt(out) before each move (KellerJordan/cifar10-airbench, airbench94_muon.py).
     """
 
     found_inf: Tensor | None = None  # 1.0 leaves the step out, on the device
 
-    def __init__(self, params: ParamsT, *, momentum: float, nesterov: bool, rounds: int) -> None:
-        defaults = {"lr": 1e-3, "momentum": momentum, "nesterov": nesterov, "rounds": rounds}
-        super().__init__(params, {**defaults, "weight_decay": 0.0, "filters": False})
+    def __init__(self, params: ParamsT, recipe: Recipe) -> None:
+        defaults = {"lr": recipe.lr, "weight_decay": 0.0, "filters": False}
+        super().__init__(params, defaults)
+        self.recipe = recipe
         for group in self.param_groups:
+            adam = recipe.rest == "adam" and not group["filters"]
             for parameter in group["params"]:
                 self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+                if adam:
+                    self.state[parameter]["square_buffer"] = torch.zeros_like(parameter)
+                    self.state[parameter]["step"] = torch.zeros((), device=parameter.device)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -44,28 +52,63 @@ class Muon(torch.optim.Optimizer):
         """
         for group in self.param_groups:
             params = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if params:
-                (self._turn if group["filters"] else self._slide)(params, group)
+            if params and group["filters"]:
+                self._turn(params, group)
+            elif params:
+                (self._adapt if self.recipe.rest == "adam" else self._slide)(params, group)
 
     def _turn(self, params: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [p.grad for p in params if p.grad is not None]
         momenta = [self.state[parameter]["momentum_buffer"] for parameter in params]
         kept = keep(gradients, self.found_inf)
-        torch._foreach_mul_(momenta, group["momentum"] ** kept)
+        torch._foreach_mul_(momenta, self.recipe.momentum**kept)
         torch._foreach_add_(momenta, gradients)
         moves = momenta
-        if group["nesterov"]:
-            moves = list(torch._foreach_add(gradients, momenta, alpha=group["momentum"]))
+        if self.recipe.nesterov:
+            moves = list(torch._foreach_add(gradients, momenta, alpha=self.recipe.momentum))
         rate = kept * group["lr"]
+        if self.recipe.rescale:
+            self._rescale(params, kept)
         torch._foreach_mul_(params, 1 - rate * group["weight_decay"])
         shapes = defaultdict(list)
         for parameter, move in zip(params, moves, strict=True):
             shapes[parameter.shape].append((parameter, move))
         for members in shapes.values():
-            matrices = orthogonal(torch.stack([m.flatten(1) for _, m in members]), group["rounds"])
+            matrices = orthogonal(
+                torch.stack([m.flatten(1) for _, m in members]), self.recipe.rounds
+            )
             scale = rate * max(1.0, matrices.shape[1] / matrices.shape[2]) ** 0.5
             for (parameter, _), matrix in zip(members, matrices, strict=True):
                 parameter.sub_(matrix.view(parameter.shape) * scale)
+
+    @staticmethod
+    def _rescale(params: list[Tensor], kept: Tensor | float) -> None:
+        """Brings filters [out, ...] to the norm sqrt(out), unless the step is left out."""
+        norms = torch._foreach_norm(params)
+        shares = [(len(p) ** 0.5 / n) ** kept for p, n in zip(params, norms, strict=True)]
+        torch._foreach_mul_(params, shares)
+
+    def _adapt(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        fused, state = params[0].is_cuda, [self.state[parameter] for parameter in params]
+        adam(
+            [parameter.detach() for parameter in params],
+            [p.grad for p in params if p.grad is not None],
+            [one["momentum_buffer"] for one in state],
+            [one["square_buffer"] for one in state],
+            [],
+            [one["step"] for one in state],
+            fused=fused,
+            foreach=not fused,
+            found_inf=self.found_inf,
+            decoupled_weight_decay=True,
+            amsgrad=False,
+            beta1=self.recipe.beta1,
+            beta2=self.recipe.beta2,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=self.recipe.eps,
+            maximize=False,
+        )
 
     def _slide(self, params: list[Tensor], group: dict[str, Any]) -> None:
         fused = params[0].is_cuda
@@ -77,10 +120,10 @@ class Muon(torch.optim.Optimizer):
             foreach=not fused,
             found_inf=self.found_inf,
             weight_decay=group["weight_decay"],
-            momentum=group["momentum"],
+            momentum=self.recipe.momentum,
             lr=group["lr"],
             dampening=0.0,
-            nesterov=group["nesterov"],
+            nesterov=self.recipe.nesterov,
             maximize=False,
         )
 

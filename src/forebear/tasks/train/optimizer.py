@@ -33,9 +33,7 @@ def make_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
     elif recipe.optimizer == "lamb":
         optimizer = Lamb(groups, betas=betas, eps=recipe.eps)
     elif recipe.optimizer == "muon":
-        optimizer = Muon(
-            groups, momentum=recipe.momentum, nesterov=recipe.nesterov, rounds=recipe.rounds
-        )
+        optimizer = Muon(groups, recipe)
     elif recipe.optimizer == "caffe":
         optimizer = Caffe(groups, momentum=recipe.momentum)
     else:

@@ -25,6 +25,7 @@ _CHOICES = {
     "policy": Policy,
     "norms": Norms,
     "loss": Literal["ce", "bce"],
+    "rest": Literal["sgd", "adam"],
     "precision": Literal["auto", "fp32", "bf16"],
 }
 
@@ -51,13 +52,16 @@ class Recipe:
     # What moves the weights
     optimizer: Optimizer = "sgd"  # caffe: momentum that the rate enters, v = m v + lr g
     lr: float  # learning rate at its peak; muon: of the filters
-    lr_rest: float = 0.0  # muon: of all that is no filter, by SGD; 0: as lr
+    lr_rest: float = 0.0  # muon: of all that is no filter; 0: as lr
+    rest: Literal["sgd", "adam"] = "sgd"  # muon: what moves all that is no filter
     rounds: int = 5  # muon: of the iteration that makes its matrices orthogonal
+    rescale: bool = False  # muon: filters keep the norm sqrt(out), in place of a decay
     backbone: float = 1.0  # share of the rate for all but the logits
     momentum: float = 0.9  # of sgd, caffe and muon; the first beta of adam, adamw and lamb
     nesterov: bool = False
-    beta2: float = 0.999  # of adam, adamw and lamb
-    eps: float = 1e-8  # of adam and adamw; lamb: 1e-6 is usual
+    beta1: float = 0.9  # of muon's adam
+    beta2: float = 0.999  # of adam, adamw, lamb and muon's adam
+    eps: float = 1e-8  # of adam, adamw and muon's adam; lamb: 1e-6 is usual
     weight_decay: float = 0.0
     decay: Literal["all", "weights"] = "weights"  # weights: norms and biases have none
     clip: float = 0.0  # largest norm of all gradients together; 0: any
@@ -76,6 +80,7 @@ class Recipe:
     stochastic_depth: float = 0.0  # share of pictures for which the last unit is left out
     ema: float = 0.0  # share of the average kept a step, buffers too; 0: no average
     ema_every: int = 1  # steps between two updates of the average
+    zero: bool = False  # the scale of each unit's last norm begins at 0 (Goyal et al. 2017, 5.1)
     norms: Norms = "own"  # each process by itself, all together, or as they came
     head_epochs: int = 0  # first epochs, in which the logits alone move
     head_only: bool = False  # the logits alone, on features computed once
@@ -168,4 +173,4 @@ _LEAST = {
     "shift": -1, "operations": 1, "magnitude": 0, "magnitude_std": 0, "jitter": 0, "lighting": 0,
     "cutout": 0, "mixup": 0, "cutmix": 0, "repeats": 1, "seed": 0,
 }  # fmt: skip
-_SHARES = ("momentum", "beta2", "smoothing", "stochastic_depth", "ema", "warmup_from")
+_SHARES = ("momentum", "beta1", "beta2", "smoothing", "stochastic_depth", "ema", "warmup_from")

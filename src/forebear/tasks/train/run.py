@@ -14,6 +14,7 @@ from forebear.data.split import held_out
 from forebear.errors import RunError
 from forebear.network.build import create
 from forebear.network.card import Card
+from forebear.network.initialize import zero_last_norms
 from forebear.network.measure import check_size
 from forebear.network.network import Network
 from forebear.tables.dialects import Dialect
@@ -157,6 +158,8 @@ def _create(table: Table, dialect: Dialect, data: Data, recipe: Recipe) -> Netwo
         in_channels=data.channels,
         generator=torch.Generator().manual_seed(recipe.seed),
     )
+    if recipe.zero:
+        zero_last_norms(network)
     for side in sorted({recipe.size_from or recipe.size, recipe.size, recipe.eval_size}):
         check_size(network.plan, side, side)
     return network
