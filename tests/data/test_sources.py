@@ -30,7 +30,14 @@ def test_specs_of_another_form_are_explained(spec: str, message: str) -> None:
 
 
 def test_a_bare_path_is_given_its_kind(tmp_path: Path) -> None:
-    for name, kind in {"a.npz": "npz", "b.parquet": "parquet", "c.tar.gz": "cifar10"}.items():
+    kinds = {
+        "a.npz": "npz",
+        "b.parquet": "parquet",
+        "c.tar.gz": "cifar10",
+        "cifar-100-python.tar.gz": "cifar100",
+        "train-000.tar": "shards",
+    }
+    for name, kind in kinds.items():
         (tmp_path / name).touch()
         with pytest.raises(ValueError, match=f"Did you mean {kind}:.*{name}"):
             read_data(str(tmp_path / name))
@@ -39,6 +46,12 @@ def test_a_bare_path_is_given_its_kind(tmp_path: Path) -> None:
         read_data(str(tmp_path / "pictures"))
     with pytest.raises(ValueError, match="Did you mean parquet:"):
         read_data(str(tmp_path))
+    for name, kind in {"x.tar": "shards", "train-images-idx3-ubyte.gz": "idx"}.items():
+        folder = tmp_path / kind
+        folder.mkdir()
+        (folder / name).touch()
+        with pytest.raises(ValueError, match=f"Did you mean {kind}:.*{kind}"):
+            read_data(str(folder))
 
 
 def test_home_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

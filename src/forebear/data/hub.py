@@ -146,7 +146,7 @@ def _labels(
     part: Any, column: str, where: str, classes: tuple[str, ...] | None
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Numbers [N], and the classes that they mean."""
-    values = np.asarray(part.with_format("arrow")[:][column].to_numpy())
+    values = np.asarray(part.select_columns([column]).with_format("arrow")[:][column])
     if np.issubdtype(values.dtype, np.integer):
         if classes is None:
             names = tuple(map(str, getattr(part.features[column], "names", None) or ()))
