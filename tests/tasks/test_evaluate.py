@@ -113,11 +113,20 @@ def test_parts_of_several_processes_make_the_whole_to_the_last_bit(count: int, r
     assert (got.loss, got.top1, got.macro_f1) == (whole.loss, whole.top1, whole.macro_f1)
 
 
-def test_parts_in_another_order_are_refused() -> None:
+def test_shares_that_bad_pictures_made_shorter_are_counted_all_the_same() -> None:
+    got = combined([of([0, 1], [0, 0], [0.0, 2.0]), of([2, 2, 1, 0], [2, 2, 1, 0], [0.0] * 4)])
+    assert got.images == 6
+    assert got.top1 == pytest.approx(5 / 6)
+    assert got.labels.tolist() == [0, 2, 1, 2, 1, 0]
+
+
+def test_parts_of_other_classes_are_refused() -> None:
     logits, labels = drawn(5)
-    parts = [measured(logits, labels, rank, 2) for rank in (1, 0)]
-    with pytest.raises(ValueError, match=r"with \[2, 3\] pictures. Expected those of one set, dea"):
-        combined(parts)
+    with pytest.raises(ValueError, match="0 evaluations, which are not of the same classes"):
+        combined([])
+    other = evaluate(Logits(), Given(logits, labels), ("a", "b", "c"), precision="fp32")
+    with pytest.raises(ValueError, match="2 evaluations, which are not of the same classes"):
+        combined([measured(logits, labels), other])
 
 
 def test_the_worst_are_mistakes_by_their_loss_and_then_the_narrowly_right() -> None:

@@ -7,8 +7,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from forebear.data.preprocess import normalise
+from forebear.network.build import create
 from forebear.tasks.evaluate import Evaluation
-from forebear.tasks.sheets import GAP, MARGIN, RED, TILE, draw_mistakes, draw_sheet
+from forebear.tasks.sheets import GAP, MARGIN, RED, TILE, as_pixels, draw_mistakes, draw_sheet
 
 RED_RGB = tuple(bytes.fromhex(RED[1:]))
 
@@ -80,6 +82,14 @@ def test_mistakes_come_first_and_are_told_in_red(tmp_path: Path) -> None:
     assert asked == [[2, 0, 1], [2, 1, 0], list(range(49, 29, -1))]
     red = [(drawn(tmp_path / name) == RED_RGB).all(2).any() for name in ("some.png", "none.png")]
     assert red == [True, False]
+
+
+@pytest.mark.parametrize("name", ["torchvision/resnet18", "keras/ResNet50", "keras/ResNet50V2"])
+def test_what_a_network_is_given_is_shown_as_it_was(name: str) -> None:
+    rule = create(name, num_classes=2).preprocessing
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 6, 3), np.uint8)
+    images = np.stack([normalise(picture, rule) for picture in pixels])
+    np.testing.assert_array_equal(as_pixels(images, rule), pixels)
 
 
 def test_names_of_any_kind_and_length_are_drawn(tmp_path: Path) -> None:

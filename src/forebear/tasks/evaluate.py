@@ -100,23 +100,22 @@ def combined(parts: Sequence[Evaluation]) -> Evaluation:
 
     Args:
         parts: one a process; that of process r has every picture r, r + processes, and so on, as
-            `Batches.in_order` deals them out.
+            `Batches.in_order` deals them out. A share that has become shorter, by pictures that
+            could not be decoded, is counted as well; only the order is its own then.
 
     Raises:
-        ValueError: parts of other classes, or of lengths that do not interleave.
+        ValueError: no parts, or parts of other classes.
     """
-    ranks, total = len(parts), sum(part.images for part in parts)
-    shares = [len(range(rank, total, ranks)) for rank in range(ranks)]
-    if len({part.classes for part in parts}) != 1 or [part.images for part in parts] != shares:
+    if len({part.classes for part in parts}) != 1:
         raise ValueError(
-            f"parts: {ranks} evaluations with {[part.images for part in parts]} pictures. "
-            f"Expected those of one set, dealt out in turn: {shares}, and of the same classes. "
-            "Pass the part of every process, in their order."
+            f"parts: {len(parts)} evaluations, which are not of the same classes. Expected one "
+            "or more of one network. Pass the part of every process."
         )
-    whole = {name: np.empty(total, getattr(parts[0], name).dtype) for name in _COLUMNS}
-    for rank, part in enumerate(parts):
-        for name in _COLUMNS:
-            whole[name][rank::ranks] = getattr(part, name)
+    turns = np.concatenate([np.arange(part.images) for part in parts])
+    order = np.argsort(turns, kind="stable")  # the first ones of all parts, then the second ones
+    whole = {
+        name: np.concatenate([getattr(part, name) for part in parts])[order] for name in _COLUMNS
+    }
     return Evaluation(classes=parts[0].classes, **whole)
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from forebear.files import write_whole
+from forebear.tables.preprocessing import Preprocessing
 from forebear.tasks.words import class_title, shown
 
 if TYPE_CHECKING:
@@ -91,6 +92,18 @@ def draw_mistakes(
     _draw(pixels_of(worst), captions, path, f"{title}\n{told}")
 
 
+def as_pixels(images: NDArray[np.float32], rule: Preprocessing) -> NDArray[np.uint8]:
+    """What a network is given, [n, C, H, W] floats, as the pictures that it came from.
+
+    The rule's order, scale, mean and std are undone: uint8 [n, H, W, C], RGB or grey.
+    """
+    mean, std = (np.array(values, dtype=np.float32) for values in (rule.mean, rule.std))
+    values = (images.transpose(0, 2, 3, 1) * std + mean) / rule.scale
+    if rule.order == "BGR":
+        values = values[..., ::-1]
+    return _bytes(values)
+
+
 def _percent(share: float) -> str:
     return f"{share:.0%}" if math.isfinite(share) else "?"
 
@@ -132,12 +145,17 @@ def _write(
 
 def _tile(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> Image.Image:
     """A picture [H, W, C] that fills a tile; small ones keep their pixels as squares."""
-    values = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    values = _bytes(pixels)
     image = Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values).convert("RGB")
     scale = TILE / max(image.size)
     wanted = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     squares = scale >= 4
     return image.resize(wanted, Image.Resampling.NEAREST if squares else Image.Resampling.LANCZOS)
+
+
+def _bytes(values: Pixels) -> NDArray[np.uint8]:
+    rounded: NDArray[np.uint8] = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return rounded
 
 
 def _cut(text: str, font: Font, width: int) -> str:
