@@ -160,6 +160,7 @@ class Loop:
             if not over and not self._agree(stop)[2]:
                 continue
             started = time.perf_counter()
+            self.stepper.settle()
             evaluation = hooks.evaluate()
             course.measured(time.perf_counter() - started)
             yield self._round(evaluation), evaluation
@@ -208,7 +209,8 @@ class Loop:
         size = side(recipe, progress)
         share = self._rate(progress)
         started = time.perf_counter()
-        setting.threads.amount = len(draft.samples) * size * size
+        setting.threads.amount = max(len(draft.samples), 1) * size * size
+        total = self._total(draft)
         with setting.threads:
             images, labels = setting.training.view(draft, setting.order, state.epoch, size)
             targets = labels
@@ -217,15 +219,22 @@ class Loop:
                 targets = soft(labels, setting.classes)
                 images, targets = mix(images, targets, recipe.mixup, recipe.cutmix, key)
             if recipe.stochastic_depth or self.stepper.drops:
-                torch.manual_seed((recipe.seed << 32) + state.step)
-            seen = self.stepper(images, targets, labels, total=draft.total, share=share)
+                torch.manual_seed((recipe.seed << 32) + (setting.world.rank << 24) + state.step)
+            seen = self.stepper(images, targets, labels, total=total, share=share)
         self._fresh.append(seen)
-        state.counts.append(draft.total)
+        state.counts.append(total)
         state.lrs.append(recipe.lr * share)
         state.step, state.place = state.step + 1, state.place + 1
         setting.course.stepped(time.perf_counter() - started)
         if setting.training.device.type == "cpu":
             self.stepper.look(state.step)
+
+    def _total(self, draft: Draft) -> int:
+        """Pictures of a step; a process can know of a skipped one that the others never read."""
+        training, world = self.setting.training, self.setting.world
+        if world.size == 1 or isinstance(training, Features) or training.store.bad == "fail":
+            return draft.total
+        return int(world.sum(torch.tensor(float(len(draft.samples)), dtype=torch.float64)))
 
     def _rate(self, progress: float) -> float:
         """Share of the peak rate: the peak in the head's epochs, the schedule after them."""
@@ -299,7 +308,7 @@ class Loop:
 
     def _save(self, hooks: Hooks) -> None:
         self.state.seconds = self.setting.course.spent
-        self.setting.world.mean(self.stepper.buffers)
+        self.stepper.settle()
         started = time.perf_counter()
         hooks.save(self.state)
         self._saved = time.perf_counter()

@@ -15,6 +15,7 @@ from forebear.tasks.train.average import Average
 from forebear.tasks.train.loss import loss as losses_of
 from forebear.tasks.train.optimizer import make_optimizer
 from forebear.tasks.train.recipe import Recipe
+from forebear.tasks.train.sync import Together, synchronised
 from forebear.tasks.world import World
 
 PATIENCE = 3  # steps in a row that may be skipped for a loss or gradient that is not finite
@@ -44,8 +45,12 @@ class Stepper:
             device: where the images are.
             world: the processes that share every batch.
         """
-        self.model, self.bare, self.network, self.recipe = model, model, network, recipe
+        self.bare, self.network, self.recipe = model, network, recipe
         self.device, self.world = device, world
+        if recipe.norms == "sync" and world.size > 1:
+            synchronised(network)
+        world.share([*network.parameters(), *network.buffers()])
+        self.together = Together(model, world)
         self.optimizer = make_optimizer(network, recipe)
         self.average = Average(network, recipe.ema, recipe.ema_every) if recipe.ema else None
         self.skipped = torch.zeros((), dtype=torch.int64, device=device)
@@ -76,17 +81,18 @@ class Stepper:
         self.optimizer.zero_grad()
         seen = torch.zeros(2, device=self.device)
         parts = self.recipe.accumulate
-        for part in zip(
-            images.chunk(parts), targets.chunk(parts), labels.chunk(parts), strict=True
+        for number, part in enumerate(
+            zip(*(one.tensor_split(parts) for one in (images, targets, labels)), strict=True), 1
         ):
-            seen += self._part(*part, total)
+            with self.together.part(last=number == parts):
+                seen += self._part(part, total)
         self._move(seen)
         return seen
 
-    def _part(self, images: Tensor, targets: Tensor, labels: Tensor, total: int) -> Tensor:
-        recipe = self.recipe
+    def _part(self, part: tuple[Tensor, ...], total: int) -> Tensor:
+        recipe, (images, targets, labels) = self.recipe, part
         with torch.autocast(self.device.type, torch.bfloat16, recipe.precision == "bf16"):
-            logits = self.model(images)
+            logits = self.together(images)
         logits = logits.float()
         wanted = losses_of(logits, targets, recipe)
         (wanted.sum() * (self.world.size / total)).backward()  # type: ignore[no-untyped-call]
@@ -132,6 +138,14 @@ class Stepper:
     def _put_back(self, values: Sequence[Tensor]) -> None:
         if self.buffers:
             torch._foreach_copy_(self.buffers, list(values))
+
+    def settle(self) -> None:
+        """Puts the mean over all processes into running values that each has kept for itself."""
+        if self.recipe.norms == "own":
+            buffers = dict(self.network.named_buffers())
+            average = {} if self.average is None else self.average.state_dict()["values"]
+            ours = [average[name] for name in buffers if name in average]
+            self.world.mean(self.buffers + [one for one in ours if one.is_floating_point()])
 
     def averaged(self) -> AbstractContextManager[None]:
         """Puts the average in the weights' place for a while, where there is one."""

@@ -1,0 +1,186 @@
+"""What several processes do together in a step: the mean of their gradients, and their norms."""
+
+from __future__ import annotations
+
+import gc
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.parallel import DistributedDataParallel
+
+from forebear.network.layers import BiasedNorm
+from forebear.tasks.world import World
+
+
+class Together:
+    """A model whose backward pass leaves the mean of all processes' gradients, the same in each.
+
+    Li et al. 2020 (PyTorch Distributed): gradients are summed in buckets while the backward pass
+    goes on. A share without pictures takes part, with gradients of zero.
+    """
+
+    def __init__(self, model: nn.Module, world: World) -> None:
+        """Takes a model with the same weights in every process.
+
+        Args:
+            model: images or features in, logits [n, classes] out.
+            world: more than one process, or it is but the model.
+        """
+        self.world = world
+        self._model = _Share(model)
+        self._wrapped: DistributedDataParallel | None = None
+        self._learning: list[nn.Parameter] = []  # that the wrapping knows of
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The logits of this process' share, within `part`."""
+        if self.world.size == 1:
+            return self._model(images)  # type: ignore[no-any-return]
+        return self._wrapped(images)  # type: ignore[no-any-return, misc]
+
+    def part(self, *, last: bool) -> AbstractContextManager[None]:
+        """Surrounds forward and backward of a part of the share; the last one's adds them up."""
+        if self.world.size == 1:
+            return nullcontext()
+        wrapped = self._fitting()
+        return nullcontext() if last else wrapped.no_sync()
+
+    def _fitting(self) -> DistributedDataParallel:
+        """The wrapping of what learns now; made anew when that has changed."""
+        learning = [p for p in self._model.parameters() if p.requires_grad]
+        same = len(learning) == len(self._learning) and all(map(_is, learning, self._learning))
+        if self._wrapped is None or not same:
+            self._wrapped = None
+            gc.collect()  # the old one's hooks on the gradients go with it
+            device = learning[0].device
+            self._wrapped = DistributedDataParallel(
+                self._model,
+                device_ids=[device] if device.type == "cuda" else None,
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+            )
+            self._learning = learning
+        return self._wrapped
+
+
+def _is(one: nn.Parameter, other: nn.Parameter) -> bool:
+    return one is other
+
+
+class _Share(nn.Module):
+    """The model, and for a share without pictures something that all its gradients hang on."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        # Where norms are synchronised, all processes must pass through every one of them.
+        self.passes = any(isinstance(m, SyncNorm | nn.SyncBatchNorm) for m in model.modules())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Gives the logits [n, classes], n from 0 on."""
+        if len(images) or self.passes:
+            return self.model(images)  # type: ignore[no-any-return]
+        learning = [p.sum() for p in self.model.parameters() if p.requires_grad]
+        width = list(self.model.parameters())[-1].shape[0]  # of the last layer, the logits
+        return (torch.stack(learning).sum() * 0).expand(0, width)
+
+
+def synchronised(network: nn.Module) -> None:
+    """Has every batch norm take its mean and variance over the pictures of all processes.
+
+    Parameters, buffers and names stay as they are. On a GPU torch's own module does it, but for the
+    norms that keep a biased variance.
+    """
+    for name, module in list(network.named_modules()):
+        if type(module) is nn.BatchNorm2d and module.weight.is_cuda:
+            made = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+            network.set_submodule(name, made)
+        elif isinstance(module, nn.BatchNorm2d):
+            network.set_submodule(name, SyncNorm.of(module))
+
+
+class SyncNorm(nn.BatchNorm2d):
+    """Batch norm over the pictures of all processes, whatever the share of each; any device.
+
+    torch.nn.SyncBatchNorm (2.13) is for GPUs alone. In evaluation mode a batch norm like any other.
+    """
+
+    biased = False  # whether the running variance takes in the biased one, as Keras 3's does
+
+    @classmethod
+    def of(cls, norm: nn.BatchNorm2d) -> SyncNorm:
+        """A norm with the parameters and the buffers of another."""
+        made = cls(norm.num_features, eps=norm.eps, momentum=norm.momentum, device="meta")
+        made._parameters, made._buffers = norm._parameters, norm._buffers
+        made.biased = isinstance(norm, BiasedNorm)
+        return made.train(norm.training)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalises `input`, [n, C, H, W], n from 0 on, and moves the running values."""
+        if not self.training:
+            return super().forward(input)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        out, mean, var, count = _Normalise.apply(  # type: ignore[no-untyped-call]
+            input, self.weight, self.bias, self.eps
+        )
+        with torch.no_grad():
+            taken = var if self.biased else var * (count / (count - 1))
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(taken, self.momentum)
+            self.num_batches_tracked += 1
+        result: Tensor = out
+        return result
+
+
+class _Normalise(torch.autograd.Function):
+    """(x - mean) / sqrt(var + eps) * weight + bias, mean and variance over all processes.
+
+    Ioffe and Szegedy 2015, with the sums of section 3 carried over the processes, in the forward
+    and in the backward pass. They travel as float64, in which a mean square less a squared mean
+    loses nothing that float32 had.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        values = x.float()
+        own = values.numel() // values.shape[1]
+        var, mean = torch.zeros(2, values.shape[1], dtype=torch.float64, device=x.device)
+        if own:
+            var, mean = (one.double() for one in torch.var_mean(values, (0, 2, 3), correction=0))
+        count = torch.full((1,), float(own), dtype=torch.float64, device=x.device)
+        sums = torch.cat((count, own * mean, own * (var + mean.square())))
+        distributed.all_reduce(sums)
+        count, (total, squares) = sums[0], sums[1:].view(2, -1)
+        mean = total / count
+        var = (squares / count - mean.square()).clamp_min(0)
+        scale = (var + eps).rsqrt().float()
+        seen = (values - _wide(mean.float())) * _wide(scale)
+        ctx.save_for_backward(seen, weight, scale, count)
+        out = (seen * _wide(weight) + _wide(bias)).to(x.dtype)
+        moments = mean.float(), var.float(), count.float()
+        ctx.mark_non_differentiable(*moments)
+        return out, *moments
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, out: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        seen, weight, scale, count = ctx.saved_tensors
+        gradient = out.float()
+        bias_part, weight_part = gradient.sum((0, 2, 3)), (gradient * seen).sum((0, 2, 3))
+        sums = torch.stack((bias_part, weight_part)).double()
+        distributed.all_reduce(sums)
+        of_mean, of_scale = (sums / count).float()
+        inner = gradient - _wide(of_mean) - seen * _wide(of_scale)
+        return (inner * _wide(scale * weight)).to(out.dtype), weight_part, bias_part, None
+
+
+def _wide(values: Tensor) -> Tensor:
+    """[C] -> [C, 1, 1]."""
+    return values[:, None, None]
