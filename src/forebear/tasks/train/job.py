@@ -5,20 +5,23 @@ from __future__ import annotations
 import copy
 import platform
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 import forebear
 from forebear.data.batches import Batches
 from forebear.data.features import Features
 from forebear.data.pictures import Data
 from forebear.errors import RunError, StopError
+from forebear.network.accelerate import accelerate
 from forebear.network.card import Card
 from forebear.network.network import Network
 from forebear.tables.files import table_to_dict
@@ -27,19 +30,25 @@ from forebear.tasks.device import Precision
 from forebear.tasks.evaluate import Evaluation, evaluate
 from forebear.tasks.memory import keep_memory
 from forebear.tasks.plots import can_draw, draw_confusion, draw_curves
+from forebear.tasks.report import write_index
+from forebear.tasks.sheets import as_pixels, draw_mistakes, draw_sheet
+from forebear.tasks.tensorboard import Scalars
 from forebear.tasks.threads import Threads
 from forebear.tasks.train.checkpoint import load_checkpoint, save_checkpoint
 from forebear.tasks.train.course import Course
+from forebear.tasks.train.depth import leave_out
 from forebear.tasks.train.display import Display
-from forebear.tasks.train.folder import RunFolder
-from forebear.tasks.train.loop import Epoch, Glance, Loop, Setting, State
-from forebear.tasks.train.prepare import Decoding, batches, features, order_of
+from forebear.tasks.train.folder import BEST, RunFolder
+from forebear.tasks.train.loop import Epoch, Glance, Loop, Setting, State, side
+from forebear.tasks.train.prepare import Decoding, batches, features, measured, order_of
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.settle import Request, planned
 from forebear.tasks.train.stop import Stop
 from forebear.tasks.world import ALONE, World
+from forebear.weights.files import load_file
 
 _GO_ON = "forebear train --resume"
+SHEET = 36  # pictures
 DRAWING = 30  # times what drawing takes, at least, from one drawing of the curves to the next
 GLIMPSE = 4  # batches whose evaluation is timed before a run on a budget
 
@@ -73,11 +82,17 @@ class Job:
         return self.test is not None or "held out for validation" in self.data.split
 
 
-def carry_out(job: Job) -> Evaluation:
-    """Trains to the end, and leaves a finished folder.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a finished run came to."""
 
-    Returns:
-        The last evaluation on the held-out pictures.
+    held_out: Evaluation  # the last one
+    test: Evaluation | None  # of the weights chosen, where a validation part chose them
+    folder: Path
+
+
+def carry_out(job: Job) -> Outcome:
+    """Trains to the end, and leaves a finished folder.
 
     Raises:
         StopError: a signal came; the state is saved.
@@ -107,6 +122,8 @@ class _Work:
         self.job, self.display = job, display
         self.recipe, self.network = job.recipe, job.network
         self.epochs = list(job.epochs)
+        self.decoding = Decoding(bad=job.request.bad, workers=job.request.workers)
+        self.scalars = Scalars(job.folder.path) if job.request.tensorboard else None
         self.drawn = 0.0  # time.perf_counter() before which no curves are drawn again
         self.best: Network | None = None  # not yet written
         self._introduce()
@@ -114,6 +131,10 @@ class _Work:
         self.rule = self.held_out.rule
         self.network.to(job.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if job.device.type == "cpu":
+            display.say(f"on the processor: {accelerate(self.network)}")
+        if self.recipe.stochastic_depth:
+            leave_out(self.network, self.recipe.stochastic_depth)
         self.shown: Batches | Features = self.held_out
         self.learned: Batches | Features = self.training
         if self.recipe.head_only:
@@ -133,21 +154,21 @@ class _Work:
         )
         self.loop = Loop(self.network, setting)
 
-    def carry_out(self, stop: Stop) -> Evaluation:
+    def carry_out(self, stop: Stop) -> Outcome:
         """Begins or goes on, trains to the end and writes what is left."""
         self._begin()
         best = max((epoch.val_accuracy for epoch in self.epochs), default=-1.0)
-        measured = None
-        for epoch, measured in self.loop.run(self, stop):
+        last = None
+        for epoch, last in self.loop.run(self, stop):
             self.epochs.append(epoch)
             if self.job.chooses and epoch.val_accuracy > best:
                 best = epoch.val_accuracy
-                self._keep(measured)
+                self._keep(last)
             self._told(epoch)
-        if measured is None:  # all was done before the break
-            measured = self.evaluate()
-        self._finish(measured)
-        return measured
+        if last is None:  # all was done before the break
+            last = self.evaluate()
+        tested = self._finish(last)
+        return Outcome(held_out=last, test=tested, folder=self.job.folder.path)
 
     def _introduce(self) -> None:
         job, data, recipe = self.job, self.job.data, self.recipe
@@ -168,7 +189,7 @@ class _Work:
             self.recipe,
             job.device,
             colours=job.colours,
-            decoding=Decoding(bad=job.request.bad, workers=job.request.workers),
+            decoding=self.decoding,
             world=job.world,
             progress=self.display.decoding,
         )
@@ -216,6 +237,7 @@ class _Work:
         if not job.resumes:
             if job.world.writes:
                 folder.begin(_settings(job, self.recipe, self.rule))
+                self._draw_sheet()
             self.save(self.loop.state)
             return
         folder.hold()
@@ -241,10 +263,12 @@ class _Work:
     def evaluate(self) -> Evaluation:
         """Measures the network, or its average, as it is now."""
         stepper = self.loop.stepper
-        classes = self.job.data.classes
         with stepper.averaged():
-            half: Precision = "bf16" if self.recipe.precision == "bf16" else "fp32"
-            return evaluate(stepper.bare, self.shown, classes, precision=half)
+            return self._measured(stepper.bare, self.shown)
+
+    def _measured(self, model: nn.Module, batches: Batches | Features) -> Evaluation:
+        half: Precision = "bf16" if self.recipe.precision == "bf16" else "fp32"
+        return evaluate(model, batches, self.job.data.classes, precision=half)
 
     def save(self, state: State) -> None:
         """Keeps all that a resumed run needs."""
@@ -266,15 +290,36 @@ class _Work:
         if not self.job.world.writes:
             return
         self.display.epoch(epoch)
-        path = self.job.folder.path
         try:
             self.job.folder.epoch(epoch)
-            if can_draw() and time.perf_counter() > self.drawn:
+            if self.scalars is not None:
+                self.scalars.epoch(asdict(epoch))
+            if time.perf_counter() > self.drawn:
                 started = time.perf_counter()
-                draw_curves(self.epochs, path / "curves.png", self.job.title)
+                self._draw()
                 self.drawn = started + DRAWING * (time.perf_counter() - started)
         except OSError as error:
+            path = self.job.folder.path
             self.display.say(f"{path}: cannot be written to ({error.strerror or error}).")
+
+    def _draw(self) -> None:
+        """The curves and the page, as far as the run is."""
+        path = self.job.folder.path
+        if can_draw() and self.epochs:
+            draw_curves(self.epochs, path / "curves.png", self.job.title)
+        write_index(path)
+
+    def _draw_sheet(self) -> None:
+        """What the network is given in its first steps."""
+        if isinstance(self.learned, Features):
+            return
+        order, classes = self.loop.setting.order, self.job.data.classes
+        draft = next(self.learned.drafts(order, 1))
+        images, labels = self.learned.view(draft, order, 1, side(self.recipe, 0.0))
+        pixels = as_pixels(images[:SHEET].float().cpu().numpy(), self.learned.rule)
+        titles = [classes[label] for label in labels[:SHEET].tolist()]
+        path = self.job.folder.path / "pictures.png"
+        draw_sheet(pixels, titles, path, title=f"{self.job.title}: what the network is given")
 
     def _keep(self, measured: Evaluation) -> None:
         """Keeps a copy of the network that did best so far, for the next saving to write."""
@@ -282,20 +327,36 @@ class _Work:
             self.best = copy.deepcopy(self.network)
         self.best.card = self._card(measured)
 
-    def _finish(self, measured: Evaluation) -> None:
-        """Pictures, then the weights, which make the run a finished one."""
+    def _finish(self, last: Evaluation) -> Evaluation | None:
+        """Tests what was chosen, then pictures, and last the weights: a finished run."""
         job, path = self.job, self.job.folder.path
+        tested = self._test() if job.test is not None else None
         if not job.world.writes:
-            return
+            return tested
         if can_draw():
-            if self.epochs:
-                draw_curves(self.epochs, path / "curves.png", job.title)
-            draw_confusion(measured, path / "confusion.png", job.title)
-        with self.loop.stepper.averaged():
-            self.network.card = self._card(measured)
+            draw_confusion(last, path / "confusion.png", job.title)
+        if last.images:
+            store = self.held_out.store
+            draw_mistakes(
+                last, store.__getitem__, path / "mistakes.png", title=f"{job.title}: mistakes"
+            )
+        chosen = nullcontext() if tested is not None else self.loop.stepper.averaged()
+        with chosen:
+            self.network.card = self._card(last, tested)
             job.folder.weights(self.network)
+        self._draw()
+        return tested
 
-    def _card(self, measured: Evaluation) -> Card:
+    def _test(self) -> Evaluation:
+        """Puts the weights that did best into the network, and tests them, once."""
+        job = self.job
+        assert job.test is not None
+        best = self.best or load_file(job.folder.path / BEST).to(job.device)
+        self.network.load_state_dict(best.state_dict())
+        test = measured(job.test.val, self.rule, self.training, decoding=self.decoding)
+        return self._measured(self.network, test)
+
+    def _card(self, measured: Evaluation, tested: Evaluation | None = None) -> Card:
         """What the saved network says of itself."""
         job = self.job
         metrics = {
@@ -308,6 +369,8 @@ class _Work:
             "data": job.data.spec,
             "fingerprint": job.data.fingerprint,
         }
+        if tested is not None:
+            metrics |= {"test_accuracy": tested.top1, "test_images": tested.images}
         return Card(classes=job.data.classes, preprocessing=self.rule, metrics=metrics)
 
 
