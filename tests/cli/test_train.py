@@ -44,8 +44,11 @@ def test_a_run_ends_in_a_folder_that_names_new_pictures(
         "best.safetensors",
         "confusion.png",
         "curves.png",
+        "index.html",
         "metrics.jsonl",
+        "mistakes.png",
         "model.safetensors",
+        "pictures.png",
         "settings.json",
     ]
     epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -57,7 +60,7 @@ def test_a_run_ends_in_a_folder_that_names_new_pictures(
     assert settings["recipe"]["size"] == 16
     assert settings["versions"]["torch"] == torch.__version__
     assert settings["table"]["name"] == "tiny"
-    for name in ("curves.png", "confusion.png"):
+    for name in ("curves.png", "confusion.png", "mistakes.png", "pictures.png"):
         with Image.open(run / name) as drawn:
             assert min(drawn.size) > 300
 
@@ -326,3 +329,63 @@ def test_the_main_job_reaches_98_percent_within_60_seconds(
     for line, digit in zip(capsys.readouterr().out.splitlines(), digits.target, strict=False):
         right += line.split(": ")[1].split()[0] == str(digit)
     assert right >= 19
+
+
+def test_several_seeds_give_a_mean_and_a_folder_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out = trained(tmp_path, "--epochs", 1, "--seeds", 2, "--seed", 3)
+    assert code == 0
+    assert "on average, standard deviation" in capsys.readouterr().out
+    assert sorted(path.name for path in out.iterdir()) == ["seed-3", "seed-4"]
+    assert json.loads((out / "seed-4" / "settings.json").read_text())["recipe"]["seed"] == 4
+
+
+def test_weights_are_chosen_by_a_validation_part_and_tested_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, run = trained(tmp_path, "--hold-out", 0.2)
+    assert code == 0
+    told = capsys.readouterr()
+    assert "41 pictures to train on, 10 held out" in told.err
+    assert "9 test pictures right" in told.out
+    best, last = (load_run(run / name) for name in ("best.safetensors", "model.safetensors"))
+    state = best.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in last.state_dict().items())
+    assert last.card.metrics["test_images"] == 9
+
+
+def test_a_head_learns_alone_on_features_of_a_frozen_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, first = trained(tmp_path)
+    weights = first / "model.safetensors"
+    given = ("--weights", weights, "--recipe", "head-only", "--mirror", "--partial")
+    code, run = trained(tmp_path, *given, out="head")
+    assert code == 0, capsys.readouterr().err
+    before, after = (load_run(one).state_dict() for one in (first, run))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"logits.weight", "logits.bias"}
+    assert load_run(run).card.metrics["held_out_accuracy"] == 1
+
+
+def test_a_trained_network_is_finetuned_head_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, first = trained(tmp_path)
+    given = ("--weights", first / "model.safetensors", "--recipe", "finetune")
+    code, run = trained(tmp_path, *given, "--epochs", 5, out="tuned")
+    assert code == 0, capsys.readouterr().err
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["lr"] for line in lines[:3]] == pytest.approx([0.01] * 3)
+    assert lines[-1]["lr"] < 0.005
+    assert lines[-1]["val_accuracy"] == 1
+
+
+def test_a_run_on_a_budget_ends_with_its_rate(tmp_path: Path) -> None:
+    code, run = trained(tmp_path, "--budget", "6s")
+    assert code == 0
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["lr"] < 0.05 * max(last["lrs"])
+    assert last["epoch"] > 6
+    assert last["seconds"] < 6

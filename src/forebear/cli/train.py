@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from pathlib import Path
 
@@ -153,18 +154,27 @@ def run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     if (args.data is None) == (args.resume is None):
         raise ValueError("--data and --resume: expected one of them. Pass --data KIND:PATH.")
-    from forebear.tasks.train.run import Request, resume, train
+    from forebear.tasks.train.run import Request, resume, seeds, train
 
     if args.resume is not None:
-        measured, folder = resume(args.resume, device=args.device, threads=args.threads)
+        outcomes = [resume(args.resume, device=args.device, threads=args.threads)]
     else:
         named = {
             key: value
             for key, value in vars(args).items()
             if key not in ("run", "resume", "sets", "seeds")
         }
-        measured, folder = train(Request(**named, sets=tuple(args.sets), started=started))
-    print(
-        f"{measured.top1:.2%} of {measured.images:,} held-out pictures right. Run folder: {folder}"
-    )
+        request = Request(**named, sets=tuple(args.sets), started=started)
+        outcomes = [train(request)] if args.seeds is None else seeds(request, args.seeds)
+    for outcome in outcomes:
+        held_out, test = outcome.held_out, outcome.test
+        tested = f" {test.top1:.2%} of {test.images:,} test pictures right." if test else ""
+        print(
+            f"{held_out.top1:.2%} of {held_out.images:,} held-out pictures right.{tested} "
+            f"Run folder: {outcome.folder}"
+        )
+    if len(outcomes) > 1:
+        shares = [(outcome.test or outcome.held_out).top1 for outcome in outcomes]
+        spread = statistics.stdev(shares)
+        print(f"{statistics.mean(shares):.2%} on average, standard deviation {spread:.2%}")
     return 0

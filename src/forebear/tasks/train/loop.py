@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from forebear.data.batches import Batches, Draft, Order
 from forebear.data.features import Features
 from forebear.data.mix import mix
-from forebear.errors import StopError
+from forebear.errors import RunError, StopError
 from forebear.network.network import Network
 from forebear.tasks.device import peak_memory
 from forebear.tasks.evaluate import Evaluation
@@ -80,7 +80,8 @@ class State:
     place: int = 0  # steps done in it
     seconds: float = 0.0  # that the run has taken
     trained: float = 0.0  # of these, in training since the last evaluation
-    skipped: int = 0  # steps whose gradient was not finite
+    skipped: int = 0  # steps whose loss or gradient was not finite
+    in_row: int = 0  # of these, the last ones without a good one between
     # Of each step since the last evaluation, over all processes:
     losses: list[float] = field(default_factory=list)  # sum over its pictures, nats
     hits: list[float] = field(default_factory=list)
@@ -142,7 +143,7 @@ class Loop:
             ValueError, KeyError, RuntimeError: the state is of another network or recipe.
         """
         self.stepper.load(state)
-        self.stepper.count(skipped=record.skipped, in_row=0)
+        self.stepper.count(skipped=record.skipped, in_row=record.in_row)
         self.state = record
 
     def run(self, hooks: Hooks, stop: Stop) -> Iterator[tuple[Epoch, Evaluation]]:
@@ -155,17 +156,24 @@ class Loop:
         state, course = self.state, self.setting.course
         self._saved = time.perf_counter()
         over = self._agree(stop)[1]
-        while not over:
-            over = self._epoch(hooks, stop)
+        while not over or state.losses:  # a state can be saved between a step and its evaluation
+            if not over:
+                over = self._epoch(hooks, stop)
             if not over and not self._agree(stop)[2]:
+                self._turn()
                 continue
             started = time.perf_counter()
             self.stepper.settle()
-            evaluation = hooks.evaluate()
+            try:
+                evaluation = hooks.evaluate()
+            except StopError:
+                self._save(hooks)
+                raise
             course.measured(time.perf_counter() - started)
             yield self._round(evaluation), evaluation
             state.losses, state.hits, state.counts, state.lrs = [], [], [], []
             state.trained = 0.0
+            self._turn()
             if over or self._due(time.perf_counter(), ended=True):
                 self._save(hooks)
 
@@ -191,6 +199,8 @@ class Loop:
             if over:
                 break
             self._step(draft, progress)
+            if training.device.type == "cpu":
+                self._check(hooks)
             images += draft.total
             now = time.perf_counter()
             if now - self._looked > GLANCE:
@@ -199,10 +209,14 @@ class Loop:
             if self._due(now):
                 self._pause()
                 self._save(hooks)
-        else:
-            state.epoch, state.place = state.epoch + 1, 0
         self._pause()
+        self._check(hooks)
         return over or self._agree(stop)[1]
+
+    def _turn(self) -> None:
+        """Goes from a finished epoch to the next; only once it is evaluated, or needs not be."""
+        if self.state.place == len(self.setting.training):
+            self.state.epoch, self.state.place = self.state.epoch + 1, 0
 
     def _step(self, draft: Draft, progress: float) -> None:
         recipe, state, setting = self.setting.recipe, self.state, self.setting
@@ -226,8 +240,6 @@ class Loop:
         state.lrs.append(recipe.lr * share)
         state.step, state.place = state.step + 1, state.place + 1
         setting.course.stepped(time.perf_counter() - started)
-        if setting.training.device.type == "cpu":
-            self.stepper.look(state.step)
 
     def _total(self, draft: Draft) -> int:
         """Pictures of a step; a process can know of a skipped one that the others never read."""
@@ -263,14 +275,16 @@ class Loop:
         state = self.state
         self._look()
         ranks, seconds = self.setting.world.size, time.perf_counter() - self._began
-        loss = sum(state.losses) + ranks * sum(one[0] for one in self._seen)
-        hits = sum(state.hits) + ranks * sum(one[1] for one in self._seen)
+        losses = state.losses + [ranks * one[0] for one in self._seen]
+        hits = state.hits + [ranks * one[1] for one in self._seen]
+        good = np.isfinite(losses)
+        pictures = max(int(np.array(state.counts)[good].sum()), 1)
         hooks.glance(
             Glance(
                 epoch=state.epoch,
                 progress=progress,
-                loss=loss / sum(state.counts),
-                accuracy=hits / sum(state.counts),
+                loss=float(np.array(losses)[good].sum()) / pictures,
+                accuracy=float(np.array(hits)[good].sum()) / pictures,
                 rate=images / seconds,
                 memory=peak_memory(self.setting.training.device),
             )
@@ -278,10 +292,21 @@ class Loop:
 
     def _look(self) -> None:
         """Brings what the device has counted here; waits for it."""
-        self.stepper.look(self.state.step)
         if self._fresh:
             self._seen += torch.stack(self._fresh).tolist()
             self._fresh = []
+
+    def _check(self, hooks: Hooks) -> None:
+        """Ends a run whose steps are no longer finite, its last good state saved.
+
+        Called where all processes are alike; waits for the device.
+        """
+        try:
+            self.stepper.look(self.state.step)
+        except RunError:
+            self._pause()
+            self._save(hooks)
+            raise
 
     def _pause(self) -> None:
         """Brings the state up to date, over all processes, and stops its clock."""
@@ -294,7 +319,7 @@ class Loop:
             state.losses += [one[0] for one in sums]
             state.hits += [one[1] for one in sums]
             self._seen = []
-        state.skipped = int(self.stepper.skipped)
+        state.skipped, state.in_row = int(self.stepper.skipped), int(self.stepper.in_row)
         state.seconds = self.setting.course.spent
 
     def _due(self, now: float, *, ended: bool = False) -> bool:
@@ -316,24 +341,29 @@ class Loop:
 
     def _round(self, evaluation: Evaluation) -> Epoch:
         state, training = self.state, self.setting.training
-        pictures = sum(state.counts)
-        means = np.divide(state.losses, state.counts)
-        parts = min(PARTS, len(means))
+        good = np.isfinite(state.losses)  # a step that was skipped has none to tell
+        if not good.any():
+            good[:] = True
+        losses, hits, counts, lrs = (
+            np.array(one)[good] for one in (state.losses, state.hits, state.counts, state.lrs)
+        )
+        pictures = int(counts.sum())
+        parts = min(PARTS, len(losses))
         passes = state.epoch - 1 + state.place / len(training)
         return Epoch(
             epoch=int(passes) if passes == int(passes) else round(passes, 3),
             step=state.step,
             lr=state.lrs[-1],
-            loss=sum(state.losses) / pictures,
-            accuracy=sum(state.hits) / pictures,
+            loss=sum(losses.tolist()) / pictures,
+            accuracy=sum(hits.tolist()) / pictures,
             val_loss=evaluation.loss,
             val_accuracy=evaluation.top1,
             images_per_second=pictures / state.trained,
             seconds=self.setting.course.spent,
             skipped=state.skipped,
             memory=peak_memory(training.device),
-            losses=tuple(float(part.mean()) for part in np.array_split(means, parts)),
-            lrs=tuple(float(part[-1]) for part in np.array_split(state.lrs, parts)),
+            losses=tuple(float(part.mean()) for part in np.array_split(losses / counts, parts)),
+            lrs=tuple(float(part[-1]) for part in np.array_split(lrs, parts)),
         )
 
 

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 from forebear.data.augment import Augment
 from forebear.data.batches import Batches, Order
 from forebear.data.features import Features
-from forebear.data.pictures import Data
+from forebear.data.pictures import Data, Pictures
 from forebear.data.store import Bad, Store
 from forebear.network.network import Network
 from forebear.tables.preprocessing import TORCHVISION, Preprocessing
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.settle import typical_side
 from forebear.tasks.world import World
+
+Progress = Callable[[int, int], None]  # told the pictures done, and of all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,7 @@ def batches(
     colours: Preprocessing | None,
     decoding: Decoding,
     world: World,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> tuple[Batches, Batches]:
     """Training and held-out pictures, decoded when they fit in memory.
 
@@ -91,29 +93,45 @@ def batches(
         workers=decoding.workers,
         bad=decoding.bad,
     )
-    second = Store(data.val, still, workers=decoding.workers, bad=decoding.bad)
-    total = len(first) + len(second)
+    total = len(data.train) + len(data.val)
     first.fill(lambda done, _: progress(done, total))
-    second.fill(lambda done, _: progress(len(first) + done, total))
     if still.order == "L" and colours is None:
         mean, std = _own_colours(first, still.scale)
         moving, still = (replace(rule, mean=mean, std=std) for rule in (moving, still))
-    training, held_out = (
-        Batches(
-            store=store,
-            labels=part.labels,
-            rule=rule,
-            batch=batch,
-            device=device,
-            rank=world.rank,
-            ranks=world.size,
-        )
-        for store, part, rule, batch in (
-            (first, data.train, moving, recipe.batch),
-            (second, data.val, still, max(recipe.batch, 64)),
-        )
+    training = Batches(
+        store=first,
+        labels=data.train.labels,
+        rule=moving,
+        batch=recipe.batch,
+        device=device,
+        rank=world.rank,
+        ranks=world.size,
     )
-    return training, held_out
+
+    def show(done: int, _: int) -> None:
+        progress(len(data.train) + done, total)
+
+    return training, measured(data.val, still, training, decoding=decoding, progress=show)
+
+
+def measured(
+    pictures: Pictures,
+    rule: Preprocessing,
+    training: Batches,
+    *,
+    decoding: Decoding,
+    progress: Progress | None = None,
+) -> Batches:
+    """Pictures to measure on, where and in as large batches as the training ones.
+
+    Raises:
+        DataError: a picture that cannot be decoded.
+    """
+    store = Store(pictures, rule, workers=decoding.workers, bad=decoding.bad)
+    store.fill(progress)
+    return replace(
+        training, store=store, labels=pictures.labels, rule=rule, batch=max(training.batch, 64)
+    )
 
 
 @torch.no_grad()

@@ -26,9 +26,8 @@ from forebear.tables.files import (
 )
 from forebear.tables.rows import Table
 from forebear.tasks.device import find_device
-from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.train.folder import RunFolder
-from forebear.tasks.train.job import Job, carry_out
+from forebear.tasks.train.job import Job, Outcome, carry_out
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipes import recipe_from_dict
 from forebear.tasks.train.settle import Request, settled
@@ -37,16 +36,13 @@ from forebear.weights.load import home_arrays
 from forebear.weights.match import load_arrays
 from forebear.weights.published import by_digest
 
-__all__ = ["Request", "resume", "train"]
+__all__ = ["Outcome", "Request", "resume", "seeds", "train"]
 
 SMALL = 48  # pixels: up to here the default network has the CIFAR root
 
 
-def train(request: Request) -> tuple[Evaluation, Path]:
+def train(request: Request) -> Outcome:
     """Trains a network on a data set and leaves a finished run folder.
-
-    Returns:
-        The last evaluation on the held-out pictures, and the folder.
 
     Raises:
         ValueError: an argument out of range, or a network that cannot take these pictures.
@@ -58,7 +54,7 @@ def train(request: Request) -> tuple[Evaluation, Path]:
         resolve(request.network, request.dialect)  # a wrong name is refused before data are read
     data, test = _parts(read_data(request.data), request.hold_out)
     first = settled(request, data, norms=True, device=device)
-    small = (first.size or data.side) <= SMALL
+    small = first.size <= SMALL
     name = request.network or first.network
     name = name or ("paper/resnet20" if small else "torchvision/resnet18")
     table, dialect = resolve(name, request.dialect)
@@ -80,18 +76,35 @@ def train(request: Request) -> tuple[Evaluation, Path]:
         colours=network.preprocessing if request.weights is not None else None,
         notes=(note,) if stayed else (),
     )
-    return carry_out(job), out
+    return carry_out(job)
 
 
-def resume(
-    path: Path, *, device: str = "auto", threads: int | None = None
-) -> tuple[Evaluation, Path]:
+def seeds(request: Request, count: int) -> list[Outcome]:
+    """Runs of one setting that differ by their seed alone, each in a folder of its own.
+
+    Args:
+        request: of the first; the others' seeds follow on its own.
+        count: of runs.
+
+    Raises:
+        ValueError: count is below 2, or what `train` raises.
+        ForebearError: what `train` raises.
+    """
+    if count < 2:
+        raise ValueError(f"seeds={count}: expected 2 or more. Leave it out for one run.")
+    first = request.seed or 0
+    out = request.out or _new_folder(f"{request.data.partition(':')[0]}-seeds")
+    folders = [RunFolder(out / f"seed-{first + n}", replace=request.replace) for n in range(count)]
+    return [
+        train(replace(request, seed=first + number, out=folder.path, started=None))
+        for number, folder in enumerate(folders)
+    ]
+
+
+def resume(path: Path, *, device: str = "auto", threads: int | None = None) -> Outcome:
     """Goes on with a run that broke off, after the last step that it saved.
 
     With the threads fixed, on one machine, the weights end as they would have without the break.
-
-    Returns:
-        The last evaluation on the held-out pictures, and the folder.
 
     Raises:
         RunError: no unfinished run, or one whose data have changed since.
@@ -130,7 +143,7 @@ def resume(
         epochs=tuple(epochs),
         resumes=True,
     )
-    return carry_out(job), path
+    return carry_out(job)
 
 
 def _parts(data: Data, share: float | None) -> tuple[Data, Data | None]:

@@ -79,7 +79,7 @@ def settled(request: Request, data: Data, *, norms: bool, device: torch.device) 
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     if request.mirror is not None:
         recipe = replace(recipe, mirror="random" if request.mirror else "none")
-    size = recipe.size or data.side
+    size = recipe.size or min(data.side, typical_side(data.train))
     batch = recipe.batch or (batch_for(count) if recipe.norms != "auto" else _few(count))
     epochs = recipe.epochs or (0 if recipe.iterations else epochs_for(count, batch))
     chosen: dict[str, Any] = {
