@@ -72,6 +72,9 @@ def test_an_unfinished_run_says_so_and_how_to_go_on(tmp_path: Path) -> None:
     assert "unfinished: 3 of 15 epochs done" in shown.words
     assert f"forebear train --resume {tmp_path / 'first'}" in shown.words
     assert not any("forebear predict" in word for word in shown.words)
+    (tmp_path / "first" / "best.safetensors").touch()
+    best = tmp_path / "first" / "best.safetensors"
+    assert f"forebear predict {best} PICTURE ..." in page(tmp_path / "first").words
     begun = page(write_run(tmp_path / "second", Made(finished=False, accuracies=())))
     assert "unfinished: nothing measured yet" in begun.words
 

@@ -187,7 +187,7 @@ def _over(axes: Axes, label: str, end: float) -> None:
     axes.set_xlim(0, 1.03 * end or 1.0)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=end >= 2))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=end >= 2))
 
 
 def _mark_skipped(axes: Axes, epochs: Sequence[Epoch], starts: Sequence[float]) -> None:

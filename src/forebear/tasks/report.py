@@ -26,7 +26,7 @@ from forebear.tasks.words import (
     whole,
 )
 
-INDEX = "index.html"
+INDEX, BEST = "index.html", "best.safetensors"
 _PICTURES = {  # file to what it shows
     "curves.png": "Loss, accuracy and learning rate over the epochs",
     "confusion.png": "True against named classes on the held-out pictures",
@@ -170,6 +170,9 @@ def _commands(run: Run) -> str:
             ("measure it on other pictures", f"forebear evaluate {path} --data {data}"),
             ("beside other runs", f"forebear compare {path} RUN ..."),
         ]
+    if (run.path / BEST).is_file():
+        path = shlex.quote(str(run.path / BEST))
+        words.append(("with the weights that did best", f"forebear predict {path} PICTURE ..."))
     return _lines(
         f"<p>{_text(what)}</p><pre>{_text(command, most=2000)}</pre>" for what, command in words
     )
