@@ -24,13 +24,13 @@ def test_runs_are_a_table_with_a_row_each(
     head, first, second = capsys.readouterr().out.splitlines()
     assert head.split() == [
         *("run", "network", "parameters", "data", "recipe", "epochs", "images/s", "minutes"),
-        *("best", "last"),
+        *("best", "last", "test"),
     ]
     assert " ".join(first.split()) == (
-        "a paper/resnet20 269 k digits lr 0.1 3 200 3.0 75.00% 70.00%"
+        "a paper/resnet20 269 k digits lr 0.1 3 200 3.0 75.00% 70.00% -"
     )
     assert " ".join(second.split()) == (
-        "b paper/resnet20 269 k digits lr 0.02 3 of 15 200 3.0 75.00% 70.00%"
+        "b paper/resnet20 269 k digits lr 0.02 3 of 15 200 3.0 75.00% 70.00% -"
     )
 
 
@@ -66,6 +66,13 @@ def test_json_has_the_same_figures_unrounded(
             "best": {"mean": 0.75, "deviation": 0},
         }
     ]
+
+
+def test_a_test_that_was_touched_once_has_its_column(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *runs(tmp_path, Made(test=(0.625, 400)))]) == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith("75.00%  70.00%  62.50%")
 
 
 def test_a_plot_is_drawn_of_runs_of_any_age(tmp_path: Path) -> None:

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import save_file
+
 import forebear
 from forebear.tables.files import table_to_dict
 
@@ -24,6 +27,7 @@ class Made:
     more: Mapping[str, Any] = field(default_factory=dict)  # settings
     seconds: float = 60.0  # an epoch
     finished: bool = True
+    test: tuple[float, int] | None = None  # accuracy and pictures, in the weights' card
 
 
 def write_run(path: Path, made: Made = Made()) -> Path:
@@ -81,5 +85,7 @@ def write_run(path: Path, made: Made = Made()) -> Path:
     ]
     (path / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
     if made.finished:
-        (path / "model.safetensors").touch()
+        tested = dict(zip(("test_accuracy", "test_images"), made.test or (), strict=False))
+        card = {"metrics": json.dumps(tested)}
+        save_file({"w": np.zeros(1)}, path / "model.safetensors", card)
     return path

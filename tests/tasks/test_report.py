@@ -66,6 +66,13 @@ def test_a_finished_run_is_told_on_one_page(tmp_path: Path) -> None:
     assert "link" not in shown.tags
 
 
+def test_what_was_tested_comes_first(tmp_path: Path) -> None:
+    words = " ".join(page(write_run(tmp_path / "run", Made(test=(0.625, 4000)))).words)
+    assert "62.50% of 4,000 test pictures right, seen once 70.00% of 359 held-out" in words
+    (tmp_path / "run" / "model.safetensors").write_bytes(b"damaged")
+    assert "test pictures" not in " ".join(page(tmp_path / "run").words)
+
+
 def test_an_unfinished_run_says_so_and_how_to_go_on(tmp_path: Path) -> None:
     made = Made(finished=False, recipe={"epochs": 15})
     shown = page(write_run(tmp_path / "first", made))

@@ -63,9 +63,10 @@ def _as_text(results: Sequence[Result], groups: Sequence[Spread]) -> str:
                 "-" if math.isnan(result.minutes) else f"{result.minutes:.1f}",
                 percent(result.best),
                 percent(result.last),
+                "-" if run.tested is None else percent(run.tested[0]),
             )
         )
-    lines = columns(rows, "<<><<>>>>>")
+    lines = columns(rows, "<<><<>>>>>>")
     if apart:
         lines += ["", "[1], [2]: other pictures or another split. Compare accuracies within one."]
     for group in groups:
@@ -78,7 +79,7 @@ def _as_text(results: Sequence[Result], groups: Sequence[Spread]) -> str:
 
 _HEAD = (
     "run", "network", "parameters", "data", "recipe", "epochs", "images/s", "minutes", "best",
-    "last",
+    "last", "test",
 )  # fmt: skip
 
 
@@ -126,6 +127,7 @@ def _as_json(results: Sequence[Result], groups: Sequence[Spread]) -> str:
                     "minutes": _number(result.minutes),
                     "best": _number(result.best),
                     "last": _number(result.last),
+                    "test": None if result.run.tested is None else result.run.tested[0],
                 }
                 for result in results
             ],

@@ -72,7 +72,11 @@ def compare(paths: Sequence[Path]) -> list[Result]:
     runs = [read_run(path) for path in paths]
     recipes = [run.part("recipe") for run in runs]
     names = dict.fromkeys(name for recipe in recipes for name in recipe if name not in _ASIDE)
-    differing = [name for name in names if len({_key(recipe.get(name)) for recipe in recipes}) > 1]
+    differing = [  # older runs lack fields, which does not set them apart
+        name
+        for name in names
+        if len({_key(recipe[name]) for recipe in recipes if name in recipe}) > 1
+    ]
     data = _numbers([_key(_pictures(run)) for run in runs])
     settings = _numbers([_setting(run) for run in runs])
     return [

@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from forebear.errors import ForebearError, RunError
 from forebear.network.measure import parameters
 from forebear.network.spell import spell
@@ -62,6 +64,16 @@ class Run:
         """Epochs that the run is to have; None where steps or minutes were given."""
         epochs = _number(self.part("recipe").get("epochs"))
         return epochs if epochs > 0 else None
+
+    @cached_property
+    def tested(self) -> tuple[float, int] | None:
+        """Accuracy on test pictures, and their number; None where none were kept for that."""
+        try:
+            with safe_open(self.path / WEIGHTS, "np") as file:
+                metrics = json.loads((file.metadata() or {})["metrics"])
+            return float(metrics["test_accuracy"]), int(metrics["test_images"])
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+            return None
 
     @cached_property
     def parameters(self) -> int | None:

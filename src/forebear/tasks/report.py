@@ -144,6 +144,9 @@ def _tiles(run: Run) -> str:
     count = run.part("data").get("held_out")
     of = f"of {count:,} held-out pictures right" if isinstance(count, int) else "held out, right"
     tiles = [(percent(run.last("val_accuracy")), of)]
+    if run.tested is not None:
+        accuracy, images = run.tested
+        tiles.insert(0, (percent(accuracy), f"of {images:,} test pictures right, seen once"))
     best = run.best
     if best is not None and best != len(run.epochs) - 1:
         at = passes(run.column("epoch")[best])
