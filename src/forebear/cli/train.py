@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from pathlib import Path
@@ -166,6 +167,8 @@ def run(args: argparse.Namespace) -> int:
         }
         request = Request(**named, sets=tuple(args.sets), started=started)
         outcomes = [train(request)] if args.seeds is None else seeds(request, args.seeds)
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+        return 0
     for outcome in outcomes:
         held_out, test = outcome.held_out, outcome.test
         tested = f" {test.top1:.2%} of {test.images:,} test pictures right." if test else ""

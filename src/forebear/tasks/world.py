@@ -16,6 +16,7 @@ import math
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -82,7 +83,8 @@ class World:
         threads = torch.get_num_threads()
         torch.set_num_threads(world.processors)
         try:
-            yield world
+            with _quiet():
+                yield world
         except BaseException as error:
             raise world._end_of(error) from error.__cause__
         finally:
@@ -295,6 +297,16 @@ def _meet(device: str) -> tuple[World, bool]:
         store=store,
     )
     return world, ours
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps back what torch says of its own: each process would say it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # 2.10 needs it
+        # A 1x1 filter's gradient has the same order in memory by other strides.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        yield
 
 
 def _timeout() -> float:

@@ -6,7 +6,7 @@ import copy
 import platform
 import time
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -27,7 +27,7 @@ from forebear.network.network import Network
 from forebear.tables.files import table_to_dict
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tasks.device import Precision
-from forebear.tasks.evaluate import Evaluation, evaluate
+from forebear.tasks.evaluate import Evaluation, combined, evaluate
 from forebear.tasks.memory import keep_memory
 from forebear.tasks.plots import can_draw, draw_confusion, draw_curves
 from forebear.tasks.report import write_index
@@ -122,8 +122,12 @@ class _Work:
         self.job, self.display = job, display
         self.recipe, self.network = job.recipe, job.network
         self.epochs = list(job.epochs)
-        self.decoding = Decoding(bad=job.request.bad, workers=job.request.workers)
-        self.scalars = Scalars(job.folder.path) if job.request.tensorboard else None
+        workers = job.request.workers
+        if workers is None and job.world.size > 1:
+            workers = job.world.processors
+        self.decoding = Decoding(bad=job.request.bad, workers=workers)
+        told = job.request.tensorboard and job.world.writes
+        self.scalars = Scalars(job.folder.path) if told else None
         self.drawn = 0.0  # time.perf_counter() before which no curves are drawn again
         self.best: Network | None = None  # not yet written
         self._introduce()
@@ -161,7 +165,7 @@ class _Work:
         last = None
         for epoch, last in self.loop.run(self, stop):
             self.epochs.append(epoch)
-            if self.job.chooses and epoch.val_accuracy > best:
+            if self.job.world.writes and self.job.chooses and epoch.val_accuracy > best:
                 best = epoch.val_accuracy
                 self._keep(last)
             self._told(epoch)
@@ -210,12 +214,19 @@ class _Work:
                 f"--budget {request.budget:g} s: {course.spent:.0f} s are gone before the first "
                 "step. Expected more time than the pictures take to be read. Raise the budget."
             )
-        self.recipe = planned(self.recipe, self.network, left, len(self.learned), self.job.device)
+        self.recipe = self._planned(left)
         grows = f", growing from {self.recipe.size_from} pixels" if self.recipe.size_from else ""
         self.display.say(
             f"a budget of {request.budget:g} s: about {self.recipe.epochs} epochs{grows}"
         )
         return course
+
+    def _planned(self, left: float) -> Recipe:
+        """The recipe for so many seconds, by the steps of one process' share."""
+        job, recipe = self.job, self.recipe
+        share = replace(recipe, batch=max(2, -(-recipe.batch // job.world.size)))
+        plan = planned(share, self.network, left, len(self.learned), job.device)
+        return job.world.first(lambda: replace(plan, batch=recipe.batch))
 
     def _seconds_of_evaluation(self) -> float:
         """Estimated from a few batches; the first one warms up."""
@@ -225,7 +236,9 @@ class _Work:
             for images, _ in islice(self.held_out.in_order(), GLIMPSE):
                 self.network(images)
                 stamps.append(time.perf_counter())
-        steps = -(-len(self.held_out.store) // self.held_out.batch)
+        if not stamps:  # a share can be empty
+            return 0.0
+        steps = -(-len(self.held_out.store) // (self.held_out.batch * self.held_out.ranks))
         return steps * (stamps[-1] - stamps[0]) / max(len(stamps) - 1, 1)
 
     def _cast(self) -> torch.autocast:
@@ -235,13 +248,10 @@ class _Work:
     def _begin(self) -> None:
         job, folder = self.job, self.job.folder
         if not job.resumes:
-            if job.world.writes:
-                folder.begin(_settings(job, self.recipe, self.rule))
-                self._draw_sheet()
+            job.world.first(self._make_folder)
             self.save(self.loop.state)
             return
-        folder.hold()
-        state, record, damaged = load_checkpoint(folder.checkpoints)
+        state, record, damaged = job.world.first(self._take_up)
         for line in damaged:
             self.display.say(line)
         try:
@@ -253,8 +263,18 @@ class _Work:
             ) from error
         self.course.begun -= record.seconds
         self.epochs = [epoch for epoch in self.epochs if epoch.step <= record.step]
-        folder.keep(self.epochs)
+        if job.world.writes:
+            folder.keep(self.epochs)
         self.display.say(f"going on after step {record.step:,}")
+
+    def _make_folder(self) -> None:
+        self.job.folder.begin(_settings(self.job, self.recipe, self.rule))
+        self._draw_sheet()
+
+    def _take_up(self) -> tuple[dict[str, Any], State, list[str]]:
+        """The newest checkpoint; from here on no other run may use the folder."""
+        self.job.folder.hold()
+        return load_checkpoint(self.job.folder.checkpoints)
 
     def glance(self, glance: Glance) -> None:
         """Shows where the training is."""
@@ -268,12 +288,17 @@ class _Work:
 
     def _measured(self, model: nn.Module, batches: Batches | Features) -> Evaluation:
         half: Precision = "bf16" if self.recipe.precision == "bf16" else "fp32"
-        return evaluate(model, batches, self.job.data.classes, precision=half)
+        skipped = {} if isinstance(batches, Features) else batches.store.skipped
+        while True:
+            part = evaluate(model, batches, self.job.data.classes, precision=half)
+            if not self.job.world.united(skipped):  # else the shares were dealt out otherwise
+                return combined(self.job.world.gather(part))
 
     def save(self, state: State) -> None:
-        """Keeps all that a resumed run needs."""
-        if not self.job.world.writes:
-            return
+        """Keeps all that a resumed run needs; no process goes on before it is on the disk."""
+        self.job.world.first(lambda: self._write(state))
+
+    def _write(self, state: State) -> None:
         try:
             if self.best is not None:
                 self.job.folder.best(self.best)
@@ -329,31 +354,39 @@ class _Work:
 
     def _finish(self, last: Evaluation) -> Evaluation | None:
         """Tests what was chosen, then pictures, and last the weights: a finished run."""
+        tested = self._test() if self.job.test is not None else None
+        self.job.world.first(lambda: self._leave(last, tested))
+        return tested
+
+    def _leave(self, last: Evaluation, tested: Evaluation | None) -> None:
         job, path = self.job, self.job.folder.path
-        tested = self._test() if job.test is not None else None
-        if not job.world.writes:
-            return tested
         if can_draw():
             draw_confusion(last, path / "confusion.png", job.title)
         if last.images:
             store = self.held_out.store
             draw_mistakes(
-                last, store.__getitem__, path / "mistakes.png", title=f"{job.title}: mistakes"
+                last,
+                lambda places: store[store.indices[places]],
+                path / "mistakes.png",
+                title=f"{job.title}: mistakes",
             )
         chosen = nullcontext() if tested is not None else self.loop.stepper.averaged()
         with chosen:
             self.network.card = self._card(last, tested)
             job.folder.weights(self.network)
         self._draw()
-        return tested
 
     def _test(self) -> Evaluation:
         """Puts the weights that did best into the network, and tests them, once."""
         job = self.job
         assert job.test is not None
-        best = self.best or load_file(job.folder.path / BEST).to(job.device)
-        self.network.load_state_dict(best.state_dict())
-        test = measured(job.test.val, self.rule, self.training, decoding=self.decoding)
+        if job.world.writes:
+            best = self.best or load_file(job.folder.path / BEST).to(job.device)
+            self.network.load_state_dict(best.state_dict())
+        job.world.share([*self.network.parameters(), *self.network.buffers()])
+        test = measured(
+            job.test.val, self.rule, self.training, decoding=self.decoding, world=job.world
+        )
         return self._measured(self.network, test)
 
     def _card(self, measured: Evaluation, tested: Evaluation | None = None) -> Card:

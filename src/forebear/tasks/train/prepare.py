@@ -94,7 +94,7 @@ def batches(
         bad=decoding.bad,
     )
     total = len(data.train) + len(data.val)
-    first.fill(lambda done, _: progress(done, total))
+    world.in_turn(lambda: first.fill(lambda done, _: progress(done, total)))
     if still.order == "L" and colours is None:
         mean, std = _own_colours(first, still.scale)
         moving, still = (replace(rule, mean=mean, std=std) for rule in (moving, still))
@@ -111,7 +111,8 @@ def batches(
     def show(done: int, _: int) -> None:
         progress(len(data.train) + done, total)
 
-    return training, measured(data.val, still, training, decoding=decoding, progress=show)
+    held_out = measured(data.val, still, training, decoding=decoding, world=world, progress=show)
+    return training, held_out
 
 
 def measured(
@@ -120,6 +121,7 @@ def measured(
     training: Batches,
     *,
     decoding: Decoding,
+    world: World,
     progress: Progress | None = None,
 ) -> Batches:
     """Pictures to measure on, where and in as large batches as the training ones.
@@ -128,7 +130,7 @@ def measured(
         DataError: a picture that cannot be decoded.
     """
     store = Store(pictures, rule, workers=decoding.workers, bad=decoding.bad)
-    store.fill(progress)
+    world.in_turn(lambda: store.fill(progress))
     return replace(
         training, store=store, labels=pictures.labels, rule=rule, batch=max(training.batch, 64)
     )
@@ -162,6 +164,6 @@ def features(network: Network, part: Batches, recipe: Recipe) -> Features:
 
 def _own_colours(store: Store, scale: float) -> tuple[tuple[float], tuple[float]]:
     """The mean and the spread of grey pictures, which ImageNet's colours do not fit."""
-    sample = store[np.arange(0, len(store), max(1, len(store) // 2000))] * scale
+    sample = store[store.indices[:: max(1, len(store) // 2000)]] * scale
     mean, std = (round(float(value), 4) for value in (sample.mean(), sample.std()))
     return (mean,), (max(std, 1e-3),)

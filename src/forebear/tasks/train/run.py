@@ -25,12 +25,12 @@ from forebear.tables.files import (
     table_from_dict,
 )
 from forebear.tables.rows import Table
-from forebear.tasks.device import find_device
-from forebear.tasks.train.folder import RunFolder
+from forebear.tasks.train.folder import CHECKPOINTS, RunFolder
 from forebear.tasks.train.job import Job, Outcome, carry_out
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipes import recipe_from_dict
 from forebear.tasks.train.settle import Request, settled
+from forebear.tasks.world import World
 from forebear.weights.files import describes_itself, load_file
 from forebear.weights.load import home_arrays
 from forebear.weights.match import load_arrays
@@ -49,7 +49,20 @@ def train(request: Request) -> Outcome:
         ForebearError: data that cannot be used, or a folder in the way.
     """
     request = replace(request, started=request.started or time.perf_counter())
-    device = find_device(request.device)
+    with World.join(request.device) as world:
+        if world.restarts and request.out is not None and world.first(lambda: _begun(request)):
+            return _resume(request.out, request.device, request.threads, world)
+        return _train(request, world)
+
+
+def _begun(request: Request) -> bool:
+    """Whether an earlier start by torchrun left the run unfinished: it is then gone on with."""
+    assert request.out is not None
+    return any((request.out / CHECKPOINTS).glob("step-*"))
+
+
+def _train(request: Request, world: World) -> Outcome:
+    device = world.device(request.device)
     if request.network is not None:
         resolve(request.network, request.dialect)  # a wrong name is refused before data are read
     data, test = _parts(read_data(request.data), request.hold_out)
@@ -62,7 +75,12 @@ def train(request: Request) -> Outcome:
     recipe = settled(request, data, norms=norms, device=device)
     network = _create(table, dialect, data, recipe)
     stayed = _begin_with(network, request)
-    out = request.out or _new_folder(f"{data.spec.partition(':')[0]}-{table.name}")
+    kind = data.spec.partition(":")[0]
+    folder = world.first(
+        lambda: RunFolder(
+            request.out or _new_folder(f"{kind}-{table.name}"), replace=request.replace
+        )
+    )
     note = f"random, as {request.weights} has none that fit: {', '.join(stayed)}"
     job = Job(
         request=request,
@@ -71,8 +89,9 @@ def train(request: Request) -> Outcome:
         data=data,
         test=test,
         recipe=recipe,
-        folder=RunFolder(out, replace=request.replace),
+        folder=folder,
         device=device,
+        world=world,
         colours=network.preprocessing if request.weights is not None else None,
         notes=(note,) if stayed else (),
     )
@@ -109,15 +128,20 @@ def resume(path: Path, *, device: str = "auto", threads: int | None = None) -> O
     Raises:
         RunError: no unfinished run, or one whose data have changed since.
     """
+    with World.join(device) as world:
+        return _resume(path, device, threads, world)
+
+
+def _resume(path: Path, device: str, threads: int | None, world: World) -> Outcome:
     folder = RunFolder(path, replace=True)
-    settings, epochs = folder.read()
+    settings, epochs = world.first(folder.read)
     try:
         recipe = recipe_from_dict(settings["recipe"])
         table = table_from_dict(settings["table"])
         dialect = dialect_from_dict(settings["dialect"])
         colours = preprocessing_from_dict(settings["preprocessing"])
         name, spec = settings["network"], settings["data"]["spec"]
-        fingerprint = settings["data"]["fingerprint"]
+        fingerprint, processes = settings["data"]["fingerprint"], settings["machine"]["processes"]
         request = Request(data=spec, **settings["request"])
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
@@ -130,6 +154,10 @@ def resume(path: Path, *, device: str = "auto", threads: int | None = None) -> O
             f"{path}: the pictures of {spec} are not those that the run began with. Expected the "
             "same. Restore them, or train again with --replace."
         )
+    note = (
+        f"begun by {processes} processes, gone on with by {world.size}: the pictures come in the "
+        "same order; the weights will be like those of an unbroken run, not the same to the bit"
+    )
     job = Job(
         request=replace(request, device=device, threads=threads, started=time.perf_counter()),
         name=name,
@@ -138,8 +166,10 @@ def resume(path: Path, *, device: str = "auto", threads: int | None = None) -> O
         test=test,
         recipe=recipe,
         folder=folder,
-        device=find_device(device),
+        device=world.device(device),
         colours=colours,
+        world=world,
+        notes=(note,) if processes != world.size else (),
         epochs=tuple(epochs),
         resumes=True,
     )
