@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forebear.network.kernels.conv import Window, convolve
+from forebear.network.kernels.conv import Window, convolve, helps
 from forebear.network.kernels.norm import fits, norm_relu
 from forebear.network.plan import Layer
 from forebear.tables.dialects import Dialect
@@ -26,12 +26,20 @@ class BiasedNorm(nn.BatchNorm2d):
         if not (self.training and self.track_running_stats):
             return super().forward(input)
         assert self.running_var is not None  # set by norm()
+        assert self.num_batches_tracked is not None
         assert self.momentum is not None
-        kept = self.running_var * (1 - self.momentum)
-        out = super().forward(input)
+        self.num_batches_tracked.add_(1)
+        moved = self.running_var.clone()  # the backward pass wants it as torch left it
+        out = F.batch_norm(
+            *(input, self.running_mean, moved, self.weight, self.bias),
+            training=True,
+            momentum=self.momentum,
+            eps=self.eps,
+        )
         count = input.numel() // input.shape[1]
         with torch.no_grad():
-            self.running_var.copy_(kept + (self.running_var - kept) * ((count - 1) / count))
+            kept = self.running_var * (1 - self.momentum)
+            self.running_var.copy_(kept + (moved - kept) * ((count - 1) / count))
         return out
 
 
@@ -165,13 +173,13 @@ class Conv(nn.Module):
             width=layer.out_side(width),
             groups=layer.groups,
         )
+        if not helps(window, x, weight):
+            return None
         if layer.padding == "same" and not window.sees_all(height, width):
             x = F.pad(x, (left, right, top, bottom))
             window = replace(window, top=0, left=0)
-        y = convolve(x.to(dtype), weight, window)
-        if y is not None and self.conv.bias is not None:
-            y = y + self.conv.bias.to(dtype)[:, None, None]
-        return y
+        y = convolve(window, x.to(dtype), weight)
+        return y if self.conv.bias is None else y + self.conv.bias.to(dtype)[:, None, None]
 
 
 class Norm(nn.Module):

@@ -56,34 +56,37 @@ class Window:
         return [(slice(a, a + height), slice(b, b + width)) for a in tops for b in lefts]
 
 
-def convolve(x: Tensor, weight: Tensor, window: Window) -> Tensor | None:
-    """The convolution without bias, or None where torch's own serves as well.
+def helps(window: Window, x: Tensor, weight: Tensor) -> bool:
+    """Whether `convolve` is faster than torch's own convolution; x is not yet padded."""
+    return _way(window, x, weight) is not None
+
+
+def convolve(window: Window, x: Tensor, weight: Tensor) -> Tensor:
+    """The convolution without bias, for which `helps` holds.
 
     Args:
-        x: [N, in_channels, H, W] in channels_last, in the dtype to compute in; padded alike before
-            and after, unless the window sees all of it.
-        weight: [channels, in_channels / groups, kernel, kernel], in that dtype or float32.
         window: how the kernel moves.
+        x: [N, in_channels, H, W] in channels_last, in the dtype to compute in; where the window
+            does not see all of it, to be padded behind as before.
+        weight: [channels, in_channels / groups, kernel, kernel], in that dtype or float32.
 
     Returns:
         [N, channels, window.height, window.width] in channels_last, in x's dtype.
     """
-    way = _way(x, weight, window)
-    if way is None:
-        return None
+    way = _way(window, x, weight)
+    assert way is not None  # helps() has said so
     out: Tensor = way.apply(x, weight, window)  # type: ignore[no-untyped-call]
     return out
 
 
-def _way(x: Tensor, weight: Tensor, window: Window) -> type[torch.autograd.Function] | None:
+def _way(window: Window, x: Tensor, weight: Tensor) -> type[torch.autograd.Function] | None:
     if window.sees_all(*x.shape[2:]):
         return _Connected
     if window.groups > 1:
         few = weight.shape[1] == 4 and weight.shape[0] == x.shape[1] and x.shape[1] % MERGED == 0
         return _Merged if few else None
     if window.kernel == 1:
-        bare = window.top == window.left == 0
-        return _Pointwise if bare and window.side <= POINTWISE_WEIGHT else None
+        return _Pointwise if window.side <= POINTWISE_WEIGHT else None
     wide = min(weight.shape[:2]) >= WIDE
     return _Columns if window.side <= (WIDE_COLUMNS if wide else COLUMNS) else None
 

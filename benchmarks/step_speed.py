@@ -1,0 +1,389 @@
+"""Times one training step of forebear and of its peers, on the same data, on this machine's CPU.
+
+    python benchmarks/step_speed.py [--rounds 5] [--only NAME ...] [--keras PYTHON] [--seconds 2]
+
+Needs torchvision and timm beside forebear, and for Keras an interpreter with keras and tensorflow
+(--keras; left out, Keras is not timed). Contestants take turns, round after round: the torch peers
+in one process; forebear in a second one, because memory once kept cannot be given up again; Keras
+in a third, because TensorFlow's threads and torch's would fight. The others wait meanwhile.
+
+Writes benchmarks/results/step_speed.md: medians over the rounds, each at least --seconds long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results" / "step_speed.md"
+RATE, MOMENTUM, DECAY = 0.01, 0.9, 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    title: str
+    forebear: str  # names of the same network at each contestant's; "" where it has none
+    torchvision: str
+    timm: str
+    keras: str
+    side: int
+    batch: int
+    classes: int
+
+
+# fmt: off
+CASES = {
+    "resnet18": Case("resnet18, 7x7 root", "torchvision/resnet18", "resnet18", "resnet18", "resnet18", 32, 128, 10),  # noqa: E501
+    "resnet18_cifar": Case("resnet18, CIFAR root", "paper/resnet18_cifar", "resnet18*", "resnet18*", "resnet18*", 32, 128, 10),  # noqa: E501
+    "resnet50": Case("resnet50", "torchvision/resnet50", "resnet50", "resnet50", "resnet50", 224, 16, 1000),  # noqa: E501
+    "resnext50": Case("resnext50_32x4d", "torchvision/resnext50_32x4d", "resnext50_32x4d", "resnext50_32x4d", "", 224, 16, 1000),  # noqa: E501
+    "alexnet_v2": Case("alexnet_v2", "slim/alexnet_v2", "alexnet", "", "alexnet", 224, 64, 1000),
+}
+# fmt: on
+TORCH_PEERS = {
+    "torchvision": "torchvision, its reference loop: fp32, NCHW",
+    "torchvision_bf16": "torchvision, channels_last, bf16 autocast",
+    "timm": "timm, its SGD, channels_last, bf16 autocast",
+    "plain": "forebear's network, not accelerated, channels_last, bf16 autocast",
+}
+NAMES = {**TORCH_PEERS, "keras": "Keras fit on TensorFlow, fp32", "forebear": "forebear"}
+Step = Callable[[], float]
+
+
+def torchvision_network(case: Case) -> object:
+    import torch
+
+    library = torch.library.Library("torchvision", "FRAGMENT")  # where its C++ part is missing
+    for name in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, name):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    import torchvision
+
+    network = getattr(torchvision.models, case.torchvision.rstrip("*"))(num_classes=case.classes)
+    return with_cifar_root(network) if case.torchvision.endswith("*") else network
+
+
+def timm_network(case: Case) -> object:
+    torchvision_network(case)  # timm imports torchvision
+    import timm
+
+    network = timm.create_model(case.timm.rstrip("*"), num_classes=case.classes)
+    return with_cifar_root(network) if case.timm.endswith("*") else network
+
+
+def with_cifar_root(network: object) -> object:
+    from torch import nn
+
+    network.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)  # type: ignore[attr-defined]
+    network.maxpool = nn.Identity()  # type: ignore[attr-defined]
+    return network
+
+
+def torch_step(contestant: str, case: Case) -> Step | None:
+    """One step: forward, loss, backward, SGD with momentum; as each one's own loop has it."""
+    import torch
+    from torch import nn
+
+    if contestant.startswith("torchvision"):
+        network, images, labels = torchvision_network(case), *torch_data(case)
+    elif contestant == "timm":
+        if not case.timm:
+            return None
+        network, images, labels = timm_network(case), *torch_data(case)
+    else:
+        network = forebear_network(case, fast=contestant == "forebear")
+        images, labels = torch_data(case)
+    assert isinstance(network, nn.Module)
+    network.train()
+    half = contestant != "torchvision"
+    if half:
+        network = network.to(memory_format=torch.channels_last)
+        images = images.to(memory_format=torch.channels_last)
+    fused = True if contestant == "forebear" else None  # the others leave it to torch
+    nesterov = contestant == "timm"  # its --opt sgd
+    optimizer = torch.optim.SGD(
+        network.parameters(), RATE, MOMENTUM, weight_decay=DECAY, nesterov=nesterov, fused=fused
+    )
+    criterion = nn.CrossEntropyLoss()
+
+    def step() -> float:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = criterion(network(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    return step
+
+
+def torch_data(case: Case) -> tuple[object, object]:
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(case.batch, 3, case.side, case.side, generator=generator)
+    return images, torch.randint(0, case.classes, (case.batch,), generator=generator)
+
+
+def forebear_network(case: Case, *, fast: bool) -> object:
+    import forebear
+    from forebear.network.accelerate import accelerate
+    from forebear.tasks.memory import keep_memory
+
+    network = forebear.create(case.forebear, num_classes=case.classes)
+    if fast:
+        keep_memory()
+        print(f"forebear: {accelerate(network)}", file=sys.stderr)
+    return network
+
+
+def keras_step(case: Case) -> Step | None:
+    if not case.keras:
+        return None
+    import keras
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    steps = 8 if case.side == 32 else 2
+    images = generator.standard_normal((steps * case.batch, case.side, case.side, 3), "float32")
+    labels = generator.integers(0, case.classes, steps * case.batch)
+    network = keras_network(case)
+    network.compile(
+        keras.optimizers.SGD(RATE, momentum=MOMENTUM, weight_decay=DECAY),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+
+    def step() -> float:  # an epoch of so many steps: fit has costs of its own
+        done = network.fit(images, labels, case.batch, 1, verbose=0, shuffle=False)
+        return float(done.history["loss"][0])
+
+    step.steps = steps  # type: ignore[attr-defined]
+    return step
+
+
+def keras_network(case: Case):  # type: ignore[no-untyped-def]
+    """Keras Applications' ResNet50, and written in its manner what it lacks."""
+    import keras
+    from keras import layers
+
+    if case.keras == "resnet50":
+        return keras.applications.ResNet50(
+            weights=None, classes=case.classes, classifier_activation=None
+        )
+    entry = x = layers.Input((case.side, case.side, 3))
+    if case.keras == "alexnet":
+        for filters, kernel, stride, padding, pools in (
+            *((64, 11, 4, "valid", True), (192, 5, 1, "same", True)),
+            *((384, 3, 1, "same", False), (384, 3, 1, "same", False), (256, 3, 1, "same", True)),
+        ):
+            x = layers.Conv2D(filters, kernel, stride, padding, activation="relu")(x)
+            x = layers.MaxPooling2D(3, 2)(x) if pools else x
+        for kernel in (5, 1):
+            x = layers.Dropout(0.5)(layers.Conv2D(4096, kernel, activation="relu")(x))
+        return keras.Model(entry, layers.Flatten()(layers.Conv2D(case.classes, 1)(x)))
+
+    def conv(x, filters, kernel, stride):  # type: ignore[no-untyped-def]
+        x = layers.Conv2D(filters, kernel, stride, "same", use_bias=False)(x)
+        return layers.BatchNormalization()(x)
+
+    if case.keras.endswith("*"):
+        x = layers.ReLU()(conv(x, 64, 3, 1))
+    else:
+        x = layers.MaxPooling2D(3, 2, "same")(layers.ReLU()(conv(x, 64, 7, 2)))
+    for filters, first in ((64, 1), (128, 2), (256, 2), (512, 2)):
+        for stride in (first, 1):
+            y = conv(layers.ReLU()(conv(x, filters, 3, stride)), filters, 3, 1)
+            x = x if stride == 1 else conv(x, filters, 1, stride)
+            x = layers.ReLU()(layers.Add()([x, y]))
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(entry, layers.Dense(case.classes)(x))
+
+
+def serve(contestants: list[str], case: Case, seconds: float) -> None:
+    """A contestants' process: for each name that comes in, a line of ms per image goes out."""
+    steps: dict[str, Step | None] = {}
+    for name in contestants:
+        steps[name] = keras_step(case) if name == "keras" else torch_step(name, case)
+        ready = steps[name]
+        for _ in range(3 if ready else 0):
+            ready()
+    print(json.dumps([name for name, step in steps.items() if step]), flush=True)
+    for line in sys.stdin:
+        step = steps[line.strip()]
+        assert step is not None
+        images, started = 0, time.perf_counter()
+        while images == 0 or time.perf_counter() - started < seconds:
+            step()
+            images += case.batch * getattr(step, "steps", 1)
+        print(json.dumps(1e3 * (time.perf_counter() - started) / images), flush=True)
+
+
+class Process:
+    """Contestants that share a process, and wait until they are asked."""
+
+    def __init__(self, python: str, contestants: list[str], key: str, seconds: float) -> None:
+        words = [python, __file__, "--serve", *contestants]
+        words += ["--only", key, "--seconds", str(seconds)]
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        self.process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        self.contestants: list[str] = self._line()
+
+    def _line(self):  # type: ignore[no-untyped-def]
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("[") or line[:1].isdigit():
+                return json.loads(line)
+        raise SystemExit(f"{self.process.args} ended early")
+
+    def time(self, contestant: str) -> float:
+        assert self.process.stdin is not None
+        print(contestant, file=self.process.stdin, flush=True)
+        return float(self._line())
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def contest(key: str, options: argparse.Namespace) -> dict[str, list[float]]:
+    """Milliseconds per image of every contestant, round by round."""
+    groups = [(sys.executable, list(TORCH_PEERS)), (sys.executable, ["forebear"])]
+    if options.keras:
+        groups.append((options.keras, ["keras"]))
+    processes = [Process(python, names, key, options.seconds) for python, names in groups]
+    times: dict[str, list[float]] = {}
+    for _ in range(options.rounds):
+        for process in processes:
+            for name in process.contestants:
+                times.setdefault(name, []).append(process.time(name))
+    for process in processes:
+        process.close()
+    return times
+
+
+def peak(seconds: float = 2.0) -> float:
+    """GFLOP/s of large bfloat16 products and convolutions, on all threads: the best seen."""
+    import torch
+
+    best = 0.0
+    for side in (1024, 2048, 4096):
+        a, b = torch.randn(side, side).bfloat16(), torch.randn(side, side).bfloat16()
+        images = torch.randn(32, 256, 28, 28).bfloat16().to(memory_format=torch.channels_last)
+        kernel = torch.randn(256, 256, 3, 3).bfloat16().to(memory_format=torch.channels_last)
+        for work, flops in (
+            (lambda a=a, b=b: a @ b, 2 * side**3),
+            (lambda x=images, k=kernel: torch.conv2d(x, k), 2 * 32 * 26 * 26 * 256 * 256 * 9),
+        ):
+            work()
+            started, until = time.perf_counter(), time.perf_counter() + seconds / 6
+            while started < until:
+                work()
+                now = time.perf_counter()
+                best, started = max(best, flops / (now - started) / 1e9), now
+    return best
+
+
+def operations(case: Case) -> float:
+    """GFLOP of one image's step: forward, and two products as large on the way back."""
+    import forebear
+    from forebear.network.measure import measure
+
+    network = forebear.create(case.forebear, num_classes=case.classes)
+    rows = measure(network.plan, case.side)
+    return 6 * sum(row.multiply_adds for row in rows if row.kind != "unit") / 1e9
+
+
+def table(case: Case, times: dict[str, list[float]], top: float) -> str:
+    medians = {name: statistics.median(found) for name, found in times.items()}
+    best = min(value for name, value in medians.items() if name != "forebear")
+    lines = [
+        f"### {case.title}, {case.side} x {case.side}, batch {case.batch}",
+        "",
+        "| | ms per image | range | GFLOP/s | of the peak | forebear is faster by |",
+        "|---|---|---|---|---|---|",
+    ]
+    work = operations(case)
+    for name in sorted(medians, key=lambda name: -medians[name]):
+        ms, found = medians[name], times[name]
+        rate = 1e3 * work / ms
+        mark = " (best peer)" if ms == best else ""
+        lines.append(
+            f"| {NAMES[name]}{mark} | {ms:.3f} | {min(found):.3f} to {max(found):.3f} | {rate:.0f} "
+            f"| {rate / top:.0%} | {ms / medians['forebear']:.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def machine() -> str:
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    return f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
+
+
+def versions(keras_python: str | None) -> str:
+    found = []
+    for name in ("forebear", "torch", "torchvision", "timm"):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} of unknown version")
+    if keras_python:
+        program = "import importlib.metadata as m\nfor n in ('keras', 'tensorflow', "
+        program += "'tensorflow-cpu'):\n try: print(n, m.version(n))\n except Exception: pass"
+        done = subprocess.run([keras_python, "-c", program], capture_output=True, text=True)
+        found += done.stdout.splitlines()
+    return ", ".join(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of a round, at least")
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--keras", help="an interpreter with keras and tensorflow")
+    parser.add_argument("--serve", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve(options.serve, CASES[options.only[0]], options.seconds)
+        return
+    top = peak()
+    parts = [
+        "# Training steps on a CPU\n",
+        f"Made by `python benchmarks/step_speed.py --rounds {options.rounds}` on "
+        f"{time.strftime('%Y-%m-%d')}: {machine()}; Python {platform.python_version()}, "
+        f"{versions(options.keras)}. Medians of {options.rounds} interleaved rounds of at least "
+        f"{options.seconds:g} s; forebear (bf16 autocast, channels_last, accelerate, keep_memory, "
+        "torch's fused SGD) runs in a process of its own, turn about with the peers', since memory "
+        f"once kept cannot be given up again. Measured bf16 peak: {top:.0f} GFLOP/s. A step has 6 "
+        "FLOP for each multiply-add of the forward pass; Keras has a random batch of its own. "
+        "torchvision and timm have no alexnet_v2: torchvision's alexnet stands for it.\n",
+    ]
+    for key in options.only:
+        times = contest(key, options)
+        parts.append(table(CASES[key], times, top))
+        print(parts[-1], flush=True)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text("\n".join(parts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+"""The faster ways through a training step give what torch's own operations give."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import forebear
+from forebear.network.accelerate import accelerate
+from forebear.network.kernels import conv, library
+from forebear.network.kernels.conv import Window, convolve, helps
+from forebear.network.kernels.norm import fits, norm_relu
+from forebear.network.layers import BiasedNorm, Conv
+from tests.network.making import SMALL_ROOT, table
+
+compiles = pytest.mark.skipif(
+    isinstance(library.library(), str), reason="the C functions cannot be compiled here"
+)
+
+
+def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    found = torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    return found.to(memory_format=torch.channels_last) if len(shape) == 4 else found
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    a, b = a.detach().double(), b.detach().double()
+    return float((a - b).abs().max() / b.abs().max().clamp_min(1e-12))
+
+
+# side, kernel, stride, padding before, side given out, groups, channels in and out
+WINDOWS = {
+    "1x1": (9, 1, 1, 0, 9, 1, 16, 24),
+    "1x1 on a small map": (4, 1, 1, 0, 4, 1, 16, 24),
+    "1x1, stride 2": (9, 1, 2, 0, 5, 1, 16, 24),
+    "3x3 on 4x4": (4, 3, 1, 1, 4, 1, 16, 24),
+    "3x3 on 7x7, wide": (7, 3, 1, 1, 7, 1, 256, 256),
+    "3x3, stride 2": (8, 3, 2, 1, 4, 1, 16, 24),
+    "3x3 on 2x2: all seen": (2, 3, 1, 1, 2, 1, 16, 24),
+    "3x3, stride 2, on 2x2": (2, 3, 2, 1, 1, 1, 16, 24),
+    "3x3 on one value": (1, 3, 1, 1, 1, 1, 16, 24),
+    "5x5 over a whole map": (5, 5, 1, 0, 1, 1, 16, 24),
+    "3x3 in groups of 4": (9, 3, 1, 1, 9, 8, 32, 32),
+    "3x3 in groups of 4, stride 2": (9, 3, 2, 1, 5, 8, 32, 32),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_products_give_what_convolutions_give(name: str, dtype: torch.dtype) -> None:
+    side, kernel, stride, padding, given, groups, channels_in, channels = WINDOWS[name]
+    window = Window(kernel, stride, padding, padding, given, given, groups)
+    x = draw(3, channels_in, side, side, dtype=dtype).requires_grad_()
+    weight = draw(channels, channels_in // groups, kernel, kernel, seed=1).requires_grad_()
+    assert helps(window, x, weight)
+    dy = draw(3, channels, given, given, seed=2, dtype=dtype)
+    y = convolve(window, x, weight)
+    found = torch.autograd.grad(y, (x, weight), dy)
+    exact_x, exact_weight = x.double(), weight.to(dtype).double()
+    exact = F.conv2d(exact_x, exact_weight, None, stride, padding, 1, groups)
+    wanted = torch.autograd.grad(exact, (exact_x, exact_weight), dy.double())
+    close = 1e-5 if dtype == torch.float32 else 1e-2  # bf16 keeps 8 bits
+    assert y.dtype == dtype
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert found[1].dtype == torch.float32
+    assert distance(y, exact) < close
+    assert distance(found[0], wanted[0]) < close
+    assert distance(found[1], wanted[1]) < close
+
+
+def test_large_maps_are_left_to_torch() -> None:
+    x, weight = draw(1, 16, 32, 32), draw(16, 16, 3, 3)
+    assert not helps(Window(3, 1, 1, 1, 32, 32), x, weight)
+    assert not helps(Window(1, 1, 0, 0, 32, 32), x, draw(16, 16, 1, 1))
+
+
+def by_torch(norm: nn.BatchNorm2d, x: Tensor, added: Tensor | None, relu: bool) -> Tensor:
+    y: Tensor = norm(x)
+    y = y if added is None else added + y
+    return F.relu(y) if relu else y
+
+
+@compiles
+@pytest.mark.parametrize("kind", [nn.BatchNorm2d, BiasedNorm])
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("shape", [(4, 16, 5, 7), (2, 48, 1, 3), (3, 272, 33, 2), (5, 64, 40, 40)])
+def test_a_fused_norm_gives_what_torch_gives(
+    shape: tuple[int, ...], adds: bool, relu: bool, kind: type[nn.BatchNorm2d]
+) -> None:
+    channels = shape[1]
+    norm = kind(channels, momentum=0.2).double()
+    with torch.no_grad():
+        norm.weight.copy_(draw(channels, seed=3))
+        norm.bias.copy_(draw(channels, seed=4))
+    fused = copy.deepcopy(norm).float()
+    x = (draw(*shape) * 3 + 50).requires_grad_()
+    added = draw(*shape, seed=1).requires_grad_() if adds else None
+    dy = draw(*shape, seed=2)
+    exact_x, exact_added = (None if t is None else t.detach().double() for t in (x, added))
+    inputs = [t for t in (exact_x, exact_added) if t is not None]
+    assert exact_x is not None
+    for each in inputs:
+        each.requires_grad_()
+    exact = by_torch(norm, exact_x, exact_added, relu)
+    wanted = torch.autograd.grad(exact, (*inputs, norm.weight, norm.bias), dy.double())
+    assert fits(fused, x, added)
+    y = norm_relu(fused, x, added, relu=relu, biased=kind is BiasedNorm)
+    inputs = [t for t in (x, added) if t is not None]
+    found = torch.autograd.grad(y, (*inputs, fused.weight, fused.bias), dy)
+    assert distance(y, exact) < 1e-5
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert distance(ours, theirs) < 2e-5
+    for name, value in norm.named_buffers():
+        assert distance(fused.get_buffer(name), value) < 1e-5, name
+
+
+@compiles
+def test_a_fused_norm_in_bf16_rounds_once() -> None:
+    norm = nn.BatchNorm2d(32)
+    x, added = draw(4, 32, 9, 9, dtype=torch.bfloat16), draw(4, 32, 9, 9, seed=1).bfloat16()
+    y = norm_relu(copy.deepcopy(norm), x, added, relu=True)
+    exact = by_torch(norm.double(), x.double(), added.double(), relu=True)
+    assert y.dtype == torch.bfloat16
+    assert distance(y, exact.bfloat16()) < 1e-9 or distance(y, exact) < 2**-8
+
+
+@compiles
+def test_a_fused_norm_repeats_its_bits() -> None:
+    x, dy = draw(8, 64, 20, 20).requires_grad_(), draw(8, 64, 20, 20, seed=1)
+
+    def run() -> tuple[Tensor, ...]:
+        norm = nn.BatchNorm2d(64)
+        y = norm_relu(norm, x, relu=True)
+        return (y, *torch.autograd.grad(y, (x, norm.weight, norm.bias), dy))
+
+    for one, other in zip(run(), run(), strict=True):
+        assert torch.equal(one, other)
+
+
+@compiles
+def test_a_fused_norm_keeps_what_is_not_a_number() -> None:
+    x = draw(2, 16, 3, 3)
+    x[0, 3, 1, 1] = float("nan")
+    y = norm_relu(nn.BatchNorm2d(16), x, relu=True)
+    assert y[:, 3].isnan().all()
+    assert y[:, :3].isfinite().all()
+
+
+@compiles
+def test_maps_that_do_not_fit_go_torchs_way() -> None:
+    norm, x = nn.BatchNorm2d(16), draw(2, 16, 3, 3)
+    assert fits(norm, x, None)
+    assert not fits(nn.BatchNorm2d(24), draw(2, 24, 3, 3), None)
+    assert not fits(norm, torch.randn(2, 16, 3, 3), None)  # channels first
+    assert not fits(norm, x[:1, :, :1, :1].contiguous(), None)  # one value a channel
+    assert not fits(norm, x.double(), None)
+    assert not fits(norm, x, x.bfloat16())
+    assert not fits(copy.deepcopy(norm).eval(), x, None)
+    assert not fits(nn.BatchNorm2d(16, momentum=None), x, None)
+
+
+NETWORKS = {
+    "version 1": lambda: forebear.create(table(root=SMALL_ROOT), dialect="torchvision"),
+    "version 2": lambda: forebear.create(table(root=SMALL_ROOT), dialect="slim-v2"),
+    "Keras's variance": lambda: forebear.create(table(root=SMALL_ROOT), dialect="keras-v1"),
+    "resnet18": lambda: forebear.create("paper/resnet18_cifar", num_classes=10),
+    "groups of 4": lambda: forebear.create("torchvision/resnext50_32x4d", num_classes=10),
+    "resnet20": lambda: forebear.create("paper/resnet20"),
+}
+
+
+def pair(name: str) -> tuple[forebear.Network, forebear.Network]:
+    """A network and its accelerated twin, training."""
+    torch.manual_seed(0)
+    plain = NETWORKS[name]()
+    plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    fast = copy.deepcopy(plain)
+    accelerate(fast)
+    return plain.train(), fast.train()
+
+
+def gradients(net: forebear.Network, images: Tensor) -> dict[str, Tensor]:
+    """Of the mean square of the logits, by each parameter's name; moves the running values."""
+    names, values = zip(*net.named_parameters(), strict=True)
+    loss = net(images).square().mean()
+    found = dict(zip(names, torch.autograd.grad(loss, values), strict=True))
+    return found | {name: value.clone() for name, value in net.named_buffers()}
+
+
+def error(found: dict[str, Tensor], exact: dict[str, Tensor]) -> float:
+    """The length of all differences over that of all gradients."""
+    apart = [torch.linalg.vector_norm(found[name].double() - exact[name]) for name in exact]
+    whole = [torch.linalg.vector_norm(value.double()) for value in exact.values()]
+    return float(torch.stack(apart).norm() / torch.stack(whole).norm())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_accelerated_network_has_the_same_gradients(name: str) -> None:
+    plain, fast = pair(name)
+    images = draw(8, 3, 48, 48)
+    ours, theirs = gradients(fast, images), gradients(copy.deepcopy(plain), images)
+    exact = gradients(plain.double(), images.double())
+    # A ReLU whose input is all but 0 may close in one sum's order and not in another's.
+    assert error(ours, exact) < 3 * error(theirs, exact) + 1e-4
+
+
+def test_an_accelerated_network_trains_in_bf16_as_another_does() -> None:
+    losses = []
+    images, labels = draw(16, 3, 32, 32), torch.arange(16) % 10
+    for net in pair("resnet18"):
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.02, momentum=0.9)
+        for _ in range(4):
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = F.cross_entropy(net(images), labels)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[1] == pytest.approx(losses[0], abs=0.1)
+    assert losses[1] < 1.5
+
+
+def test_evaluation_stays_bit_for_bit() -> None:
+    plain, fast = pair("version 1")
+    images = draw(2, 3, 32, 32)
+    assert torch.equal(plain.eval()(images), fast.eval()(images))
+    assert list(plain.state_dict()) == list(fast.state_dict())
+
+
+def test_end_points_are_exact_while_the_rest_is_fused() -> None:
+    plain, fast = pair("version 1")
+    images = draw(2, 3, 32, 32)
+    names = ["block1.unit_1.conv3", "block1.unit_1.conv3.norm", "block2.unit_1.conv1.conv"]
+    wanted, found = plain.end_points(images, names), fast.end_points(images, names)
+    for name in names:
+        assert distance(found[name], wanted[name]) < 1e-4, name
+        assert float(found[name].detach().min()) < 0, name  # before the ReLU
+
+
+def test_a_copy_stays_accelerated() -> None:
+    _, fast = pair("version 1")
+    conv1 = copy.deepcopy(fast).get_submodule("block1.unit_1.conv1")
+    assert isinstance(conv1, Conv)
+    assert conv1.fast
+
+
+def test_without_a_compiler_products_alone_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    library.library.cache_clear()
+    monkeypatch.setenv("CC", "no-such-compiler")
+    plain, fast = pair("version 1")
+    assert "no C compiler" in accelerate(fast)
+    assert distance(fast(draw(2, 3, 32, 32)), plain(draw(2, 3, 32, 32))) < 1e-4
+    library.library.cache_clear()
+
+
+def test_a_compiler_that_fails_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    library.library.cache_clear()
+    monkeypatch.setenv("CC", "false")
+    monkeypatch.setenv("FOREBEAR_HOME", str(tmp_path))
+    assert "false fails" in str(library.library())
+    library.library.cache_clear()
+
+
+@compiles
+def test_the_functions_are_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FOREBEAR_HOME", str(tmp_path))
+    for _ in range(2):
+        library.library.cache_clear()
+        assert isinstance(library.library(), library.Library)
+    (made,) = (tmp_path / "kernels").iterdir()
+    assert made.suffix == ".so"
+    library.library.cache_clear()
+
+
+def test_the_limits_are_in_order() -> None:
+    assert conv.COLUMNS <= conv.WIDE_COLUMNS <= conv.POINTWISE_WEIGHT
