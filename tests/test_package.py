@@ -18,7 +18,7 @@ BEFORE = {
     "tables": {"errors"},
     "network": {"data", "errors", "files", "tables"},
     "weights": {"errors", "files", "tables", "network"},
-    "data": {"errors", "tables"},
+    "data": {"errors", "files", "tables"},
     "tasks": {"errors", "files", "tables", "network", "weights", "data"},
     "cli": {"errors", "files", "tables", "network", "weights", "data", "tasks"},
 }

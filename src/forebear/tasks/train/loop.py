@@ -159,6 +159,8 @@ class Loop:
         while not over or state.losses:  # a state can be saved between a step and its evaluation
             if not over:
                 over = self._epoch(hooks, stop)
+            if not state.losses:  # a budget ended right after an evaluation
+                continue
             if not over and not self._agree(stop)[2]:
                 self._turn()
                 continue

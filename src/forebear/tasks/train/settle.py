@@ -145,13 +145,14 @@ def _lengthened(recipe: Recipe, epochs: int) -> Recipe:
     if epochs < 1:
         raise ValueError(f"epochs={epochs}: expected 1 or more.")
     scale = epochs / recipe.length if recipe.length else 1.0
+    head = min(recipe.head_epochs, epochs // 2)
     return replace(
         recipe,
         epochs=epochs,
         iterations=0,
-        warmup=recipe.warmup * scale,
+        warmup=min(recipe.warmup * scale, (epochs - head) / 4),
         milestones=tuple(time * scale for time in recipe.milestones),
-        head_epochs=min(recipe.head_epochs, epochs - 1),
+        head_epochs=head,
     )
 
 
