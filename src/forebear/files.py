@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,9 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Lets `write` fill a new file in the same folder, then puts it in `path`'s place at once.
 
     Whatever happens, `path` holds its old contents or all of the new ones.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written to.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
@@ -19,9 +23,19 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
+    except Exception as error:
+        raise _as_os_error(error, path) from error
     finally:
         partial.unlink(missing_ok=True)
     _flush_folder(path.parent)
+
+
+def _as_os_error(error: Exception, path: Path) -> Exception:
+    """An OSError for what safetensors (0.8) raises of its own: "... full (os error 28)"."""
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    if number is None or isinstance(error, OSError):
+        return error
+    return OSError(int(number[1]), os.strerror(int(number[1])), str(path))
 
 
 def write_text(path: Path, text: str) -> None:

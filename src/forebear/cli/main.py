@@ -86,6 +86,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has seen enough, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk, most often; what is not expected is told as it is
+        if os.environ.get("FOREBEAR_TRACEBACK"):
+            raise
+        return _refuse(f"{error}. Free some room, or pass a folder that can be written to.")
 
 
 def _refuse(message: str, *, code: int = 2) -> int:

@@ -150,6 +150,24 @@ def _seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _refuse_beside_resume(args: argparse.Namespace) -> None:
+    """A run goes on as it began: a flag that would be ignored is refused."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    free = ("resume", "device", "threads")
+    names = {action.dest: action.option_strings[0] for action in parser._actions}
+    given = [
+        names[key]
+        for key, value in vars(args).items()
+        if key in names and key not in free and value != parser.get_default(key)
+    ]
+    if given:
+        raise ValueError(
+            f"{', '.join(given)} beside --resume: a run goes on by its own settings. Expected no "
+            "more than --device and --threads. Leave the rest out, or begin another run."
+        )
+
+
 def run(args: argparse.Namespace) -> int:
     """Trains, and prints the result and the folder."""
     started = time.perf_counter()
@@ -158,6 +176,7 @@ def run(args: argparse.Namespace) -> int:
     from forebear.tasks.train.run import Request, resume, seeds, train
 
     if args.resume is not None:
+        _refuse_beside_resume(args)
         outcomes = [resume(args.resume, device=args.device, threads=args.threads)]
     else:
         named = {

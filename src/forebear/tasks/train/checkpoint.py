@@ -8,8 +8,10 @@ numbers need no state: they all follow from the seed and the place in the run.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -29,7 +31,7 @@ KEPT = 2  # the newest ones
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], record: State) -> Path:
-    """Writes one file, then deletes all but the newest two.
+    """Writes one file, then deletes all but it and the one before.
 
     Args:
         folder: of the checkpoints; made where it is missing.
@@ -46,10 +48,30 @@ def save_checkpoint(folder: Path, state: dict[str, Any], record: State) -> Path:
     said = json.dumps({"record": asdict(record), "numbers": numbers})
     metadata = {"format": FORMAT, "state": said, "sha256": _digest(tensors, said)}
     path = folder / f"step-{record.step:08}.safetensors"
-    write_whole(path, lambda partial: save_file(tensors, partial, metadata))
-    for older in checkpoints(folder)[KEPT:]:
-        older.unlink(missing_ok=True)
+    try:
+        write_whole(path, lambda partial: save_file(tensors, partial, metadata))
+    except OSError as error:
+        raise _with_room(error, folder, tensors) from error
+    _rotate(folder, path)
     return path
+
+
+def _rotate(folder: Path, newest: Path) -> None:
+    """Leaves the newest and those before it: a later one was damaged, and the run went back."""
+    there = checkpoints(folder)
+    place = there.index(newest)
+    for other in there[:place] + there[place + KEPT :]:
+        other.unlink(missing_ok=True)
+
+
+def _with_room(error: OSError, folder: Path, tensors: dict[str, Tensor]) -> OSError:
+    """The error, and of a full disk how much room there is and should be."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return error
+    needed = sum(tensor.nbytes for tensor in tensors.values()) / 2**20
+    free = shutil.disk_usage(folder).free / 2**20
+    told = f"{error.strerror}: {needed:,.1f} MiB needed, {free:,.1f} free"
+    return OSError(error.errno, told, error.filename)
 
 
 def checkpoints(folder: Path) -> list[Path]:

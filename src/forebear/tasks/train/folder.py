@@ -49,23 +49,23 @@ class RunFolder:
             RunError: something is in the way.
         """
         self.path = path
+        self._replace = replace
         self._lock: int | None = None
+        self._owed: list[str] = []  # lines of metrics that could not be written
         if path.exists() and not path.is_dir():
             raise RunError(f"{path}: is a file. Expected a folder to make. Pass another --out.")
+        _refuse_unwritable(path)
+        if (path / SETTINGS).is_file() and (path / LOCK).is_file():
+            self.hold()
+            self.close()
         if not path.is_dir() or not _lying(path):
-            _refuse_unwritable(path)
             return
         if not (path / SETTINGS).is_file():
             raise RunError(
                 f"{path}: holds files already, and they are no run. Expected a new or an empty "
                 "folder. Pass another --out."
             )
-        if not replace:
-            raise RunError(
-                f"{path}: holds files already. Expected a new or an empty folder. Pass another "
-                "--out, or --replace to delete the run that is there."
-            )
-        _refuse_unwritable(path)
+        self._refuse_replacing()
 
     def begin(self, settings: dict[str, Any]) -> None:
         """Makes the folder, in an older run's place, and writes what the run is made from.
@@ -77,14 +77,25 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.hold()
-            for old in _lying(self.path):
-                shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+            if _lying(self.path):  # another run may have ended here in the meantime
+                self._refuse_replacing()
+            for old in self.path.iterdir():
+                if old.name != LOCK:
+                    shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+            self.checkpoints.mkdir()
             write_text(self.path / SETTINGS, f"{text}\n")
         except OSError as error:
             raise RunError(
                 f"{self.path}: cannot be made ({error.strerror or error}). Expected a folder that "
                 "can be written to. Pass another --out."
             ) from error
+
+    def _refuse_replacing(self) -> None:
+        if not self._replace:
+            raise RunError(
+                f"{self.path}: holds files already. Expected a new or an empty folder. Pass "
+                "another --out, or --replace to delete the run that is there."
+            )
 
     def hold(self) -> None:
         """Keeps other processes out until `close`, or until this one ends.
@@ -108,6 +119,10 @@ class RunFolder:
                 f"{self.path}: process {owner or 'unknown'} is training here. Expected a folder of "
                 "this run's own. Wait for it, stop it, or pass another --out."
             ) from None
+        if not _is_at(handle, self.path / LOCK):  # its owner has just left and taken it away
+            os.close(handle)
+            self.hold()
+            return
         os.ftruncate(handle, 0)
         os.write(handle, f"{os.getpid()}\n".encode())
         self._lock = handle
@@ -120,9 +135,28 @@ class RunFolder:
             self._lock = None
 
     def epoch(self, epoch: Epoch) -> None:
-        """Appends one line of metrics."""
-        with (self.path / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(epoch)) + "\n")
+        """Appends one line of metrics, and those before it that found no room.
+
+        Raises:
+            OSError: it cannot be written; the file is as it was, and the line kept for the next.
+        """
+        self._owed.append(json.dumps(asdict(epoch)) + "\n")
+        lines = "".join(self._owed).encode()
+        with (self.path / METRICS).open("ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                if file.write(lines) < len(lines):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(before)
+                raise
+        self._owed.clear()
+
+    def flush(self) -> None:
+        """Makes the metrics last through a loss of power, as checkpoints do."""
+        if (self.path / METRICS).exists():
+            with (self.path / METRICS).open("rb") as file:
+                os.fsync(file.fileno())
 
     def weights(self, network: Network) -> None:
         """Writes the network with its card, which makes the folder a finished run."""
@@ -139,12 +173,13 @@ class RunFolder:
         return self.path / CHECKPOINTS
 
     def read(self) -> tuple[dict[str, Any], list[Epoch]]:
-        """The settings of an unfinished run, and its epochs; a line that a stop cut is left out.
+        """The settings of an unfinished run, and its epochs; a line that a kill cut is left out.
 
         Raises:
             RunError: no such run, or a finished one.
         """
         if (self.path / WEIGHTS).is_file():
+            shutil.rmtree(self.checkpoints, ignore_errors=True)  # where a kill came between
             raise RunError(
                 f"{self.path}: the run is finished. Expected one that broke off. Start another."
             )
@@ -172,17 +207,27 @@ class RunFolder:
 
 
 def _lying(path: Path) -> list[Path]:
-    """What is in a folder, but for a lock that nobody holds any more."""
-    return [one for one in path.iterdir() if one.name != LOCK]
+    """What is in a folder, but for what a run that was killed before it began leaves."""
+    stale = {LOCK, *(one.name for one in path.glob(f".{SETTINGS}.*.tmp*"))}
+    return [one for one in path.iterdir() if one.name not in stale]
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file is the one that lies there."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _refuse_unwritable(path: Path) -> None:
     """Looks before an hour of training, not after it."""
     there = next((one for one in (path, *path.absolute().parents) if one.exists()), path)
-    if not os.access(there, os.W_OK):
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        why = "is read-only" if there.is_dir() else "is a file"
         raise RunError(
-            f"{path}: cannot be made, {there} is read-only. Expected a folder that can be written "
-            "to. Pass another --out."
+            f"{path}: cannot be made, {there} {why}. Expected a folder that can be written to. "
+            "Pass another --out."
         )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import platform
 import time
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import forebear
 from forebear.data.batches import Batches
 from forebear.data.features import Features
 from forebear.data.pictures import Data
-from forebear.errors import RunError, StopError
+from forebear.errors import DataError, RunError, StopError
 from forebear.network.accelerate import accelerate
 from forebear.network.card import Card
 from forebear.network.network import Network
@@ -106,20 +108,21 @@ def carry_out(job: Job) -> Outcome:
         closing(Threads(job.device, request.threads)) as threads,
         Display(epochs, request.budget or 0.0, shows=job.world.writes) as display,
         closing(job.folder),
-        Stop() as stop,
+        Stop(says=job.world.writes) as stop,
     ):
-        work = _Work(job, threads, display)
         try:
-            return work.carry_out(stop)
+            return _Work(job, threads, display, stop).carry_out()
         except StopError as error:
-            raise StopError(f"{error} To go on: {_GO_ON} {job.folder.path}", error.number) from None
+            there = stop.waits or job.resumes
+            then = f"To go on: {_GO_ON} {job.folder.path}" if there else "No run was begun."
+            raise StopError(f"{error} {then}", error.number) from None
 
 
 class _Work:
     """The parts of a run at work; the loop's hooks."""
 
-    def __init__(self, job: Job, threads: Threads, display: Display) -> None:
-        self.job, self.display = job, display
+    def __init__(self, job: Job, threads: Threads, display: Display, stop: Stop) -> None:
+        self.job, self.display, self.stop = job, display, stop
         self.recipe, self.network = job.recipe, job.network
         self.epochs = list(job.epochs)
         workers = job.request.workers
@@ -158,12 +161,13 @@ class _Work:
         )
         self.loop = Loop(self.network, setting)
 
-    def carry_out(self, stop: Stop) -> Outcome:
+    def carry_out(self) -> Outcome:
         """Begins or goes on, trains to the end and writes what is left."""
+        self.stop.wait()
         self._begin()
         best = max((epoch.val_accuracy for epoch in self.epochs), default=-1.0)
         last = None
-        for epoch, last in self.loop.run(self, stop):
+        for epoch, last in self.loop.run(self, self.stop):
             self.epochs.append(epoch)
             if self.job.world.writes and self.job.chooses and epoch.val_accuracy > best:
                 best = epoch.val_accuracy
@@ -249,7 +253,6 @@ class _Work:
         job, folder = self.job, self.job.folder
         if not job.resumes:
             job.world.first(self._make_folder)
-            self.save(self.loop.state)
             return
         state, record, damaged = job.world.first(self._take_up)
         for line in damaged:
@@ -262,14 +265,24 @@ class _Work:
                 "beside it. Train again with --replace."
             ) from error
         self.course.begun -= record.seconds
-        self.epochs = [epoch for epoch in self.epochs if epoch.step <= record.step]
+        told = record.step - len(record.losses)  # steps up to the last evaluation
+        self.epochs = [epoch for epoch in self.epochs if epoch.step <= told]
         if job.world.writes:
             folder.keep(self.epochs)
         self.display.say(f"going on after step {record.step:,}")
 
     def _make_folder(self) -> None:
-        self.job.folder.begin(_settings(self.job, self.recipe, self.rule))
-        self._draw_sheet()
+        folder = self.job.folder
+        folder.begin(_settings(self.job, self.recipe, self.rule))
+        try:
+            self._keep_all(self.loop.state)
+        except OSError as error:
+            raise RunError(
+                f"{folder.path}: the first checkpoint cannot be written "
+                f"({error.strerror or error}). Expected room for three of them. Make some and go "
+                f"on by {_GO_ON} {folder.path}, or pass another --out."
+            ) from error
+        self._try(self._draw_sheet)
 
     def _take_up(self) -> tuple[dict[str, Any], State, list[str]]:
         """The newest checkpoint; from here on no other run may use the folder."""
@@ -289,8 +302,10 @@ class _Work:
     def _measured(self, model: nn.Module, batches: Batches | Features) -> Evaluation:
         half: Precision = "bf16" if self.recipe.precision == "bf16" else "fp32"
         skipped = {} if isinstance(batches, Features) else batches.store.skipped
+        alone = self.job.world.size == 1  # else all processes must measure to the end
+        watched = self.stop.watch(batches) if alone else batches
         while True:
-            part = evaluate(model, batches, self.job.data.classes, precision=half)
+            part = evaluate(model, watched, self.job.data.classes, precision=half)
             if not self.job.world.united(skipped):  # else the shares were dealt out otherwise
                 return combined(self.job.world.gather(part))
 
@@ -300,32 +315,41 @@ class _Work:
 
     def _write(self, state: State) -> None:
         try:
-            if self.best is not None:
-                self.job.folder.best(self.best)
-                self.best = None
-            save_checkpoint(self.job.folder.checkpoints, self.loop.stepper.state(), state)
+            self._keep_all(state)
         except OSError as error:
             self.display.say(
                 f"no checkpoint after step {state.step} ({error.strerror or error}); the one "
-                "before is whole, and the training goes on. Free some room on the disk."
+                "before is whole. Free some room on the disk."
             )
+
+    def _keep_all(self, state: State) -> None:
+        folder = self.job.folder
+        if self.best is not None:
+            folder.best(self.best)
+            self.best = None
+        folder.flush()
+        save_checkpoint(folder.checkpoints, self.loop.stepper.state(), state)
 
     def _told(self, epoch: Epoch) -> None:
         """Writes down what an epoch gave; a full disk costs a line, not the run."""
         if not self.job.world.writes:
             return
         self.display.epoch(epoch)
+        self._try(lambda: self.job.folder.epoch(epoch))
+        if self.scalars is not None:
+            self._try(partial(self.scalars.epoch, asdict(epoch)))
+        if time.perf_counter() > self.drawn:
+            started = time.perf_counter()
+            self._try(self._draw)
+            self.drawn = started + DRAWING * (time.perf_counter() - started)
+
+    def _try(self, write: Callable[[], None]) -> None:
+        """Writes what the run can do without: a full disk costs a line or a picture, no more."""
         try:
-            self.job.folder.epoch(epoch)
-            if self.scalars is not None:
-                self.scalars.epoch(asdict(epoch))
-            if time.perf_counter() > self.drawn:
-                started = time.perf_counter()
-                self._draw()
-                self.drawn = started + DRAWING * (time.perf_counter() - started)
-        except OSError as error:
-            path = self.job.folder.path
-            self.display.say(f"{path}: cannot be written to ({error.strerror or error}).")
+            write()
+        except (OSError, DataError) as error:
+            why = error.strerror if isinstance(error, OSError) else None
+            self.display.say(f"{self.job.folder.path}: not all can be written ({why or error}).")
 
     def _draw(self) -> None:
         """The curves and the page, as far as the run is."""
@@ -359,22 +383,36 @@ class _Work:
         return tested
 
     def _leave(self, last: Evaluation, tested: Evaluation | None) -> None:
-        job, path = self.job, self.job.folder.path
+        folder = self.job.folder
+        self._try(lambda: self._draw_last(last))
+        chosen = nullcontext() if tested is not None else self.loop.stepper.averaged()
+        try:
+            if self.best is not None:
+                folder.best(self.best)
+            with chosen:
+                self.network.card = self._card(last, tested)
+                folder.weights(self.network)
+        except OSError as error:
+            raise RunError(
+                f"{folder.path}: the trained weights cannot be written "
+                f"({error.strerror or error}). Expected room on the disk. Make some and go on by "
+                f"{_GO_ON} {folder.path}: the checkpoints are whole."
+            ) from error
+        self._try(self._draw)
+
+    def _draw_last(self, last: Evaluation) -> None:
+        """What was named as what, and the worst mistakes."""
+        title, path = self.job.title, self.job.folder.path
         if can_draw():
-            draw_confusion(last, path / "confusion.png", job.title)
+            draw_confusion(last, path / "confusion.png", title)
         if last.images:
             store = self.held_out.store
             draw_mistakes(
                 last,
                 lambda places: store[store.indices[places]],
                 path / "mistakes.png",
-                title=f"{job.title}: mistakes",
+                title=f"{title}: mistakes",
             )
-        chosen = nullcontext() if tested is not None else self.loop.stepper.averaged()
-        with chosen:
-            self.network.card = self._card(last, tested)
-            job.folder.weights(self.network)
-        self._draw()
 
     def _test(self) -> Evaluation:
         """Puts the weights that did best into the network, and tests them, once."""
@@ -407,7 +445,8 @@ class _Work:
         return Card(classes=job.data.classes, preprocessing=self.rule, metrics=metrics)
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """The GPU's own name, or "cpu"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
@@ -427,10 +466,11 @@ def _settings(job: Job, recipe: Recipe, rule: Preprocessing) -> dict[str, Any]:
             "fingerprint": data.fingerprint,
         },
         "recipe": asdict(recipe),
+        "weights": None if request.weights is None else str(request.weights),
         "request": {name: getattr(request, name) for name in KEPT},
         "preprocessing": asdict(rule),
         "machine": {
-            "device": _device_name(job.device),
+            "device": device_name(job.device),
             "threads": torch.get_num_threads(),
             "processes": job.world.size,
             "system": platform.platform(),
@@ -445,4 +485,4 @@ def _settings(job: Job, recipe: Recipe, rule: Preprocessing) -> dict[str, Any]:
 
 
 # What a resumed run must be asked for again, beside the recipe
-KEPT = ("hold_out", "bad", "workers", "every", "budget", "keep_memory", "tensorboard")
+KEPT = ("hold_out", "bad", "workers", "threads", "every", "budget", "keep_memory", "tensorboard")

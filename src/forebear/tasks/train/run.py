@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,8 +26,10 @@ from forebear.tables.files import (
     table_from_dict,
 )
 from forebear.tables.rows import Table
+from forebear.tasks.train.changed import changed_machine, changed_pictures
+from forebear.tasks.train.checkpoint import checkpoints
 from forebear.tasks.train.folder import CHECKPOINTS, RunFolder
-from forebear.tasks.train.job import Job, Outcome, carry_out
+from forebear.tasks.train.job import Job, Outcome, carry_out, device_name
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipes import recipe_from_dict
 from forebear.tasks.train.settle import Request, settled
@@ -63,6 +66,8 @@ def _begun(request: Request) -> bool:
 
 def _train(request: Request, world: World) -> Outcome:
     device = world.device(request.device)
+    if request.out is not None:  # what is in the way is said before data are read
+        world.first(partial(RunFolder, request.out, replace=request.replace))
     if request.network is not None:
         resolve(request.network, request.dialect)  # a wrong name is refused before data are read
     data, test = _parts(read_data(request.data), request.hold_out)
@@ -123,7 +128,13 @@ def seeds(request: Request, count: int) -> list[Outcome]:
 def resume(path: Path, *, device: str = "auto", threads: int | None = None) -> Outcome:
     """Goes on with a run that broke off, after the last step that it saved.
 
-    With the threads fixed, on one machine, the weights end as they would have without the break.
+    With the threads fixed, on one machine, the weights end as they would have without the break. A
+    run that was killed before it could save begins anew.
+
+    Args:
+        path: of its folder.
+        device: auto, cpu or cuda.
+        threads: that compute; None: the run's own.
 
     Raises:
         RunError: no unfinished run, or one whose data have changed since.
@@ -133,16 +144,28 @@ def resume(path: Path, *, device: str = "auto", threads: int | None = None) -> O
 
 
 def _resume(path: Path, device: str, threads: int | None, world: World) -> Outcome:
-    folder = RunFolder(path, replace=True)
+    where = world.device(device)
+    folder = world.first(lambda: RunFolder(path, replace=True))
     settings, epochs = world.first(folder.read)
+    begun = world.first(lambda: bool(checkpoints(folder.checkpoints)))
+    if not begun and (epochs or settings.get("weights")):
+        what = "its checkpoints are gone" if epochs else "it was killed before its first checkpoint"
+        raise RunError(
+            f"{path}: {what}. Expected one to go on from. Train again with --replace, and what "
+            "was given before."
+        )
     try:
         recipe = recipe_from_dict(settings["recipe"])
         table = table_from_dict(settings["table"])
         dialect = dialect_from_dict(settings["dialect"])
         colours = preprocessing_from_dict(settings["preprocessing"])
         name, spec = settings["network"], settings["data"]["spec"]
-        fingerprint, processes = settings["data"]["fingerprint"], settings["machine"]["processes"]
+        fingerprint = settings["data"]["fingerprint"]
         request = Request(data=spec, **settings["request"])
+        threads = threads or request.threads
+        note = changed_machine(
+            settings, device=device_name(where), processes=world.size, threads=threads
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"{path}: its settings are not those of a run ({error}). Expected what forebear train "
@@ -151,13 +174,10 @@ def _resume(path: Path, device: str, threads: int | None, world: World) -> Outco
     data, test = _parts(read_data(spec), request.hold_out)
     if data.fingerprint != fingerprint:
         raise RunError(
-            f"{path}: the pictures of {spec} are not those that the run began with. Expected the "
-            "same. Restore them, or train again with --replace."
+            f"{path}: the pictures of {spec} are not those that the run began with "
+            f"({changed_pictures(settings['data'], data)}). Expected the same. Restore them, or "
+            "train again with --replace."
         )
-    note = (
-        f"begun by {processes} processes, gone on with by {world.size}: the pictures come in the "
-        "same order; the weights will be like those of an unbroken run, not the same to the bit"
-    )
     job = Job(
         request=replace(request, device=device, threads=threads, started=time.perf_counter()),
         name=name,
@@ -166,12 +186,12 @@ def _resume(path: Path, device: str, threads: int | None, world: World) -> Outco
         test=test,
         recipe=recipe,
         folder=folder,
-        device=world.device(device),
+        device=where,
         colours=colours,
         world=world,
-        notes=(note,) if processes != world.size else (),
+        notes=(note,) if note else (),
         epochs=tuple(epochs),
-        resumes=True,
+        resumes=begun,
     )
     return carry_out(job)
 

@@ -160,13 +160,18 @@ class Stepper:
         if int(self.in_row) > PATIENCE:
             raise RunError(
                 f"the loss or its gradient was not finite at {int(self.in_row)} steps in a row, up "
-                f"to step {step}. Expected finite ones; none of these moved the weights. Try a "
-                f"smaller learning rate, --lr {self.recipe.lr / 4:g}, and look at the pictures "
-                "with forebear check."
+                f"to step {step}. Expected finite ones; none of these moved the weights, which are "
+                f"saved. Try a smaller learning rate, --lr {self.recipe.lr / 4:g}, and look at the "
+                "pictures with forebear check."
             )
 
     def state(self) -> dict[str, Any]:
-        """All that a resumed run needs: weights, running means, momenta, average."""
+        """All that a resumed run needs: weights, running means, momenta, average.
+
+        Raises:
+            RunError: a weight, a running mean or an average is no longer finite.
+        """
+        self._refuse_infinite()
         state = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict()["state"],
@@ -174,6 +179,18 @@ class Stepper:
         if self.average is not None:
             state["average"] = self.average.state_dict()
         return state
+
+    def _refuse_infinite(self) -> None:
+        state = dict(self.network.state_dict())
+        if self.average is not None:
+            state |= {f"average of {k}": v for k, v in self.average.state_dict()["values"].items()}
+        bad = [name for name, value in state.items() if not bool(value.isfinite().all())]
+        if bad:
+            raise RunError(
+                f"{bad[0]} and {len(bad) - 1} others of the network's arrays are no longer finite, "
+                "and are not saved. Expected finite ones; the checkpoint before has them. Train "
+                f"again with a smaller learning rate, --lr {self.recipe.lr / 4:g}."
+            )
 
     def load(self, state: dict[str, Any]) -> None:
         """Takes in what `state` gave.
