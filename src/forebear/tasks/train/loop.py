@@ -370,7 +370,7 @@ class Loop:
 
 
 def side(recipe: Recipe, progress: float) -> int:
-    """Pixels of a training square at a share of the run: growing in steps of 32, or of 4 if small.
+    """Pixels of a training square at a share of the run: growing in steps of 32, of 16 or of 4.
 
     FFCV's ImageNet recipe grows so from epoch to epoch (libffcv/ffcv-imagenet, train_imagenet.py).
     """
@@ -378,7 +378,7 @@ def side(recipe: Recipe, progress: float) -> int:
         return recipe.size
     first, last = recipe.growth
     share = min(max((progress - first) / max(last - first, 1e-9), 0.0), 1.0)
-    step = 32 if recipe.size >= 96 else 4
+    step = 32 if recipe.size >= 160 else 16 if recipe.size >= 64 else 4
     return min(
         recipe.size,
         round((recipe.size_from + share * (recipe.size - recipe.size_from)) / step) * step,
