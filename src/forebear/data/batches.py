@@ -23,6 +23,7 @@ from forebear.data.draws import Draws
 from forebear.data.store import Indices, Store
 from forebear.tables.preprocessing import Preprocessing
 
+RESIDENT = 0.25  # share of a GPU's free memory that a set may take there
 Batch = tuple[Tensor, Tensor]  # images [n, C, size, size] floats, labels [n] int64
 
 
@@ -58,10 +59,20 @@ class Batches:
     rank: int = 0  # this process, of
     ranks: int = 1  # so many: each takes its share of every batch
     _colours: tuple[Tensor, Tensor] = field(init=False)  # mean and std, on the device
+    _resident: Tensor | None = field(init=False)  # all pictures, on the device
 
     def __post_init__(self) -> None:
         colours = (torch.tensor(v, device=self.device) for v in (self.rule.mean, self.rule.std))
         object.__setattr__(self, "_colours", tuple(colours))
+        object.__setattr__(self, "_resident", self._moved())
+
+    def _moved(self) -> Tensor | None:
+        """All pictures on a device of its own, where they take little of its memory."""
+        kept = self.store.kept
+        if kept is None or self.device.type != "cuda":
+            return None
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return torch.from_numpy(kept).to(self.device) if kept.nbytes <= RESIDENT * free else None
 
     def __len__(self) -> int:
         return -(-len(self.store) // self.batch)
@@ -70,8 +81,8 @@ class Batches:
         """Every picture of this process' share once, its middle, in the order of the store."""
         mine = self.store.indices[self.rank :: self.ranks]
         parts = [mine[start : start + self.batch] for start in range(0, len(mine), self.batch)]
-        for indices, pixels in self._ahead(parts, self.store.take):
-            middle = _middle(self._there(pixels), self.rule.size)
+        for indices, pixels in self._ahead(parts, self._take):
+            middle = _middle(self._there(indices, pixels), self.rule.size)
             yield self._normalise(middle), self._labels(indices)
 
     def drafts(self, order: Order, epoch: int, first: int = 0) -> Iterator[Draft]:
@@ -91,7 +102,7 @@ class Batches:
             gone = np.isin(parts[step][0], list(self.store.skipped))
             yield Draft(
                 step=step,
-                pixels=self._there(pixels),
+                pixels=self._there(found[0], pixels),
                 samples=found[0],
                 views=found[1],
                 total=int(np.count_nonzero(~gone)),
@@ -115,7 +126,7 @@ class Batches:
     def _read(self, order: Order, epoch: int, wanted: Indices) -> tuple[Indices, Pixels]:
         """Pictures and their views [2, n], those that can be decoded, and their pixels."""
         if not self._streams(order.augment):
-            found, pixels = self.store.take(wanted[0])
+            found, pixels = self._take(wanted[0])
             return wanted[:, np.isin(wanted[0], found)], pixels
         kept, parts = [], []
         for view in np.unique(wanted[1]).tolist():
@@ -145,8 +156,16 @@ class Batches:
                     waiting = reader.submit(read, parts[number + 1])
                 yield found
 
-    def _there(self, pixels: Pixels) -> Tensor:
-        return torch.from_numpy(pixels).to(self.device, non_blocking=True)
+    def _take(self, wanted: Indices) -> tuple[Indices, Pixels]:
+        """As the store's `take`; without the pixels where the device has them."""
+        if self._resident is None:
+            return self.store.take(wanted)
+        return wanted[~np.isin(wanted, list(self.store.skipped))], np.empty(0, np.uint8)
+
+    def _there(self, indices: Indices, pixels: Pixels) -> Tensor:
+        if self._resident is None:
+            return torch.from_numpy(pixels).to(self.device, non_blocking=True)
+        return self._resident[torch.from_numpy(indices).to(self.device, non_blocking=True)]
 
     def _labels(self, indices: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(self.labels[indices]).to(self.device, non_blocking=True)

@@ -115,6 +115,11 @@ class Store:
         return self.shape[0]
 
     @property
+    def kept(self) -> Pixels | None:
+        """[N, size, size, C]: all pictures, where they lie in memory or in a mapped file."""
+        return self._kept
+
+    @property
     def indices(self) -> Indices:
         """[n], rising: the pictures that were not skipped so far; after `fill`, all that can be."""
         return np.setdiff1d(np.arange(len(self)), list(self.skipped)).astype(np.int64)

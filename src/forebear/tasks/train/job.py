@@ -44,6 +44,7 @@ from forebear.tasks.train.folder import BEST, RunFolder
 from forebear.tasks.train.loop import Epoch, Glance, Loop, Setting, State, side
 from forebear.tasks.train.prepare import Decoding, batches, features, measured, order_of
 from forebear.tasks.train.recipe import Recipe
+from forebear.tasks.train.room import room
 from forebear.tasks.train.settle import Request, planned
 from forebear.tasks.train.stop import Stop
 from forebear.tasks.world import ALONE, World
@@ -167,12 +168,13 @@ class _Work:
         self._begin()
         best = max((epoch.val_accuracy for epoch in self.epochs), default=-1.0)
         last = None
-        for epoch, last in self.loop.run(self, self.stop):
-            self.epochs.append(epoch)
-            if self.job.world.writes and self.job.chooses and epoch.val_accuracy > best:
-                best = epoch.val_accuracy
-                self._keep(last)
-            self._told(epoch)
+        with room(self.network, self.recipe, self.job.device):
+            for epoch, last in self.loop.run(self, self.stop):
+                self.epochs.append(epoch)
+                if self.job.world.writes and self.job.chooses and epoch.val_accuracy > best:
+                    best = epoch.val_accuracy
+                    self._keep(last)
+                self._told(epoch)
         if last is None:  # all was done before the break
             last = self.evaluate()
         tested = self._finish(last)
