@@ -56,7 +56,10 @@ class Stepper:
         self.skipped = torch.zeros((), dtype=torch.int64, device=device)
         self.in_row = torch.zeros((), dtype=torch.int64, device=device)
         self.buffers = [b for b in network.buffers() if b.is_floating_point()]
-        self._kept = [torch.empty_like(buffer) for buffer in self.buffers]
+        self._counts = [b for b in network.buffers() if not b.is_floating_point()]
+        self._kept, self._kept_counts = (
+            [torch.empty_like(one) for one in some] for some in (self.buffers, self._counts)
+        )
         self.drops = any(isinstance(module, nn.Dropout) for module in network.modules())
 
     def __call__(
@@ -76,10 +79,10 @@ class Stepper:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * share
-        if self.buffers:
-            torch._foreach_copy_(self._kept, self.buffers)
+        _copy(self._kept, self.buffers)
+        _copy(self._kept_counts, self._counts)
         self.optimizer.zero_grad()
-        seen = torch.zeros(2, device=self.device)
+        seen = torch.zeros(3, device=self.device)
         parts = self.recipe.accumulate
         for number, part in enumerate(
             zip(*(one.tensor_split(parts) for one in (images, targets, labels)), strict=True), 1
@@ -87,18 +90,20 @@ class Stepper:
             with self.together.part(last=number == parts):
                 seen += self._part(part, total)
         self._move(seen)
-        return seen
+        return seen[:2]
 
     def _part(self, part: tuple[Tensor, ...], total: int) -> Tensor:
+        """[3] on the device: sums of the plain losses, of the hits, of what is minimised."""
         recipe, (images, targets, labels) = self.recipe, part
         with torch.autocast(self.device.type, torch.bfloat16, recipe.precision == "bf16"):
             logits = self.together(images)
         logits = logits.float()
-        wanted = losses_of(logits, targets, recipe)
-        (wanted.sum() * (self.world.size / total)).backward()  # type: ignore[no-untyped-call]
+        wanted = losses_of(logits, targets, recipe).sum()
+        (wanted * (self.world.size / total)).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             plain = nn.functional.cross_entropy(logits, labels, reduction="sum")
-            return torch.stack((plain, (logits.argmax(1) == labels).sum().to(plain.dtype)))
+            hits = (logits.argmax(1) == labels).sum().to(plain.dtype)
+            return torch.stack((plain, hits, wanted.detach()))
 
     def _move(self, seen: Tensor) -> None:
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
@@ -106,8 +111,8 @@ class Stepper:
         if self.recipe.clip:
             torch._foreach_mul_(gradients, (self.recipe.clip / (norm + 1e-6)).clamp(max=1.0))
         bad = ~norm.isfinite()
-        if self.world.size == 1:
-            bad |= ~seen[0].isfinite()
+        if self.world.size == 1:  # else the mean of the gradients has to do, as all must agree
+            bad |= ~self._finite(seen)
         self.skipped += bad
         self.in_row += 1
         self.in_row *= bad
@@ -119,7 +124,8 @@ class Stepper:
     def _move_here(self, bad: bool) -> None:
         """On the processor, whose numbers are at hand."""
         if bad:
-            self._put_back(self._kept)
+            _copy(self.buffers, self._kept)
+            _copy(self._counts, self._kept_counts)
             return
         self.optimizer.step()
         if self.average is not None:
@@ -129,15 +135,17 @@ class Stepper:
         """On an accelerator, without waiting for it."""
         self.optimizer.found_inf = bad.to(torch.float32)  # type: ignore[attr-defined]
         self.optimizer.step()
-        self._put_back(
-            [torch.where(bad, k, b) for k, b in zip(self._kept, self.buffers, strict=True)]
-        )
+        for some, kept in ((self.buffers, self._kept), (self._counts, self._kept_counts)):
+            _copy(some, [torch.where(bad, k, b) for k, b in zip(kept, some, strict=True)])
         if self.average is not None:
             self.average.update()
 
-    def _put_back(self, values: Sequence[Tensor]) -> None:
+    def _finite(self, seen: Tensor) -> Tensor:
+        """Whether the losses are, and the running values: a variance can overflow alone."""
+        good = seen.isfinite().all()
         if self.buffers:
-            torch._foreach_copy_(self.buffers, list(values))
+            good &= torch.stack(torch._foreach_norm(self.buffers)).isfinite().all()
+        return good
 
     def settle(self) -> None:
         """Puts the mean over all processes into running values that each has kept for itself."""
@@ -212,3 +220,8 @@ class Stepper:
         """Sets the number of steps that were left out."""
         self.skipped.fill_(skipped)
         self.in_row.fill_(in_row)
+
+
+def _copy(places: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    if places:
+        torch._foreach_copy_(list(places), list(values))

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import forebear
+from forebear import Block, Conv, Table
+from forebear.errors import RunError
+from forebear.tasks.train import step as module
+from forebear.tasks.train.recipe import Optimizer, Recipe
+from forebear.tasks.train.step import Stepper
+from forebear.tasks.world import ALONE
+
+TABLE = Table("tiny", (Conv("conv1", 8, 3),), "basic", (Block("block1", 2, 8, 8, 2),))
+OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "caffe", "adam", "adamw", "lamb", "muon")
+CPU = torch.device("cpu")
+WRONG = (float("nan"), float("inf"), float("-inf"))
+
+
+def stepper(optimizer: Optimizer = "sgd", **more: Any) -> Stepper:
+    """A tiny network about to be trained, its average with it."""
+    draws = torch.Generator().manual_seed(0)
+    net = forebear.create(TABLE, dialect="torchvision", num_classes=3, generator=draws).train()
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    given: dict[str, Any] = {"lr": 0.01, "schedule": "constant", "epochs": 1, "ema": 0.9}
+    recipe = Recipe(**given | {"optimizer": optimizer, "weight_decay": 1e-3} | more)
+    return Stepper(net, net, recipe, CPU, ALONE)
+
+
+def take(one: Stepper, number: int, spoil: Callable[[Tensor], None] | None = None) -> Tensor:
+    """One step with pictures of its own."""
+    draws = torch.Generator().manual_seed(number)
+    images = torch.randn(8, 3, 16, 16, generator=draws).to(memory_format=torch.channels_last)
+    labels = torch.randint(3, (8,), generator=draws)
+    if spoil is not None:
+        spoil(images)
+    return one(images, labels, labels, total=8, share=1.0)
+
+
+def bits(one: Stepper) -> dict[str, bytes]:
+    """All that a checkpoint has, and every buffer, as bytes."""
+    found: dict[str, bytes] = {}
+
+    def walk(path: str, tree: Any) -> None:
+        if isinstance(tree, dict):
+            for key, value in tree.items():
+                walk(f"{path}/{key}", value)
+        elif isinstance(tree, Tensor):
+            found[path] = tree.detach().contiguous().numpy().tobytes()
+        else:
+            found[path] = repr(tree).encode()
+
+    walk("", one.state())
+    return found
+
+
+def spoil_picture(value: float) -> Callable[[Tensor], None]:
+    def spoil(images: Tensor) -> None:
+        images[3, 1, 5, 5] = value
+
+    return spoil
+
+
+def add_to_loss(value: float, patch: pytest.MonkeyPatch) -> None:
+    whole = module.losses_of
+
+    def spoiled(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
+        return whole(logits, targets, recipe) + value
+
+    patch.setattr(module, "losses_of", spoiled)
+
+
+def spoil_gradient(one: Stepper, value: float) -> Any:
+    """Puts a value into one weight's gradient; the handle takes it out again."""
+    parameter = next(iter(one.network.parameters()))
+
+    def spoil(gradient: Tensor) -> Tensor:
+        gradient = gradient.clone()
+        gradient[3, 1, 0, 2] = value
+        return gradient
+
+    return parameter.register_hook(spoil)  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("value", WRONG)
+@pytest.mark.parametrize("where", ["loss", "gradient", "picture"])
+def test_a_step_that_is_not_finite_changes_no_bit_and_is_counted(
+    where: str, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = stepper()
+    skipped = 0
+    for number in range(1, 12):
+        if number not in (1, 7, 8, 9, 11):
+            take(one, number)
+            assert int(one.in_row) == 0
+            continue
+        before = bits(one)
+        with monkeypatch.context() as patch:
+            handle = spoil_gradient(one, value) if where == "gradient" else None
+            if where == "loss":
+                add_to_loss(value, patch)
+            take(one, number, spoil_picture(value) if where == "picture" else None)
+            if handle is not None:
+                handle.remove()
+        skipped += 1
+        assert int(one.skipped) == skipped
+        assert bits(one) == before
+        one.look(number)  # up to three in a row are let pass
+    take(one, 12)
+    assert bits(one) != before
+    assert int(one.in_row) == 0
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_no_optimizer_moves_in_a_step_that_is_not_finite(optimizer: Optimizer) -> None:
+    one, other = stepper(optimizer), stepper(optimizer)
+    for number in (1, 2, 3, 4, 5):
+        if number in (1, 3):
+            before = bits(one)
+            take(one, number, spoil_picture(float("nan")))
+            assert bits(one) == before
+        else:
+            take(one, number)
+            take(other, number)
+    assert bits(one) == bits(other)  # as if the bad ones had never been
+
+
+def test_a_part_of_a_step_spoils_all_of_it() -> None:
+    one = stepper(accumulate=4)
+    take(one, 1)
+    before = bits(one)
+    take(one, 2, spoil_picture(float("inf")))
+    assert bits(one) == before
+    assert int(one.skipped) == 1
+
+
+def test_a_variance_that_overflows_while_the_loss_is_finite_is_not_kept() -> None:
+    one = stepper()
+    take(one, 1)
+    before = bits(one)
+    seen = take(one, 2, lambda images: images.mul_(1e25))
+    assert bool(seen.isfinite().all())
+    assert bits(one) == before
+    assert int(one.skipped) == 1
+
+
+def test_the_fourth_step_in_a_row_ends_the_run_with_its_state_as_before_the_first() -> None:
+    one = stepper()
+    take(one, 1)
+    before = bits(one)
+    for number in (2, 3, 4):
+        take(one, number, spoil_picture(float("nan")))
+        one.look(number)
+    take(one, 5, spoil_picture(float("nan")))
+    with pytest.raises(RunError, match=r"not finite at 4 steps in a row, up to step 5\."):
+        one.look(5)
+    assert bits(one) == before
+
+
+def test_the_number_in_a_row_goes_on_where_a_run_does() -> None:
+    one = stepper()
+    one.count(skipped=6, in_row=3)
+    take(one, 1, spoil_picture(float("nan")))
+    assert int(one.skipped) == 7
+    with pytest.raises(RunError, match="4 steps in a row"):
+        one.look(1)
+
+
+@pytest.mark.parametrize("value", WRONG)
+@pytest.mark.parametrize("which", ["weight", "running", "average"])
+def test_no_state_is_given_away_that_is_not_finite(which: str, value: float) -> None:
+    one = stepper()
+    take(one, 1)
+    assert one.average is not None
+    tensor = {
+        "weight": next(one.network.parameters()),
+        "running": one.buffers[0],
+        "average": next(iter(one.average.state_dict()["values"].values())),
+    }[which]
+    with torch.no_grad():
+        tensor[(0,) * tensor.ndim] = value
+    with pytest.raises(RunError, match="no longer finite, and are not saved"):
+        one.state()
