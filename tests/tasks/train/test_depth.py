@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+import forebear
+from forebear import Block, Conv, Table
+from forebear.network.network import Network
+from forebear.tasks.train.depth import leave_out
+
+TABLE = Table("deep", (Conv("conv1", 4, 3),), "basic", (Block("block1", 3, 4, 4),), classes=3)
+
+
+def network() -> Network:
+    draws = torch.Generator().manual_seed(0)
+    return forebear.create(TABLE, dialect="torchvision", generator=draws)
+
+
+def test_units_are_left_out_in_training_alone_the_last_most_often() -> None:
+    net, images = network(), torch.randn(2000, 3, 4, 4)
+    whole = net.eval()(images)
+    leave_out(net, 0.6)
+    assert torch.equal(net.eval()(images), whole)
+    torch.manual_seed(0)
+    ends = [f"block1.unit_{n}" for n in (1, 2, 3)]
+    kept = {}
+    for end in ends:
+        net.get_submodule(end).get_submodule("conv2").register_forward_hook(
+            lambda _, __, output, end=end: kept.update({end: output.flatten(1).abs().sum(1) > 0})
+        )
+    net.train()(images)
+    shares = [1 - float(kept[end].float().mean()) for end in ends]
+    assert shares == pytest.approx([0.0, 0.3, 0.6], abs=0.04)
+
+
+def test_what_is_kept_is_divided_by_its_share() -> None:
+    net = network()
+    unit = net.get_submodule("block1.unit_3")
+    leave_out(net, 0.5)
+    inputs = torch.randn(4000, 4, 4, 4)
+    conv2 = unit.get_submodule("conv2").train()
+    torch.manual_seed(1)
+    thinned = conv2(inputs)
+    scales = thinned.flatten(1).norm(dim=1)
+    conv2.register_forward_hook(lambda _, __, output: output)
+    kept = scales > 0
+    assert float(kept.float().mean()) == pytest.approx(0.5, abs=0.04)
+    conv2._forward_hooks.clear()
+    whole = conv2(inputs).flatten(1).norm(dim=1)
+    torch.testing.assert_close(scales[kept], 2 * whole[kept])
+
+
+def test_a_network_without_units_has_none_to_leave_out() -> None:
+    net = forebear.create("slim/alexnet_v2", num_classes=3)
+    with pytest.raises(ValueError, match="no residual units to leave out. Expected 0"):
+        leave_out(net, 0.1)

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from forebear.data.pictures import ArrayPictures, Data
+from forebear.tasks.train.loop import side
+from forebear.tasks.train.recipe import Recipe
+from forebear.tasks.train.settle import Request, settled
+
+CPU = torch.device("cpu")
+
+
+def data(count: int, size: int = 16, *, mirror: bool = True) -> Data:
+    pixels = np.zeros((count, size, size, 3), np.uint8)
+    part = ArrayPictures(pixels, np.arange(count) % 2, "zeros")
+    return Data(
+        spec="zeros",
+        classes=("a", "b"),
+        train=part,
+        val=part.take(np.arange(2)),
+        side=64,
+        mirror=mirror,
+        split="",
+        fingerprint="",
+    )
+
+
+def settle(request: Request, count: int = 320, *, mirror: bool = True) -> Recipe:
+    return settled(request, data(count, mirror=mirror), norms=True, device=CPU)
+
+
+def test_what_nobody_asked_for_is_chosen_by_the_data() -> None:
+    recipe = settle(Request(data="zeros"), mirror=False)
+    assert (recipe.size, recipe.eval_size, recipe.shift) == (16, 16, 2)
+    assert (recipe.batch, recipe.epochs, recipe.mirror) == (16, 15, "none")
+    assert recipe.lr == pytest.approx(0.1 * 16 / 128)
+    assert recipe.precision in ("fp32", "bf16")
+
+
+def test_what_is_asked_for_stands_before_the_recipe() -> None:
+    asked = Request(data="zeros", batch=40, lr=0.7, size=12, seed=9, mirror=False, epochs=2)
+    recipe = settle(asked)
+    assert (recipe.batch, recipe.lr, recipe.size, recipe.seed) == (40, 0.7, 12, 9)
+    assert (recipe.mirror, recipe.epochs) == ("none", 2)
+
+
+def test_a_longer_run_stretches_its_schedule() -> None:
+    paper = settle(Request(data="zeros", recipe="imagenet-paper", epochs=9))
+    assert paper.milestones == pytest.approx((3, 6))
+    steps = settle(Request(data="zeros", recipe="cifar-paper", epochs=64))
+    assert (steps.iterations, steps.epochs) == (0, 64)
+    assert steps.milestones == pytest.approx((32, 48))
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "epochs", "norms"), [(120, 15, 40, "frozen"), (2000, 64, 40, "own")]
+)
+def test_a_trained_network_is_finetuned_by_the_number_of_pictures(
+    count: int, batch: int, epochs: int, norms: str
+) -> None:
+    recipe = settle(Request(data="zeros", recipe="finetune"), count)
+    assert (recipe.batch, recipe.epochs, recipe.norms) == (batch, epochs, norms)
+
+
+def test_a_few_pictures_are_seen_often_enough_for_300_steps() -> None:
+    recipe = settle(Request(data="zeros", recipe="finetune"), 24)
+    assert recipe.batch == 4
+    assert recipe.epochs * 24 / recipe.batch >= 300 - 6
+
+
+def test_pictures_grow_in_steps_between_two_places_of_the_run() -> None:
+    recipe = Recipe(lr=1, schedule="constant", size=128, size_from=96, growth=(0.2, 0.8), epochs=1)
+    sides = [side(recipe, place) for place in (0.0, 0.2, 0.36, 0.5, 0.66, 0.8, 1.0)]
+    assert sides == [96, 96, 112, 112, 128, 128, 128]
+    assert side(Recipe(lr=1, schedule="constant", size=50), 0.3) == 50
