@@ -1,0 +1,90 @@
+"""CIFAR-10 (JPEG edition) against the clock: forebear and the published airbench recipe in turn.
+
+python benchmarks/cifar_clock.py [--budget 416s] [--only forebear|airbench] [--curves 4m 8m ...]
+
+forebear's budget is the time of its whole process, from the start to the finished folder: decoding
+and evaluation are in it. airbench's seconds are those of its training alone, as published. With
+--curves, ResNet-20 and ResNet-18 are trained once for each of the budgets given.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import contest
+
+CURVES = ("paper/resnet20", "paper/resnet18_cifar")
+
+
+def main() -> None:
+    parser = contest.options(__doc__)
+    parser.add_argument("--budget", default="416s", metavar="TIME")
+    parser.add_argument("--recipe", default="cifar-fast")
+    parser.add_argument("--only", choices=("forebear", "airbench"))
+    parser.add_argument("--curves", nargs="+", default=[], metavar="TIME")
+    args = parser.parse_args()
+    data = ("--data", f"parquet:{args.data / 'cifar10-jpeg'}")
+    table = [
+        "| | seconds of training | of the whole process | one view | with test-time views |",
+        "|---|---|---|---|---|",
+    ]
+    if args.only != "forebear":
+        table.append(airbench(args.data))
+    if args.only != "airbench":
+        words = (*data, "--recipe", args.recipe, "--budget", args.budget)
+        done = contest.train("cifar-clock", *words)
+        table.append(
+            f"| forebear, {args.recipe}, {done.epochs:.1f} epochs, {done.precision} "
+            f"| {done.metrics[-1]['seconds']:.0f} (evaluation in it) | {done.seconds:.0f} "
+            f"| {done.accuracy:.2%} | |"
+        )
+    if args.curves:
+        table += ["", *curves(data, args.curves, args.out / "cifar_clock.png")]
+    text = (
+        f"A budget of {args.budget} for forebear's whole process, reading and evaluation in it; "
+        "airbench's seconds of training have neither in them, and no warm-up run went before. "
+        "The JPEG edition costs accuracy: these figures compare only with one another."
+    )
+    contest.publish(args.out / "cifar_clock.md", "CIFAR-10 against the clock", text, table)
+
+
+def airbench(data: Path) -> str:
+    """A row."""
+    script = str(Path(__file__).with_name("airbench.py"))
+    seconds, found = contest.run([sys.executable, script, "--data", str(data)])
+    return (
+        f"| airbench, 8 epochs, bf16 | {found['seconds']:.0f} | {seconds:.0f} "
+        f"| {found['accuracy']:.2%} | {found['with_views']:.2%} |"
+    )
+
+
+def curves(data: tuple[str, ...], budgets: list[str], picture: Path) -> list[str]:
+    """Lines of a table, a row a run; the runs' curves go into a picture."""
+    lines = ["| network | budget | epochs | minutes: accuracy |", "|---|---|---|---|"]
+    folders = []
+    for network in CURVES:
+        for budget in budgets:
+            name = f"cifar-curves/{network.rpartition('/')[2]}-{budget}"
+            done = contest.train(name, *data, "--network", network, "--budget", budget)
+            folders.append(str(done.folder))
+            points = ", ".join(
+                f"{one['seconds'] / 60:.1f}: {one['val_accuracy']:.1%}" for one in done.metrics
+            )
+            lines.append(f"| {network} | {budget} | {done.epochs:.1f} | {points} |")
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    words = [sys.executable, "-m", "forebear", "compare", *folders, "--out", str(picture)]
+    subprocess.run(words, check=True, stdout=sys.stderr)
+    return [
+        "Minutes since the first step. The rate falls to its end with each run's own budget, so "
+        "that the last point of each is what that time buys.",
+        "",
+        *lines,
+        "",
+        f"![accuracy over minutes and epochs]({picture.name})",
+    ]
+
+
+if __name__ == "__main__":
+    main()
