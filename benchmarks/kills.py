@@ -303,16 +303,18 @@ def kills(numbers: random.Random, point: float | str | None, last: int) -> Itera
     """One kill, and for every third trial another after it."""
     step = numbers.randint(1, last)
     if point is None:
-        yield Kill(step, _delay(numbers))
+        yield Kill(step, _delay(numbers, last - step))
     else:
         yield Kill(numbers.randint(0, last - EVERY), point=point)
     if numbers.random() < 1 / 3:
-        yield Kill(numbers.randint(step, last), _delay(numbers))
+        again = numbers.randint(step, last)
+        yield Kill(again, _delay(numbers, last - again))
 
 
-def _delay(numbers: random.Random) -> float:
+def _delay(numbers: random.Random, left: int) -> float:
     """Seconds: within a step for the most part, else as long as evaluations and pictures take."""
-    return numbers.uniform(0, 0.03 if numbers.random() < 2 / 3 else 1.0)
+    short = left < STEPS or numbers.random() < 2 / 3
+    return numbers.uniform(0, 0.03 if short else 1.0)
 
 
 def attempt(place: Path, trial: Trial, plan: list[Kill], expected: Any) -> Trial:
@@ -332,10 +334,11 @@ def attempt(place: Path, trial: Trial, plan: list[Kill], expected: Any) -> Trial
             newest = max((out / "checkpoints").glob("step-*"), key=lambda path: path.name)
             trial.seconds.append(max(0.0, now - newest.stat().st_mtime))
         saved = 1 + (step - 1) // EVERY if step else 0
-        trial.kept = min(trial.kept, len(steps) - min(checkpoint.KEPT, saved))
+        if not (out / "model.safetensors").exists():  # a finished run needs none
+            trial.kept = min(trial.kept, len(steps) - min(checkpoint.KEPT, saved))
     if not (out / "model.safetensors").exists():
         last, _ = carry_out(words, log)  # type: ignore[assignment]
-    left = [path.name for path in out.rglob(".*")]
+    left = [path.name for path in out.rglob(".*") if path.name != ".lock"]  # nobody holds it
     if last == 0 and not left:
         trial.identical = marks(out) == expected
     if not trial.identical:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Callable
@@ -14,8 +15,11 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     Whatever happens, `path` holds its old contents or all of the new ones.
 
     Raises:
-        OSError: the disk is full, or the folder cannot be written to.
+        OSError: the disk is full, the folder cannot be written to, or `path` is something that is
+            no file, such as /dev/null: renaming would do away with it.
     """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
         write(partial)

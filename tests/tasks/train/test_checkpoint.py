@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from forebear.errors import RunError
-from forebear.tasks.train.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from forebear.tasks.train.checkpoint import KEPT, checkpoints, load_checkpoint, save_checkpoint
 from forebear.tasks.train.loop import State
 
 
@@ -88,3 +90,64 @@ def test_a_full_disk_leaves_the_checkpoints_before_whole(
         save_checkpoint(tmp_path, state(2.0), record(2))
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001.safetensors"]
     assert load_checkpoint(tmp_path)[1].step == 1
+
+
+def test_a_kill_between_saving_and_rotation_leaves_one_more_until_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Kill(BaseException):
+        pass
+
+    def kill(*_: Any, **__: Any) -> None:
+        raise Kill
+
+    for step in (1, 2):
+        save_checkpoint(tmp_path, state(step), record(step))
+    for step in (3, 4):
+        with monkeypatch.context() as patch, pytest.raises(Kill):
+            patch.setattr(Path, "unlink", kill)
+            save_checkpoint(tmp_path, state(step), record(step))
+        assert load_checkpoint(tmp_path)[1].step in (step - 1, step)
+        for partial in tmp_path.glob(".*"):  # as a run that goes on does
+            partial.unlink()
+    save_checkpoint(tmp_path, state(5), record(5))
+    assert load_checkpoint(tmp_path)[1].step == 5
+    assert len(checkpoints(tmp_path)) == KEPT
+
+
+@pytest.mark.parametrize("saved", [1, 2, 5])
+def test_there_are_never_fewer_whole_ones_than_two_or_all(tmp_path: Path, saved: int) -> None:
+    for step in range(1, saved + 1):
+        save_checkpoint(tmp_path, state(step), record(step))
+    assert len(checkpoints(tmp_path)) == min(KEPT, saved)
+    for path in checkpoints(tmp_path):
+        alone = tmp_path / path.stem
+        alone.mkdir()
+        path.rename(alone / path.name)
+        assert load_checkpoint(alone)[2] == []
+
+
+def test_damaged_ones_of_a_later_step_do_not_push_out_whole_ones(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        newest = save_checkpoint(tmp_path, state(step), record(step))
+    newest.write_bytes(b"")  # the run goes on after step 2, and is stopped before step 3
+    assert load_checkpoint(tmp_path)[1].step == 2
+    save_checkpoint(tmp_path, state(2), record(2))
+    save_checkpoint(tmp_path, state(2.5), replace(record(2), step=2))
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000002.safetensors"]
+
+
+def test_a_full_disk_is_an_oserror_whoever_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path, state(1.0), record(1))
+
+    def half(_: Any, path: Path, __: Any) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left (os error 28)")
+
+    monkeypatch.setattr("forebear.tasks.train.checkpoint.save_file", half)
+    with pytest.raises(OSError, match=r"No space left on device: 0\.0 MiB needed, .* free") as told:
+        save_checkpoint(tmp_path, state(2.0), record(2))
+    assert told.value.errno == 28
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001.safetensors"]

@@ -10,7 +10,7 @@ from torch import Tensor
 import forebear
 from forebear import Block, Conv, Table
 from forebear.errors import RunError
-from forebear.tasks.train import step as module
+from forebear.tasks.train.loss import loss
 from forebear.tasks.train.recipe import Optimizer, Recipe
 from forebear.tasks.train.step import Stepper
 from forebear.tasks.world import ALONE
@@ -31,7 +31,7 @@ def stepper(optimizer: Optimizer = "sgd", **more: Any) -> Stepper:
     return Stepper(net, net, recipe, CPU, ALONE)
 
 
-def take(one: Stepper, number: int, spoil: Callable[[Tensor], None] | None = None) -> Tensor:
+def take(one: Stepper, number: int, spoil: Callable[[Tensor], object] | None = None) -> Tensor:
     """One step with pictures of its own."""
     draws = torch.Generator().manual_seed(number)
     images = torch.randn(8, 3, 16, 16, generator=draws).to(memory_format=torch.channels_last)
@@ -66,12 +66,10 @@ def spoil_picture(value: float) -> Callable[[Tensor], None]:
 
 
 def add_to_loss(value: float, patch: pytest.MonkeyPatch) -> None:
-    whole = module.losses_of
-
     def spoiled(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
-        return whole(logits, targets, recipe) + value
+        return loss(logits, targets, recipe) + value
 
-    patch.setattr(module, "losses_of", spoiled)
+    patch.setattr("forebear.tasks.train.step.losses_of", spoiled)
 
 
 def spoil_gradient(one: Stepper, value: float) -> Any:
