@@ -38,6 +38,7 @@ PATIENCE = timedelta(days=7)  # for what one process does while the others wait:
 GRACE = 5.0  # seconds from the first failure to the end of a process that hangs
 LINGER = 2.0  # seconds that the first to fail has for its words: torchrun then ends all others
 _WORD = "failed"  # key in the store: exit code and process of the first failure
+_HEARD = "heard"  # key in the store: how many of the others know of it
 _joined = itertools.count()  # worlds of this process so far; each has its own keys in the store
 
 
@@ -57,7 +58,7 @@ class World:
     timeout: float = TIMEOUT
     quick: distributed.ProcessGroup | None = None  # between processors, with the timeout
     patient: distributed.ProcessGroup | None = None  # for waiting while one is at work
-    store: Store | None = None
+    watch: _Watch | None = None  # where the process group is ours
 
     @classmethod
     @contextmanager
@@ -77,20 +78,18 @@ class World:
         if not distributed.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) == 1:
             yield ALONE
             return
-        world, ours = _meet(device)
-        left = threading.Event()
-        threading.Thread(target=world._watch, args=(left,), daemon=True).start()
+        world = _meet(device)
         threads = torch.get_num_threads()
         torch.set_num_threads(world.processors)
         try:
             with _quiet():
                 yield world
+            world._leave()
         except BaseException as error:
             raise world._end_of(error) from error.__cause__
         finally:
-            left.set()
             torch.set_num_threads(threads)
-            if ours:
+            if world.watch is not None:
                 _part()
 
     @property
@@ -130,11 +129,20 @@ class World:
                 start += value.numel()
 
     def most(self, values: list[float]) -> list[float]:
-        """The greatest of each value over all processes, so that all decide alike."""
-        if self.size == 1:
-            return values
-        found = torch.tensor(values, dtype=torch.float64)
-        distributed.all_reduce(found, distributed.ReduceOp.MAX, group=self.quick)
+        """The greatest of each value over all processes, so that all decide alike.
+
+        Asked at every step, so in ceil(log2(size)) rounds, in which each hands on what it knows
+        (Hensgen et al. 1988); gloo's own takes 2 (size - 1) one after the other.
+        """
+        found, reach = torch.tensor(values, dtype=torch.float64), 1
+        while reach < self.size:
+            theirs = torch.empty_like(found)
+            to, source = (self.rank + reach) % self.size, (self.rank - reach) % self.size
+            sent = distributed.isend(found, to, group=self.quick)
+            distributed.recv(theirs, source, group=self.quick)
+            assert sent is not None
+            sent.wait()
+            found, reach = found.maximum(theirs), 2 * reach
         most: list[float] = found.tolist()
         return most
 
@@ -193,27 +201,24 @@ class World:
             values.update(part)
         return any(len(part) < len(values) for part in parts)
 
-    def _watch(self, left: threading.Event) -> None:
-        """Ends this process, even where it hangs, soon after another has failed."""
-        while not left.wait(1.0):
-            try:
-                failed = self.store is not None and self.store.check([_WORD])
-            except RuntimeError:  # the store is gone: the next message will say so
-                return
-            if failed:
-                if not left.wait(GRACE):
-                    os._exit(self._word()[0])
-                return
+    def _leave(self) -> None:
+        """The common end of a run: nobody goes while another could still miss it."""
+        if self.watch is not None:
+            self.watch.left.set()
+            distributed.barrier(group=self.quick)
 
     def _end_of(self, error: BaseException) -> BaseException:
         """The error itself where this process is to tell it, else a silent exit."""
-        if isinstance(error, StopError):
-            return error if self.writes else _silent(error.code)
-        if isinstance(error, SystemExit | GeneratorExit):
+        watch = self.watch
+        if watch is None or isinstance(error, SystemExit | GeneratorExit):
             return error
+        if isinstance(error, StopError):
+            watch.tell(error.code)  # before the first step it can be this process' own
+            watch.left.set()
+            return error if self.writes else _silent(error.code)
         if _is_of_a_peer(error):
-            if self._failed(LINGER):
-                return _silent(self._word()[0])
+            if watch.hears():
+                return self._silenced(watch)
             error = PeerError(
                 f"process {self.rank} of {self.size}: another one is gone without a word, or has "
                 f"not answered for {self.timeout:g} s ({_first_line(error)}). Expected all of them "
@@ -221,40 +226,77 @@ class World:
                 "by forebear train --resume."
             )
         code = error.code if isinstance(error, ForebearError) else 2
-        mine = f"{130 if isinstance(error, KeyboardInterrupt) else code} {self.rank}"
+        watch.tell(130 if isinstance(error, KeyboardInterrupt) else code)
+        if watch.word[1] != self.rank:
+            return self._silenced(watch)
+        if self.writes:  # the store can be this process' own, and ends with it
+            watch.heard_by(self.size - 1)
+        watch.left.set()
+        return error
+
+    def _silenced(self, watch: _Watch) -> SystemExit:
+        watch.left.set()
+        return _silent(watch.word[0])
+
+
+class _Watch:
+    """What a process knows of the failure of another; ends it even where it hangs."""
+
+    def __init__(self, store: Store, rank: int) -> None:
+        self.store, self.rank = store, rank
+        self.word = (2, -1)  # exit code and number of the process that failed first; -1: none
+        self.left = threading.Event()  # this process knows, or is at its end
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def tell(self, code: int) -> None:
+        """Leaves word that this process has failed, unless another one has before."""
+        try:
+            word = self.store.compare_set(_WORD, "", f"{code} {self.rank}")
+        except RuntimeError:  # the store is gone with the process that kept it
+            word = f"{code} {self.rank}".encode()
+        if self.word[1] < 0:
+            self.word = _read(word)
+
+    def hears(self) -> bool:
+        """Whether another process leaves word within the time that it takes."""
+        if self.word[1] < 0:
+            with suppress(RuntimeError):
+                self.store.wait([_WORD], timedelta(seconds=LINGER))
+                self.word = _read(self.store.get(_WORD))
+                self.store.add(_HEARD, 1)
+        return self.word[1] >= 0
+
+    def heard_by(self, count: int) -> None:
+        """Waits a little, until so many others know."""
+        until = time.monotonic() + LINGER
         with suppress(RuntimeError):
-            if self.store is not None:
-                self.store.compare_set(_WORD, "", mine)
-        return error if self._word() == (int(mine.split()[0]), self.rank) else _silent(code)
+            while self.store.add(_HEARD, 0) < count and time.monotonic() < until:
+                time.sleep(0.05)
 
-    def _failed(self, seconds: float) -> bool:
-        """Whether a process leaves word within so long that it has failed."""
-        if self.store is None:
-            return False
-        try:
-            self.store.wait([_WORD], timedelta(seconds=seconds))
-        except RuntimeError:
-            return False
-        return True
+    def _run(self) -> None:
+        while not self.left.wait(1.0):
+            try:
+                if not self.store.check([_WORD]):
+                    continue
+                self.word = _read(self.store.get(_WORD))
+                self.store.add(_HEARD, 1)
+            except RuntimeError:  # the store is gone, and who kept it too
+                pass
+            if not self.left.wait(GRACE):
+                os._exit(self.word[0])
+            return
 
-    def _word(self) -> tuple[int, int]:
-        """The exit code and the number of the process that failed first; this one for want of any.
 
-        Its own where the store is gone with the process that kept it.
-        """
-        try:
-            assert self.store is not None
-            code, rank = self.store.get(_WORD).split()
-        except (AssertionError, RuntimeError):
-            return 2, self.rank
-        return int(code), int(rank)
+def _read(word: bytes) -> tuple[int, int]:
+    code, rank = word.split()
+    return int(code), int(rank)
 
 
 ALONE = World()
 
 
-def _meet(device: str) -> tuple[World, bool]:
-    """The world of this process, and whether its process group is ours to end."""
+def _meet(device: str) -> World:
+    """The world of this process; the process group is made where nobody has."""
     timeout = _timeout()
     span = timedelta(seconds=timeout)
     local_rank, local_size = (
@@ -266,16 +308,14 @@ def _meet(device: str) -> tuple[World, bool]:
     if gpus:
         _refuse_too_few(local_size)
         torch.cuda.set_device(local_rank)
-    ours = not distributed.is_initialized()
+    store = None
     try:
-        if ours:
+        if not distributed.is_initialized():  # Ray Train and others have made one
             store, rank, size = next(rendezvous("env://", timeout=span))
             store = PrefixStore(f"forebear {restarts}.{next(_joined)}", store)
             distributed.init_process_group(
                 "nccl" if gpus else "gloo", store=store, rank=rank, world_size=size, timeout=span
             )
-        else:  # Ray Train and others make it
-            store = None
         quick = distributed.new_group(backend="gloo", timeout=span)
         patient = distributed.new_group(backend="gloo", timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
@@ -285,8 +325,9 @@ def _meet(device: str) -> tuple[World, bool]:
             "and MASTER_PORT, the same for all. Start them by torchrun, on machines that reach "
             "each other."
         ) from None
-    world = World(
-        rank=distributed.get_rank(),
+    rank = distributed.get_rank()
+    return World(
+        rank=rank,
         size=distributed.get_world_size(),
         local_rank=local_rank,
         local_size=local_size,
@@ -294,9 +335,8 @@ def _meet(device: str) -> tuple[World, bool]:
         timeout=timeout,
         quick=quick,
         patient=patient,
-        store=store,
+        watch=None if store is None else _Watch(store, rank),
     )
-    return world, ours
 
 
 @contextmanager
