@@ -227,7 +227,7 @@ def _stand_still(shared: Shared, after: int, point: float | str) -> None:
 
     checkpoint.write_whole = saved
     save_checkpoint, unlink = checkpoint.save_checkpoint, Path.unlink
-    job = sys.modules["forebear.tasks.train.job"]
+    work = sys.modules["forebear.tasks.train.work"]
 
     def rotated(folder: Path, *args: Any) -> Path:
         Path.unlink = before("", unlink, "in the rotation")  # type: ignore[method-assign]
@@ -236,7 +236,7 @@ def _stand_still(shared: Shared, after: int, point: float | str) -> None:
         here("after the rotation")
         return path
 
-    job.save_checkpoint = rotated  # type: ignore[attr-defined]
+    work.save_checkpoint = rotated  # type: ignore[attr-defined]
 
 
 def until(number: int, shared: Shared, kill: Kill | None) -> tuple[int | None, int]:

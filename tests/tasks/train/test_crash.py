@@ -27,7 +27,7 @@ from PIL import Image
 from forebear.cli.main import main
 from forebear.data.batches import Batches
 from forebear.errors import RunError
-from forebear.tasks.train import job
+from forebear.tasks.train import work
 from forebear.tasks.train.checkpoint import checkpoints, load_checkpoint
 from forebear.tasks.train.display import Display
 from forebear.tasks.train.folder import RunFolder
@@ -64,7 +64,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(place: Path) -> tuple[str, list[dict[str, str]]]:
     """The marks of a run that nothing happened to."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job, "can_draw", bool)
+        patch.setattr(work, "can_draw", bool)
         torch.set_num_threads(1)
         assert main(train(place, place / "whole")) == 0
     return marks(place / "whole")
@@ -72,7 +72,7 @@ def whole(place: Path) -> tuple[str, list[dict[str, str]]]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "can_draw", bool)
+    monkeypatch.setattr(work, "can_draw", bool)
 
 
 def train(place: Path, out: Path, *more: Any) -> list[str]:
@@ -124,12 +124,12 @@ def at(point: str, number: int, do: Callable[[], object]) -> Iterator[None]:
     when, what = point.split(" ")
     owner, name = {
         "step": (Loop, "_step"),
-        "evaluation": (job._Work, "evaluate"),
+        "evaluation": (work._Work, "evaluate"),
         "line": (RunFolder, "epoch"),
-        "saving": (job, "save_checkpoint"),
+        "saving": (work, "save_checkpoint"),
         "settings": (RunFolder, "begin"),
         "weights": (RunFolder, "weights"),
-        "pictures": (job._Work, "_draw_last"),
+        "pictures": (work._Work, "_draw_last"),
         "decoding": (Display, "decoding"),
         "batch": (Batches, "in_order"),
     }[what]
@@ -371,7 +371,7 @@ def test_the_handlers_are_given_back_and_an_ignored_signal_stays_ignored(
 def child(words: list[str], point: str, number: int, ready: Any) -> None:
     """Runs forebear in another process, and stands still at a point."""
     torch.set_num_threads(1)
-    job.can_draw = bool  # type: ignore[attr-defined]
+    work.can_draw = bool  # type: ignore[attr-defined]
 
     def wait() -> None:
         ready.set()
@@ -569,8 +569,8 @@ def test_pictures_that_cannot_be_written_cost_the_run_nothing(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     for name in ("draw_curves", "draw_confusion", "draw_mistakes", "draw_sheet", "write_index"):
-        monkeypatch.setattr(job, name, full)
-    monkeypatch.setattr(job, "can_draw", lambda: True)
+        monkeypatch.setattr(work, name, full)
+    monkeypatch.setattr(work, "can_draw", lambda: True)
     assert main(train(place, tmp_path / "run")) == 0
     assert "not all can be written (No space left on device)." in capsys.readouterr().err
     assert marks(tmp_path / "run") == whole

@@ -29,10 +29,11 @@ from forebear.tables.rows import Table
 from forebear.tasks.train.changed import changed_machine, changed_pictures
 from forebear.tasks.train.checkpoint import checkpoints
 from forebear.tasks.train.folder import CHECKPOINTS, RunFolder
-from forebear.tasks.train.job import Job, Outcome, carry_out, device_name
+from forebear.tasks.train.job import Job, Outcome, device_name
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipes import recipe_from_dict
 from forebear.tasks.train.settle import Request, settled
+from forebear.tasks.train.work import carry_out
 from forebear.tasks.world import World
 from forebear.weights.files import describes_itself, load_file
 from forebear.weights.load import home_arrays

@@ -1,0 +1,401 @@
+"""A run carried out: pictures, steps, evaluations, files."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+
+from forebear.data.batches import Batches
+from forebear.data.features import Features
+from forebear.errors import DataError, RunError, StopError
+from forebear.network.accelerate import accelerate
+from forebear.network.card import Card
+from forebear.network.network import Network
+from forebear.tasks.device import Precision
+from forebear.tasks.evaluate import Evaluation, combined, evaluate
+from forebear.tasks.memory import keep_memory
+from forebear.tasks.plots import can_draw, draw_confusion, draw_curves
+from forebear.tasks.report import write_index
+from forebear.tasks.sheets import as_pixels, draw_mistakes, draw_sheet
+from forebear.tasks.tensorboard import Scalars
+from forebear.tasks.threads import Threads
+from forebear.tasks.train.checkpoint import load_checkpoint, save_checkpoint
+from forebear.tasks.train.course import Course
+from forebear.tasks.train.depth import leave_out
+from forebear.tasks.train.display import Display
+from forebear.tasks.train.folder import BEST
+from forebear.tasks.train.job import Job, Outcome
+from forebear.tasks.train.loop import Epoch, Glance, Loop, Setting, State, side
+from forebear.tasks.train.prepare import Decoding, batches, features, measured, order_of
+from forebear.tasks.train.recipe import Recipe
+from forebear.tasks.train.room import room
+from forebear.tasks.train.settle import planned
+from forebear.tasks.train.stop import Stop
+from forebear.weights.files import load_file
+
+_GO_ON = "forebear train --resume"
+SHEET = 36  # pictures
+DRAWING = 30  # times what drawing takes, at least, from one drawing of the curves to the next
+GLIMPSE = 4  # batches whose evaluation is timed before a run on a budget
+
+
+def carry_out(job: Job) -> Outcome:
+    """Trains to the end, and leaves a finished folder.
+
+    Raises:
+        StopError: a signal came; the state is saved.
+        ForebearError: pictures that cannot be read, a folder in the way, a loss not finite.
+    """
+    request = job.request
+    if request.keep_memory:
+        keep_memory()
+    epochs = 0 if request.budget else job.recipe.epochs
+    with (
+        closing(Threads(job.device, request.threads)) as threads,
+        Display(epochs, request.budget or 0.0, shows=job.world.writes) as display,
+        closing(job.folder),
+        Stop(says=job.world.writes) as stop,
+    ):
+        try:
+            return _Work(job, threads, display, stop).carry_out()
+        except StopError as error:
+            there = stop.waits or job.resumes
+            then = f"To go on: {_GO_ON} {job.folder.path}" if there else "No run was begun."
+            raise StopError(f"{error} {then}", error.number) from None
+
+
+class _Work:
+    """The parts of a run at work; the loop's hooks."""
+
+    def __init__(self, job: Job, threads: Threads, display: Display, stop: Stop) -> None:
+        self.job, self.display, self.stop = job, display, stop
+        self.recipe, self.network = job.recipe, job.network
+        self.epochs = list(job.epochs)
+        workers = job.request.workers
+        if workers is None and job.world.size > 1:
+            workers = job.world.processors
+        self.decoding = Decoding(bad=job.request.bad, workers=workers)
+        told = job.request.tensorboard and job.world.writes
+        self.scalars = Scalars(job.folder.path) if told else None
+        self.drawn = 0.0  # time.perf_counter() before which no curves are drawn again
+        self.best: Network | None = None  # not yet written
+        self._introduce()
+        self.training, self.held_out = self._batches()
+        self.rule = self.held_out.rule
+        self.network.to(job.device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if job.device.type == "cpu":
+            display.say(f"on the processor: {accelerate(self.network)}")
+        if self.recipe.stochastic_depth:
+            leave_out(self.network, self.recipe.stochastic_depth)
+        self.shown: Batches | Features = self.held_out
+        self.learned: Batches | Features = self.training
+        if self.recipe.head_only:
+            self.learned, self.shown = (
+                features(self.network, part, self.recipe) for part in (self.training, self.held_out)
+            )
+        self.course = self._course()
+        setting = Setting(
+            training=self.learned,
+            classes=len(job.data.classes),
+            order=order_of(self.recipe),
+            recipe=self.recipe,
+            course=self.course,
+            threads=threads,
+            every=job.request.every,
+            world=job.world,
+        )
+        self.loop = Loop(self.network, setting)
+
+    def carry_out(self) -> Outcome:
+        """Begins or goes on, trains to the end and writes what is left."""
+        self.stop.wait()
+        self._begin()
+        best = max((epoch.val_accuracy for epoch in self.epochs), default=-1.0)
+        last = None
+        with room(self.network, self.recipe, self.job.device):
+            for epoch, last in self.loop.run(self, self.stop):
+                self.epochs.append(epoch)
+                if self.job.world.writes and self.job.chooses and epoch.val_accuracy > best:
+                    best = epoch.val_accuracy
+                    self._keep(last)
+                self._told(epoch)
+        if last is None:  # all was done before the break
+            last = self.evaluate()
+        tested = self._finish(last)
+        return Outcome(held_out=last, test=tested, folder=self.job.folder.path)
+
+    def _introduce(self) -> None:
+        job, data, recipe = self.job, self.job.data, self.recipe
+        self.display.say(
+            f"{job.title}: {len(data.train):,} pictures to train on, "
+            f"{len(data.val):,} held out ({data.split}), {len(data.classes)} classes, "
+            f"{recipe.size} x {recipe.size} pixels, {recipe.precision} on {job.device}"
+        )
+        for note in job.notes:
+            self.display.say(note)
+        if not can_draw():
+            self.display.say("no curves.png: run pip install 'forebear[plots]' for pictures")
+
+    def _batches(self) -> tuple[Batches, Batches]:
+        job = self.job
+        return batches(
+            job.data,
+            self.recipe,
+            job.device,
+            colours=job.colours,
+            decoding=self.decoding,
+            world=job.world,
+            progress=self.display.decoding,
+        )
+
+    def _course(self) -> Course:
+        """The length of the run; under a budget the recipe is planned for it first."""
+        request, recipe = self.job.request, self.recipe
+        begun = request.started or time.perf_counter()
+        if not request.budget:
+            return Course(steps=recipe.iterations or recipe.epochs * len(self.learned), begun=begun)
+        course = Course(budget=request.budget, begun=begun)
+        course.evaluation = self._seconds_of_evaluation()
+        if self.job.resumes:
+            return course
+        left = request.budget - course.spent - course.evaluation - course.finish
+        if left <= 0:
+            raise RunError(
+                f"--budget {request.budget:g} s: {course.spent:.0f} s are gone before the first "
+                "step. Expected more time than the pictures take to be read. Raise the budget."
+            )
+        self.recipe = self._planned(left)
+        grows = f", growing from {self.recipe.size_from} pixels" if self.recipe.size_from else ""
+        self.display.say(
+            f"a budget of {request.budget:g} s: about {self.recipe.epochs} epochs{grows}"
+        )
+        return course
+
+    def _planned(self, left: float) -> Recipe:
+        """The recipe for so many seconds, by the steps of one process' share."""
+        job, recipe = self.job, self.recipe
+        share = replace(recipe, batch=max(2, -(-recipe.batch // job.world.size)))
+        plan = planned(share, self.network, left, len(self.learned), job.device)
+        return job.world.first(lambda: replace(plan, batch=recipe.batch))
+
+    def _seconds_of_evaluation(self) -> float:
+        """Estimated from a few batches; the first one warms up."""
+        stamps = []
+        with torch.inference_mode(), self._cast():
+            self.network.eval()
+            for images, _ in islice(self.held_out.in_order(), GLIMPSE):
+                self.network(images)
+                stamps.append(time.perf_counter())
+        if not stamps:  # a share can be empty
+            return 0.0
+        steps = -(-len(self.held_out.store) // (self.held_out.batch * self.held_out.ranks))
+        return steps * (stamps[-1] - stamps[0]) / max(len(stamps) - 1, 1)
+
+    def _cast(self) -> torch.autocast:
+        half = self.recipe.precision == "bf16"
+        return torch.autocast(self.job.device.type, torch.bfloat16, half)
+
+    def _begin(self) -> None:
+        job, folder = self.job, self.job.folder
+        if not job.resumes:
+            job.world.first(self._make_folder)
+            return
+        state, record, damaged = job.world.first(self._take_up)
+        for line in damaged:
+            self.display.say(line)
+        try:
+            self.loop.load(state, record)
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise RunError(
+                f"{folder.checkpoints}: of another run ({error}). Expected that of the settings "
+                "beside it. Train again with --replace."
+            ) from error
+        self.course.begun -= record.seconds
+        told = record.step - len(record.losses)  # steps up to the last evaluation
+        self.epochs = [epoch for epoch in self.epochs if epoch.step <= told]
+        if job.world.writes:
+            folder.keep(self.epochs)
+        self.display.say(f"going on after step {record.step:,}")
+
+    def _make_folder(self) -> None:
+        folder = self.job.folder
+        folder.begin(settings_of(self.job, self.recipe, self.rule))
+        try:
+            self._keep_all(self.loop.state)
+        except OSError as error:
+            raise RunError(
+                f"{folder.path}: the first checkpoint cannot be written "
+                f"({error.strerror or error}). Expected room for three of them. Make some and go "
+                f"on by {_GO_ON} {folder.path}, or pass another --out."
+            ) from error
+        self._try(self._draw_sheet)
+
+    def _take_up(self) -> tuple[dict[str, Any], State, list[str]]:
+        """The newest checkpoint; from here on no other run may use the folder."""
+        self.job.folder.hold()
+        return load_checkpoint(self.job.folder.checkpoints)
+
+    def glance(self, glance: Glance) -> None:
+        """Shows where the training is."""
+        self.display.glance(glance)
+
+    def evaluate(self) -> Evaluation:
+        """Measures the network, or its average, as it is now."""
+        stepper = self.loop.stepper
+        with stepper.averaged():
+            return self._measured(stepper.bare, self.shown)
+
+    def _measured(self, model: nn.Module, batches: Batches | Features) -> Evaluation:
+        half: Precision = "bf16" if self.recipe.precision == "bf16" else "fp32"
+        skipped = {} if isinstance(batches, Features) else batches.store.skipped
+        alone = self.job.world.size == 1  # else all processes must measure to the end
+        watched = self.stop.watch(batches) if alone else batches
+        while True:
+            part = evaluate(model, watched, self.job.data.classes, precision=half)
+            if not self.job.world.united(skipped):  # else the shares were dealt out otherwise
+                return combined(self.job.world.gather(part))
+
+    def save(self, state: State) -> None:
+        """Keeps all that a resumed run needs; no process goes on before it is on the disk."""
+        self.job.world.first(lambda: self._write(state))
+
+    def _write(self, state: State) -> None:
+        try:
+            self._keep_all(state)
+        except OSError as error:
+            self.display.say(
+                f"no checkpoint after step {state.step} ({error.strerror or error}); the one "
+                "before is whole. Free some room on the disk."
+            )
+
+    def _keep_all(self, state: State) -> None:
+        folder = self.job.folder
+        if self.best is not None:
+            folder.best(self.best)
+            self.best = None
+        folder.flush()
+        save_checkpoint(folder.checkpoints, self.loop.stepper.state(), state)
+
+    def _told(self, epoch: Epoch) -> None:
+        """Writes down what an epoch gave; a full disk costs a line, not the run."""
+        if not self.job.world.writes:
+            return
+        self.display.epoch(epoch)
+        self._try(lambda: self.job.folder.epoch(epoch))
+        if self.scalars is not None:
+            self._try(partial(self.scalars.epoch, asdict(epoch)))
+        if time.perf_counter() > self.drawn:
+            started = time.perf_counter()
+            self._try(self._draw)
+            self.drawn = started + DRAWING * (time.perf_counter() - started)
+
+    def _try(self, write: Callable[[], None]) -> None:
+        """Writes what the run can do without: a full disk costs a line or a picture, no more."""
+        try:
+            write()
+        except (OSError, DataError) as error:
+            why = error.strerror if isinstance(error, OSError) else None
+            self.display.say(f"{self.job.folder.path}: not all can be written ({why or error}).")
+
+    def _draw(self) -> None:
+        """The curves and the page, as far as the run is."""
+        path = self.job.folder.path
+        if can_draw() and self.epochs:
+            draw_curves(self.epochs, path / "curves.png", self.job.title)
+        write_index(path)
+
+    def _draw_sheet(self) -> None:
+        """What the network is given in its first steps."""
+        if isinstance(self.learned, Features):
+            return
+        order, classes = self.loop.setting.order, self.job.data.classes
+        draft = next(self.learned.drafts(order, 1))
+        images, labels = self.learned.view(draft, order, 1, side(self.recipe, 0.0))
+        pixels = as_pixels(images[:SHEET].float().cpu().numpy(), self.learned.rule)
+        titles = [classes[label] for label in labels[:SHEET].tolist()]
+        path = self.job.folder.path / "pictures.png"
+        draw_sheet(pixels, titles, path, title=f"{self.job.title}: what the network is given")
+
+    def _keep(self, measured: Evaluation) -> None:
+        """Keeps a copy of the network that did best so far, for the next saving to write."""
+        with self.loop.stepper.averaged():
+            self.best = copy.deepcopy(self.network)
+        self.best.card = self._card(measured)
+
+    def _finish(self, last: Evaluation) -> Evaluation | None:
+        """Tests what was chosen, then pictures, and last the weights: a finished run."""
+        tested = self._test() if self.job.test is not None else None
+        self.job.world.first(lambda: self._leave(last, tested))
+        return tested
+
+    def _leave(self, last: Evaluation, tested: Evaluation | None) -> None:
+        folder = self.job.folder
+        self._try(lambda: self._draw_last(last))
+        chosen = nullcontext() if tested is not None else self.loop.stepper.averaged()
+        try:
+            if self.best is not None:
+                folder.best(self.best)
+            with chosen:
+                self.network.card = self._card(last, tested)
+                folder.weights(self.network)
+        except OSError as error:
+            raise RunError(
+                f"{folder.path}: the trained weights cannot be written "
+                f"({error.strerror or error}). Expected room on the disk. Make some and go on by "
+                f"{_GO_ON} {folder.path}: the checkpoints are whole."
+            ) from error
+        self._try(self._draw)
+
+    def _draw_last(self, last: Evaluation) -> None:
+        """What was named as what, and the worst mistakes."""
+        title, path = self.job.title, self.job.folder.path
+        if can_draw():
+            draw_confusion(last, path / "confusion.png", title)
+        if last.images:
+            store = self.held_out.store
+            draw_mistakes(
+                last,
+                lambda places: store[store.indices[places]],
+                path / "mistakes.png",
+                title=f"{title}: mistakes",
+            )
+
+    def _test(self) -> Evaluation:
+        """Puts the weights that did best into the network, and tests them, once."""
+        job = self.job
+        assert job.test is not None
+        if job.world.writes:
+            best = self.best or load_file(job.folder.path / BEST).to(job.device)
+            self.network.load_state_dict(best.state_dict())
+        job.world.share([*self.network.parameters(), *self.network.buffers()])
+        test = measured(
+            job.test.val, self.rule, self.training, decoding=self.decoding, world=job.world
+        )
+        return self._measured(self.network, test)
+
+    def _card(self, measured: Evaluation, tested: Evaluation | None = None) -> Card:
+        """What the saved network says of itself."""
+        job = self.job
+        metrics = {
+            "held_out_accuracy": measured.top1,
+            "held_out_top5": measured.top5,
+            "held_out_loss": measured.loss,
+            "held_out_images": measured.images,
+            "seconds": self.course.spent,
+            "epochs": self.epochs[-1].epoch if self.epochs else 0,
+            "data": job.data.spec,
+            "fingerprint": job.data.fingerprint,
+        }
+        if tested is not None:
+            metrics |= {"test_accuracy": tested.top1, "test_images": tested.images}
+        return Card(classes=job.data.classes, preprocessing=self.rule, metrics=metrics)
