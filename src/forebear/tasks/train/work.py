@@ -33,7 +33,7 @@ from forebear.tasks.train.course import Course
 from forebear.tasks.train.depth import leave_out
 from forebear.tasks.train.display import Display
 from forebear.tasks.train.folder import BEST
-from forebear.tasks.train.job import Job, Outcome
+from forebear.tasks.train.job import Job, Outcome, settings_of
 from forebear.tasks.train.loop import Epoch, Glance, Loop, Setting, State, side
 from forebear.tasks.train.prepare import Decoding, batches, features, measured, order_of
 from forebear.tasks.train.recipe import Recipe
