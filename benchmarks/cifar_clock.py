@@ -68,14 +68,15 @@ def curves(data: tuple[str, ...], budgets: list[str], picture: Path) -> list[str
         for budget in budgets:
             name = f"cifar-curves/{network.rpartition('/')[2]}-{budget}"
             done = contest.train(name, *data, "--network", network, "--budget", budget)
-            folders.append(str(done.folder))
+            folders.append(str(done.folder.relative_to(contest.RUNS)))
             points = ", ".join(
                 f"{one['seconds'] / 60:.1f}: {one['val_accuracy']:.1%}" for one in done.metrics
             )
             lines.append(f"| {network} | {budget} | {done.epochs:.1f} | {points} |")
     picture.parent.mkdir(parents=True, exist_ok=True)
-    words = [sys.executable, "-m", "forebear", "compare", *folders, "--out", str(picture)]
-    subprocess.run(words, check=True, stdout=sys.stderr)
+    words = [sys.executable, "-m", "forebear", "compare", *folders]
+    words += ["--out", str(picture.resolve())]
+    subprocess.run(words, check=True, stdout=sys.stderr, cwd=contest.RUNS)
     return [
         "Minutes since the first step. The rate falls to its end with each run's own budget, so "
         "that the last point of each is what that time buys.",
