@@ -441,5 +441,6 @@ if __name__ == "__main__":
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         told = report(trials(Path(folder), given.random, given.saving), time.perf_counter() - begun)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(told)
     print(told)

@@ -53,9 +53,11 @@ class Course:
         return min(1.0, self.spent / self._for_training())
 
     def over(self, step: int) -> bool:
-        """Whether the run ends before this step."""
+        """Whether the run ends before this step; it has one at least."""
         if self.steps:
             return step >= self.steps
+        if not step:
+            return False
         return self.spent + self._stride / 2 >= self._for_training()
 
     def stepped(self, taken: float) -> None:

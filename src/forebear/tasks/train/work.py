@@ -29,7 +29,7 @@ from forebear.tasks.sheets import as_pixels, draw_mistakes, draw_sheet
 from forebear.tasks.tensorboard import Scalars
 from forebear.tasks.threads import Threads
 from forebear.tasks.train.checkpoint import load_checkpoint, save_checkpoint
-from forebear.tasks.train.course import Course
+from forebear.tasks.train.course import FINISH, Course
 from forebear.tasks.train.depth import leave_out
 from forebear.tasks.train.display import Display
 from forebear.tasks.train.folder import BEST
@@ -297,7 +297,9 @@ class _Work:
         if time.perf_counter() > self.drawn:
             started = time.perf_counter()
             self._try(self._draw)
-            self.drawn = started + DRAWING * (time.perf_counter() - started)
+            taken = time.perf_counter() - started
+            self.drawn = started + DRAWING * taken
+            self.course.finish = max(FINISH, 3 * taken)  # as many pictures, and the weights
 
     def _try(self, write: Callable[[], None]) -> None:
         """Writes what the run can do without: a full disk costs a line or a picture, no more."""
