@@ -42,6 +42,7 @@ class Recipe:
     summary: str = ""  # one line, for lists
     source: str = ""  # the paper or the code that the figures come from
     network: str = ""  # the network that it was published for; "": by the size of the pictures
+    dialect: str = ""  # how to build it, where it is a table of forebear's own, NAME.toml
 
     # How long
     epochs: int = 0  # passes over the training pictures; 0 with iterations at 0: by their number

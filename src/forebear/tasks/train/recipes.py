@@ -36,6 +36,13 @@ def show(name: str) -> str:
     return (_SHIPPED / f"{name}.toml").read_text(encoding="utf-8")
 
 
+def network_of(recipe: Recipe) -> str:
+    """The network that a recipe was published for, as a name or as the path of its table; or ""."""
+    if not recipe.network.endswith(".toml"):
+        return recipe.network
+    return str(_SHIPPED / "networks" / recipe.network)
+
+
 def read_recipe(name_or_path: str, sets: Sequence[str] = ()) -> Recipe:
     """A shipped recipe by its name, or the recipe in a .toml file.
 

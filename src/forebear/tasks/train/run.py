@@ -31,7 +31,7 @@ from forebear.tasks.train.checkpoint import checkpoints
 from forebear.tasks.train.folder import CHECKPOINTS, RunFolder
 from forebear.tasks.train.job import Job, Outcome, device_name
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.recipes import recipe_from_dict
+from forebear.tasks.train.recipes import network_of, recipe_from_dict
 from forebear.tasks.train.settle import Request, settled
 from forebear.tasks.train.work import carry_out
 from forebear.tasks.world import World
@@ -76,7 +76,10 @@ def _train(request: Request, world: World) -> Outcome:
     small = first.size <= SMALL
     name = request.network or first.network
     name = name or ("paper/resnet20" if small else "torchvision/resnet18")
-    table, dialect = resolve(name, request.dialect)
+    if request.network is None and first.dialect:
+        table, dialect = resolve(network_of(first), request.dialect or first.dialect)
+    else:
+        table, dialect = resolve(name, request.dialect)
     norms = dialect.root_norm or dialect.final_norm
     recipe = settled(request, data, norms=norms, device=device)
     network = _create(table, dialect, data, recipe)
