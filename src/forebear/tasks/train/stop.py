@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from forebear.errors import StopError
 from forebear.tasks.evaluate import InOrder
 
 _FINISHING = "finishing the step and saving; once more to end at once"
+TOGETHER = 3.0  # seconds in which two signals are one and the same, under torchrun
 _SHOW_CURSOR = "\x1b[?25h"  # that a live display has hidden
 _CLEAR_LINE = "\r\x1b[2K"
 
@@ -38,6 +40,9 @@ class Stop:
         self.number = 0  # of the signal that came, 0 while none has
         self.waits = False
         self._says = says
+        self._came = 0.0  # time.monotonic() of the first signal
+        # torchrun forwards a signal that a cluster may send to its processes as well.
+        self._twice = TOGETHER if "TORCHELASTIC_RUN_ID" in os.environ else 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -68,10 +73,12 @@ class Stop:
         return _Watched(batches, self)
 
     def _note(self, number: int, _: FrameType | None) -> None:
+        if self.number and time.monotonic() - self._came < self._twice:
+            return
         if self.number:
             _write(_SHOW_CURSOR if sys.stderr.isatty() else "")
             os._exit(128 + number)
-        self.number = number
+        self.number, self._came = number, time.monotonic()
         if not self.waits:
             raise StopError("stopped by a signal before the first step.", number)
         if self._says:
