@@ -6,7 +6,6 @@ import signal
 import pytest
 
 from forebear.errors import StopError
-from forebear.tasks.train import stop
 from forebear.tasks.train.stop import Stop
 
 
@@ -28,7 +27,7 @@ def test_two_signals_of_one_request_are_one_under_torchrun(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ended: list[int] = []
-    monkeypatch.setattr(stop.os, "_exit", ended.append)
+    monkeypatch.setattr(os, "_exit", ended.append)
     for run, expected in ((None, [143]), ("1", [])):
         ended.clear()
         if run:
