@@ -40,7 +40,9 @@ def _table() -> list[str]:
     rows = [("recipe", "length", "network", "what it is")]
     for name in recipes():
         recipe = read_recipe(name)
-        rows.append((name, _length(recipe), recipe.network.removesuffix(".toml") or "any", recipe.summary))
+        rows.append(
+            (name, _length(recipe), recipe.network.removesuffix(".toml") or "any", recipe.summary)
+        )
     return columns(rows, "<><<")
 
 
