@@ -13,6 +13,7 @@ import os
 import resource
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -267,12 +268,15 @@ def test_checkpoints_left_beside_finished_weights_are_taken_away(
 
 
 @pytest.mark.slow
-def test_three_runs_killed_by_sigkill_end_in_the_same_bits(tmp_path: Path) -> None:
+def test_three_runs_killed_by_sigkill_end_in_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = Path(__file__).parents[3] / "benchmarks" / "kills.py"
     spec = importlib.util.spec_from_file_location("kills", path)
     assert spec is not None
     assert spec.loader is not None
     kills = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "kills", kills)  # dataclasses look their module up
     spec.loader.exec_module(kills)
     done = kills.trials(tmp_path, 2, 1, seed=7)
     assert [trial.identical for trial in done] == [True] * 3
