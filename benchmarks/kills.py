@@ -328,14 +328,15 @@ def attempt(place: Path, trial: Trial, plan: list[Kill], expected: Any) -> Trial
             last = code
             break
         trial.kills += 1
+        if (out / "model.safetensors").exists():  # killed when all was written
+            break
         now, steps = time.time(), whole_checkpoints(out, trial)
         if steps:
             trial.steps.append(max(0, step - max(steps)))
             newest = max((out / "checkpoints").glob("step-*"), key=lambda path: path.name)
             trial.seconds.append(max(0.0, now - newest.stat().st_mtime))
         saved = 1 + (step - 1) // EVERY if step else 0
-        if not (out / "model.safetensors").exists():  # a finished run needs none
-            trial.kept = min(trial.kept, len(steps) - min(checkpoint.KEPT, saved))
+        trial.kept = min(trial.kept, len(steps) - min(checkpoint.KEPT, saved))
     if not (out / "model.safetensors").exists():
         last, _ = carry_out(words, log)  # type: ignore[assignment]
     left = [path.name for path in out.rglob(".*") if path.name != ".lock"]  # nobody holds it
