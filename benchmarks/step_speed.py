@@ -347,9 +347,17 @@ def versions(keras_python: str | None) -> str:
         except PackageNotFoundError:
             found.append(f"{name} of unknown version")
     if keras_python:
-        program = "import importlib.metadata as m\nfor n in ('keras', 'tensorflow', "
-        program += "'tensorflow-cpu'):\n try: print(n, m.version(n))\n except Exception: pass"
-        done = subprocess.run([keras_python, "-c", program], capture_output=True, text=True)
+        program = """
+import importlib.metadata as metadata
+for name in ("keras", "tensorflow", "tensorflow-cpu"):
+    try:
+        print(name, metadata.version(name))
+    except metadata.PackageNotFoundError:
+        print(name, "missing")
+"""
+        done = subprocess.run(
+            [keras_python, "-c", program], capture_output=True, text=True, check=True
+        )
         found += done.stdout.splitlines()
     return ", ".join(found)
 
