@@ -9,6 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+def home() -> Path:
+    """$FOREBEAR_HOME (default: ~/.cache/forebear): what can be fetched or made again lies there."""
+    return Path(os.environ.get("FOREBEAR_HOME") or "~/.cache/forebear").expanduser()
+
+
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Lets `write` fill a new file in the same folder, then puts it in `path`'s place at once.
 

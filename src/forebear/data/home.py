@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from forebear.files import home
 
 
 def cache_folder() -> Path:
     """$FOREBEAR_HOME/cache (default: ~/.cache/forebear/cache), whether it is there or not."""
-    home = os.environ.get("FOREBEAR_HOME") or "~/.cache/forebear"
-    return Path(home).expanduser() / "cache"
+    return home() / "cache"

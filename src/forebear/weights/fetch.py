@@ -13,7 +13,6 @@ import http.client
 import importlib
 import importlib.util
 import io
-import os
 import sys
 import tarfile
 import zlib
@@ -27,7 +26,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from forebear.errors import WeightsError
-from forebear.files import write_text, write_whole
+from forebear.files import home, write_text, write_whole
 from forebear.weights.published import Published
 
 Progress = Callable[[int, int | None], None]  # bytes there, and of how many where that is known
@@ -64,8 +63,7 @@ def fetch(row: Published, *, progress: Progress | None = None) -> Path:
 
 def place(row: Published) -> Path:
     """Where the file of a row lies once it is fetched."""
-    home = os.environ.get("FOREBEAR_HOME") or "~/.cache/forebear"
-    folder = Path(home).expanduser() / "weights" / row.network / row.tag
+    folder = home() / "weights" / row.network / row.tag
     return folder / (row.member or row.file)
 
 

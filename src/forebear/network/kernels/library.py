@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from forebear.files import write_whole
+from forebear.files import home, write_whole
 
 SOURCE = Path(__file__).with_name("norm.c")
 FLAGS = ("-O3", "-march=native", "-fPIC", "-shared")
@@ -100,8 +100,7 @@ def _compiled(compiler: str) -> Path:
     ).stdout
     key = hashlib.sha256("\0".join((*FLAGS, version, _processor())).encode())
     key.update(SOURCE.read_bytes())
-    home = Path(os.environ.get("FOREBEAR_HOME") or "~/.cache/forebear").expanduser()
-    path = home / "kernels" / f"{key.hexdigest()[:32]}.so"
+    path = home() / "kernels" / f"{key.hexdigest()[:32]}.so"
     if path.is_file():
         return path
     try:
