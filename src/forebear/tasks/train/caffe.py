@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from forebear.tasks.train.skip import keep
+from forebear.tasks.train.skip import Mover, keep
 
 
-class Caffe(torch.optim.Optimizer):
+class Caffe(Mover):
     """v = momentum v + lr (g + weight_decay w); w -= v.
 
     KaimingHe/deep-residual-networks (README) has it so. torch's v = momentum v + g, w -= lr v is
@@ -19,25 +19,11 @@ class Caffe(torch.optim.Optimizer):
     where this moves by all of it.
     """
 
-    found_inf: Tensor | None = None  # 1.0 leaves the step out, on the device
-
     def __init__(self, params: ParamsT, *, momentum: float) -> None:
         super().__init__(params, {"lr": 1e-3, "momentum": momentum, "weight_decay": 0.0})
         for group in self.param_groups:
             for parameter in group["params"]:
                 self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Moves every parameter that has a gradient.
-
-        Args:
-            closure: taken for torch's sake; never called.
-        """
-        for group in self.param_groups:
-            params = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if params:
-                self._move(params, group)
 
     def _move(self, params: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [p.grad for p in params if p.grad is not None]

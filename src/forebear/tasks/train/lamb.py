@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from forebear.tasks.train.skip import keep
+from forebear.tasks.train.skip import Mover, keep
 
 
-class Lamb(torch.optim.Optimizer):
+class Lamb(Mover):
     """You et al. 2020, algorithm 2, as timm has it (timm/optim/lamb.py).
 
     u = m' / (sqrt(v') + eps) + weight_decay w, with m' and v' the moments without their bias;
@@ -20,22 +20,8 @@ class Lamb(torch.optim.Optimizer):
     the recipe's `clip`.
     """
 
-    found_inf: Tensor | None = None  # 1.0 leaves the step out, on the device
-
     def __init__(self, params: ParamsT, *, betas: tuple[float, float], eps: float) -> None:
         super().__init__(params, {"lr": 1e-3, "betas": betas, "eps": eps, "weight_decay": 0.0})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Moves every parameter that has a gradient.
-
-        Args:
-            closure: taken for torch's sake; never called.
-        """
-        for group in self.param_groups:
-            params = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if params:
-                self._move(params, group)
 
     def _move(self, params: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [p.grad for p in params if p.grad is not None]

@@ -12,14 +12,14 @@ from torch.optim.optimizer import ParamsT
 from torch.optim.sgd import sgd
 
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.skip import keep
+from forebear.tasks.train.skip import Mover, keep
 
 # The polynomial a x + b x^3 + c x^5 lifts singular values from 0 up to between 0.7 and 1.2 within
 # 5 rounds (Jordan 2024, "Muon: an optimizer for hidden layers in neural networks").
 COEFFICIENTS = 3.4445, -4.7750, 2.0315
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Mover):
     """Jordan 2024 for the groups with `filters`, SGD or Adam for the others.
 
     v = momentum v + g; u = g + momentum v in Nesterov's form, else v; filters as matrices
@@ -28,8 +28,6 @@ class Muon(torch.optim.Optimizer):
     and one at a time; here those of one shape are computed together. Filters can be brought to the
     norm sqrt(out) before each move (KellerJordan/cifar10-airbench, airbench94_muon.py).
     """
-
-    found_inf: Tensor | None = None  # 1.0 leaves the step out, on the device
 
     def __init__(self, params: ParamsT, recipe: Recipe) -> None:
         defaults = {"lr": recipe.lr, "weight_decay": 0.0, "filters": False}
@@ -43,19 +41,11 @@ class Muon(torch.optim.Optimizer):
                     self.state[parameter]["square_buffer"] = torch.zeros_like(parameter)
                     self.state[parameter]["step"] = torch.zeros((), device=parameter.device)
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Moves every parameter that has a gradient.
-
-        Args:
-            closure: taken for torch's sake; never called.
-        """
-        for group in self.param_groups:
-            params = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if params and group["filters"]:
-                self._turn(params, group)
-            elif params:
-                (self._adapt if self.recipe.rest == "adam" else self._slide)(params, group)
+    def _move(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        if group["filters"]:
+            self._turn(params, group)
+        else:
+            (self._adapt if self.recipe.rest == "adam" else self._slide)(params, group)
 
     def _turn(self, params: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [p.grad for p in params if p.grad is not None]

@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+
+class Mover(torch.optim.Optimizer):
+    """What torch lacks moves a group of parameters at a time; a step can be left out."""
+
+    found_inf: Tensor | None = None  # 1.0 leaves the step out, on the device
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Moves every parameter that has a gradient.
+
+        Args:
+            closure: taken for torch's sake; never called.
+        """
+        for group in self.param_groups:
+            params = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if params:
+                self._move(params, group)
+
+    def _move(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        """Moves parameters that all have a gradient, by the settings of their group."""
+        raise NotImplementedError
 
 
 def keep(gradients: Sequence[Tensor], found_inf: Tensor | None) -> Tensor | float:
