@@ -19,6 +19,7 @@ def test_all_that_were_promised_are_shipped() -> None:
         "cifar-fast",
         "cifar-modern",
         "cifar-paper",
+        "default",
         "finetune",
         "head-only",
         "imagenet-fast",

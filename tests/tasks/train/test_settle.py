@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from forebear.data.pictures import ArrayPictures, Data
+from forebear.network.build import create
+from forebear.tasks.train import settle as settle_module
 from forebear.tasks.train.loop import side
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.settle import Request, settled
+from forebear.tasks.train.settle import Request, fitting_size, settled
 
 CPU = torch.device("cpu")
 
@@ -35,8 +39,36 @@ def test_what_nobody_asked_for_is_chosen_by_the_data() -> None:
     recipe = settle(Request(data="zeros"), mirror=False)
     assert (recipe.size, recipe.eval_size, recipe.shift) == (16, 16, 2)
     assert (recipe.batch, recipe.epochs, recipe.mirror) == (16, 15, "none")
-    assert recipe.lr == pytest.approx(0.1 * 16 / 128)
+    assert (recipe.optimizer, recipe.crop) == ("muon", "shift")
     assert recipe.precision in ("fp32", "bf16")
+
+
+def test_photographs_are_cut_at_random() -> None:
+    assert settle(Request(data="zeros", size=95)).crop == "shift"
+    assert settle(Request(data="zeros", size=96)).crop == "resized"
+    assert settle(Request(data="zeros", size=96, sets=("crop=middle",))).crop == "middle"
+
+
+@pytest.mark.parametrize(("norms", "lr"), [(True, 0.1), (False, 0.01)])
+def test_sgd_moves_what_muon_would_spoil(norms: bool, lr: float) -> None:
+    request = Request(data="zeros", weights=Path("trained.safetensors") if norms else None)
+    recipe = settled(request, data(320), norms=norms, device=CPU)
+    assert recipe.optimizer == "sgd"
+    assert recipe.lr == pytest.approx(lr * 16 / 128)
+    assert not recipe.rescale
+
+
+@pytest.mark.parametrize(
+    ("budget", "size"), [(8000.0, 224), (4000.0, 128), (4100.0, 160), (10.0, 96)]
+)
+def test_a_budget_makes_photographs_smaller_rather_than_pass_over_them_seldom(
+    monkeypatch: pytest.MonkeyPatch, budget: float, size: int
+) -> None:
+    monkeypatch.setattr(settle_module, "_seconds_of_step", lambda *_: 1.0)
+    recipe = settle(Request(data="zeros", size=224, batch=8))
+    network = create("paper/resnet20", num_classes=2)
+    count = 8 * 1000  # a pass takes 1,000 s at 224 pixels, and 510 at 160
+    assert fitting_size(recipe, network, count, budget, CPU) == size
 
 
 def test_what_is_asked_for_stands_before_the_recipe() -> None:

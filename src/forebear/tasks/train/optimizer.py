@@ -55,9 +55,10 @@ def _groups(network: Network, recipe: Recipe) -> list[dict[str, Any]]:
     }
     groups: dict[tuple[float, float, bool], list[Tensor]] = {}
     for parameter in network.parameters():
-        filters = recipe.optimizer == "muon" and parameter.ndim == 4
+        head = id(parameter) in logits
+        filters = recipe.optimizer == "muon" and parameter.ndim == 4 and not head
         peak = recipe.lr if filters or recipe.optimizer != "muon" else recipe.lr_rest or recipe.lr
-        peak *= 1.0 if id(parameter) in logits else recipe.backbone
+        peak *= 1.0 if head else recipe.backbone
         decays = recipe.decay == "all" or parameter.ndim > 1
         key = peak, recipe.weight_decay if decays else 0.0, filters
         groups.setdefault(key, []).append(parameter)

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 Optimizer = Literal["sgd", "caffe", "adam", "adamw", "lamb", "muon"]
 Schedule = Literal["constant", "step", "cosine", "triangular", "onecycle"]
-Crop = Literal["shift", "resized", "middle"]
+Crop = Literal["auto", "shift", "resized", "middle"]
 Mirror = Literal["auto", "random", "alternate", "none"]
 Border = Literal["black", "reflect"]
 Policy = Literal["none", "randaugment", "trivialaugment"]
@@ -92,7 +92,7 @@ class Recipe:
     growth: tuple[float, float] = (0.0, 1.0)  # shares of the run between which it grows
     eval_size: int = 0  # pixels, of held-out pictures; 0: as size
     eval_side: int = 0  # pixels: their shorter side before the middle is cut; 0: by size
-    crop: Crop = "shift"  # shift: moved by pixels; resized: a random part, resized
+    crop: Crop = "shift"  # shift: moved by pixels; resized: a random part, resized; auto: by size
     shift: int = -1  # pixels, the most to each side; -1: an eighth of the size
     border: Border = "black"  # what a shift brings in
     scale: tuple[float, float] = (0.08, 1.0)  # resized: least and greatest share of the area

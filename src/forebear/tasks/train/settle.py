@@ -15,6 +15,8 @@ import torch
 
 from forebear.data.pictures import Data, Pictures
 from forebear.data.store import Bad
+from forebear.network.accelerate import accelerate
+from forebear.network.measure import smallest_side
 from forebear.network.network import Network
 from forebear.tasks.device import find_precision
 from forebear.tasks.train.recipe import Recipe
@@ -22,6 +24,9 @@ from forebear.tasks.train.recipes import read_recipe, with_sets
 from forebear.tasks.train.step import Stepper
 from forebear.tasks.world import ALONE
 
+PHOTOGRAPH = 96  # pixels, from which random parts teach more than shifts do
+STRIDE = 32  # pixels: the product of an ImageNet network's strides, in which sides are planned
+ENOUGH = 8  # passes over the pictures, for which a budget makes them smaller
 FEW_STEPS = 300  # that a run should have, however few the pictures (BiT-HyperRule's least is 500)
 
 
@@ -67,18 +72,7 @@ def settled(request: Request, data: Data, *, norms: bool, device: torch.device) 
         device: decides the precision.
     """
     count = len(data.train)
-    if request.recipe is None:
-        recipe = with_sets(_suited(data, request, norms=norms), request.sets)
-    else:
-        recipe = read_recipe(request.recipe, request.sets)
-    if request.epochs is not None:
-        recipe = _lengthened(recipe, request.epochs)
-    given: dict[str, Any] = {
-        name: getattr(request, name) for name in ("batch", "lr", "size", "seed", "precision")
-    }
-    recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
-    if request.mirror is not None:
-        recipe = replace(recipe, mirror="random" if request.mirror else "none")
+    recipe = asked(request, data, norms=norms)
     size = recipe.size or min(data.side, typical_side(data.train))
     batch = recipe.batch or (batch_for(count) if recipe.norms != "auto" else _few(count))
     epochs = recipe.epochs or (0 if recipe.iterations else epochs_for(count, batch))
@@ -87,6 +81,9 @@ def settled(request: Request, data: Data, *, norms: bool, device: torch.device) 
         "batch": batch,
         "epochs": epochs,
         "eval_size": recipe.eval_size or size,
+        "crop": ("resized" if size >= PHOTOGRAPH else "shift")
+        if recipe.crop == "auto"
+        else recipe.crop,
         "shift": max(1, size // 8) if recipe.shift < 0 else recipe.shift,
         "mirror": ("random" if data.mirror else "none")
         if recipe.mirror == "auto"
@@ -99,23 +96,49 @@ def settled(request: Request, data: Data, *, norms: bool, device: torch.device) 
     return replace(recipe, **chosen)
 
 
-def _suited(data: Data, request: Request, *, norms: bool) -> Recipe:
-    """A recipe for a first try at a data set, whatever it is.
+def asked(request: Request, data: Data, *, norms: bool) -> Recipe:
+    """The recipe with what was set in its place; what it leaves to the data is still open.
 
-    The rate is 0.1 for 128 pictures (He et al. 2015, section 4.2), in proportion to the batch
-    (Goyal et al. 2017), and a tenth of it for networks without norms (Krizhevsky 2014).
+    Args:
+        request: a recipe's name and what is set in its place.
+        data: whose number of pictures decides on the rate, where no recipe is named.
+        norms: whether the network has any.
     """
+    if request.recipe is None:
+        recipe = with_sets(_suited(data, request, norms=norms), request.sets)
+    else:
+        recipe = read_recipe(request.recipe, request.sets)
+    if request.epochs is not None:
+        recipe = _lengthened(recipe, request.epochs)
+    given: dict[str, Any] = {
+        name: getattr(request, name) for name in ("batch", "lr", "size", "seed", "precision")
+    }
+    recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
+    if request.mirror is not None:
+        recipe = replace(recipe, mirror="random" if request.mirror else "none")
+    return recipe
+
+
+def _suited(data: Data, request: Request, *, norms: bool) -> Recipe:
+    """A recipe for a first try at a data set, whatever it is: "default", or SGD where that fails.
+
+    Muon brings filters to one norm, which networks without norms cannot bear, and which would undo
+    what a checkpoint's filters have learned. SGD's rate is 0.1 for 128 pictures (He et al. 2015,
+    section 4.2), in proportion to the batch (Goyal et al. 2017), and a tenth of it for networks
+    without norms (Krizhevsky 2014).
+    """
+    recipe = read_recipe("default")
+    if norms and request.weights is None:
+        return recipe
     batch = request.batch or batch_for(len(data.train))
-    return Recipe(
-        summary="suited to the size of the data",
-        epochs=15,
+    return replace(
+        recipe,
         batch=batch,
+        optimizer="sgd",
         lr=(0.1 if norms else 0.01) * batch / 128,
-        nesterov=True,
+        momentum=0.9,
         weight_decay=5e-4,
-        schedule="triangular",
-        warmup=3,
-        smoothing=0.1,
+        rescale=False,
     )
 
 
@@ -179,14 +202,40 @@ def planned(
     """
     taken = _seconds_of_step(recipe, network, device)
     passes = left / (taken * steps)
-    if recipe.crop == "resized" and not recipe.size_from and recipe.size >= 96 and passes < 40:
-        recipe = replace(recipe, size_from=round(0.75 * recipe.size / 32) * 32, growth=(0.0, 0.8))
+    small = recipe.size < PHOTOGRAPH or recipe.crop != "resized"
+    if not small and not recipe.size_from and passes < 40:
+        start = round(0.75 * recipe.size / STRIDE) * STRIDE
+        start = min(recipe.size, max(start, smallest_side(network.plan)))
+        recipe = replace(recipe, size_from=start, growth=(0.0, 0.8))
         passes /= 0.8  # of the pixels, on average
     return _lengthened(recipe, max(1, round(passes)))
 
 
+def fitting_size(
+    recipe: Recipe, network: Network, count: int, seconds: float, device: torch.device
+) -> int:
+    """Pixels of a square of which a budget pays for 8 passes, by a step's time on this machine.
+
+    Smaller photographs more often come before larger ones more seldom: on Imagenette four times
+    the pixels are worth 1 to 2 points, and four times the passes 6 (github.com/fastai/imagenette).
+
+    Args:
+        recipe: settled, with the largest side.
+        network: whose copy takes a few steps.
+        count: of training pictures.
+        seconds: of the budget.
+        device: where it trains.
+    """
+    passes = seconds * recipe.batch / (_seconds_of_step(recipe, network, device) * count)
+    best = int(recipe.size * math.sqrt(passes / ENOUGH)) // STRIDE * STRIDE
+    return min(recipe.size, max(PHOTOGRAPH, smallest_side(network.plan), best))
+
+
 def _seconds_of_step(recipe: Recipe, network: Network, device: torch.device) -> float:
-    twin = copy.deepcopy(network).train()
+    twin = copy.deepcopy(network).train().to(device)
+    twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if device.type == "cpu":
+        accelerate(twin)
     stepper = Stepper(twin, twin, recipe, device, ALONE)
     channels = twin.plan.in_channels
     images = torch.randn(recipe.batch, channels, recipe.size, recipe.size, device=device)
