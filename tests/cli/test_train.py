@@ -200,6 +200,20 @@ def test_a_picture_that_cannot_be_read_stops_the_run_before_its_folder_is_made(
     assert not run.exists()
 
 
+def test_a_picture_that_cannot_be_read_is_left_out_where_that_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder(tmp_path / "data")
+    table(tmp_path / "tiny.toml")
+    (tmp_path / "data" / "grey" / "7.png").write_bytes(b"no picture")
+    code, run = trained(tmp_path, "--epochs", 2, "--bad", "skip")
+    assert code == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert len(told) == 1
+    assert "7.png: not a picture" in told[0]
+    assert load_run(run).card.metrics["images_left_out"] == 1
+
+
 def test_a_run_that_breaks_off_goes_on_to_the_same_bits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,6 +90,8 @@ class _Work:
         self.best: Network | None = None  # not yet written
         self._introduce()
         self.training, self.held_out = self._batches()
+        self.left_out: list[str] = []  # pictures that cannot be decoded, and why
+        self._name_left_out()
         self.rule = self.held_out.rule
         self.network.to(job.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -157,6 +159,14 @@ class _Work:
             world=job.world,
             progress=self.display.decoding,
         )
+
+    def _name_left_out(self) -> None:
+        """Says which pictures have been skipped since the last time."""
+        for part in (self.training, self.held_out):
+            for why in part.store.skipped.values():
+                if why not in self.left_out:
+                    self.left_out.append(why)
+                    self.display.say(f"left out: {why}")
 
     def _course(self) -> Course:
         """The length of the run; under a budget the recipe is planned for it first."""
@@ -288,6 +298,7 @@ class _Work:
 
     def _told(self, epoch: Epoch) -> None:
         """Writes down what an epoch gave; a full disk costs a line, not the run."""
+        self._name_left_out()
         if not self.job.world.writes:
             return
         self.display.epoch(epoch)
@@ -398,6 +409,8 @@ class _Work:
             "data": job.data.spec,
             "fingerprint": job.data.fingerprint,
         }
+        if self.left_out:
+            metrics["images_left_out"] = len(self.left_out)
         if tested is not None:
             metrics |= {"test_accuracy": tested.top1, "test_images": tested.images}
         return Card(classes=job.data.classes, preprocessing=self.rule, metrics=metrics)
