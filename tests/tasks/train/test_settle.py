@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from forebear.network.build import create
 from forebear.tasks.train import settle as settle_module
 from forebear.tasks.train.loop import side
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.settle import Request, fitting_size, settled
+from forebear.tasks.train.settle import Request, fitted, fitting_batch, fitting_size, settled
 
 CPU = torch.device("cpu")
 
@@ -58,17 +60,47 @@ def test_sgd_moves_what_muon_would_spoil(norms: bool, lr: float) -> None:
     assert not recipe.rescale
 
 
+@pytest.mark.parametrize(("passes", "size"), [(9, 224), (8, 224), (4.1, 160), (4, 128), (0.1, 96)])
+def test_photographs_are_made_smaller_rather_than_seen_seldom(passes: float, size: int) -> None:
+    assert fitting_size(224, passes) == size
+
+
 @pytest.mark.parametrize(
-    ("budget", "size"), [(8000.0, 224), (4000.0, 128), (4100.0, 160), (10.0, 96)]
+    ("budget", "fixed", "batch"),
+    [
+        (4000.0, 0.9, 512),  # a pass of 20 steps
+        (210.0, 0.9, 256),  # as many steps as a run should have
+        (100.0, 0.9, 128),
+        (4000.0, 0.1, 128),  # a picture costs the same in any batch
+    ],
 )
-def test_a_budget_makes_photographs_smaller_rather_than_pass_over_them_seldom(
-    monkeypatch: pytest.MonkeyPatch, budget: float, size: int
+def test_a_budget_doubles_the_batch_where_that_is_cheaper_and_steps_remain(
+    budget: float, fixed: float, batch: int
 ) -> None:
-    monkeypatch.setattr(settle_module, "_seconds_of_step", lambda *_: 1.0)
-    recipe = settle(Request(data="zeros", size=224, batch=8))
+    def seconds(pictures: int) -> float:
+        return 0.1 * (fixed + (1 - fixed) * pictures / 128)
+
+    assert fitting_batch(128, 10_500, seconds(128), budget, seconds) == batch
+
+
+def test_a_budget_plans_what_nobody_has_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def seconds(recipe: Recipe, *_: object) -> float:
+        return (recipe.size / 224) ** 2  # 16 pictures a step
+
+    monkeypatch.setattr(settle_module, "_seconds_of_step", seconds)
     network = create("paper/resnet20", num_classes=2)
-    count = 8 * 1000  # a pass takes 1,000 s at 224 pixels, and 510 at 160
-    assert fitting_size(recipe, network, count, budget, CPU) == size
+
+    def plan(**given: Any) -> tuple[int | None, int | None]:
+        request = Request(data="zeros", budget=80.0, **given)  # 4 passes at 224 pixels
+        recipe = settle(replace(request, size=224))
+        found = fitted(request, recipe, network, data(320), CPU)
+        return found.size, found.batch
+
+    assert plan() == (128, 16)
+    assert plan(batch=16) == (128, 16)
+    assert plan(size=224) == (224, 16)
+    assert plan(size=224, batch=16) == (224, 16)
+    assert plan(weights=Path("trained.safetensors")) == (None, None)
 
 
 def test_what_is_asked_for_stands_before_the_recipe() -> None:

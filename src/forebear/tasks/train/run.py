@@ -32,7 +32,7 @@ from forebear.tasks.train.folder import CHECKPOINTS, RunFolder
 from forebear.tasks.train.job import Job, Outcome, device_name
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipes import network_of, recipe_from_dict
-from forebear.tasks.train.settle import Request, asked, fitting_size, settled
+from forebear.tasks.train.settle import Request, fitted, settled
 from forebear.tasks.train.work import carry_out
 from forebear.tasks.world import World
 from forebear.weights.files import describes_itself, load_file
@@ -83,10 +83,11 @@ def _train(request: Request, world: World) -> Outcome:
     norms = dialect.root_norm or dialect.final_norm
     recipe = settled(request, data, norms=norms, device=device)
     network = _create(table, dialect, data, recipe)
-    if request.budget and recipe.crop == "resized" and not asked(request, data, norms=norms).size:
-        seconds = request.budget * world.size
-        size = world.first(lambda: fitting_size(recipe, network, len(data.train), seconds, device))
-        recipe = settled(replace(request, size=size), data, norms=norms, device=device)
+    if request.budget:
+        whole = replace(request, budget=request.budget * world.size)
+        fits = world.first(lambda: fitted(whole, recipe, network, data, device))
+        sizes = replace(request, size=fits.size, batch=fits.batch)
+        recipe = settled(sizes, data, norms=norms, device=device)
     stayed = _begin_with(network, request)
     kind = data.spec.partition(":")[0]
     folder = world.first(
