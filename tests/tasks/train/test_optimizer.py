@@ -367,3 +367,21 @@ def test_muon_keeps_filters_at_the_root_of_their_number_where_asked() -> None:
             assert float(parameter.detach().norm()) == pytest.approx(
                 len(parameter) ** 0.5, rel=1e-4
             )
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_order_in_which_a_gradient_lies_changes_nothing(name: Optimizer) -> None:
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        net = network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = make_optimizer(net, recipe(name, lr=0.01, nesterov=name == "sgd"))
+        for step in range(3):
+            gradients(list(net.parameters()), step)
+            for parameter in net.parameters():
+                if parameter.ndim == 4:
+                    assert parameter.grad is not None
+                    parameter.grad = parameter.grad.to(memory_format=layout)
+            optimizer.step()
+        found.append([parameter.detach().clone() for parameter in net.parameters()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)

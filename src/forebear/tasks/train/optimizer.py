@@ -20,8 +20,6 @@ def make_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
     Each group keeps the peak of its rate under "peak"; a schedule sets "lr" to a share of it.
     """
     groups = _groups(network, recipe)
-    # On a processor the fused kernels are no faster, and wrong where a gradient is laid out in
-    # another order than its parameter (torch 2.13).
     fused = all(parameter.is_cuda for parameter in network.parameters())
     how: dict[str, bool] = {"fused": fused, "foreach": not fused}
     betas = recipe.momentum, recipe.beta2
@@ -41,8 +39,25 @@ def make_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
             groups, momentum=recipe.momentum, nesterov=recipe.nesterov, **how
         )
         _rest(optimizer)
+    if not fused and isinstance(optimizer, torch.optim.SGD | torch.optim.Adam):
+        optimizer.register_step_pre_hook(_choose)
     optimizer.register_load_state_dict_post_hook(_lay_out)
     return optimizer
+
+
+def _choose(optimizer: torch.optim.Optimizer, *_: object) -> None:
+    """Takes the fused kernels on a processor where gradients lie in memory as their parameters do.
+
+    These go over both in the order of the bytes, and are wrong where that differs (torch 2.13).
+    """
+    for group in optimizer.param_groups:
+        alike = all(p.grad is None or _order(p.grad) == _order(p) for p in group["params"])
+        group["fused"], group["foreach"] = alike, not alike
+
+
+def _order(array: Tensor) -> list[int]:
+    """The strides of the axes that have any length."""
+    return [step for step, length in zip(array.stride(), array.shape, strict=True) if length > 1]
 
 
 def _groups(network: Network, recipe: Recipe) -> list[dict[str, Any]]:
