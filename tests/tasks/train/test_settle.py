@@ -60,7 +60,7 @@ def test_sgd_moves_what_muon_would_spoil(norms: bool, lr: float) -> None:
     assert not recipe.rescale
 
 
-@pytest.mark.parametrize(("passes", "size"), [(9, 224), (8, 224), (4.1, 160), (4, 128), (0.1, 96)])
+@pytest.mark.parametrize(("passes", "size"), [(9, 224), (2, 224), (1.05, 160), (1, 128), (0.1, 96)])
 def test_photographs_are_made_smaller_rather_than_seen_seldom(passes: float, size: int) -> None:
     assert fitting_size(224, passes) == size
 
@@ -91,7 +91,7 @@ def test_a_budget_plans_what_nobody_has_set(monkeypatch: pytest.MonkeyPatch) -> 
     network = create("paper/resnet20", num_classes=2)
 
     def plan(**given: Any) -> tuple[int | None, int | None]:
-        request = Request(data="zeros", budget=80.0, **given)  # 4 passes at 224 pixels
+        request = Request(data="zeros", budget=20.0, **given)  # 1 pass at 224 pixels
         recipe = settle(replace(request, size=224))
         found = fitted(request, recipe, network, data(320), CPU)
         return found.size, found.batch
