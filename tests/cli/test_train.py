@@ -188,12 +188,17 @@ def test_a_mistake_is_one_line_and_leaves_no_folder(
     assert not run.exists()
 
 
-def test_a_picture_that_cannot_be_read_stops_the_run_before_its_folder_is_made(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def spoil(tmp_path: Path) -> None:
+    """The tiny folder and network, with a file that is no picture."""
     folder(tmp_path / "data")
     table(tmp_path / "tiny.toml")
     (tmp_path / "data" / "grey" / "7.png").write_bytes(b"no picture")
+
+
+def test_a_picture_that_cannot_be_read_stops_the_run_before_its_folder_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(tmp_path)
     code, run = trained(tmp_path)
     assert code == 2
     assert "7.png: not a picture" in capsys.readouterr().err.splitlines()[-1]
@@ -203,9 +208,7 @@ def test_a_picture_that_cannot_be_read_stops_the_run_before_its_folder_is_made(
 def test_a_picture_that_cannot_be_read_is_left_out_where_that_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder(tmp_path / "data")
-    table(tmp_path / "tiny.toml")
-    (tmp_path / "data" / "grey" / "7.png").write_bytes(b"no picture")
+    spoil(tmp_path)
     code, run = trained(tmp_path, "--epochs", 2, "--bad", "skip")
     assert code == 0
     told = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]

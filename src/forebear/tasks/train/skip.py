@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-class Mover(torch.optim.Optimizer):
+class Mover(torch.optim.Optimizer, ABC):
     """What torch lacks moves a group of parameters at a time; a step can be left out."""
 
     found_inf: Tensor | None = None  # 1.0 leaves the step out, on the device
@@ -26,9 +27,9 @@ class Mover(torch.optim.Optimizer):
             if params:
                 self._move(params, group)
 
+    @abstractmethod
     def _move(self, params: list[Tensor], group: dict[str, Any]) -> None:
         """Moves parameters that all have a gradient, by the settings of their group."""
-        raise NotImplementedError
 
 
 def keep(gradients: Sequence[Tensor], found_inf: Tensor | None) -> Tensor | float:
