@@ -120,6 +120,13 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         help="a fixed number, for bits that repeat (default: whichever proves fastest)",
     )
     group.add_argument(
+        "--compile",
+        choices=("auto", "off", "on", "graphs"),
+        default="auto",
+        help="torch.compile, or with CUDA graphs too (default: on a GPU, whichever is measured to "
+        "be fastest, for runs of ten minutes or more)",
+    )
+    group.add_argument(
         "--workers", type=int, metavar="N", help="threads that decode (default: all processors)"
     )
     group.add_argument(

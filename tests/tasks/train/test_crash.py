@@ -28,11 +28,12 @@ from PIL import Image
 from forebear.cli.main import main
 from forebear.data.batches import Batches
 from forebear.errors import RunError
-from forebear.tasks.train import work
+from forebear.tasks.train import pages, work
 from forebear.tasks.train.checkpoint import checkpoints, load_checkpoint
 from forebear.tasks.train.display import Display
 from forebear.tasks.train.folder import RunFolder
 from forebear.tasks.train.loop import Epoch, Loop
+from forebear.tasks.train.pages import Pages
 from forebear.tasks.train.step import Stepper
 from forebear.weights.files import digest, load_file
 from tests.cli.making import folder, picture, table
@@ -74,6 +75,7 @@ def whole(place: Path) -> tuple[str, list[dict[str, str]]]:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "can_draw", bool)
+    monkeypatch.setattr(pages, "can_draw", bool)
 
 
 def train(place: Path, out: Path, *more: Any) -> list[str]:
@@ -130,7 +132,7 @@ def at(point: str, number: int, do: Callable[[], object]) -> Iterator[None]:
         "saving": (work, "save_checkpoint"),
         "settings": (RunFolder, "begin"),
         "weights": (RunFolder, "weights"),
-        "pictures": (work._Work, "_draw_last"),
+        "pictures": (Pages, "mistakes"),
         "decoding": (Display, "decoding"),
         "batch": (Batches, "in_order"),
     }[what]

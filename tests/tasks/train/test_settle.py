@@ -87,7 +87,7 @@ def test_a_budget_plans_what_nobody_has_set(monkeypatch: pytest.MonkeyPatch) -> 
     def seconds(recipe: Recipe, *_: object) -> float:
         return (recipe.size / 224) ** 2  # 16 pictures a step
 
-    monkeypatch.setattr(settle_module, "_seconds_of_step", seconds)
+    monkeypatch.setattr(settle_module, "seconds_of_step", seconds)
     network = create("paper/resnet20", num_classes=2)
 
     def plan(**given: Any) -> tuple[int | None, int | None]:

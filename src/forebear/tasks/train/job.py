@@ -24,7 +24,10 @@ from forebear.tasks.train.settle import Request
 from forebear.tasks.world import ALONE, World
 
 # What a resumed run must be asked for again, beside the recipe
-KEPT = ("hold_out", "bad", "workers", "threads", "every", "budget", "keep_memory", "tensorboard")
+KEPT = (
+    "hold_out", "bad", "workers", "threads", "every", "budget", "keep_memory", "tensorboard",
+    "compile",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from forebear.tasks.train.course import Course
 from forebear.tasks.train.loss import soft
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.schedule import rate
-from forebear.tasks.train.step import Stepper
+from forebear.tasks.train.step import Mode, Stepper
 from forebear.tasks.train.stop import Stop
 from forebear.tasks.world import ALONE, World
 
@@ -119,6 +119,7 @@ class Setting:
     threads: Threads
     every: int = 0  # steps between two savings within an epoch; 0: by the clock
     world: World = ALONE
+    mode: Mode = "off"
 
 
 class Loop:
@@ -129,7 +130,7 @@ class Loop:
         self.network, self.setting = network, setting
         recipe, device = setting.recipe, setting.training.device
         model = network.get_submodule("logits") if recipe.head_only else network
-        self.stepper = Stepper(model, network, recipe, device, setting.world)
+        self.stepper = Stepper(model, network, recipe, device, setting.world, mode=setting.mode)
         self.state = State()
         self._fresh: list[Tensor] = []  # [2] a step: loss and hits, still on the device
         self._seen: list[list[float]] = []  # the same of this process, not yet summed over all

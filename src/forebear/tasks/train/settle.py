@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,19 +14,16 @@ import torch
 
 from forebear.data.pictures import Data, Pictures
 from forebear.data.store import Bad
-from forebear.network.accelerate import accelerate
 from forebear.network.measure import smallest_side
 from forebear.network.network import Network
 from forebear.tasks.device import find_precision
+from forebear.tasks.train.pace import TRIALS, seconds_of_step
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipes import read_recipe, with_sets
-from forebear.tasks.train.step import Stepper
-from forebear.tasks.world import ALONE
 
 PHOTOGRAPH = 96  # pixels, from which random parts teach more than shifts do
 STRIDE = 32  # pixels: the product of an ImageNet network's strides, in which sides are planned
 ENOUGH = 2  # passes over the pictures, for which a budget makes them smaller
-TRIALS = 4  # steps that are timed for a plan; the first one warms up
 FEW_STEPS = 300  # that a run should have, however few the pictures (BiT-HyperRule's least is 500)
 
 
@@ -61,6 +56,7 @@ class Request:
     every: int = 0  # steps between two savings within an epoch; 0: five minutes
     keep_memory: bool = False  # never give freed memory back: faster, for processes of one's own
     tensorboard: bool = False
+    compile: str = "auto"  # auto, off, on or graphs: whether torch.compile is used
     started: float | None = None  # time.perf_counter() that the budget counts from; None: the call
 
 
@@ -202,7 +198,7 @@ def planned(
         steps: in an epoch.
         device: where it trains.
     """
-    taken = _seconds_of_step(recipe, network, device)
+    taken = seconds_of_step(recipe, network, device)
     passes = left / (taken * steps)
     small = recipe.size < PHOTOGRAPH or recipe.crop != "resized"
     if not small and not recipe.size_from and passes < 40:
@@ -233,7 +229,7 @@ def fitted(
     if request.weights is not None or (free.size and free.batch):
         return request
     count, size, batch = len(data.train), recipe.size, recipe.batch
-    taken = _seconds_of_step(recipe, network, device)
+    taken = seconds_of_step(recipe, network, device)
     if not free.size and recipe.crop == "resized":
         size = max(
             fitting_size(size, request.budget * batch / (taken * count)),
@@ -244,7 +240,7 @@ def fitted(
 
         def seconds(pictures: int) -> float:
             larger = replace(recipe, size=size, batch=pictures)
-            return _seconds_of_step(larger, network, device)
+            return seconds_of_step(larger, network, device)
 
         batch = fitting_batch(batch, count, taken, request.budget, seconds)
     return replace(request, size=min(size, recipe.size), batch=batch)
@@ -281,21 +277,3 @@ def fitting_batch(
             break
         batch, taken = 2 * batch, twice
     return batch
-
-
-def _seconds_of_step(recipe: Recipe, network: Network, device: torch.device) -> float:
-    twin = copy.deepcopy(network).train().to(device)
-    twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if device.type == "cpu":
-        accelerate(twin)
-    stepper = Stepper(twin, twin, recipe, device, ALONE)
-    channels = twin.plan.in_channels
-    images = torch.randn(recipe.batch, channels, recipe.size, recipe.size, device=device)
-    images = images.to(memory_format=torch.channels_last)
-    labels = torch.zeros(recipe.batch, dtype=torch.int64, device=device)
-    seconds = []
-    for _ in range(TRIALS):
-        started = time.perf_counter()
-        float(stepper(images, labels, labels, total=recipe.batch, share=1e-6)[0])
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from forebear.tasks.train.optimizer import make_optimizer
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.sync import Together, synchronised
 from forebear.tasks.world import World
+
+Mode = Literal["off", "on", "graphs"]  # torch's own operations, compiled, or in CUDA graphs
 
 PATIENCE = 3  # steps in a row that may be skipped for a loss or gradient that is not finite
 
@@ -35,6 +37,8 @@ class Stepper:
         recipe: Recipe,
         device: torch.device,
         world: World,
+        *,
+        mode: Mode = "off",
     ) -> None:
         """Takes the network as it is.
 
@@ -44,13 +48,15 @@ class Stepper:
             recipe: how; its times are the caller's.
             device: where the images are.
             world: the processes that share every batch.
+            mode: whether torch.compile runs the forward and the backward pass.
         """
         self.bare, self.network, self.recipe = model, network, recipe
         self.device, self.world = device, world
         if recipe.norms == "sync" and world.size > 1:
             synchronised(network)
         world.share([*network.parameters(), *network.buffers()])
-        self.together = Together(model, world)
+        self.mode: Mode = mode
+        self.together = Together(_compiled(model, mode), world)
         self.optimizer = make_optimizer(network, recipe)
         self.average = Average(network, recipe.ema, recipe.ema_every) if recipe.ema else None
         self.skipped = torch.zeros((), dtype=torch.int64, device=device)
@@ -77,6 +83,8 @@ class Stepper:
         Returns:
             [2] on the device: the sum of the plain losses of this share, and its hits.
         """
+        if self.mode == "graphs":  # what the last step's graphs gave may now be written over
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * share
         _copy(self._kept, self.buffers)
@@ -220,6 +228,14 @@ class Stepper:
         """Sets the number of steps that were left out."""
         self.skipped.fill_(skipped)
         self.in_row.fill_(in_row)
+
+
+def _compiled(model: nn.Module, mode: Mode) -> nn.Module:
+    """The model to call in training; its parameters are the model's own."""
+    if mode == "off":
+        return model
+    way = "reduce-overhead" if mode == "graphs" else "default"
+    return cast(nn.Module, torch.compile(model, mode=way, dynamic=False))
 
 
 def _copy(places: Sequence[Tensor], values: Sequence[Tensor]) -> None:

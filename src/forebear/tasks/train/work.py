@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
@@ -16,35 +15,34 @@ from torch import nn
 
 from forebear.data.batches import Batches
 from forebear.data.features import Features
-from forebear.errors import DataError, RunError, StopError
+from forebear.errors import RunError, StopError
 from forebear.network.accelerate import accelerate
 from forebear.network.card import Card
 from forebear.network.network import Network
 from forebear.tasks.device import Precision
 from forebear.tasks.evaluate import Evaluation, combined, evaluate
 from forebear.tasks.memory import keep_memory
-from forebear.tasks.plots import can_draw, draw_confusion, draw_curves
-from forebear.tasks.report import write_index
-from forebear.tasks.sheets import as_pixels, draw_mistakes, draw_sheet
+from forebear.tasks.plots import can_draw
 from forebear.tasks.tensorboard import Scalars
 from forebear.tasks.threads import Threads
 from forebear.tasks.train.checkpoint import load_checkpoint, save_checkpoint
+from forebear.tasks.train.compiled import compiling, mode_of
 from forebear.tasks.train.course import FINISH, Course
 from forebear.tasks.train.depth import leave_out
 from forebear.tasks.train.display import Display
 from forebear.tasks.train.folder import BEST
 from forebear.tasks.train.job import Job, Outcome, settings_of
-from forebear.tasks.train.loop import Epoch, Glance, Loop, Setting, State, side
+from forebear.tasks.train.loop import Epoch, Glance, Loop, Setting, State
+from forebear.tasks.train.pages import Pages
 from forebear.tasks.train.prepare import Decoding, batches, features, measured, order_of
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.room import room
 from forebear.tasks.train.settle import planned
+from forebear.tasks.train.step import Mode
 from forebear.tasks.train.stop import Stop
 from forebear.weights.files import load_file
 
 _GO_ON = "forebear train --resume"
-SHEET = 36  # pictures
-DRAWING = 30  # times what drawing takes, at least, from one drawing of the curves to the next
 GLIMPSE = 4  # batches whose evaluation is timed before a run on a budget
 
 
@@ -86,7 +84,7 @@ class _Work:
         self.decoding = Decoding(bad=job.request.bad, workers=workers)
         told = job.request.tensorboard and job.world.writes
         self.scalars = Scalars(job.folder.path) if told else None
-        self.drawn = 0.0  # time.perf_counter() before which no curves are drawn again
+        self.pages = Pages(job, display)
         self.best: Network | None = None  # not yet written
         self._introduce()
         self.training, self.held_out = self._batches()
@@ -95,7 +93,11 @@ class _Work:
         self.rule = self.held_out.rule
         self.network.to(job.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if job.device.type == "cpu":
+        self.mode = self._mode()
+        if self.mode != "off":
+            threads.chooses = False  # another count of threads would be compiled for anew
+            display.say(f"torch.compile: {self.mode}; the first step takes a minute or two")
+        elif job.device.type == "cpu":
             display.say(f"on the processor: {accelerate(self.network)}")
         if self.recipe.stochastic_depth:
             leave_out(self.network, self.recipe.stochastic_depth)
@@ -115,6 +117,7 @@ class _Work:
             threads=threads,
             every=job.request.every,
             world=job.world,
+            mode=self.mode,
         )
         self.loop = Loop(self.network, setting)
 
@@ -124,7 +127,7 @@ class _Work:
         self._begin()
         best = max((epoch.val_accuracy for epoch in self.epochs), default=-1.0)
         last = None
-        with room(self.network, self.recipe, self.job.device):
+        with compiling(self.mode), room(self.network, self.recipe, self.job.device):
             for epoch, last in self.loop.run(self, self.stop):
                 self.epochs.append(epoch)
                 if self.job.world.writes and self.job.chooses and epoch.val_accuracy > best:
@@ -191,11 +194,35 @@ class _Work:
         )
         return course
 
+    def _mode(self) -> Mode:
+        """How the operations are run; a resumed run's as it began."""
+        job, recipe = self.job, self.recipe
+        share = self._share()
+        steps = recipe.iterations or recipe.epochs * len(self.training)
+
+        def choose() -> Mode:
+            return mode_of(
+                job.request.compile,
+                share,
+                self.network,
+                job.device,
+                alone=job.world.size == 1,
+                length=lambda seconds: job.request.budget or steps * seconds,
+            )
+
+        mode = job.world.first(choose)
+        self.job = replace(job, request=replace(job.request, compile=mode))
+        return mode
+
+    def _share(self) -> Recipe:
+        """The recipe with the batch of one process."""
+        recipe = self.recipe
+        return replace(recipe, batch=max(2, -(-recipe.batch // self.job.world.size)))
+
     def _planned(self, left: float) -> Recipe:
         """The recipe for so many seconds, by the steps of one process' share."""
         job, recipe = self.job, self.recipe
-        share = replace(recipe, batch=max(2, -(-recipe.batch // job.world.size)))
-        plan = planned(share, self.network, left, len(self.learned), job.device)
+        plan = planned(self._share(), self.network, left, len(self.learned), job.device)
         return job.world.first(lambda: replace(plan, batch=recipe.batch))
 
     def _seconds_of_evaluation(self) -> float:
@@ -248,7 +275,8 @@ class _Work:
                 f"({error.strerror or error}). Expected room for three of them. Make some and go "
                 f"on by {_GO_ON} {folder.path}, or pass another --out."
             ) from error
-        self._try(self._draw_sheet)
+        if isinstance(self.learned, Batches):
+            self.pages.sheet(self.learned, self.loop.setting.order, self.recipe)
 
     def _take_up(self) -> tuple[dict[str, Any], State, list[str]]:
         """The newest checkpoint; from here on no other run may use the folder."""
@@ -302,42 +330,12 @@ class _Work:
         if not self.job.world.writes:
             return
         self.display.epoch(epoch)
-        self._try(lambda: self.job.folder.epoch(epoch))
+        self.pages.attempt(lambda: self.job.folder.epoch(epoch))
         if self.scalars is not None:
-            self._try(partial(self.scalars.epoch, asdict(epoch)))
-        if time.perf_counter() > self.drawn:
-            started = time.perf_counter()
-            self._try(self._draw)
-            taken = time.perf_counter() - started
-            self.drawn = started + DRAWING * taken
+            self.pages.attempt(partial(self.scalars.epoch, asdict(epoch)))
+        taken = self.pages.meanwhile(self.epochs)
+        if taken:
             self.course.finish = max(FINISH, 3 * taken)  # as many pictures, and the weights
-
-    def _try(self, write: Callable[[], None]) -> None:
-        """Writes what the run can do without: a full disk costs a line or a picture, no more."""
-        try:
-            write()
-        except (OSError, DataError) as error:
-            why = error.strerror if isinstance(error, OSError) else None
-            self.display.say(f"{self.job.folder.path}: not all can be written ({why or error}).")
-
-    def _draw(self) -> None:
-        """The curves and the page, as far as the run is."""
-        path = self.job.folder.path
-        if can_draw() and self.epochs:
-            draw_curves(self.epochs, path / "curves.png", self.job.title)
-        write_index(path)
-
-    def _draw_sheet(self) -> None:
-        """What the network is given in its first steps."""
-        if isinstance(self.learned, Features):
-            return
-        order, classes = self.loop.setting.order, self.job.data.classes
-        draft = next(self.learned.drafts(order, 1))
-        images, labels = self.learned.view(draft, order, 1, side(self.recipe, 0.0))
-        pixels = as_pixels(images[:SHEET].float().cpu().numpy(), self.learned.rule)
-        titles = [classes[label] for label in labels[:SHEET].tolist()]
-        path = self.job.folder.path / "pictures.png"
-        draw_sheet(pixels, titles, path, title=f"{self.job.title}: what the network is given")
 
     def _keep(self, measured: Evaluation) -> None:
         """Keeps a copy of the network that did best so far, for the next saving to write."""
@@ -353,7 +351,7 @@ class _Work:
 
     def _leave(self, last: Evaluation, tested: Evaluation | None) -> None:
         folder = self.job.folder
-        self._try(lambda: self._draw_last(last))
+        self.pages.mistakes(last, self.held_out)
         chosen = nullcontext() if tested is not None else self.loop.stepper.averaged()
         try:
             if self.best is not None:
@@ -367,21 +365,7 @@ class _Work:
                 f"({error.strerror or error}). Expected room on the disk. Make some and go on by "
                 f"{_GO_ON} {folder.path}: the checkpoints are whole."
             ) from error
-        self._try(self._draw)
-
-    def _draw_last(self, last: Evaluation) -> None:
-        """What was named as what, and the worst mistakes."""
-        title, path = self.job.title, self.job.folder.path
-        if can_draw():
-            draw_confusion(last, path / "confusion.png", title)
-        if last.images:
-            store = self.held_out.store
-            draw_mistakes(
-                last,
-                lambda places: store[store.indices[places]],
-                path / "mistakes.png",
-                title=f"{title}: mistakes",
-            )
+        self.pages.curves(self.epochs)
 
     def _test(self) -> Evaluation:
         """Puts the weights that did best into the network, and tests them, once."""

@@ -1,0 +1,140 @@
+"""Whether torch.compile makes the steps of a run faster: tried at the start, and remembered.
+
+On a GPU alone. On a processor forebear's own kernels are ahead: of a step of ResNet-18 on 32
+pictures of 128 pixels they took 346 ms, plain torch 374, compiled 416 after 88 s of compiling
+(torch 2.13, AVX512-BF16, one thread; `benchmarks/compiled.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Literal, cast, get_args
+
+import torch
+
+from forebear.errors import RunError
+from forebear.files import home, write_text
+from forebear.network.network import Network
+from forebear.tables.files import table_to_dict
+from forebear.tasks.train.job import device_name
+from forebear.tasks.train.pace import seconds_of_step
+from forebear.tasks.train.recipe import Recipe
+from forebear.tasks.train.step import Mode
+
+Compile = Literal["auto", "off", "on", "graphs"]
+
+LEAST = 600.0  # seconds of a run from which compiling, a minute or two, can come in again
+GAIN = 0.97  # share of the seconds that a step may take for the trouble to be worth it
+
+_log = logging.getLogger(__name__)
+
+
+def mode_of(
+    wish: str,
+    recipe: Recipe,
+    network: Network,
+    device: torch.device,
+    *,
+    alone: bool,
+    length: Callable[[float], float],
+) -> Mode:
+    """How a run's operations are run: as asked for, or as measured here, now or before.
+
+    Args:
+        wish: auto, or a mode.
+        recipe: of the run; its batch is that of one process.
+        network: whose copy takes a few steps.
+        device: where it trains.
+        alone: whether one process trains; several take no CUDA graphs.
+        length: seconds of the run, by those of a step.
+
+    Raises:
+        ValueError: another wish, or CUDA graphs on a processor.
+    """
+    if wish not in get_args(Compile):
+        expected = ", ".join(get_args(Compile))
+        raise ValueError(f"compile={wish!r}: expected one of {expected}.")
+    if wish == "graphs" and not (device.type == "cuda" and alone and recipe.accumulate == 1):
+        raise ValueError(
+            "compile='graphs': CUDA graphs want a GPU, one process and accumulate=1. Pass on or "
+            "auto."
+        )
+    if wish != "auto":
+        return cast(Mode, wish)
+    if device.type != "cuda" or recipe.head_only or (recipe.norms == "sync" and not alone):
+        return "off"
+    key = _key(recipe, network, device)
+    known = _known().get(key)
+    if known in get_args(Mode):
+        return cast(Mode, known)
+    seconds: dict[Mode, float] = {"off": seconds_of_step(recipe, network, device)}
+    if length(seconds["off"]) < LEAST:
+        return "off"
+    modes: tuple[Mode, ...] = ("on", "graphs") if alone and recipe.accumulate == 1 else ("on",)
+    for mode in modes:
+        try:
+            seconds[mode] = seconds_of_step(recipe, network, device, mode=mode)
+        except RuntimeError as error:  # no compiler, no room, or a torch that cannot do it
+            _log.info("torch.compile, mode %s: %s", mode, str(error).strip().splitlines()[0])
+    best = min(seconds, key=lambda mode: seconds[mode])
+    if seconds[best] > GAIN * seconds["off"]:
+        best = "off"
+    _remember(key, best)
+    return best
+
+
+def _key(recipe: Recipe, network: Network, device: torch.device) -> str:
+    """What a verdict holds for: the network, the pictures of a step, the machine and torch."""
+    facts = (
+        table_to_dict(network.table),
+        asdict(network.dialect),
+        [recipe.batch, recipe.accumulate, recipe.size, recipe.precision, recipe.optimizer],
+        device_name(device),
+        torch.__version__,
+    )
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _known() -> dict[str, str]:
+    """Modes by key; nothing where the file is missing or damaged."""
+    try:
+        found = json.loads((home() / "compile.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _remember(key: str, mode: Mode) -> None:
+    """Keeps a verdict for the next run; without a place to keep it, the next run tries again."""
+    try:
+        home().mkdir(parents=True, exist_ok=True)
+        write_text(home() / "compile.json", json.dumps(_known() | {key: mode}, indent=1) + "\n")
+    except OSError as error:
+        _log.info("compile.json was not written: %s", error)
+
+
+@contextmanager
+def compiling(mode: Mode) -> Iterator[None]:
+    """Turns what torch.compile raises in the block into an error that says what to do.
+
+    Raises:
+        RunError: the network could not be compiled.
+    """
+    if mode == "off":
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        said = str(error).strip().splitlines()[0]
+        raise RunError(
+            f"torch.compile failed ({said}). Expected a compiler that it can use: a C++ compiler "
+            "on a processor, Triton on a GPU. Pass --compile off."
+        ) from error

@@ -1,0 +1,50 @@
+"""How long a step takes here: what plans are made by."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+
+import torch
+
+from forebear.network.accelerate import accelerate
+from forebear.network.network import Network
+from forebear.tasks.train.recipe import Recipe
+from forebear.tasks.train.step import Mode, Stepper
+from forebear.tasks.world import ALONE
+
+TRIALS = 4  # steps that are timed; the first one warms up
+GRAPHS = 3  # more of them until a graph is recorded and played once
+
+
+def seconds_of_step(
+    recipe: Recipe, network: Network, device: torch.device, *, mode: Mode = "off"
+) -> float:
+    """The median of a few steps of a copy of the network, on random pictures.
+
+    Args:
+        recipe: of the step; its batch and its size.
+        network: stays as it is.
+        device: where the copy takes the steps.
+        mode: how its operations are run.
+
+    Raises:
+        RuntimeError: what torch.compile raises, or memory that ran out.
+    """
+    twin = copy.deepcopy(network).train().to(device)
+    twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if device.type == "cpu" and mode == "off":
+        accelerate(twin)
+    stepper = Stepper(twin, twin, recipe, device, ALONE, mode=mode)
+    channels = twin.plan.in_channels
+    images = torch.randn(recipe.batch, channels, recipe.size, recipe.size, device=device)
+    images = images.to(memory_format=torch.channels_last)
+    labels = torch.zeros(recipe.batch, dtype=torch.int64, device=device)
+    first = GRAPHS if mode == "graphs" else 1
+    seconds = []
+    for _ in range(first + TRIALS - 1):
+        started = time.perf_counter()
+        float(stepper(images, labels, labels, total=recipe.batch, share=1e-6)[0])
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[first:])
