@@ -575,8 +575,8 @@ def test_pictures_that_cannot_be_written_cost_the_run_nothing(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     for name in ("draw_curves", "draw_confusion", "draw_mistakes", "draw_sheet", "write_index"):
-        monkeypatch.setattr(work, name, full)
-    monkeypatch.setattr(work, "can_draw", lambda: True)
+        monkeypatch.setattr(pages, name, full)
+    monkeypatch.setattr(pages, "can_draw", lambda: True)
     assert main(train(place, tmp_path / "run")) == 0
     assert "not all can be written (No space left on device)." in capsys.readouterr().err
     assert marks(tmp_path / "run") == whole
@@ -671,8 +671,8 @@ def test_weights_that_are_not_finite_are_never_saved(
     found: list[Stepper] = []
     load = Stepper.__init__
 
-    def kept(one: Stepper, *args: Any) -> None:
-        load(one, *args)
+    def kept(one: Stepper, *args: Any, **named: Any) -> None:
+        load(one, *args, **named)
         found.append(one)
 
     def spoil() -> None:
