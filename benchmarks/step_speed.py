@@ -55,6 +55,7 @@ TORCH_PEERS = {
     "torchvision_bf16": "torchvision, channels_last, bf16 autocast",
     "timm": "timm, its SGD, channels_last, bf16 autocast",
     "plain": "forebear's network, not accelerated, channels_last, bf16 autocast",
+    "compiled": "the same, by torch.compile",
 }
 NAMES = {**TORCH_PEERS, "keras": "Keras fit on TensorFlow, fp32", "forebear": "forebear"}
 Step = Callable[[], float]
@@ -109,6 +110,7 @@ def torch_step(contestant: str, case: Case) -> Step | None:
     if half:
         network = network.to(memory_format=torch.channels_last)
         images = images.to(memory_format=torch.channels_last)
+    model = torch.compile(network) if contestant == "compiled" else network
     fused = True if contestant == "forebear" else None  # the others leave it to torch
     nesterov = contestant == "timm"  # its --opt sgd
     optimizer = torch.optim.SGD(
@@ -118,7 +120,7 @@ def torch_step(contestant: str, case: Case) -> Step | None:
 
     def step() -> float:
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            loss = criterion(network(images), labels)
+            loss = criterion(model(images), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -44,12 +44,16 @@ class Pages:
 
     def sheet(self, learned: Batches, order: Order, recipe: Recipe) -> None:
         """What the network is given in its first step."""
-        draft = next(learned.drafts(order, 1))
-        images, labels = learned.view(draft, order, 1, side(recipe, 0.0))
-        pixels = as_pixels(images[:SHEET].float().cpu().numpy(), learned.rule)
-        titles = [self.classes[label] for label in labels[:SHEET].tolist()]
-        title = f"{self.title}: what the network is given"
-        self.attempt(lambda: draw_sheet(pixels, titles, self.path / "pictures.png", title=title))
+
+        def draw() -> None:
+            draft = next(learned.drafts(order, 1))
+            images, labels = learned.view(draft, order, 1, side(recipe, 0.0))
+            pixels = as_pixels(images[:SHEET].float().cpu().numpy(), learned.rule)
+            titles = [self.classes[label] for label in labels[:SHEET].tolist()]
+            title = f"{self.title}: what the network is given"
+            draw_sheet(pixels, titles, self.path / "pictures.png", title=title)
+
+        self.attempt(draw)
 
     def meanwhile(self, epochs: Sequence[Epoch]) -> float:
         """Draws the curves, unless that was done a moment ago; the seconds that it took, else 0."""
