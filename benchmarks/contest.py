@@ -11,9 +11,8 @@ import platform
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +48,22 @@ class Run:
 
 def train(name: str, *words: object) -> Run:
     """Runs forebear train in a process of its own, into runs/contests/NAME."""
-    from forebear.weights.files import load_file
-
     folder = RUNS / name
     command = [sys.executable, "-m", "forebear", "train", *map(str, words)]
     seconds = run([*command, "--out", str(folder), "--replace"])[0]
+    return replace(finished(folder), seconds=seconds)
+
+
+def finished(folder: Path) -> Run:
+    """The run of a folder; its seconds are those that its last line of metrics tells."""
+    from forebear.weights.files import load_file
+
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     settings = json.loads((folder / "settings.json").read_text())
     accuracy = load_file(folder / "model.safetensors").card.metrics["held_out_accuracy"]
+    metrics = [json.loads(line) for line in lines]
     precision = settings["recipe"]["precision"]
-    return Run(folder, seconds, [json.loads(line) for line in lines], accuracy, precision)
+    return Run(folder, metrics[-1]["seconds"], metrics, accuracy, precision)
 
 
 def run(command: list[str]) -> tuple[float, Any]:
@@ -111,9 +116,11 @@ def publish(file: Path, title: str, text: str, table: list[str]) -> None:
 
 def command() -> str:
     """This process' own, less where files lie on this machine."""
-    words, places = [], ("--data", "--out", "--python")
-    for before, word in pairwise(sys.argv):
-        if before not in places and word.partition("=")[0] not in places:
+    words, places = [], ("--data", "--out", "--python", "--runs")
+    option = ""
+    for word in sys.argv[1:]:
+        option = word.partition("=")[0] if word.startswith("--") else option
+        if option not in places:
             words.append(word)
     return " ".join([f"python benchmarks/{Path(sys.argv[0]).name}", *words])
 

@@ -2,15 +2,17 @@
 
 python benchmarks/imagenette.py --epochs 5 --seeds 3
 python benchmarks/imagenette.py --epochs 20
+python benchmarks/imagenette.py --epochs 5 --runs FOLDER ...
 python benchmarks/imagenette.py --budget 10m [--recipe imagenette-20] [--only forebear|torchvision]
                                              [--beside]
 
 Writes results/imagenette-5.md and so on. With --epochs, the recipe of that name is trained from
-random weights; no test-time tricks. With --budget, torchvision's resnet18 is trained by forebear
-for so long, and by torchvision's reference recipe as people run it (fp32, NCHW, eager), whose
-pictures lie decoded in memory and whose loading is not counted: its minutes are those of its steps
-and of one evaluation, and its schedule is fitted to them by timing its first steps. With --beside
-both train at once, each on a processor of its own, in half the time.
+random weights; no test-time tricks; --runs tabulates runs of it that are done, each on one
+processor, as two at once take no longer than one after the other. With --budget, torchvision's
+resnet18 is trained by forebear for so long, and by torchvision's reference recipe as people run it
+(fp32, NCHW, eager), whose pictures lie decoded in memory and whose loading is not counted: its
+minutes are those of its steps and of one evaluation, and its schedule is fitted to them by timing
+its first steps. With --beside both train at once, each on a processor of its own, in half the time.
 """
 
 from __future__ import annotations
@@ -216,16 +218,23 @@ def against_leaderboard(args: Any) -> list[str]:
     table = ["| | seed | minutes | accuracy |", "|---|---|---|---|"]
     if args.epochs in LEADERBOARD:
         table.append(f"| leaderboard | | | {LEADERBOARD[args.epochs]:.2%} |")
-    shares = []
-    for seed in range(args.seeds):
+    if args.runs:
+        runs = [contest.finished(folder) for folder in args.runs]
+    else:
         words = ("--data", f"folder:{args.data / 'imagenette'}", "--recipe", args.recipe or name)
-        done = contest.train(f"{name}/seed-{seed}", *words, "--seed", seed)
-        shares.append(done.accuracy)
-        what = f"forebear, {done.epochs:g} epochs, {done.precision}"
+        seeds = range(args.seeds)
+        runs = [contest.train(f"{name}/seed-{one}", *words, "--seed", one) for one in seeds]
+    for done in runs:
+        settings = json.loads((done.folder / "settings.json").read_text())
+        what = f"forebear, {settings['table']['name']}, {done.epochs:g} epochs, {done.precision}"
+        if args.runs:
+            what += ", one processor"
+        seed = settings["recipe"]["seed"]
         table.append(f"| {what} | {seed} | {done.seconds / 60:.1f} | {done.accuracy:.2%} |")
-    if args.seeds > 1:
+    if len(runs) > 1:
+        shares = [done.accuracy for done in runs]
         mean, spread = statistics.mean(shares), statistics.stdev(shares)
-        table.append(f"| mean of {args.seeds} | | | {mean:.2%} ± {100 * spread:.2f} |")
+        table.append(f"| mean of {len(runs)} | | | {mean:.2%} ± {100 * spread:.2f} |")
     return table
 
 
@@ -235,6 +244,7 @@ def main() -> None:
     length.add_argument("--epochs", type=int, metavar="N")
     length.add_argument("--budget", metavar="TIME", help="10m, 30m, ...")
     parser.add_argument("--seeds", type=int, default=1, metavar="N")
+    parser.add_argument("--runs", nargs="+", type=Path, metavar="FOLDER", help="that are done")
     parser.add_argument("--recipe", help="(default: imagenette-N, or imagenette-20 for a budget)")
     parser.add_argument("--only", choices=("forebear", "torchvision"), help="of a budget's two")
     parser.add_argument("--beside", action="store_true", help="both at once, a processor each")

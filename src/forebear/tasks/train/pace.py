@@ -7,6 +7,7 @@ import statistics
 import time
 
 import torch
+from torch import nn
 
 from forebear.network.accelerate import accelerate
 from forebear.network.network import Network
@@ -21,7 +22,7 @@ GRAPHS = 3  # more of them until a graph is recorded and played once
 def seconds_of_step(
     recipe: Recipe, network: Network, device: torch.device, *, mode: Mode = "off"
 ) -> float:
-    """The median of a few steps of a copy of the network, on random pictures.
+    """The median of a few steps of a copy of the network, on random pictures or features.
 
     Args:
         recipe: of the step; its batch and its size.
@@ -36,10 +37,14 @@ def seconds_of_step(
     twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if device.type == "cpu" and mode == "off":
         accelerate(twin)
-    stepper = Stepper(twin, twin, recipe, device, ALONE, mode=mode)
-    channels = twin.plan.in_channels
-    images = torch.randn(recipe.batch, channels, recipe.size, recipe.size, device=device)
-    images = images.to(memory_format=torch.channels_last)
+    model: nn.Module = twin
+    images = torch.randn(
+        recipe.batch, twin.plan.in_channels, recipe.size, recipe.size, device=device
+    ).to(memory_format=torch.channels_last)
+    if recipe.head_only:
+        model = twin.requires_grad_(False).get_submodule("logits").requires_grad_(True)
+        images = torch.randn(recipe.batch, int(model.get_parameter("weight").shape[1]), device=device)
+    stepper = Stepper(model, twin, recipe, device, ALONE, mode=mode)
     labels = torch.zeros(recipe.batch, dtype=torch.int64, device=device)
     first = GRAPHS if mode == "graphs" else 1
     seconds = []
