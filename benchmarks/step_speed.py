@@ -1,6 +1,7 @@
 """Times one training step of forebear and of its peers, on the same data, on this machine's CPU.
 
-    python benchmarks/step_speed.py [--rounds 5] [--only NAME ...] [--keras PYTHON] [--seconds 2]
+    python benchmarks/step_speed.py [--rounds 5] [--only NAME ...] [--keras PYTHON] [--compiled]
+                                    [--seconds 2]
 
 Needs torchvision and timm beside forebear, and for Keras an interpreter with keras and tensorflow
 (--keras; left out, Keras is not timed). Contestants take turns, round after round: the torch peers
@@ -55,9 +56,14 @@ TORCH_PEERS = {
     "torchvision_bf16": "torchvision, channels_last, bf16 autocast",
     "timm": "timm, its SGD, channels_last, bf16 autocast",
     "plain": "forebear's network, not accelerated, channels_last, bf16 autocast",
-    "compiled": "the same, by torch.compile",
 }
-NAMES = {**TORCH_PEERS, "keras": "Keras fit on TensorFlow, fp32", "forebear": "forebear"}
+COMPILED = {"compiled": "the same by torch.compile"}
+NAMES = {
+    **TORCH_PEERS,
+    **COMPILED,
+    "keras": "Keras fit on TensorFlow, fp32",
+    "forebear": "forebear",
+}
 Step = Callable[[], float]
 
 
@@ -262,7 +268,8 @@ class Process:
 
 def contest(key: str, options: argparse.Namespace) -> dict[str, list[float]]:
     """Milliseconds per image of every contestant, round by round."""
-    groups = [(sys.executable, list(TORCH_PEERS)), (sys.executable, ["forebear"])]
+    peers = [*TORCH_PEERS, *(COMPILED if options.compiled else ())]
+    groups = [(sys.executable, peers), (sys.executable, ["forebear"])]
     if options.keras:
         groups.append((options.keras, ["keras"]))
     processes = [Process(python, names, key, options.seconds) for python, names in groups]
@@ -369,6 +376,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of a round, at least")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--compiled", action="store_true", help="time torch.compile too")
     parser.add_argument("--keras", help="an interpreter with keras and tensorflow")
     parser.add_argument("--serve", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -2,7 +2,7 @@
 
 On a GPU alone. On a processor forebear's own kernels are ahead: of a step of ResNet-18 on 32
 pictures of 128 pixels they took 346 ms, plain torch 374, compiled 416 after 88 s of compiling
-(torch 2.13, AVX512-BF16, one thread; benchmarks/step_speed.py has other networks).
+(torch 2.13, AVX512-BF16, one thread; benchmarks/step_speed.py --compiled times others).
 """
 
 from __future__ import annotations

@@ -43,7 +43,9 @@ def seconds_of_step(
     ).to(memory_format=torch.channels_last)
     if recipe.head_only:
         model = twin.requires_grad_(False).get_submodule("logits").requires_grad_(True)
-        images = torch.randn(recipe.batch, int(model.get_parameter("weight").shape[1]), device=device)
+        images = torch.randn(
+            recipe.batch, int(model.get_parameter("weight").shape[1]), device=device
+        )
     stepper = Stepper(model, twin, recipe, device, ALONE, mode=mode)
     labels = torch.zeros(recipe.batch, dtype=torch.int64, device=device)
     first = GRAPHS if mode == "graphs" else 1
