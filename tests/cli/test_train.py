@@ -291,6 +291,39 @@ def test_training_begins_with_a_checkpoint_and_says_what_stayed_random(
     assert "none that fit: logits.weight, logits.bias" in capsys.readouterr().err
 
 
+def test_logits_of_other_classes_are_not_taken_though_they_are_as_many(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run = trained(tmp_path)
+    (tmp_path / "data" / "grey").rename(tmp_path / "data" / "ash")  # now the first one
+    capsys.readouterr()
+    still = ("--weights", run / "model.safetensors", "--lr", 1e-9, "--epochs", 1)
+    code, other = trained(tmp_path, *still, out="other")
+    assert code == 0
+    assert "was trained on other classes, or in another order" in capsys.readouterr().err
+    before, after = (load_run(one).state_dict() for one in (run, other))
+    same = {name for name in before if torch.allclose(before[name], after[name], atol=1e-6)}
+    assert not same & {"logits.weight", "logits.bias"}
+    assert {name for name in before if name.endswith("conv.weight")} <= same
+
+
+def test_where_classes_have_no_names_the_recipe_says_whose_logits_are_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run = trained(tmp_path)
+    plain = tmp_path / "plain.pth"
+    assert main(words("convert", run / "model.safetensors", plain)) == 0
+    capsys.readouterr()
+    given = ("--weights", plain, "--epochs", 1, "--lr", 1e-9)
+    code, again = trained(tmp_path, *given, out="again")
+    assert code == 0
+    assert "logits random" not in capsys.readouterr().err
+    assert json.loads((again / "metrics.jsonl").read_text())["val_accuracy"] == 1
+    code, _ = trained(tmp_path, *given, "--recipe", "head-only", "--mirror", out="head")
+    assert code == 0
+    assert f"logits random, as {plain} names no classes" in capsys.readouterr().err
+
+
 def test_evaluating_other_classes_is_refused_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

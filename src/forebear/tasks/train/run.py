@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import replace
 from functools import partial
@@ -36,6 +37,7 @@ from forebear.tasks.train.settle import Request, fitted, settled
 from forebear.tasks.train.work import carry_out
 from forebear.tasks.world import World
 from forebear.weights.files import describes_itself, load_file
+from forebear.weights.imagenet import class_names, synset_name
 from forebear.weights.load import home_arrays
 from forebear.weights.match import load_arrays
 from forebear.weights.published import by_digest
@@ -88,14 +90,13 @@ def _train(request: Request, world: World) -> Outcome:
         fits = world.first(lambda: fitted(whole, recipe, network, data, device))
         sizes = replace(request, size=fits.size, batch=fits.batch)
         recipe = settled(sizes, data, norms=norms, device=device)
-    stayed = _begin_with(network, request)
+    notes = () if request.weights is None else _begin_with(network, request, data, recipe)
     kind = data.spec.partition(":")[0]
     folder = world.first(
         lambda: RunFolder(
             request.out or _new_folder(f"{kind}-{table.name}"), replace=request.replace
         )
     )
-    note = f"random, as {request.weights} has none that fit: {', '.join(stayed)}"
     job = Job(
         request=request,
         name=name,
@@ -107,7 +108,7 @@ def _train(request: Request, world: World) -> Outcome:
         device=device,
         world=world,
         colours=network.preprocessing if request.weights is not None else None,
-        notes=(note,) if stayed else (),
+        notes=notes,
     )
     return carry_out(job)
 
@@ -237,22 +238,38 @@ def _create(table: Table, dialect: Dialect, data: Data, recipe: Recipe) -> Netwo
     return network
 
 
-def _begin_with(network: Network, request: Request) -> list[str]:
-    """Fills the network from a checkpoint, if one is given; the arrays that stayed random.
+def _begin_with(network: Network, request: Request, data: Data, recipe: Recipe) -> tuple[str, ...]:
+    """Fills the network from a checkpoint; what is to be said of arrays that stay random.
+
+    As many classes need not be the same ones: logits are taken where the checkpoint names the
+    classes of these data in this order. Where it names none, a recipe that trains the head before
+    the rest, or alone, has one of its own.
 
     Raises:
         WeightsError: the checkpoint does not fit, or without `partial` not all of it.
     """
     path = request.weights
-    if path is None:
-        return []
+    assert path is not None
+    known: tuple[str, ...] = ()
     row = by_digest(path) if path.is_file() else None
     if row is not None:
         network.card = Card(preprocessing=row.preprocessing)
+        known = class_names(row.classes) if row.classes else ()
     elif path.is_file() and describes_itself(path):
-        network.card = Card(preprocessing=load_file(path).preprocessing)
+        saved = load_file(path).card
+        network.card, known = Card(preprocessing=saved.preprocessing), saved.classes
+    logits = network.get_submodule("logits")
+    random = copy.deepcopy(logits.state_dict())
     with home_arrays(path) as arrays:
-        return load_arrays(network, arrays, partial=request.partial)
+        stayed = load_arrays(network, arrays, partial=request.partial)
+    notes = (f"random, as {path} has none that fit: {', '.join(stayed)}",) if stayed else ()
+    same = known in (data.classes, tuple(synset_name(name) or name for name in data.classes))
+    unsure = not known and not (recipe.head_only or recipe.head_epochs)
+    if same or unsure or "logits.weight" in stayed:
+        return notes
+    logits.load_state_dict(random)
+    why = "was trained on other classes, or in another order" if known else "names no classes"
+    return (*notes, f"logits random, as {path} {why}")
 
 
 def _new_folder(name: str) -> Path:
