@@ -427,8 +427,8 @@ def test_a_trained_network_is_finetuned_head_first(
     code, run = trained(tmp_path, *given, "--epochs", 5, out="tuned")
     assert code == 0, capsys.readouterr().err
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [line["lr"] for line in lines[:2]] == pytest.approx([0.01] * 2)
-    assert lines[-1]["lr"] < 0.005
+    assert [line["lr"] for line in lines[:2]] == pytest.approx([0.1] * 2)
+    assert lines[-1]["lr"] < 0.05
     assert lines[-1]["val_accuracy"] == 1
 
 

@@ -119,7 +119,8 @@ def test_a_longer_run_stretches_its_schedule() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "batch", "epochs", "norms"), [(120, 15, 40, "frozen"), (2000, 64, 40, "own")]
+    ("count", "batch", "epochs", "norms"),
+    [(120, 15, 40, "frozen"), (128, 16, 40, "own"), (2000, 64, 40, "own")],
 )
 def test_a_trained_network_is_finetuned_by_the_number_of_pictures(
     count: int, batch: int, epochs: int, norms: str

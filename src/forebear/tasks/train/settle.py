@@ -86,9 +86,7 @@ def settled(request: Request, data: Data, *, norms: bool, device: torch.device) 
         "mirror": ("random" if data.mirror else "none")
         if recipe.mirror == "auto"
         else recipe.mirror,
-        "norms": ("frozen" if count < 1000 or batch < 16 else "own")
-        if recipe.norms == "auto"
-        else recipe.norms,
+        "norms": ("frozen" if batch < 16 else "own") if recipe.norms == "auto" else recipe.norms,
         "precision": find_precision(recipe.precision, device),
     }
     return replace(recipe, **chosen)
