@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -62,3 +63,33 @@ def test_help_and_list_do_not_import_torch(words: list[str]) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "forebear" in done.stdout or "slim/" in done.stdout
+
+
+def test_training_from_python_gives_the_result_and_the_folder(tmp_path: Path) -> None:
+    request = forebear.Request(
+        data="digits", network="paper/resnet20", epochs=2, threads=1, out=tmp_path / "run"
+    )
+    outcome = forebear.train(request)
+    assert outcome.folder == tmp_path / "run"
+    assert outcome.held_out.images == 359
+    assert outcome.held_out.top1 > 0.5
+    assert outcome.test is None
+    network = forebear.load(outcome.folder / "model.safetensors")
+    assert network.classes == tuple("0123456789")
+    with pytest.raises(forebear.RunError, match="is finished"):
+        forebear.resume(outcome.folder)
+
+
+def test_training_in_a_thread_of_its_own_leaves_signals_alone(tmp_path: Path) -> None:
+    found = []
+
+    def work() -> None:
+        request = forebear.Request(
+            data="digits", network="paper/resnet20", epochs=1, out=tmp_path / "run"
+        )
+        found.append(forebear.train(request).held_out.images)
+
+    thread = Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [359]

@@ -12,6 +12,8 @@ from forebear.tables.rows import Average, Block, Conv, Dropout, Pool, Table
 if TYPE_CHECKING:
     from forebear.network.build import create
     from forebear.network.network import Network
+    from forebear.tasks.train.run import resume, train
+    from forebear.tasks.train.settle import Request
     from forebear.weights.files import save
     from forebear.weights.load import load, read_arrays
     from forebear.weights.match import load_arrays
@@ -26,6 +28,7 @@ __all__ = [
     "ForebearError",
     "Network",
     "Pool",
+    "Request",
     "RunError",
     "Table",
     "TableError",
@@ -36,17 +39,22 @@ __all__ = [
     "networks",
     "read_arrays",
     "read_table",
+    "resume",
     "save",
     "table_from_lists",
+    "train",
 ]
 # What needs torch is imported at its first use, so that help and list answer at once.
 _LATE = {
     "Network": "forebear.network.network",
+    "Request": "forebear.tasks.train.settle",
     "create": "forebear.network.build",
     "load": "forebear.weights.load",
     "load_arrays": "forebear.weights.match",
     "read_arrays": "forebear.weights.load",
+    "resume": "forebear.tasks.train.run",
     "save": "forebear.weights.files",
+    "train": "forebear.tasks.train.run",
 }
 
 
