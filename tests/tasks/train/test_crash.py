@@ -728,6 +728,18 @@ def test_other_workers_change_no_bit(tmp_path: Path, place: Path, whole: Any, wo
     assert marks(out) == whole
 
 
+def test_a_run_begun_with_graphs_of_a_gpu_goes_on_without(
+    tmp_path: Path, place: Path, whole: Any
+) -> None:
+    out = broken(place, tmp_path / "run")
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings["request"]["compile"] == "off"  # settled, so that it stays
+    settings["request"]["compile"] = "graphs"
+    (out / "settings.json").write_text(json.dumps(settings))
+    assert resume(out) == 0
+    assert marks(out) == whole
+
+
 def test_other_threads_are_said_to_change_the_bits_and_the_runs_own_are_kept(
     tmp_path: Path, place: Path, whole: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -748,7 +760,7 @@ def test_other_threads_are_said_to_change_the_bits_and_the_runs_own_are_kept(
     [
         ("--lr", 0.5), ("--epochs", 9), ("--batch", 16), ("--set", "ema=0.5"), ("--workers", 0),
         ("--save-every", 1), ("--no-keep-memory",), ("--out", "elsewhere"), ("--replace",),
-        ("--seeds", 3),
+        ("--seeds", 3), ("--compile", "off"),
     ],
 )  # fmt: skip
 def test_a_flag_that_would_be_ignored_is_refused(

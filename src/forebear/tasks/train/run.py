@@ -172,6 +172,8 @@ def _resume(path: Path, device: str, threads: int | None, world: World) -> Outco
         name, spec = settings["network"], settings["data"]["spec"]
         fingerprint = settings["data"]["fingerprint"]
         request = Request(data=spec, **settings["request"])
+        if where.type != "cuda" and request.compile == "graphs":
+            request = replace(request, compile="auto")  # there are none of them here
         threads = threads or request.threads
         note = changed_machine(
             settings, device=device_name(where), processes=world.size, threads=threads
