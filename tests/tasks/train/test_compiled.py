@@ -90,6 +90,8 @@ def test_several_processes_take_no_graphs(monkeypatch: pytest.MonkeyPatch) -> No
     timed = measures({"off": 1.0, "on": 0.7, "graphs": 0.1}, monkeypatch)
     assert find(alone=False) == "on"
     assert timed == ["off", "on"]
+    assert find() == "graphs"  # what one process found is not what several take
+    assert find(alone=False) == "on"
 
 
 def test_a_damaged_memory_is_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

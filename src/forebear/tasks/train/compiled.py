@@ -68,19 +68,19 @@ def mode_of(
         return cast(Mode, wish)
     if device.type != "cuda" or recipe.head_only or (recipe.norms == "sync" and not alone):
         return "off"
-    key = _key(recipe, network, device)
+    modes: tuple[Mode, ...] = ("on", "graphs") if alone and recipe.accumulate == 1 else ("on",)
+    key = _key(recipe, network, device, modes)
     known = _known().get(key)
     if known in get_args(Mode):
         return cast(Mode, known)
     seconds: dict[Mode, float] = {"off": seconds_of_step(recipe, network, device)}
     if length(seconds["off"]) < LEAST:
         return "off"
-    modes: tuple[Mode, ...] = ("on", "graphs") if alone and recipe.accumulate == 1 else ("on",)
     for mode in modes:
         try:
             seconds[mode] = seconds_of_step(recipe, network, device, mode=mode)
         except RuntimeError as error:  # no compiler, no room, or a torch that cannot do it
-            _log.info("torch.compile, mode %s: %s", mode, str(error).strip().splitlines()[0])
+            _log.info("torch.compile, mode %s: %s", mode, _first_line(error))
     best = min(seconds, key=lambda mode: seconds[mode])
     if seconds[best] > GAIN * seconds["off"]:
         best = "off"
@@ -88,9 +88,14 @@ def mode_of(
     return best
 
 
-def _key(recipe: Recipe, network: Network, device: torch.device) -> str:
-    """What a verdict holds for: the network, the pictures of a step, the machine and torch."""
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _key(recipe: Recipe, network: Network, device: torch.device, modes: tuple[Mode, ...]) -> str:
+    """What a verdict holds for: the modes tried, the network, a step, the machine and torch."""
     facts = (
+        modes,
         table_to_dict(network.table),
         asdict(network.dialect),
         [recipe.batch, recipe.accumulate, recipe.size, recipe.precision, recipe.optimizer],
@@ -133,8 +138,7 @@ def compiling(mode: Mode) -> Iterator[None]:
     try:
         yield
     except TorchDynamoException as error:
-        said = str(error).strip().splitlines()[0]
         raise RunError(
-            f"torch.compile failed ({said}). Expected a compiler that it can use: a C++ compiler "
-            "on a processor, Triton on a GPU. Pass --compile off."
+            f"torch.compile failed ({_first_line(error)}). Expected a compiler that it can "
+            "use: a C++ compiler on a processor, Triton on a GPU. Pass --compile off."
         ) from error

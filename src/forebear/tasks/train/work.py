@@ -93,7 +93,8 @@ class _Work:
         self.rule = self.held_out.rule
         self.network.to(job.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.mode = self._mode()
+        with room(self.network, self.recipe, job.device):
+            self.mode = self._mode()
         if self.mode != "off":
             threads.chooses = False  # another count of threads would be compiled for anew
             display.say(f"torch.compile: {self.mode}; the first step takes a minute or two")
