@@ -13,8 +13,9 @@ from torch.nn import functional as F
 import forebear
 from forebear.network.accelerate import accelerate
 from forebear.network.kernels import conv, library
-from forebear.network.kernels.conv import Window, convolve, helps
+from forebear.network.kernels.conv import convolve, helps
 from forebear.network.kernels.norm import fits, norm_relu
+from forebear.network.kernels.window import Window
 from forebear.network.layers import BiasedNorm, Conv
 from tests.network.making import SMALL_ROOT, table
 

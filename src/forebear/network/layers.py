@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forebear.network.kernels.conv import Window, convolve, helps
+from forebear.network.kernels.conv import convolve, helps
 from forebear.network.kernels.norm import fits, norm_relu
+from forebear.network.kernels.window import Window
 from forebear.network.plan import Layer
 from forebear.tables.dialects import Dialect
 

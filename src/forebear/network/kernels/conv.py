@@ -1,13 +1,14 @@
-"""Convolutions as matrix products, where a product is the faster way on a processor.
+"""Convolutions by the faster way on a processor: torch's own, a matrix product, or Winograd's.
 
 oneDNN's direct convolutions run near the hardware's speed on large maps. Their weight gradients go
 over the whole gradient once an image, and on small maps that is most of a step: 12 ms for one 3x3
-convolution of 512 channels on 128 maps of 1x1, where a product takes 0.2 ms.
+convolution of 512 channels on 128 maps of 1x1, where a product takes 0.2 ms. 3x3 convolutions of
+stride 1 in bfloat16 are better still with fewer multiplications: see winograd.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,45 +16,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from forebear.network.kernels import winograd
+from forebear.network.kernels.window import Window
+
 # Sides of the maps given out up to which a product was the faster one (bfloat16, AVX-512).
 POINTWISE = 7  # 1x1: the output and the gradient of the input; strided ones at any size
 POINTWISE_WEIGHT = 28  # 1x1: the gradient of the weights
 COLUMNS = 4  # larger kernels: the gradient of the weights
 WIDE_COLUMNS, WIDE = 7, 256  # the same from so many channels on
 MERGED = 16  # channels of a group in whose place oneDNN's weight gradient is fastest; of 4, slowest
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """How a kernel moves over one size of map; its rate is 1."""
-
-    kernel: int
-    stride: int
-    top: int  # rows of zeros before the map
-    left: int
-    height: int  # of the map given out
-    width: int
-    groups: int = 1
-
-    @property
-    def side(self) -> int:
-        """The longer side of the map given out."""
-        return max(self.height, self.width)
-
-    def sees_all(self, height: int, width: int) -> bool:
-        """Whether every output value sees all of such a map: a fully connected layer."""
-        down, right = (self.height - 1) * self.stride, (self.width - 1) * self.stride
-        return (
-            self.groups == 1
-            and down <= self.top <= self.kernel - height
-            and right <= self.left <= self.kernel - width
-        )
-
-    def views(self, height: int, width: int) -> list[tuple[slice, slice]]:
-        """The taps that lie on such a map, for each output value of a window that sees all."""
-        tops = [self.top - i * self.stride for i in range(self.height)]
-        lefts = [self.left - i * self.stride for i in range(self.width)]
-        return [(slice(a, a + height), slice(b, b + width)) for a in tops for b in lefts]
 
 
 def helps(window: Window, x: Tensor, weight: Tensor) -> bool:
@@ -87,6 +58,8 @@ def _way(window: Window, x: Tensor, weight: Tensor) -> type[torch.autograd.Funct
         return _Merged if few else None
     if window.kernel == 1:
         return _Pointwise if window.side <= POINTWISE_WEIGHT else None
+    if winograd.fits(window, x, weight):
+        return winograd.Winograd
     wide = min(weight.shape[:2]) >= WIDE
     return _Columns if window.side <= (WIDE_COLUMNS if wide else COLUMNS) else None
 

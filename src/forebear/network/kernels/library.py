@@ -1,7 +1,8 @@
 """The C functions: compiled once by the machine's own compiler, kept, and called on tensors.
 
-They lie in $FOREBEAR_HOME/kernels (default: ~/.cache/forebear/kernels), one file for each source,
-compiler and processor. Where none can be had, `library` says why, and torch's own operations serve.
+They lie in $FOREBEAR_HOME/kernels (default: ~/.cache/forebear/kernels), in one file for the text of
+all sources, the compiler and the processor. Where none can be had, `library` says why, and torch's
+own operations serve.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 
 from forebear.files import home, write_whole
 
-SOURCE = Path(__file__).with_name("norm.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("threads.h", "norm.c", "winograd.c"))
 FLAGS = ("-O3", "-march=native", "-fPIC", "-shared")
 _PATIENCE = 60  # seconds for the compiler, which takes two
 
@@ -52,6 +53,20 @@ class Norm(ctypes.Structure):
     )
 
 
+class Winograd(ctypes.Structure):
+    """What winograd.c calls struct winograd."""
+
+    _fields_ = (
+        ("pool", Pool),
+        *((name, ctypes.c_int32) for name in ("threads", "turned")),
+        *((name, ctypes.c_int64) for name in ("count", "height", "width", "channels")),
+        *((name, ctypes.c_int64) for name in ("top", "left")),
+        *((name, ctypes.c_int64) for name in ("out_height", "out_width", "out_channels")),
+        *((name, ctypes.c_void_p) for name in ("x", "weight", "y", "dy", "dweight", "space")),
+        ("next", ctypes.c_int64),
+    )
+
+
 class Library:
     """The compiled functions."""
 
@@ -65,8 +80,16 @@ class Library:
         self.pool = _pool()
         loaded = ctypes.CDLL(str(path))
         self.norm_forward, self.norm_backward = loaded.norm_forward, loaded.norm_backward
-        for function in (self.norm_forward, self.norm_backward):
-            function.argtypes, function.restype = [ctypes.POINTER(Norm)], None
+        self.winograd_map, self.winograd_weight = loaded.winograd_map, loaded.winograd_weight
+        self.winograd_space = loaded.winograd_space  # bytes; 0 where the processor lacks bfloat16
+        for function, job, result in (
+            (self.norm_forward, Norm, None),
+            (self.norm_backward, Norm, None),
+            (self.winograd_map, Winograd, None),
+            (self.winograd_weight, Winograd, None),
+            (self.winograd_space, Winograd, ctypes.c_int64),
+        ):
+            function.argtypes, function.restype = [ctypes.POINTER(job)], result
 
 
 @lru_cache(maxsize=1)
@@ -99,7 +122,8 @@ def _compiled(compiler: str) -> Path:
         [compiler, "--version"], capture_output=True, text=True, check=True, timeout=_PATIENCE
     ).stdout
     key = hashlib.sha256("\0".join((*FLAGS, version, _processor())).encode())
-    key.update(SOURCE.read_bytes())
+    for source in SOURCES:
+        key.update(source.read_bytes())
     path = home() / "kernels" / f"{key.hexdigest()[:32]}.so"
     if path.is_file():
         return path
@@ -114,7 +138,14 @@ def _compiled(compiler: str) -> Path:
 
 def _compile(compiler: str, target: Path) -> None:
     subprocess.run(
-        [compiler, *FLAGS, str(SOURCE), "-o", str(target), "-lm"],
+        [
+            compiler,
+            *FLAGS,
+            *(str(one) for one in SOURCES if one.suffix == ".c"),
+            "-o",
+            str(target),
+            "-lm",
+        ],
         capture_output=True,
         text=True,
         check=True,

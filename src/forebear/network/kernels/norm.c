@@ -3,15 +3,11 @@
    A map of [N, C, H, W] in channels_last is rows = N * H * W rows of C neighbouring values. torch
    goes over it four times on the way up (moments, normalise, add, ReLU) and more on the way down;
    these functions go over it twice each way. C must be a multiple of 16. Plain C with the vector
-   extensions that gcc and clang share; the threads are those of the OpenMP that torch itself uses,
-   whose entry points come in as pointers, so that a process never has two pools of threads. */
+   extensions that gcc and clang share. */
 
-#include <stdint.h>
-#include <stdlib.h>
+#include "threads.h"
+
 #include <math.h>
-#ifdef __AVX512F__
-#include <immintrin.h>
-#endif
 
 #define LANES 16   /* values computed side by side */
 #define LINE 256   /* values, at least, of a line; see struct part */
@@ -25,15 +21,6 @@ typedef float lanes __attribute__((vector_size(64)));
 typedef uint32_t words __attribute__((vector_size(64)));
 typedef float floats __attribute__((vector_size(64), aligned(4), may_alias));
 typedef uint16_t halves __attribute__((vector_size(32), aligned(2), may_alias));
-
-#define INLINE static inline __attribute__((always_inline))
-
-struct pool {
-    void (*parallel)(void (*work)(void *), void *job, unsigned threads, unsigned flags);
-    int (*thread)(void);
-    int (*threads)(void);
-    void (*barrier)(void);
-};
 
 struct norm {
     struct pool pool;
