@@ -12,15 +12,22 @@ from torch.nn import functional as F
 
 import forebear
 from forebear.network.accelerate import accelerate
-from forebear.network.kernels import conv, library
+from forebear.network.kernels import conv, library, winograd
 from forebear.network.kernels.conv import convolve, helps
 from forebear.network.kernels.norm import fits, norm_relu
+from forebear.network.kernels.pool import fits as pool_fits
+from forebear.network.kernels.pool import max_pool
 from forebear.network.kernels.window import Window
 from forebear.network.layers import BiasedNorm, Conv
 from tests.network.making import SMALL_ROOT, table
 
 compiles = pytest.mark.skipif(
     isinstance(library.library(), str), reason="the C functions cannot be compiled here"
+)
+
+
+multiplies_bf16 = pytest.mark.skipif(
+    not winograd.has_winograd(), reason="no AVX-512 for bfloat16 here, or no C compiler"
 )
 
 
@@ -78,6 +85,116 @@ def test_large_maps_are_left_to_torch() -> None:
     x, weight = draw(1, 16, 32, 32), draw(16, 16, 3, 3)
     assert not helps(Window(3, 1, 1, 1, 32, 32), x, weight)
     assert not helps(Window(1, 1, 0, 0, 32, 32), x, draw(16, 16, 1, 1))
+
+
+# images, channels in and out, height, width, rows and columns of zeros before the map
+TILED = {
+    "even sides": (4, 32, 64, 8, 12, 1, 1),
+    "odd sides": (5, 64, 32, 7, 9, 1, 1),
+    "an odd number of tiles, in more than one block": (53, 32, 32, 5, 5, 1, 1),
+    "wide": (13, 256, 96, 4, 4, 1, 1),
+    "no zeros": (6, 32, 32, 9, 8, 0, 0),
+    "zeros all around": (6, 32, 32, 6, 5, 2, 2),
+    "zeros above alone": (6, 32, 32, 6, 8, 2, 0),
+}
+
+
+def tiled(name: str) -> tuple[Window, Tensor, Tensor, Tensor]:
+    """Whole numbers, for which every sum is exact in float32."""
+    count, channels_in, channels, height, width, top, left = TILED[name]
+    window = Window(3, 1, top, left, height + 2 * top - 2, width + 2 * left - 2)
+    x = draw(count, channels_in, height, width).clamp(-1, 1).round()
+    weight = draw(channels, channels_in, 3, 3, seed=1).clamp(-1, 1).round() * 4
+    dy = draw(count, channels, window.height, window.width, seed=2).clamp(-1, 1).round()
+    return window, x.bfloat16().requires_grad_(), weight.requires_grad_(), dy.bfloat16()
+
+
+@multiplies_bf16
+@pytest.mark.parametrize("name", TILED)
+def test_fewer_multiplications_give_whole_numbers_exactly(name: str) -> None:
+    window, x, weight, dy = tiled(name)
+    assert winograd.fits(window, x, weight)
+    y = convolve(window, x, weight)
+    dx, dweight = torch.autograd.grad(y, (x, weight), dy)
+    exact_x, exact_weight = x.detach().double(), weight.detach().double()
+    exact_x.requires_grad_()
+    exact_weight.requires_grad_()
+    exact = F.conv2d(exact_x, exact_weight, None, 1, (window.top, window.left))
+    wanted_x, wanted_weight = torch.autograd.grad(exact, (exact_x, exact_weight), dy.double())
+    assert torch.equal(y, exact.bfloat16())
+    assert torch.equal(dx, wanted_x.bfloat16())
+    assert torch.equal(dweight, wanted_weight.float())
+
+
+@multiplies_bf16
+def test_fewer_multiplications_lose_a_second_rounding_at_most() -> None:
+    window = Window(3, 1, 1, 1, 16, 16)
+    x = draw(4, 128, 16, 16).relu().bfloat16().requires_grad_()
+    weight = (draw(128, 128, 3, 3, seed=1) / 34).requires_grad_()
+    dy = draw(4, 128, 16, 16, seed=2).bfloat16()
+    y = convolve(window, x, weight)
+    found = (y, *torch.autograd.grad(y, (x, weight), dy))
+    exact_x, exact_weight = x.detach().double(), weight.detach().double()
+    exact_x.requires_grad_()
+    exact_weight.requires_grad_()
+    exact = F.conv2d(exact_x, exact_weight, None, 1, 1)
+    wanted = (exact, *torch.autograd.grad(exact, (exact_x, exact_weight), dy.double()))
+    for ours, theirs in zip(found, wanted, strict=True):
+        apart = (ours.double() - theirs).norm() / theirs.norm()
+        assert apart < 0.005  # 2^-9, the rounding of one number, is 0.002
+
+
+@multiplies_bf16
+def test_fewer_multiplications_give_the_same_bits_by_any_number_of_threads() -> None:
+    window, x, weight = Window(3, 1, 1, 1, 12, 12), draw(9, 64, 12, 12).bfloat16(), None
+    x.requires_grad_()
+    weight, dy = draw(96, 64, 3, 3, seed=1).requires_grad_(), draw(9, 96, 12, 12, seed=2).bfloat16()
+    results, threads = [], torch.get_num_threads()
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            y = convolve(window, x, weight)
+            results.append((y, *torch.autograd.grad(y, (x, weight), dy)))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(map(torch.equal, results[0], other))
+
+
+@multiplies_bf16
+def test_fewer_multiplications_keep_what_is_not_finite() -> None:
+    window, x, weight, _ = tiled("even sides")
+    with torch.no_grad():
+        x[1, 3, 4, 4] = float("inf")
+    y = convolve(window, x, weight)
+    assert not y[1].isfinite().all()
+    assert y[[0, 2, 3]].isfinite().all()
+
+
+@multiplies_bf16
+def test_convolutions_that_do_not_fit_go_another_way() -> None:
+    window, x, weight, _ = tiled("even sides")
+    assert winograd.fits(window, x, weight)
+    assert not winograd.fits(window, x.float(), weight)
+    assert not winograd.fits(window, x, weight[:24])
+    assert not winograd.fits(window, x[:, :16], weight[:, :16])
+    assert not winograd.fits(window, x[:1], weight)  # too few tiles
+    assert not winograd.fits(Window(3, 2, 1, 1, 4, 6), x, weight)
+    assert not winograd.fits(Window(3, 1, 1, 1, 8, 12, groups=2), x, weight)
+
+
+@multiplies_bf16
+def test_a_processor_without_bf16_has_no_such_convolution(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    window, x, weight, _ = tiled("even sides")
+    library.library.cache_clear()
+    monkeypatch.setenv("FOREBEAR_HOME", str(tmp_path))
+    monkeypatch.setattr(library, "FLAGS", (*library.FLAGS, "-mno-avx512bf16"))
+    assert isinstance(library.library(), library.Library)
+    assert not winograd.fits(window, x, weight)
+    assert "Winograd" not in accelerate(pair("resnet20")[1])
+    library.library.cache_clear()
 
 
 def by_torch(norm: nn.BatchNorm2d, x: Tensor, added: Tensor | None, relu: bool) -> Tensor:
@@ -164,6 +281,60 @@ def test_maps_that_do_not_fit_go_torchs_way() -> None:
     assert not fits(norm, x, x.bfloat16())
     assert not fits(copy.deepcopy(norm).eval(), x, None)
     assert not fits(nn.BatchNorm2d(16, momentum=None), x, None)
+
+
+# height, width, kernel, stride, padding left, right, above and below
+POOLS = {
+    "3x3, stride 2": (9, 7, 3, 2, (1, 1, 1, 1)),
+    "padded behind": (9, 8, 3, 2, (0, 1, 0, 1)),
+    "2x2": (8, 8, 2, 2, (0, 0, 0, 0)),
+    "2x2, rows left over": (15, 7, 2, 2, (0, 0, 0, 0)),
+    "AlexNet's": (13, 13, 3, 2, (0, 0, 0, 0)),
+    "windows that overlap much": (10, 9, 5, 1, (2, 2, 2, 2)),
+    "windows that leave gaps": (11, 12, 2, 3, (0, 0, 0, 0)),
+}
+
+
+@compiles
+@pytest.mark.parametrize("name", POOLS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_a_pool_gives_what_torch_gives(name: str, dtype: torch.dtype) -> None:
+    height, width, kernel, stride, pads = POOLS[name]
+    x = draw(3, 48, height, width, dtype=dtype).relu().requires_grad_()  # many zeros are alike
+    assert pool_fits(x, kernel, pads)
+    y = max_pool(x, kernel, stride, pads)
+    exact_x = x.detach().float().requires_grad_()
+    exact = F.max_pool2d(F.pad(exact_x, pads, value=float("-inf")), kernel, stride)
+    dy = draw(*y.shape, seed=1, dtype=dtype)
+    (found,) = torch.autograd.grad(y, x, dy)
+    (wanted,) = torch.autograd.grad(exact, exact_x, dy.float())
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(y, exact.to(dtype))
+    if dtype == torch.bfloat16:
+        assert torch.equal(found, wanted.bfloat16())
+    else:
+        assert distance(found, wanted) < 1e-6  # of several windows, in another order
+
+
+@compiles
+def test_a_pool_keeps_what_is_not_a_number() -> None:
+    x = draw(2, 16, 4, 4)
+    x[1, 5, 2, 2] = float("nan")
+    y = max_pool(x.requires_grad_(), 2, 2, (0, 0, 0, 0))
+    assert y.isnan().sum() == 1
+    assert y[1, 5, 1, 1].isnan()
+
+
+@compiles
+def test_pools_that_do_not_fit_go_torchs_way() -> None:
+    x, none = draw(2, 16, 4, 4).requires_grad_(), (0, 0, 0, 0)
+    assert pool_fits(x, 2, none)
+    assert not pool_fits(x.detach(), 2, none)  # nothing to go back through
+    assert not pool_fits(x[:, :12], 2, none)
+    assert not pool_fits(torch.randn(2, 16, 4, 4).requires_grad_(), 2, none)  # channels first
+    assert not pool_fits(x.double(), 2, none)
+    assert not pool_fits(x, 2, (2, 0, 0, 0))
+    assert not pool_fits(x, 9, none)
 
 
 NETWORKS = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from forebear.network.kernels.library import Library, library
-from forebear.network.layers import Conv, Norm
+from forebear.network.kernels.winograd import has_winograd
+from forebear.network.layers import Conv, Norm, Pool
 from forebear.network.network import Network
 
 
@@ -11,14 +12,16 @@ def accelerate(network: Network) -> str:
     """Makes a network train faster on a processor, in place, and says in one line how.
 
     Names, weights, hooks and evaluation stay as they are; results differ by rounding. Convolutions
-    become matrix products where those are faster, and a norm, an addition and the ReLU after them
-    one operation, which a C compiler makes at the first call. That wants the network and its images
-    in channels_last; whatever does not fit goes torch's own way.
+    become matrix products where those are faster; a norm, an addition and the ReLU after them one
+    operation, and 3x3 convolutions in bfloat16 Winograd's, which a C compiler makes at the first
+    call. That wants the network and its images in channels_last; whatever does not fit goes torch's
+    own way.
     """
     for module in network.modules():
-        if isinstance(module, Conv | Norm):
+        if isinstance(module, Conv | Norm | Pool):
             module.fast = True
     compiled = library()
-    if isinstance(compiled, Library):
-        return "small maps as matrix products; norm, addition and ReLU in one"
-    return f"small maps as matrix products; norms by torch ({compiled})"
+    if not isinstance(compiled, Library):
+        return f"small maps as matrix products; norms by torch ({compiled})"
+    fewer = "; 3x3 convolutions in bf16 by Winograd's" if has_winograd() else ""
+    return f"small maps as matrix products; norm, addition and ReLU in one{fewer}"

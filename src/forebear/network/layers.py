@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from forebear.network.kernels.conv import convolve, helps
 from forebear.network.kernels.norm import fits, norm_relu
+from forebear.network.kernels.pool import fits as pool_fits
+from forebear.network.kernels.pool import max_pool
 from forebear.network.kernels.window import Window
 from forebear.network.plan import Layer
 from forebear.tables.dialects import Dialect
@@ -205,6 +207,8 @@ class Pool(nn.Module):
     and Keras at -1; Keras fills with zeros, which a pool over raw convolutions can see.
     """
 
+    fast = False  # as Conv's
+
     def __init__(self, layer: Layer) -> None:
         super().__init__()
         self.layer = layer
@@ -220,6 +224,9 @@ class Pool(nn.Module):
             even = not torch.compiler.is_compiling() and pads[::2] == pads[1::2]
         else:
             pads, even = (layer.padding * layer.rate,) * 4, True
+        fast = self.fast and self.training and not torch.compiler.is_compiling()
+        if fast and beyond and layer.rate == 1 and pool_fits(x, layer.kernel, pads):
+            return max_pool(x, layer.kernel, layer.stride, pads)
         if even and beyond:
             return F.max_pool2d(x, layer.kernel, layer.stride, pads[2::-2], layer.rate)
         x = F.pad(x, pads, value=beyond)

@@ -21,7 +21,9 @@ import torch
 
 from forebear.files import home, write_whole
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("threads.h", "norm.c", "winograd.c"))
+SOURCES = tuple(
+    Path(__file__).with_name(name) for name in ("common.h", "norm.c", "pool.c", "winograd.c")
+)
 FLAGS = ("-O3", "-march=native", "-fPIC", "-shared")
 _PATIENCE = 60  # seconds for the compiler, which takes two
 
@@ -53,6 +55,19 @@ class Norm(ctypes.Structure):
     )
 
 
+class MaxPool(ctypes.Structure):
+    """What pool.c calls struct max_pool."""
+
+    _fields_ = (
+        ("pool", Pool),
+        *((name, ctypes.c_int32) for name in ("threads", "half")),
+        *((name, ctypes.c_int64) for name in ("count", "height", "width", "channels")),
+        *((name, ctypes.c_int64) for name in ("kernel", "stride", "top", "left")),
+        *((name, ctypes.c_int64) for name in ("out_height", "out_width")),
+        *((name, ctypes.c_void_p) for name in ("x", "y", "which", "dy", "dx")),
+    )
+
+
 class Winograd(ctypes.Structure):
     """What winograd.c calls struct winograd."""
 
@@ -80,11 +95,14 @@ class Library:
         self.pool = _pool()
         loaded = ctypes.CDLL(str(path))
         self.norm_forward, self.norm_backward = loaded.norm_forward, loaded.norm_backward
+        self.pool_forward, self.pool_backward = loaded.pool_forward, loaded.pool_backward
         self.winograd_map, self.winograd_weight = loaded.winograd_map, loaded.winograd_weight
         self.winograd_space = loaded.winograd_space  # bytes; 0 where the processor lacks bfloat16
         for function, job, result in (
             (self.norm_forward, Norm, None),
             (self.norm_backward, Norm, None),
+            (self.pool_forward, MaxPool, None),
+            (self.pool_backward, MaxPool, None),
             (self.winograd_map, Winograd, None),
             (self.winograd_weight, Winograd, None),
             (self.winograd_space, Winograd, ctypes.c_int64),

@@ -5,22 +5,16 @@
    these functions go over it twice each way. C must be a multiple of 16. Plain C with the vector
    extensions that gcc and clang share. */
 
-#include "threads.h"
+#include "common.h"
 
 #include <math.h>
 
-#define LANES 16   /* values computed side by side */
 #define LINE 256   /* values, at least, of a line; see struct part */
 #define BLOCK 4    /* lines gone over side by side, so that their tables and sums are read once */
 #ifndef AHEAD
 #define AHEAD 4096
 #endif
 #define CHUNK 128  /* values summed in float before the sums move on to double */
-
-typedef float lanes __attribute__((vector_size(64)));
-typedef uint32_t words __attribute__((vector_size(64)));
-typedef float floats __attribute__((vector_size(64), aligned(4), may_alias));
-typedef uint16_t halves __attribute__((vector_size(32), aligned(2), may_alias));
 
 struct norm {
     struct pool pool;
@@ -45,10 +39,6 @@ struct block {
 };
 
 #ifdef __AVX512F__ /* what the vector extensions say below, in one or two instructions */
-INLINE lanes widen(halves narrow) {
-    return (lanes)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)narrow), 16);
-}
-
 INLINE lanes where_positive(lanes test, lanes values) {
     __mmask16 positive = _mm512_cmp_ps_mask((__m512)test, _mm512_setzero_ps(), _CMP_GT_OQ);
     return (lanes)_mm512_maskz_mov_ps(positive, (__m512)values);
@@ -58,10 +48,6 @@ INLINE lanes rectified(lanes values) { /* the second operand where one is NaN */
     return (lanes)_mm512_max_ps(_mm512_setzero_ps(), (__m512)values);
 }
 #else
-INLINE lanes widen(halves narrow) {
-    return (lanes)(__builtin_convertvector(narrow, words) << 16);
-}
-
 INLINE lanes where_positive(lanes test, lanes values) {
     return (lanes)((words)values & (words)(test > 0));
 }
@@ -70,27 +56,6 @@ INLINE lanes rectified(lanes values) { /* NaN stays */
     return (lanes)((words)values & ~(words)(values < 0));
 }
 #endif
-
-#ifdef __AVX512BF16__
-INLINE halves narrow(lanes wide) { return (halves)_mm512_cvtneps_pbh((__m512)wide); }
-#else
-INLINE halves narrow(lanes wide) { /* to nearest, ties to even, NaN stays NaN */
-    words bits = (words)wide;
-    words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    words broken = (words)(wide != wide);
-    return __builtin_convertvector((rounded & ~broken) | (0x7fc0 & broken), halves);
-}
-#endif
-
-INLINE lanes get(const void *map, int64_t at, int half) {
-    if (half) return widen(*(const halves *)((const uint16_t *)map + at));
-    return *(const floats *)((const float *)map + at);
-}
-
-INLINE void put(void *map, int64_t at, lanes values, int half) {
-    if (half) *(halves *)((uint16_t *)map + at) = narrow(values);
-    else *(floats *)((float *)map + at) = values;
-}
 
 /* Asks for what the next blocks will read, in the order of the addresses: the processor's own
    prefetcher does not see through lines side by side. */

@@ -12,7 +12,7 @@
    are multiples of 32. In a vector of 32 bfloat16 the even channels go before the odd ones, which
    costs nothing to unpack; G g G^T has the same order, and dg is put in order at the end. */
 
-#include "threads.h"
+#include "common.h"
 
 #include <string.h>
 
@@ -21,7 +21,7 @@
 #define ROWS 12     /* of a map's product at a time: 24 sums, of 32 registers */
 #define BACK_ROWS 8 /* of a weight gradient's */
 #define APART 64    /* values between planes, so that 16 of them do not fall on one set of a cache */
-#define PAGE 4096
+#define PAGE 4096   /* bytes */
 
 typedef uint16_t half;
 
@@ -41,7 +41,7 @@ struct winograd {
     int64_t next;        /* block of tiles that no thread has taken */
 };
 
-/* Oneself's AMX is faster than this would be: 16 times the multiplications of AVX-512. */
+/* With AMX, which multiplies sixteen times as much in an instruction, oneDNN needs no help. */
 #if !defined __AVX512BF16__ || !defined __AVX512BW__ || defined __AMX_BF16__
 
 int64_t winograd_space(const struct winograd *w) { (void)w; return 0; }
@@ -50,9 +50,7 @@ void winograd_weight(struct winograd *w) { (void)w; }
 
 #else
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
+INLINE int64_t up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
 /* Where things lie: tiles, the blocks they are taken in, planes (values from one point to the next)
    and the work space. */
@@ -90,11 +88,11 @@ int64_t winograd_space(const struct winograd *w) {
     return 2 * PAGE + p.zeros + most(map, weight);
 }
 
-static char *on_page(char *place) { return (char *)up((int64_t)place, PAGE); }
+INLINE char *on_page(char *place) { return (char *)up((int64_t)place, PAGE); }
 
 INLINE __m512i load(const void *place) { return _mm512_loadu_si512(place); }
 INLINE void store(void *place, __m512i values) { _mm512_storeu_si512(place, values); }
-INLINE __m512 floats(const float *place) { return _mm512_loadu_ps(place); }
+INLINE __m512 sixteen(const float *place) { return _mm512_loadu_ps(place); }
 
 INLINE __m512 even(__m512i halves) { return (__m512)_mm512_slli_epi32(halves, 16); }
 INLINE __m512 odd(__m512i halves) {
@@ -204,8 +202,8 @@ static void pack(const struct winograd *w, const struct plan *p, half *u, int64_
         __m512 g[2][9], found[2][POINTS];
         for (int tap = 0; tap < 9; tap++) {
             const float *from = w->weight + ((q + row) * 9 + tap) * w->channels + c;
-            g[0][tap] = _mm512_permutex2var_ps(floats(from), evens, floats(from + 16));
-            g[1][tap] = _mm512_permutex2var_ps(floats(from), odds, floats(from + 16));
+            g[0][tap] = _mm512_permutex2var_ps(sixteen(from), evens, sixteen(from + 16));
+            g[1][tap] = _mm512_permutex2var_ps(sixteen(from), odds, sixteen(from + 16));
         }
         spread(g[0], found[0], 0);
         spread(g[1], found[1], 0);
@@ -225,7 +223,7 @@ static void pack_turned(const struct winograd *w, const struct plan *p, half *u,
         __m512 g[2][9], found[2][POINTS];
         for (int tap = 0; tap < 9; tap++)
             for (int i = 0; i < 2; i++)
-                g[i][tap] = floats(w->weight + ((channel + 2 * i) * 9 + tap) * w->out_channels + q);
+                g[i][tap] = sixteen(w->weight + ((channel + 2 * i) * 9 + tap) * w->out_channels + q);
         spread(g[0], found[0], 1);
         spread(g[1], found[1], 1);
         half *to = panel(w, u, q, c + 2 * pair);
@@ -287,8 +285,8 @@ INLINE void multiply_back(const half *g, const half *v, int64_t pairs, float *du
     __m512 sums[BACK_ROWS][2];
 #pragma GCC unroll 8
     for (int r = 0; r < BACK_ROWS; r++) {
-        sums[r][0] = floats(du + r * COLUMNS);
-        sums[r][1] = floats(du + r * COLUMNS + 16);
+        sums[r][0] = sixteen(du + r * COLUMNS);
+        sums[r][1] = sixteen(du + r * COLUMNS + 16);
     }
     for (int64_t i = 0; i < pairs; i++, v += 2 * COLUMNS, g += 2 * BACK_ROWS) {
         __m512i a = load(v), b = load(v + COLUMNS);
@@ -312,7 +310,7 @@ INLINE void give(const float *m, int64_t plane, half *const to[4]) {
         __m512 r[2][4];
         for (int j = 0; j < 4; j++) {
             __m512 a[4];
-            for (int i = 0; i < 4; i++) a[i] = floats(m + (4 * i + j) * plane);
+            for (int i = 0; i < 4; i++) a[i] = sixteen(m + (4 * i + j) * plane);
             r[0][j] = a[0] + a[1] + a[2], r[1][j] = a[1] - a[2] - a[3];
         }
         for (int i = 0; i < 2; i++) {
@@ -420,7 +418,7 @@ static void settle(const struct winograd *w, const float *du, int64_t row, int64
         __m512 r[3][4];
         for (int j = 0; j < 4; j++) {
             __m512 a[4];
-            for (int i = 0; i < 4; i++) a[i] = floats(from + (4 * i + j) * in * out);
+            for (int i = 0; i < 4; i++) a[i] = sixteen(from + (4 * i + j) * in * out);
             __m512 both = half_of * (a[1] + a[2]);
             r[0][j] = a[0] + both, r[1][j] = half_of * (a[1] - a[2]), r[2][j] = both + a[3];
         }

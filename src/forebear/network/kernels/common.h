@@ -1,0 +1,60 @@
+/* What the C functions share: the threads, and vectors of 16 values of a map.
+
+   The threads are those of the OpenMP that torch itself uses, whose entry points come in as pointers,
+   so that a process never has two pools of threads. The vectors are those that gcc and clang share. */
+
+#include <stdint.h>
+#include <stdlib.h>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+#define LANES 16 /* values computed side by side */
+
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+struct pool {
+    void (*parallel)(void (*work)(void *), void *job, unsigned threads, unsigned flags);
+    int (*thread)(void);
+    int (*threads)(void);
+    void (*barrier)(void);
+};
+
+typedef float lanes __attribute__((vector_size(64)));
+typedef uint32_t words __attribute__((vector_size(64)));
+typedef float floats __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint16_t halves __attribute__((vector_size(32), aligned(2), may_alias));
+
+#ifdef __AVX512F__ /* what the vector extensions say below, in one or two instructions */
+INLINE lanes widen(halves narrow) {
+    return (lanes)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)narrow), 16);
+}
+#else
+INLINE lanes widen(halves narrow) {
+    return (lanes)(__builtin_convertvector(narrow, words) << 16);
+}
+#endif
+
+#ifdef __AVX512BF16__
+INLINE halves narrow(lanes wide) { return (halves)_mm512_cvtneps_pbh((__m512)wide); }
+#else
+INLINE halves narrow(lanes wide) { /* to nearest, ties to even, NaN stays NaN */
+    words bits = (words)wide;
+    words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    words broken = (words)(wide != wide);
+    return __builtin_convertvector((rounded & ~broken) | (0x7fc0 & broken), halves);
+}
+#endif
+
+/* 16 values of a map, of bfloat16 where half, else of float. */
+INLINE lanes get(const void *map, int64_t at, int half) {
+    if (half) return widen(*(const halves *)((const uint16_t *)map + at));
+    return *(const floats *)((const float *)map + at);
+}
+
+INLINE void put(void *map, int64_t at, lanes values, int half) {
+    if (half) *(halves *)((uint16_t *)map + at) = narrow(values);
+    else *(floats *)((float *)map + at) = values;
+}

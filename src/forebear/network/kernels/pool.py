@@ -1,0 +1,111 @@
+"""Max-pools in training whose backward pass writes each value once."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from forebear.network.kernels.library import Library, MaxPool, library
+
+LANES = 16  # channels that the C functions take at once
+KERNEL = 7  # pixels, the largest that they take
+
+
+def fits(x: Tensor, kernel: int, pads: tuple[int, int, int, int]) -> bool:
+    """Whether `max_pool` can take a map, padded by so much left, right, above and below."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype in (torch.bfloat16, torch.float32)
+        and x.requires_grad
+        and x.shape[1] % LANES == 0
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and max(pads) < kernel <= KERNEL
+        and isinstance(library(), Library)
+    )
+
+
+def max_pool(x: Tensor, kernel: int, stride: int, pads: tuple[int, int, int, int]) -> Tensor:
+    """The greatest value under each window, and the first of several in the backward pass.
+
+    Args:
+        x: [N, C, H, W] in channels_last, for which `fits` holds.
+        kernel: pixels, of a square window.
+        stride: pixels.
+        pads: left, right, above and below, of what is less than any value.
+
+    Returns:
+        [N, C, (H + above + below - kernel) // stride + 1, ...] in channels_last, in x's dtype.
+    """
+    out: Tensor = _MaxPool.apply(x, kernel, stride, pads)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _MaxPool(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, kernel: int, stride: int, pads: tuple[int, int, int, int]
+    ) -> Tensor:
+        left, right, top, bottom = pads
+        count, channels, height, width = x.shape
+        shape = (
+            count,
+            channels,
+            (height + top + bottom - kernel) // stride + 1,
+            (width + left + right - kernel) // stride + 1,
+        )
+        y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+        which = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
+        ctx.shape, ctx.window = tuple(x.shape), (kernel, stride, top, left)
+        job = _job(x.dtype, ctx.shape, y, which, ctx.window)
+        job.x, job.y = x.data_ptr(), y.data_ptr()
+        _compiled().pool_forward(ctypes.byref(job))
+        ctx.save_for_backward(which)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        (which,) = ctx.saved_tensors
+        dy = dy.contiguous(memory_format=torch.channels_last)
+        dx = torch.empty(ctx.shape, dtype=dy.dtype, memory_format=torch.channels_last)
+        job = _job(dy.dtype, ctx.shape, dy, which, ctx.window)
+        job.dy, job.dx = dy.data_ptr(), dx.data_ptr()
+        _compiled().pool_backward(ctypes.byref(job))
+        return dx, None, None, None
+
+
+def _job(
+    dtype: torch.dtype,
+    shape: tuple[int, ...],
+    given: Tensor,
+    which: Tensor,
+    window: tuple[int, int, int, int],
+) -> MaxPool:
+    count, channels, height, width = shape
+    kernel, stride, top, left = window
+    return MaxPool(
+        pool=_compiled().pool,
+        threads=torch.get_num_threads(),
+        half=dtype == torch.bfloat16,
+        count=count,
+        height=height,
+        width=width,
+        channels=channels,
+        kernel=kernel,
+        stride=stride,
+        top=top,
+        left=left,
+        out_height=given.shape[2],
+        out_width=given.shape[3],
+        which=which.data_ptr(),
+    )
+
+
+def _compiled() -> Library:
+    compiled = library()
+    assert isinstance(compiled, Library)  # fits() has seen it
+    return compiled
