@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 import forebear
 from forebear.network.accelerate import accelerate
-from forebear.network.kernels import conv, library, winograd
+from forebear.network.kernels import conv, groups, library, winograd
 from forebear.network.kernels.conv import convolve, helps
 from forebear.network.kernels.norm import fits, norm_relu
 from forebear.network.kernels.pool import fits as pool_fits
@@ -55,6 +56,9 @@ WINDOWS = {
     "5x5 over a whole map": (5, 5, 1, 0, 1, 1, 16, 24),
     "3x3 in groups of 4": (9, 3, 1, 1, 9, 8, 32, 32),
     "3x3 in groups of 4, stride 2": (9, 3, 2, 1, 5, 8, 32, 32),
+    "3x3 in groups of 4, of 16 channels": (9, 3, 1, 1, 9, 4, 16, 16),
+    "3x3 in groups of 4, no zeros": (17, 3, 1, 0, 15, 16, 64, 64),
+    "3x3 in groups of 4, zeros all around": (6, 3, 1, 2, 8, 8, 32, 32),
 }
 
 
@@ -169,6 +173,29 @@ def test_fewer_multiplications_keep_what_is_not_finite() -> None:
     y = convolve(window, x, weight)
     assert not y[1].isfinite().all()
     assert y[[0, 2, 3]].isfinite().all()
+
+
+@multiplies_bf16
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("size", [4, 8])
+def test_groups_give_whole_numbers_exactly(size: int, padding: int) -> None:
+    height, width, channels = 6, 11, 64  # more than one part of a row
+    window = Window(3, 1, padding, padding, height + 2 * padding - 2, width + 2 * padding - 2)
+    window = replace(window, groups=channels // size)
+    x = draw(3, channels, height, width).clamp(-1, 1).round().bfloat16().requires_grad_()
+    weight = draw(channels, size, 3, 3, seed=1).clamp(-1, 1).round().requires_grad_()
+    dy = draw(3, channels, window.height, window.width, seed=2).clamp(-1, 1).round().bfloat16()
+    assert groups.fits(window, x, weight)
+    y = convolve(window, x, weight)
+    dx, dweight = torch.autograd.grad(y, (x, weight), dy)
+    exact_x, exact_weight = x.detach().float(), weight.detach().clone()
+    exact_x.requires_grad_()
+    exact_weight.requires_grad_()
+    exact = F.conv2d(exact_x, exact_weight, None, 1, padding, 1, window.groups)
+    wanted_x, wanted_weight = torch.autograd.grad(exact, (exact_x, exact_weight), dy.float())
+    assert torch.equal(y, exact.bfloat16())
+    assert torch.equal(dx, wanted_x.bfloat16())
+    assert torch.equal(dweight, wanted_weight)
 
 
 @multiplies_bf16

@@ -178,7 +178,8 @@ class Conv(nn.Module):
         )
         if not helps(window, x, weight):
             return None
-        if layer.padding == "same" and not window.sees_all(height, width):
+        uneven = (top, left) != (bottom, right)
+        if uneven and not window.sees_all(height, width):
             x = F.pad(x, (left, right, top, bottom))
             window = replace(window, top=0, left=0)
         y = convolve(window, x.to(dtype), weight)

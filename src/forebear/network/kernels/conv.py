@@ -3,7 +3,8 @@
 oneDNN's direct convolutions run near the hardware's speed on large maps. Their weight gradients go
 over the whole gradient once an image, and on small maps that is most of a step: 12 ms for one 3x3
 convolution of 512 channels on 128 maps of 1x1, where a product takes 0.2 ms. 3x3 convolutions of
-stride 1 in bfloat16 are better still with fewer multiplications: see winograd.py.
+stride 1 in bfloat16 are better still with fewer multiplications (winograd.py), those in groups of
+few channels without a product (groups.py).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from forebear.network.kernels import winograd
+from forebear.network.kernels import groups, winograd
 from forebear.network.kernels.window import Window
 
 # Sides of the maps given out up to which a product was the faster one (bfloat16, AVX-512).
@@ -54,6 +55,8 @@ def _way(window: Window, x: Tensor, weight: Tensor) -> type[torch.autograd.Funct
     if window.sees_all(*x.shape[2:]):
         return _Connected
     if window.groups > 1:
+        if groups.fits(window, x, weight):
+            return groups.Groups
         few = weight.shape[1] == 4 and weight.shape[0] == x.shape[1] and x.shape[1] % MERGED == 0
         return _Merged if few else None
     if window.kernel == 1:

@@ -22,7 +22,8 @@ import torch
 from forebear.files import home, write_whole
 
 SOURCES = tuple(
-    Path(__file__).with_name(name) for name in ("common.h", "norm.c", "pool.c", "winograd.c")
+    Path(__file__).with_name(name)
+    for name in ("common.h", "groups.c", "norm.c", "pool.c", "winograd.c")
 )
 FLAGS = ("-O3", "-march=native", "-fPIC", "-shared")
 _PATIENCE = 60  # seconds for the compiler, which takes two
@@ -52,6 +53,18 @@ class Norm(ctypes.Structure):
         ),
         *((name, ctypes.c_double) for name in ("eps", "momentum")),
         *((name, ctypes.c_void_p) for name in ("dy", "dx", "dadded", "dweight", "dbias", "sums")),
+    )
+
+
+class Groups(ctypes.Structure):
+    """What groups.c calls struct groups."""
+
+    _fields_ = (
+        ("pool", Pool),
+        *((name, ctypes.c_int32) for name in ("threads", "size")),
+        *((name, ctypes.c_int64) for name in ("count", "height", "width", "channels")),
+        *((name, ctypes.c_int64) for name in ("top", "left", "out_height", "out_width")),
+        *((name, ctypes.c_void_p) for name in ("x", "weight", "y", "dy", "sums", "zeros")),
     )
 
 
@@ -96,11 +109,16 @@ class Library:
         loaded = ctypes.CDLL(str(path))
         self.norm_forward, self.norm_backward = loaded.norm_forward, loaded.norm_backward
         self.pool_forward, self.pool_backward = loaded.pool_forward, loaded.pool_backward
+        self.groups_map, self.groups_weight = loaded.groups_map, loaded.groups_weight
+        self.groups_here = loaded.groups_here  # 0 where the processor lacks bfloat16
+        self.groups_here.argtypes, self.groups_here.restype = [], ctypes.c_int32
         self.winograd_map, self.winograd_weight = loaded.winograd_map, loaded.winograd_weight
         self.winograd_space = loaded.winograd_space  # bytes; 0 where the processor lacks bfloat16
         for function, job, result in (
             (self.norm_forward, Norm, None),
             (self.norm_backward, Norm, None),
+            (self.groups_map, Groups, None),
+            (self.groups_weight, Groups, None),
             (self.pool_forward, MaxPool, None),
             (self.pool_backward, MaxPool, None),
             (self.winograd_map, Winograd, None),
