@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from forebear.network.kernels.library import Groups as Job
-from forebear.network.kernels.library import Library, library
+from forebear.network.kernels.library import Library, compiled, library
 from forebear.network.kernels.window import Window
 
 SIZES = (4, 8)  # channels of a group; of more, oneDNN's own are as fast
@@ -35,8 +35,8 @@ def fits(window: Window, x: Tensor, weight: Tensor) -> bool:
 
 def has_groups() -> bool:
     """Whether the C functions are there and this processor multiplies bfloat16 in AVX-512."""
-    compiled = library()
-    return isinstance(compiled, Library) and bool(compiled.groups_here())
+    found = library()
+    return isinstance(found, Library) and bool(found.groups_here())
 
 
 class Groups(torch.autograd.Function):
@@ -80,7 +80,7 @@ def _map(x: Tensor, weight: Tensor, shape: tuple[int, ...], top: int, left: int)
     zeros = x.new_zeros(channels)
     job = _job(x, zeros, size, shape, top, left)
     job.weight, job.y = packed.data_ptr(), y.data_ptr()
-    _compiled().groups_map(ctypes.byref(job))
+    compiled().groups_map(ctypes.byref(job))
     return y
 
 
@@ -89,14 +89,14 @@ def _weight_gradient(x: Tensor, dy: Tensor, size: int, top: int, left: int) -> T
     job = _job(x, zeros, size, tuple(dy.shape), top, left)
     sums = torch.zeros(job.threads, channels // LANES, 9, size, LANES)
     job.dy, job.sums = dy.data_ptr(), sums.data_ptr()
-    _compiled().groups_weight(ctypes.byref(job))
+    compiled().groups_weight(ctypes.byref(job))
     return sums.sum(0).permute(0, 3, 2, 1).reshape(channels, size, 3, 3)
 
 
 def _job(x: Tensor, zeros: Tensor, size: int, shape: tuple[int, ...], top: int, left: int) -> Job:
     count, channels, height, width = x.shape
     return Job(
-        pool=_compiled().pool,
+        pool=compiled().pool,
         threads=torch.get_num_threads(),
         size=size,
         count=count,
@@ -110,9 +110,3 @@ def _job(x: Tensor, zeros: Tensor, size: int, shape: tuple[int, ...], top: int, 
         x=x.data_ptr(),
         zeros=zeros.data_ptr(),
     )
-
-
-def _compiled() -> Library:
-    compiled = library()
-    assert isinstance(compiled, Library)  # fits() has seen it
-    return compiled

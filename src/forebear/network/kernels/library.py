@@ -145,6 +145,13 @@ def library() -> Library | str:
         return f"cannot load what {compiler} made: {error}"
 
 
+def compiled() -> Library:
+    """The compiled functions, for who has seen that `library` has them."""
+    found = library()
+    assert isinstance(found, Library)
+    return found
+
+
 def _pool() -> Pool:
     """The OpenMP that torch itself calls, whichever file it came from."""
     torch_cpu = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))

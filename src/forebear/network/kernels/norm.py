@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from forebear.network.kernels.library import Library, Norm, library
+from forebear.network.kernels.library import Library, Norm, compiled, library
 
 LANES = 16  # channels that the C functions take at once
 
@@ -82,7 +82,7 @@ class _NormReLU(torch.autograd.Function):
         if norm.running_mean is not None and norm.running_var is not None:
             job.running_mean = norm.running_mean.data_ptr()
             job.running_var = norm.running_var.data_ptr()
-        _library().norm_forward(ctypes.byref(job))
+        compiled().norm_forward(ctypes.byref(job))
         del kept
         ctx.relu, ctx.adds = relu, added is not None
         # Without an addition the sign of y is computed again from x, which is read anyway.
@@ -103,15 +103,9 @@ class _NormReLU(torch.autograd.Function):
         if y is not None:
             dadded = torch.empty_like(x)
             job.y, job.dadded = y.data_ptr(), dadded.data_ptr()
-        _library().norm_backward(ctypes.byref(job))
+        compiled().norm_backward(ctypes.byref(job))
         del kept
         return dx, dadded, dweight, dbias, None, None
-
-
-def _library() -> Library:
-    compiled = library()
-    assert isinstance(compiled, Library)  # fits() has seen it
-    return compiled
 
 
 def _job(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> tuple[Norm, Tensor]:
@@ -119,7 +113,7 @@ def _job(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> tuple[Norm, Ten
     channels, threads = x.shape[1], torch.get_num_threads()
     sums = torch.zeros(threads * 2 * channels, dtype=torch.float64)
     job = Norm(
-        pool=_library().pool,
+        pool=compiled().pool,
         threads=threads,
         half=x.dtype == torch.bfloat16,
         relu=relu,

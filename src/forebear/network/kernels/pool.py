@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from forebear.network.kernels.library import Library, MaxPool, library
+from forebear.network.kernels.library import Library, MaxPool, compiled, library
 
 LANES = 16  # channels that the C functions take at once
 KERNEL = 7  # pixels, the largest that they take
@@ -62,7 +62,7 @@ class _MaxPool(torch.autograd.Function):
         ctx.shape, ctx.window = tuple(x.shape), (kernel, stride, top, left)
         job = _job(x.dtype, ctx.shape, y, which, ctx.window)
         job.x, job.y = x.data_ptr(), y.data_ptr()
-        _compiled().pool_forward(ctypes.byref(job))
+        compiled().pool_forward(ctypes.byref(job))
         ctx.save_for_backward(which)
         return y
 
@@ -74,7 +74,7 @@ class _MaxPool(torch.autograd.Function):
         dx = torch.empty(ctx.shape, dtype=dy.dtype, memory_format=torch.channels_last)
         job = _job(dy.dtype, ctx.shape, dy, which, ctx.window)
         job.dy, job.dx = dy.data_ptr(), dx.data_ptr()
-        _compiled().pool_backward(ctypes.byref(job))
+        compiled().pool_backward(ctypes.byref(job))
         return dx, None, None, None
 
 
@@ -88,7 +88,7 @@ def _job(
     count, channels, height, width = shape
     kernel, stride, top, left = window
     return MaxPool(
-        pool=_compiled().pool,
+        pool=compiled().pool,
         threads=torch.get_num_threads(),
         half=dtype == torch.bfloat16,
         count=count,
@@ -103,9 +103,3 @@ def _job(
         out_width=given.shape[3],
         which=which.data_ptr(),
     )
-
-
-def _compiled() -> Library:
-    compiled = library()
-    assert isinstance(compiled, Library)  # fits() has seen it
-    return compiled

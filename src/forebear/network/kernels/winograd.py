@@ -17,19 +17,17 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from forebear.network.kernels.library import Library, library
+from forebear.network.kernels.library import Library, compiled, library
 from forebear.network.kernels.library import Winograd as Job
 from forebear.network.kernels.window import Window
 
 CHANNELS = 32  # that the C functions take at once
-TILES = 48  # of 2x2 values given out, at least: fewer do not pay for the weights' transform
 
 _kept = threading.local()  # the work space, which grows to what the largest convolution wants
 
 
 def fits(window: Window, x: Tensor, weight: Tensor) -> bool:
-    """Whether `Winograd` can and should do the work of this convolution."""
-    tiles = len(x) * -(-window.height // 2) * -(-window.width // 2)
+    """Whether `Winograd` can do the work of this convolution; then it is the faster way."""
     return (
         window.kernel == 3
         and window.stride == 1
@@ -39,15 +37,14 @@ def fits(window: Window, x: Tensor, weight: Tensor) -> bool:
         and weight.dtype == torch.float32
         and weight.shape[0] % CHANNELS == 0
         and weight.shape[1] % CHANNELS == 0
-        and tiles >= TILES
         and has_winograd()
     )
 
 
 def has_winograd() -> bool:
     """Whether the C functions are there and this processor multiplies bfloat16 in AVX-512."""
-    compiled = library()
-    return isinstance(compiled, Library) and _space_for(Job(count=1, channels=32)) > 0
+    found = library()
+    return isinstance(found, Library) and _space_for(Job(count=1, channels=32)) > 0
 
 
 class Winograd(torch.autograd.Function):
@@ -76,7 +73,7 @@ class Winograd(torch.autograd.Function):
             job = _job(x, tuple(dy.shape), window.top, window.left)
             job.dy, job.dweight = dy.data_ptr(), dweight.data_ptr()
             _with_space(job)
-            _compiled().winograd_weight(ctypes.byref(job))
+            compiled().winograd_weight(ctypes.byref(job))
         return dx, dweight, None
 
 
@@ -89,14 +86,14 @@ def _map(
     job = _job(x, shape, top, left)
     job.turned, job.weight, job.y = turned, weight.data_ptr(), y.data_ptr()
     _with_space(job)
-    _compiled().winograd_map(ctypes.byref(job))
+    compiled().winograd_map(ctypes.byref(job))
     return y
 
 
 def _job(x: Tensor, shape: tuple[int, ...], top: int, left: int) -> Job:
     count, channels, height, width = x.shape
     return Job(
-        pool=_compiled().pool,
+        pool=compiled().pool,
         threads=torch.get_num_threads(),
         count=count,
         height=height,
@@ -120,10 +117,4 @@ def _with_space(job: Job) -> None:
 
 
 def _space_for(job: Job) -> int:
-    return int(_compiled().winograd_space(ctypes.byref(job)))
-
-
-def _compiled() -> Library:
-    compiled = library()
-    assert isinstance(compiled, Library)  # fits() has seen it
-    return compiled
+    return int(compiled().winograd_space(ctypes.byref(job)))
