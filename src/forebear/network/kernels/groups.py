@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from forebear.network.kernels.library import Groups as Job
-from forebear.network.kernels.library import Library, compiled, library
+from forebear.network.kernels.library import Library, Shape, compiled, job_over, library
 from forebear.network.kernels.window import Window
 
 SIZES = (4, 8)  # channels of a group; of more, oneDNN's own are as fast
@@ -72,7 +72,7 @@ def _turned(weight: Tensor) -> Tensor:
     return groups.transpose(1, 2).flip(3, 4).reshape(weight.shape)
 
 
-def _map(x: Tensor, weight: Tensor, shape: tuple[int, ...], top: int, left: int) -> Tensor:
+def _map(x: Tensor, weight: Tensor, shape: Shape, top: int, left: int) -> Tensor:
     channels, size = weight.shape[:2]
     pairs = weight.bfloat16().reshape(channels // CHANNELS, 2, LANES, size // 2, 2, 9)
     packed = pairs.permute(0, 5, 3, 1, 2, 4).contiguous()
@@ -93,20 +93,7 @@ def _weight_gradient(x: Tensor, dy: Tensor, size: int, top: int, left: int) -> T
     return sums.sum(0).permute(0, 3, 2, 1).reshape(channels, size, 3, 3)
 
 
-def _job(x: Tensor, zeros: Tensor, size: int, shape: tuple[int, ...], top: int, left: int) -> Job:
-    count, channels, height, width = x.shape
-    return Job(
-        pool=compiled().pool,
-        threads=torch.get_num_threads(),
-        size=size,
-        count=count,
-        height=height,
-        width=width,
-        channels=channels,
-        top=top,
-        left=left,
-        out_height=shape[2],
-        out_width=shape[3],
-        x=x.data_ptr(),
-        zeros=zeros.data_ptr(),
-    )
+def _job(x: Tensor, zeros: Tensor, size: int, shape: Shape, top: int, left: int) -> Job:
+    job = job_over(Job, tuple(x.shape), shape, top, left)
+    job.size, job.x, job.zeros = size, x.data_ptr(), zeros.data_ptr()
+    return job

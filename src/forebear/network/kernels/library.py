@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -95,6 +96,10 @@ class Winograd(ctypes.Structure):
     )
 
 
+Job = TypeVar("Job", Groups, MaxPool, Winograd)
+Shape = tuple[int, ...]  # [N, C, H, W]
+
+
 class Library:
     """The compiled functions."""
 
@@ -150,6 +155,31 @@ def compiled() -> Library:
     found = library()
     assert isinstance(found, Library)
     return found
+
+
+def job_over(kind: type[Job], shape: Shape, given: Shape, top: int, left: int) -> Job:
+    """What the functions are told about windows that go over a map.
+
+    Args:
+        kind: of job.
+        shape: [N, C, H, W], of the map read.
+        given: the same, of the map given out.
+        top: rows that the first window lies above the map.
+        left: columns that it lies beside it.
+    """
+    count, channels, height, width = shape
+    return kind(
+        pool=compiled().pool,
+        threads=torch.get_num_threads(),
+        count=count,
+        height=height,
+        width=width,
+        channels=channels,
+        top=top,
+        left=left,
+        out_height=given[2],
+        out_width=given[3],
+    )
 
 
 def _pool() -> Pool:

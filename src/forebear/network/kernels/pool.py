@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from forebear.network.kernels.library import Library, MaxPool, compiled, library
+from forebear.network.kernels.library import Library, MaxPool, Shape, compiled, job_over, library
 
 LANES = 16  # channels that the C functions take at once
 KERNEL = 7  # pixels, the largest that they take
@@ -80,26 +80,13 @@ class _MaxPool(torch.autograd.Function):
 
 def _job(
     dtype: torch.dtype,
-    shape: tuple[int, ...],
+    shape: Shape,
     given: Tensor,
     which: Tensor,
     window: tuple[int, int, int, int],
 ) -> MaxPool:
-    count, channels, height, width = shape
     kernel, stride, top, left = window
-    return MaxPool(
-        pool=compiled().pool,
-        threads=torch.get_num_threads(),
-        half=dtype == torch.bfloat16,
-        count=count,
-        height=height,
-        width=width,
-        channels=channels,
-        kernel=kernel,
-        stride=stride,
-        top=top,
-        left=left,
-        out_height=given.shape[2],
-        out_width=given.shape[3],
-        which=which.data_ptr(),
-    )
+    job = job_over(MaxPool, shape, tuple(given.shape), top, left)
+    job.half, job.kernel, job.stride = dtype == torch.bfloat16, kernel, stride
+    job.which = which.data_ptr()
+    return job

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from forebear.network.kernels.library import Library, compiled, library
+from forebear.network.kernels.library import Library, Shape, compiled, job_over, library
 from forebear.network.kernels.library import Winograd as Job
 from forebear.network.kernels.window import Window
 
@@ -78,7 +78,7 @@ class Winograd(torch.autograd.Function):
 
 
 def _map(
-    x: Tensor, weight: Tensor, shape: tuple[int, ...], top: int, left: int, *, turned: bool = False
+    x: Tensor, weight: Tensor, shape: Shape, top: int, left: int, *, turned: bool = False
 ) -> Tensor:
     """The convolution, or the gradient of its input, of that shape."""
     weight = weight.contiguous(memory_format=torch.channels_last)
@@ -90,22 +90,10 @@ def _map(
     return y
 
 
-def _job(x: Tensor, shape: tuple[int, ...], top: int, left: int) -> Job:
-    count, channels, height, width = x.shape
-    return Job(
-        pool=compiled().pool,
-        threads=torch.get_num_threads(),
-        count=count,
-        height=height,
-        width=width,
-        channels=channels,
-        top=top,
-        left=left,
-        out_channels=shape[1],
-        out_height=shape[2],
-        out_width=shape[3],
-        x=x.data_ptr(),
-    )
+def _job(x: Tensor, shape: Shape, top: int, left: int) -> Job:
+    job = job_over(Job, tuple(x.shape), shape, top, left)
+    job.out_channels, job.x = shape[1], x.data_ptr()
+    return job
 
 
 def _with_space(job: Job) -> None:
