@@ -11,7 +11,6 @@ from PIL import Image
 
 import forebear
 from forebear.cli.main import main
-from forebear.data.batches import Batch, Batches, Draft, Order
 from forebear.tasks.train.folder import RunFolder, load_run
 from forebear.tasks.train.loop import Epoch
 from tests.cli.making import CLASSES, folder, picture, table
@@ -120,24 +119,6 @@ def test_two_runs_of_one_seed_agree_to_the_last_bit_and_another_seed_differs(
         weights.append(torch.cat([value.flatten().double() for value in state.values()]))
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
-
-
-def test_the_last_part_of_a_run_does_without_its_policy(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    seen: list[tuple[int, str]] = []
-    view = Batches.view
-
-    def watched(self: Batches, draft: Draft, order: Order, epoch: int, size: int) -> Batch:
-        seen.append((epoch, order.augment.policy))
-        return view(self, draft, order, epoch, size)
-
-    monkeypatch.setattr(Batches, "view", watched)
-    few = ("--epochs", 4, "--set", "policy=trivialaugment", "--set", "policy_until=0.5")
-    assert trained(tmp_path, *few)[0] == 0
-    policies = {epoch: {policy for at, policy in seen if at == epoch} for epoch in (1, 2, 3, 4)}
-    assert policies[2] == {"trivialaugment"}  # the first may be drawn on a sheet too
-    assert policies[3] == policies[4] == {"none"}
 
 
 def test_a_run_in_the_way_is_kept_until_its_replacement_is_asked_for(

@@ -52,7 +52,6 @@ _NEEDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "border": ("crop", ("shift",)),
     "scale": ("crop", ("resized",)),
     "ratio": ("crop", ("resized",)),
-    "policy_until": ("policy", ("randaugment", "trivialaugment")),
     "operations": ("policy", ("randaugment",)),
     "magnitude": ("policy", ("randaugment",)),
     "magnitude_std": ("policy", ("randaugment",)),

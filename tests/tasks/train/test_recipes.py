@@ -118,7 +118,6 @@ def test_the_last_of_a_field_counts_and_fields_that_hang_together_are_judged_tog
         ("network=3", "network=3: expected text."),
         ("milestones=30", "milestones=30: expected numbers, as in [30, 60]."),
         ("scale=[1,2,3]", "scale=[1.0, 2.0, 3.0]: expected two numbers"),
-        ("policy_until=1.5", "policy_until=1.5: expected a share from 0 to 1."),
         ("scale=1", "scale=1: expected two numbers, as in [0.5, 1.0]."),
         ("optimizer=adam", "nesterov with optimizer='adam' and momentum=0.9: expected sgd or muon"),
         ("momentum=0", "nesterov with optimizer='sgd' and momentum=0.0"),

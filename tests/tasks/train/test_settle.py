@@ -11,8 +11,7 @@ import torch
 from forebear.data.pictures import ArrayPictures, Data
 from forebear.network.build import create
 from forebear.tasks.train import settle as settle_module
-from forebear.tasks.train.loop import order_at, side
-from forebear.tasks.train.prepare import order_of
+from forebear.tasks.train.loop import side
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.settle import Request, fitted, fitting_batch, fitting_size, settled
 
@@ -141,15 +140,3 @@ def test_pictures_grow_in_steps_between_two_places_of_the_run() -> None:
     sides = [side(recipe, place) for place in (0.0, 0.2, 0.36, 0.5, 0.66, 0.8, 1.0)]
     assert sides == [96, 96, 112, 112, 128, 128, 128]
     assert side(Recipe(lr=1, schedule="constant", size=50), 0.3) == 50
-
-
-def test_a_policy_ends_before_the_run_does() -> None:
-    recipe = Recipe(
-        lr=1, schedule="constant", epochs=4, policy="trivialaugment", policy_until=0.75, cutout=2
-    )
-    order = order_of(recipe)
-    before, after = (order_at(order, recipe, place) for place in (0.74, 0.75))
-    assert before == order
-    assert (after.augment.policy, after.augment.cutout) == ("none", 2)
-    assert after.seed == order.seed
-    assert order_at(order, replace(recipe, policy_until=1.0), 0.999) == order

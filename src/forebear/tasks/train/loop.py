@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -229,8 +229,7 @@ class Loop:
         setting.threads.amount = max(len(draft.samples), 1) * size * size
         total = self._total(draft)
         with setting.threads:
-            order = order_at(setting.order, recipe, progress)
-            images, labels = setting.training.view(draft, order, state.epoch, size)
+            images, labels = setting.training.view(draft, setting.order, state.epoch, size)
             targets = labels
             if recipe.mixup or recipe.cutmix:
                 key = (recipe.seed, state.epoch, draft.step)
@@ -369,17 +368,6 @@ class Loop:
             losses=tuple(float(part.mean()) for part in np.array_split(losses / counts, parts)),
             lrs=tuple(float(part[-1]) for part in np.array_split(lrs, parts)),
         )
-
-
-def order_at(order: Order, recipe: Recipe, progress: float) -> Order:
-    """The order and the motion at a share of the run: without the policy from a point on.
-
-    Pictures as they are measured are better learned from at the end than strongly changed ones:
-    He et al. 2019, "Data Augmentation Revisited" (arXiv 1909.09148).
-    """
-    if progress < recipe.policy_until:
-        return order
-    return replace(order, augment=replace(order.augment, policy="none"))
 
 
 def side(recipe: Recipe, progress: float) -> int:

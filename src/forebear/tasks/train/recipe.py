@@ -99,7 +99,6 @@ class Recipe:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # resized: least and greatest width to height
     mirror: Mirror = "auto"  # alternate: by chance in the first epoch, then turn by turn
     policy: Policy = "none"
-    policy_until: float = 1.0  # share of the run from which on pictures do without the policy
     operations: int = 2  # randaugment: operations a picture
     magnitude: float = 9.0  # randaugment: 0 to 10
     magnitude_std: float = 0.0  # randaugment: spread of the magnitude
@@ -153,8 +152,6 @@ class Recipe:
             raise ValueError(f"{name}={value}: expected {_LEAST[name]:g} or more.")
         if name in _SHARES and not 0 <= value < 1:
             raise ValueError(f"{name}={value}: expected a share from 0 up to 1.")
-        if name == "policy_until" and not 0 <= value <= 1:
-            raise ValueError(f"{name}={value}: expected a share from 0 to 1.")
         if name == "lr" and not 0 < value < float("inf"):
             raise ValueError(f"lr={value}: expected a number above 0.")
         if name == "batch" and value == 1:
