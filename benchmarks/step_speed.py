@@ -8,7 +8,8 @@ Needs torchvision and timm beside forebear, and for Keras an interpreter with ke
 in one process; forebear in a second one, because memory once kept cannot be given up again; Keras
 in a third, because TensorFlow's threads and torch's would fight. The others wait meanwhile.
 
-Writes benchmarks/results/step_speed.md: medians over the rounds, each at least --seconds long.
+Writes benchmarks/results/step_speed.md: medians over the rounds, each at least --seconds long after
+one step that is not counted.
 """
 
 from __future__ import annotations
@@ -229,6 +230,7 @@ def serve(contestants: list[str], case: Case, seconds: float) -> None:
     for line in sys.stdin:
         step = steps[line.strip()]
         assert step is not None
+        step()  # not counted: whoever has waited finds its caches and its processor cold
         images, started = 0, time.perf_counter()
         while images == 0 or time.perf_counter() - started < seconds:
             step()
@@ -389,9 +391,10 @@ def main() -> None:
         f"Made by `python benchmarks/step_speed.py --rounds {options.rounds}` on "
         f"{time.strftime('%Y-%m-%d')}: {machine()}; Python {platform.python_version()}, "
         f"{versions(options.keras)}. Medians of {options.rounds} interleaved rounds of at least "
-        f"{options.seconds:g} s; forebear (bf16 autocast, channels_last, accelerate, keep_memory, "
-        "torch's fused SGD) runs in a process of its own, turn about with the peers', since memory "
-        f"once kept cannot be given up again. Measured bf16 peak: {top:.0f} GFLOP/s. A step has 6 "
+        f"{options.seconds:g} s, each after a step that is not counted; forebear (bf16 autocast, "
+        "channels_last, accelerate, keep_memory, torch's fused SGD) runs in a process of its own, "
+        "turn about with the peers', since memory once kept cannot be given up again. "
+        f"Measured bf16 peak: {top:.0f} GFLOP/s. A step has 6 "
         "FLOP for each multiply-add of the forward pass; Keras has a random batch of its own. "
         "torchvision and timm have no alexnet_v2: torchvision's alexnet stands for it.\n",
     ]
