@@ -113,6 +113,13 @@ def tiled(name: str) -> tuple[Window, Tensor, Tensor, Tensor]:
     return window, x.bfloat16().requires_grad_(), weight.requires_grad_(), dy.bfloat16()
 
 
+def exactly(window: Window, x: Tensor, weight: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
+    """The convolution and the gradients of its input and weights, in float64."""
+    x, weight = (one.detach().double().requires_grad_() for one in (x, weight))
+    y = F.conv2d(x, weight, None, 1, (window.top, window.left), 1, window.groups)
+    return (y, *torch.autograd.grad(y, (x, weight), dy.double()))
+
+
 @multiplies_bf16
 @pytest.mark.parametrize("name", TILED)
 def test_fewer_multiplications_give_whole_numbers_exactly(name: str) -> None:
@@ -120,11 +127,7 @@ def test_fewer_multiplications_give_whole_numbers_exactly(name: str) -> None:
     assert winograd.fits(window, x, weight)
     y = convolve(window, x, weight)
     dx, dweight = torch.autograd.grad(y, (x, weight), dy)
-    exact_x, exact_weight = x.detach().double(), weight.detach().double()
-    exact_x.requires_grad_()
-    exact_weight.requires_grad_()
-    exact = F.conv2d(exact_x, exact_weight, None, 1, (window.top, window.left))
-    wanted_x, wanted_weight = torch.autograd.grad(exact, (exact_x, exact_weight), dy.double())
+    exact, wanted_x, wanted_weight = exactly(window, x, weight, dy)
     assert torch.equal(y, exact.bfloat16())
     assert torch.equal(dx, wanted_x.bfloat16())
     assert torch.equal(dweight, wanted_weight.float())
@@ -138,20 +141,14 @@ def test_fewer_multiplications_lose_a_second_rounding_at_most() -> None:
     dy = draw(4, 128, 16, 16, seed=2).bfloat16()
     y = convolve(window, x, weight)
     found = (y, *torch.autograd.grad(y, (x, weight), dy))
-    exact_x, exact_weight = x.detach().double(), weight.detach().double()
-    exact_x.requires_grad_()
-    exact_weight.requires_grad_()
-    exact = F.conv2d(exact_x, exact_weight, None, 1, 1)
-    wanted = (exact, *torch.autograd.grad(exact, (exact_x, exact_weight), dy.double()))
-    for ours, theirs in zip(found, wanted, strict=True):
+    for ours, theirs in zip(found, exactly(window, x, weight, dy), strict=True):
         apart = (ours.double() - theirs).norm() / theirs.norm()
         assert apart < 0.005  # 2^-9, the rounding of one number, is 0.002
 
 
 @multiplies_bf16
 def test_fewer_multiplications_give_the_same_bits_by_any_number_of_threads() -> None:
-    window, x, weight = Window(3, 1, 1, 1, 12, 12), draw(9, 64, 12, 12).bfloat16(), None
-    x.requires_grad_()
+    window, x = Window(3, 1, 1, 1, 12, 12), draw(9, 64, 12, 12).bfloat16().requires_grad_()
     weight, dy = draw(96, 64, 3, 3, seed=1).requires_grad_(), draw(9, 96, 12, 12, seed=2).bfloat16()
     results, threads = [], torch.get_num_threads()
     try:
@@ -188,14 +185,10 @@ def test_groups_give_whole_numbers_exactly(size: int, padding: int) -> None:
     assert groups.fits(window, x, weight)
     y = convolve(window, x, weight)
     dx, dweight = torch.autograd.grad(y, (x, weight), dy)
-    exact_x, exact_weight = x.detach().float(), weight.detach().clone()
-    exact_x.requires_grad_()
-    exact_weight.requires_grad_()
-    exact = F.conv2d(exact_x, exact_weight, None, 1, padding, 1, window.groups)
-    wanted_x, wanted_weight = torch.autograd.grad(exact, (exact_x, exact_weight), dy.float())
+    exact, wanted_x, wanted_weight = exactly(window, x, weight, dy)
     assert torch.equal(y, exact.bfloat16())
     assert torch.equal(dx, wanted_x.bfloat16())
-    assert torch.equal(dweight, wanted_weight)
+    assert torch.equal(dweight, wanted_weight.float())
 
 
 @multiplies_bf16

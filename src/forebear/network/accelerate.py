@@ -12,10 +12,10 @@ def accelerate(network: Network) -> str:
     """Makes a network train faster on a processor, in place, and says in one line how.
 
     Names, weights, hooks and evaluation stay as they are; results differ by rounding. Convolutions
-    become matrix products where those are faster; a norm, an addition and the ReLU after them one
-    operation, and 3x3 convolutions in bfloat16 Winograd's, which a C compiler makes at the first
-    call. That wants the network and its images in channels_last; whatever does not fit goes torch's
-    own way.
+    become matrix products where those are faster. A C compiler makes the rest at the first call: a
+    norm, an addition and the ReLU after them as one operation, max-pools, and in bfloat16, where
+    the processor multiplies it, 3x3 convolutions by Winograd's way or in narrow groups. That wants
+    the network and its images in channels_last; whatever does not fit goes torch's own way.
     """
     for module in network.modules():
         if isinstance(module, Conv | Norm | Pool):

@@ -128,7 +128,7 @@ class Conv(nn.Module):
             added: what a residual unit adds before its ReLU, which then follows.
         """
         fast = self.fast and self.training and not torch.compiler.is_compiling()
-        y = self._product(x) if fast else None
+        y = self._faster(x) if fast else None
         if y is None:
             y = self._convolution(x)
         relu = self.layer.relu or added is not None
@@ -147,8 +147,8 @@ class Conv(nn.Module):
         y: Tensor = self.conv(x)
         return y
 
-    def _product(self, x: Tensor) -> Tensor | None:
-        """The convolution as a matrix product, or None where torch's own is to be taken."""
+    def _faster(self, x: Tensor) -> Tensor | None:
+        """The convolution by a faster way, or None where torch's own is to be taken."""
         layer, weight = self.layer, self.conv.weight
         dtype = x.dtype
         if torch.is_autocast_enabled("cpu"):
