@@ -14,7 +14,7 @@ from torch.nn import functional as F
 import forebear
 from forebear.network.accelerate import accelerate
 from forebear.network.kernels import conv, groups, library, winograd
-from forebear.network.kernels.conv import convolve, helps
+from forebear.network.kernels.conv import convolve, fork, helps
 from forebear.network.kernels.norm import fits, norm_relu
 from forebear.network.kernels.pool import fits as pool_fits
 from forebear.network.kernels.pool import max_pool
@@ -80,6 +80,25 @@ def test_products_give_what_convolutions_give(name: str, dtype: torch.dtype) -> 
     assert y.dtype == dtype
     assert y.is_contiguous(memory_format=torch.channels_last)
     assert found[1].dtype == torch.float32
+    assert distance(y, exact) < close
+    assert distance(found[0], wanted[0]) < close
+    assert distance(found[1], wanted[1]) < close
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_a_fork_adds_both_gradients_in_one_map(dtype: torch.dtype) -> None:
+    x = draw(3, 16, 9, 9, dtype=dtype).requires_grad_()
+    weight = draw(24, 16, 1, 1, seed=1).requires_grad_()
+    dmap, dy = draw(3, 16, 9, 9, seed=2, dtype=dtype), draw(3, 24, 5, 5, seed=3, dtype=dtype)
+    same, y = fork(Window(1, 2, 0, 0, 5, 5), x, weight)
+    assert torch.equal(same, x)
+    found = torch.autograd.grad((same.neg(), y), (x, weight), (dmap, dy))
+    exact_x, exact_weight = x.double(), weight.to(dtype).double()
+    exact = F.conv2d(exact_x, exact_weight, None, 2)
+    given = (dmap.double(), dy.double())
+    wanted = torch.autograd.grad((exact_x.neg(), exact), (exact_x, exact_weight), given)
+    close = 1e-5 if dtype == torch.float32 else 1e-2
+    assert y.is_contiguous(memory_format=torch.channels_last)
     assert distance(y, exact) < close
     assert distance(found[0], wanted[0]) < close
     assert distance(found[1], wanted[1]) < close
@@ -432,6 +451,20 @@ def test_end_points_are_exact_while_the_rest_is_fused() -> None:
     for name in names:
         assert distance(found[name], wanted[name]) < 1e-4, name
         assert float(found[name].detach().min()) < 0, name  # before the ReLU
+
+
+@pytest.mark.parametrize("watched", ["conv1", "conv1.conv"])
+def test_a_watched_convolution_keeps_its_own_gradient(watched: str) -> None:
+    seen: list[Tensor] = []
+
+    def keep(_module: nn.Module, gradient: tuple[Tensor, ...], _given: object) -> None:
+        seen.append(gradient[0])
+
+    for net in pair("version 1"):
+        module = net.get_submodule(f"block2.unit_1.{watched}")
+        module.register_full_backward_hook(keep)
+        gradients(net, draw(8, 3, 48, 48))
+    assert distance(seen[1], seen[0]) < 1e-3
 
 
 def test_a_copy_stays_accelerated() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forebear.network.kernels.conv import convolve, helps
+from forebear.network.kernels.conv import convolve, fork, helps
 from forebear.network.kernels.norm import fits, norm_relu
 from forebear.network.kernels.pool import fits as pool_fits
 from forebear.network.kernels.pool import max_pool
@@ -127,10 +127,30 @@ class Conv(nn.Module):
             x: the map.
             added: what a residual unit adds before its ReLU, which then follows.
         """
-        fast = self.fast and self.training and not torch.compiler.is_compiling()
+        fast = self._is_fast()
         y = self._faster(x) if fast else None
         if y is None:
             y = self._convolution(x)
+        return self._finished(y, added, fast=fast)
+
+    def fork(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The map for the convolutions of a residual unit, and its shortcut's forward.
+
+        Where the shortcut is strided and trains the fast way, the gradients of both are one map.
+        """
+        window = None
+        if self._is_fast() and self.layer.kernel == 1 and self.layer.stride > 1:
+            window = self._window(x)
+        if window is None or x.dtype != _compute_dtype(x) or watched(self):
+            return x, self(x)
+        x, y = fork(window, x, self.conv.weight)
+        return x, self._finished(self._biased(y), None, fast=True)
+
+    def _is_fast(self) -> bool:
+        return self.fast and self.training and not torch.compiler.is_compiling()
+
+    def _finished(self, y: Tensor, added: Tensor | None, *, fast: bool) -> Tensor:
+        """The norm, the addition and the ReLU after the convolution."""
         relu = self.layer.relu or added is not None
         if self.norm is not None:
             return _norm_relu(self.norm, y, added, relu=relu, fast=fast)
@@ -149,41 +169,53 @@ class Conv(nn.Module):
 
     def _faster(self, x: Tensor) -> Tensor | None:
         """The convolution by a faster way, or None where torch's own is to be taken."""
+        window = self._window(x)
+        if window is None or not helps(window, x, self.conv.weight):
+            return None
+        (top, bottom), (left, right) = self._pads(x)
+        uneven = (top, left) != (bottom, right)
+        if uneven and not window.sees_all(*x.shape[2:]):
+            x = F.pad(x, (left, right, top, bottom))
+            window = replace(window, top=0, left=0)
+        return self._biased(convolve(window, x.to(_compute_dtype(x)), self.conv.weight))
+
+    def _window(self, x: Tensor) -> Window | None:
+        """How the kernel moves over x; None where no faster way may be taken."""
         layer, weight = self.layer, self.conv.weight
-        dtype = x.dtype
-        if torch.is_autocast_enabled("cpu"):
-            dtype = torch.get_autocast_dtype("cpu")
         if (
             layer.rate > 1
             or x.device.type != "cpu"
-            or dtype not in (torch.bfloat16, torch.float32)
+            or _compute_dtype(x) not in (torch.bfloat16, torch.float32)
             or weight.dtype != torch.float32
             or not x.is_contiguous(memory_format=torch.channels_last)
             or watched(self.conv)
         ):
             return None
-        height, width = x.shape[2:]
-        (top, bottom), (left, right) = (
-            same_pads(layer, side) if layer.padding == "same" else (layer.padding, layer.padding)
-            for side in (height, width)
-        )
-        window = Window(
+        (top, _), (left, _) = self._pads(x)
+        return Window(
             kernel=layer.kernel,
             stride=layer.stride,
             top=top,
             left=left,
-            height=layer.out_side(height),
-            width=layer.out_side(width),
+            height=layer.out_side(x.shape[2]),
+            width=layer.out_side(x.shape[3]),
             groups=layer.groups,
         )
-        if not helps(window, x, weight):
-            return None
-        uneven = (top, left) != (bottom, right)
-        if uneven and not window.sees_all(height, width):
-            x = F.pad(x, (left, right, top, bottom))
-            window = replace(window, top=0, left=0)
-        y = convolve(window, x.to(dtype), weight)
-        return y if self.conv.bias is None else y + self.conv.bias.to(dtype)[:, None, None]
+
+    def _pads(self, x: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Pixels before and after the rows of x, and its columns, at rate 1."""
+        if self.layer.padding == "same":
+            return same_pads(self.layer, x.shape[2]), same_pads(self.layer, x.shape[3])
+        return (self.layer.padding,) * 2, (self.layer.padding,) * 2
+
+    def _biased(self, y: Tensor) -> Tensor:
+        bias = self.conv.bias
+        return y if bias is None else y + bias.to(y.dtype)[:, None, None]
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    """What a convolution of x computes in: autocast's dtype where it is on."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
 class Norm(nn.Module):

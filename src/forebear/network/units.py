@@ -20,6 +20,15 @@ class _Unit(nn.Module):
         for layer in unit.convs:
             self.add_module(layer.name, make(layer, dialect))
 
+    def fork(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The map for the unit's convolutions, and its shortcut where it has one."""
+        shortcut = self.shortcut
+        if isinstance(shortcut, Conv) and shortcut.fast:
+            first = self.get_submodule(self.convs[0])
+            if not any(watched(part) for part in first.modules()):
+                return shortcut.fork(x)
+        return x, None if shortcut is None else shortcut(x)
+
     def residual(self, x: Tensor) -> Tensor:
         """f(x): the unit's convolutions, one after the other."""
         for name in self.convs:
@@ -36,14 +45,14 @@ class UnitV1(_Unit):
     def forward(self, x: Tensor) -> Tensor:
         """Gives the unit's output, after the ReLU."""
         last = self.get_submodule(self.convs[-1])
-        if self.shortcut is not None and isinstance(last, Conv) and last.fast and not watched(last):
-            y = x
+        x, short = self.fork(x)
+        if short is not None and isinstance(last, Conv) and last.fast and not watched(last):
             for name in self.convs[:-1]:
-                y = self.get_submodule(name)(y)
-            out: Tensor = last(y, added=self.shortcut(x))
+                x = self.get_submodule(name)(x)
+            out: Tensor = last(x, added=short)
             return out
         y = self.residual(x)
-        return F.relu(y if self.shortcut is None else self.shortcut(x) + y)
+        return F.relu(y if short is None else short + y)
 
 
 class UnitV2(_Unit):
@@ -61,8 +70,12 @@ class UnitV2(_Unit):
     def forward(self, x: Tensor) -> Tensor:
         """Gives the unit's output; no ReLU follows the addition."""
         p = x if self.preact is None else self.preact(x)
+        if self.taps_preact or p is x:
+            p, short = self.fork(p)
+        else:
+            short = None if self.shortcut is None else self.shortcut(x)
         y = self.residual(p)
-        return y if self.shortcut is None else self.shortcut(p if self.taps_preact else x) + y
+        return y if short is None else short + y
 
 
 def make_unit(unit: Unit, dialect: Dialect) -> nn.Module:

@@ -51,6 +51,21 @@ def convolve(window: Window, x: Tensor, weight: Tensor) -> Tensor:
     return out
 
 
+def fork(window: Window, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The map itself for what else starts from it, and its strided 1x1 convolution without bias.
+
+    The gradients of both meet in one map: that of the convolution, which has values at every
+    stride-th place alone, is added there, in place. So what takes x must not be watched.
+
+    Args:
+        window: of a 1x1 convolution, in one group, with a stride above 1.
+        x: [N, in_channels, H, W] in channels_last, in the dtype to compute in.
+        weight: [channels, in_channels, 1, 1], in that dtype or float32.
+    """
+    out: tuple[Tensor, Tensor] = _Fork.apply(x, weight, window)  # type: ignore[no-untyped-call]
+    return out
+
+
 def _way(window: Window, x: Tensor, weight: Tensor) -> type[torch.autograd.Function] | None:
     if window.sees_all(*x.shape[2:]):
         return _Connected
@@ -149,6 +164,31 @@ class _Pointwise(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             dweight = (rows.t() @ _rows(x)).to(ctx.dtype)[:, :, None, None]
         return dx, dweight, None
+
+
+class _Fork(torch.autograd.Function):
+    """A strided 1x1 convolution beside whatever else starts from its map."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, window: Window) -> tuple[Tensor, Tensor]:
+        step = ctx.step = window.stride
+        picked = x[:, :, ::step, ::step].contiguous(memory_format=torch.channels_last)
+        matrix = weight.flatten(1).to(x.dtype)
+        ctx.save_for_backward(picked, matrix)
+        ctx.dtype = weight.dtype
+        rows = _rows(picked) @ matrix.t()
+        return x.view_as(x), _map(rows, len(x), window.height, window.width)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dx: Tensor, dy: Tensor) -> tuple[Tensor | None, ...]:
+        picked, matrix = ctx.saved_tensors
+        rows, dweight = _rows(dy), None
+        if ctx.needs_input_grad[0]:
+            dx[:, :, :: ctx.step, :: ctx.step] += _map(rows @ matrix, len(dx), *picked.shape[2:])
+        if ctx.needs_input_grad[1]:
+            dweight = (rows.t() @ _rows(picked)).to(ctx.dtype)[:, :, None, None]
+        return dx if ctx.needs_input_grad[0] else None, dweight, None
 
 
 class _Columns(torch.autograd.Function):
