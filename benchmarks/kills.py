@@ -51,13 +51,13 @@ image_size = 16
 [[root]]
 kind = "conv"
 name = "conv1"
-channels = 8
+channels = 32
 kernel = 3
 [[blocks]]
 name = "block1"
 units = 1
-width = 8
-channels = 8
+width = 32
+channels = 32
 [[blocks]]
 name = "block2"
 units = 1
