@@ -388,7 +388,8 @@ def main() -> None:
     top = peak()
     parts = [
         "# Training steps on a CPU\n",
-        f"Made by `python benchmarks/step_speed.py --rounds {options.rounds}` on "
+        f"Made by `python benchmarks/step_speed.py --rounds {options.rounds} "
+        f"--seconds {options.seconds:g}` on "
         f"{time.strftime('%Y-%m-%d')}: {machine()}; Python {platform.python_version()}, "
         f"{versions(options.keras)}. Medians of {options.rounds} interleaved rounds of at least "
         f"{options.seconds:g} s, each after a step that is not counted; forebear (bf16 autocast, "
