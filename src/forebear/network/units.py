@@ -70,7 +70,7 @@ class UnitV2(_Unit):
     def forward(self, x: Tensor) -> Tensor:
         """Gives the unit's output; no ReLU follows the addition."""
         p = x if self.preact is None else self.preact(x)
-        if self.taps_preact or p is x:
+        if self.taps_preact:
             p, short = self.fork(p)
         else:
             short = None if self.shortcut is None else self.shortcut(x)
