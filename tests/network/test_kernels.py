@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,7 +134,8 @@ def tiled(name: str) -> tuple[Window, Tensor, Tensor, Tensor]:
 def exactly(window: Window, x: Tensor, weight: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
     """The convolution and the gradients of its input and weights, in float64."""
     x, weight = (one.detach().double().requires_grad_() for one in (x, weight))
-    y = F.conv2d(x, weight, None, 1, (window.top, window.left), 1, window.groups)
+    zeros = window.top, window.left
+    y = F.conv2d(x, weight, None, window.stride, zeros, 1, window.groups)
     return (y, *torch.autograd.grad(y, (x, weight), dy.double()))
 
 
@@ -192,12 +192,13 @@ def test_fewer_multiplications_keep_what_is_not_finite() -> None:
 
 
 @multiplies_bf16
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("padding", [0, 1, 2])
-@pytest.mark.parametrize("size", [4, 8])
-def test_groups_give_whole_numbers_exactly(size: int, padding: int) -> None:
-    height, width, channels = 6, 11, 64  # more than one part of a row
-    window = Window(3, 1, padding, padding, height + 2 * padding - 2, width + 2 * padding - 2)
-    window = replace(window, groups=channels // size)
+@pytest.mark.parametrize("size", [4, 8, 16, 32])
+def test_groups_give_whole_numbers_exactly(size: int, padding: int, stride: int) -> None:
+    height, width, channels = 6, 19, 64  # more than one part of a row
+    down, across = ((side + 2 * padding - 3) // stride + 1 for side in (height, width))
+    window = Window(3, stride, padding, padding, down, across, channels // size)
     x = draw(3, channels, height, width).clamp(-1, 1).round().bfloat16().requires_grad_()
     weight = draw(channels, size, 3, 3, seed=1).clamp(-1, 1).round().requires_grad_()
     dy = draw(3, channels, window.height, window.width, seed=2).clamp(-1, 1).round().bfloat16()

@@ -3,8 +3,8 @@
 oneDNN's direct convolutions run near the hardware's speed on large maps. Their weight gradients go
 over the whole gradient once an image, and on small maps that is most of a step: 12 ms for one 3x3
 convolution of 512 channels on 128 maps of 1x1, where a product takes 0.2 ms. 3x3 convolutions of
-stride 1 in bfloat16 are better still with fewer multiplications (winograd.py), those in groups of
-few channels without a product (groups.py).
+stride 1 in bfloat16 are better still with fewer multiplications (winograd.py), those in groups
+without a product (groups.py).
 """
 
 from __future__ import annotations

@@ -1,20 +1,23 @@
-/* 3x3 convolutions of stride 1 in groups of 4 or 8 channels, over channels-last maps of bfloat16.
+/* 3x3 convolutions in groups of 4 to 32 channels, over channels-last maps of bfloat16.
 
-   A product has no room in so small a group, so the channels lie side by side: a vector of 16 sums
-   holds the channels given out of several groups, and each of them meets the pairs of channels read
-   by its own group. Channels are multiples of 32, as many given out as read. */
+   A product has little room in so small a group, so the channels lie side by side: a vector of 16
+   sums holds channels given out, of several groups where these are small, and each of them meets the
+   pairs of channels read by its own group. Channels are multiples of 32, as many given out as read. */
 
 #include "common.h"
 
 #include <string.h>
 
-#define WIDE 7 /* values given out side by side, over which weights are read once */
+#define WIDE 7              /* values given out side by side, over which weights are read once */
+#define READ (2 * WIDE + 1) /* values read for them at most */
+#define PACKED 192          /* pairs of values that groups_weight packs at once, a group's or 16 channels */
 
 typedef uint16_t half;
 
 struct groups {
     struct pool pool;
-    int32_t threads, size; /* size: channels of a group, 4 or 8 */
+    int32_t threads, size; /* size: channels of a group: 4, 8, 16 or 32 */
+    int32_t step, holes;   /* 1 or 2: from window to window; from value to value of x, zeros between */
     int64_t count, height, width, channels; /* of x */
     int64_t top, left;                      /* zeros before x */
     int64_t out_height, out_width;
@@ -24,7 +27,22 @@ struct groups {
     const half *dy;     /* of y */
     float *sums;        /* what groups_weight gives: [threads, channels / 16, 9, size, 16] of zeros */
     const half *zeros;  /* [channels] */
+    char *space;        /* [threads, groups_space] */
 };
+
+/* Rows given out that groups_weight packs at once, for the sums to stay in registers a while. */
+static int64_t rows_at_once(const struct groups *g) {
+    int64_t pairs = (g->out_width + 1) / 2;
+    return most(1, PACKED / (pairs + 2 * g->step * pairs));
+}
+
+/* Bytes that a thread of groups_weight needs. */
+int64_t groups_space(const struct groups *g) {
+    int64_t pairs = (g->out_width + 1) / 2, reads = 2 * g->step * (pairs - 1) + 3;
+    int64_t places = 2 * pairs + 3 * (reads + g->step) + 1;
+    int64_t row = places * (int64_t)sizeof(half *) + (pairs + reads) * most(g->size, 16) * 4;
+    return rows_at_once(g) * row;
+}
 
 #if !defined __AVX512BF16__ || !defined __AVX512BW__
 
@@ -38,61 +56,89 @@ int32_t groups_here(void) { return 1; }
 
 INLINE __m512i load(const void *place) { return _mm512_loadu_si512(place); }
 
+INLINE __m512i spread(const void *pair) {
+    int32_t word;
+    memcpy(&word, pair, sizeof word);
+    return _mm512_set1_epi32(word);
+}
+
 INLINE __m512 add(__m512 sums, __m512i a, __m512i b) {
     return _mm512_dpbf16_ps(sums, (__m512bh)a, (__m512bh)b);
 }
 
-/* Pixel of x, or zeros beside it. */
-INLINE const half *pixel(const struct groups *g, int64_t image, int64_t row, int64_t column) {
-    int inside = row >= 0 && row < g->height && column >= 0 && column < g->width;
-    return inside ? g->x + ((image * g->height + row) * g->width + column) * g->channels : g->zeros;
+/* The first channel of the group of each of 16 sums side by side. */
+INLINE __m512i firsts(int size) {
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    return _mm512_and_epi32(lane, _mm512_set1_epi32(-size));
 }
 
-/* WIDE values given out, from column on, of 32 channels from c on. */
-INLINE void map_part(const struct groups *g, const half *const from[3][WIDE + 2], int64_t c, int pairs,
-                     __m512 sums[WIDE][2]) {
-    const half *weight = g->weight + c * 9 * pairs * 2;
-    __m512i own[4][2]; /* which pair each sum meets */
-    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    const __m512i group = pairs == 2 ? _mm512_srli_epi32(lane, 2) : _mm512_srli_epi32(lane, 3);
-    for (int p = 0; p < pairs; p++)
-        for (int s = 0; s < 2; s++)
-            own[p][s] = pairs == 2
-                ? _mm512_add_epi32(_mm512_slli_epi32(group, 1), _mm512_set1_epi32(8 * s + p))
-                : _mm512_add_epi32(_mm512_slli_epi32(group, 2), _mm512_set1_epi32(8 * s + p));
+/* The first value of a row of x, with its holes, or NULL beside the map. */
+INLINE const half *row_of(const struct groups *g, int64_t image, int64_t row, int holes) {
+    if (row < 0 || row % holes || row / holes >= g->height) return NULL;
+    return g->x + (image * g->height + row / holes) * g->width * g->channels;
+}
+
+/* A value of it, or zeros. */
+INLINE const half *value(const struct groups *g, const half *row, int64_t column, int holes) {
+    int inside = column >= 0 && column / holes < g->width;
+    return inside ? row + column / holes * g->channels : g->zeros;
+}
+
+/* WIDE values given out, side by side, of 32 channels from c on. Of holes, the first value read is one
+   where odd. */
+INLINE void map_part(const struct groups *g, const half *const from[3][READ], int64_t c, int size,
+                     int step, int holes, int odd, __m512 sums[WIDE][2]) {
+    const int pairs = size / 2, reads = step * (WIDE - 1) + 3;
+    const half *weight = g->weight + c * 9 * size;
     for (int j = 0; j < WIDE; j++) sums[j][0] = sums[j][1] = _mm512_setzero_ps();
     for (int row = 0; row < 3; row++, weight += 3 * pairs * 2 * 32) {
-#pragma GCC unroll 9
-        for (int x = 0; x < WIDE + 2; x++) {
-            __m512i read = load(from[row][x] + c);
-#pragma GCC unroll 4
-            for (int p = 0; p < pairs; p++)
+        if (!from[row][0]) continue;
+        __m512i read[READ];
+#pragma GCC unroll 15
+        for (int x = 0; x < reads; x++)
+            read[x] = size <= 8 ? load(from[row][x] + c) : _mm512_setzero_si512();
+        for (int p = 0; p < pairs; p++)
 #pragma GCC unroll 2
-                for (int s = 0; s < 2; s++) {
-                    __m512i met = _mm512_permutexvar_epi32(own[p][s], read);
+            for (int s = 0; s < 2; s++) {
+                const __m512i first = _mm512_srli_epi32(firsts(size), 1); /* pair of its group */
+                const __m512i own = _mm512_add_epi32(first, _mm512_set1_epi32(8 * s + p));
+                __m512i with[3];
+#pragma GCC unroll 3
+                for (int tap = 0; tap < 3; tap++)
+                    with[tap] = load(weight + ((tap * pairs + p) * 2 + s) * 32);
+#pragma GCC unroll 15
+                for (int x = 0; x < reads; x++) {
+                    if (holes == 2 && x % 2 != odd) continue;
+                    __m512i met = size <= 8 ? _mm512_permutexvar_epi32(own, read[x])
+                                            : spread(from[row][x] + c + 2 * p + (size == 16 ? 16 * s : 0));
 #pragma GCC unroll 3
                     for (int tap = 0; tap < 3; tap++) {
-                        int j = x - tap;
-                        if (j < 0 || j >= WIDE) continue;
-                        sums[j][s] = add(sums[j][s], met, load(weight + ((tap * pairs + p) * 2 + s) * 32));
+                        int j = (x - tap) / step;
+                        if (x < tap || (x - tap) % step || j >= WIDE) continue;
+                        sums[j][s] = add(sums[j][s], met, with[tap]);
                     }
                 }
-        }
+            }
     }
 }
 
-INLINE void map_row(const struct groups *g, int64_t number, int pairs) {
+INLINE void map_row(const struct groups *g, int64_t number, int size, int step, int holes) {
     int64_t image = number / g->out_height, row = number % g->out_height;
     for (int64_t column = 0; column < g->out_width; column += WIDE) {
-        const half *from[3][WIDE + 2];
-        for (int i = 0; i < 3 * (WIDE + 2); i++)
-            from[i / (WIDE + 2)][i % (WIDE + 2)] = pixel(
-                g, image, row - g->top + i / (WIDE + 2), column - g->left + i % (WIDE + 2));
+        const half *from[3][READ];
+        for (int i = 0; i < 3; i++) {
+            const half *read = row_of(g, image, row * step - g->top + i, holes);
+            from[i][0] = NULL;
+            for (int j = 0; read && j < step * (WIDE - 1) + 3; j++)
+                from[i][j] = value(g, read, column * step - g->left + j, holes);
+        }
         int64_t wide = least(WIDE, g->out_width - column);
         half *to = g->y + (number * g->out_width + column) * g->channels;
         for (int64_t c = 0; c < g->channels; c += 32) {
             __m512 sums[WIDE][2];
-            map_part(g, from, c, pairs, sums);
+            if (holes == 1) map_part(g, from, c, size, step, 1, 0, sums);
+            else if ((column - g->left) % 2) map_part(g, from, c, size, 1, 2, 1, sums);
+            else map_part(g, from, c, size, 1, 2, 0, sums);
             for (int64_t j = 0; j < wide; j++)
                 _mm512_storeu_si512(to + j * g->channels + c,
                                     (__m512i)_mm512_cvtne2ps_pbh(sums[j][1], sums[j][0]));
@@ -100,71 +146,130 @@ INLINE void map_row(const struct groups *g, int64_t number, int pairs) {
     }
 }
 
+INLINE void map_rows(const struct groups *g, int size, int step, int holes) {
+    int64_t rows = g->count * g->out_height, thread = g->pool.thread(), threads = g->pool.threads();
+    for (int64_t i = rows * thread / threads; i < rows * (thread + 1) / threads; i++)
+        map_row(g, i, size, step, holes);
+}
+
+INLINE void map_rows_of(const struct groups *g, int size) {
+    if (g->holes == 2) map_rows(g, size, 1, 2);
+    else if (g->step == 2) map_rows(g, size, 2, 1);
+    else map_rows(g, size, 1, 1);
+}
+
 static void map_job(void *job) {
     const struct groups g = *(const struct groups *)job;
-    int64_t rows = g.count * g.out_height, thread = g.pool.thread(), threads = g.pool.threads();
-    for (int64_t i = rows * thread / threads; i < rows * (thread + 1) / threads; i++)
-        if (g.size == 4) map_row(&g, i, 2);
-        else map_row(&g, i, 4);
+    if (g.size == 4) map_rows_of(&g, 4);
+    else if (g.size == 8) map_rows_of(&g, 8);
+    else if (g.size == 16) map_rows_of(&g, 16);
+    else map_rows_of(&g, 32);
 }
 
-/* 16 channels of two pixels as pairs. */
-INLINE __m512i pair_up(const half *pixel, const half *next) {
+/* 16 channels of two values as pairs. */
+INLINE void pair_up(const half *value, const half *next, uint32_t *to) {
     const __m512i order = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8,
                                            39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
-    __m512i a = _mm512_castsi256_si512(_mm256_loadu_si256((const void *)pixel));
-    return _mm512_permutex2var_epi16(a, order, _mm512_castsi256_si512(_mm256_loadu_si256((const void *)next)));
+    __m512i a = _mm512_castsi256_si512(_mm256_loadu_si256((const void *)value));
+    __m512i b = _mm512_castsi256_si512(_mm256_loadu_si256((const void *)next));
+    _mm512_storeu_si512(to, _mm512_permutex2var_epi16(a, order, b));
 }
 
-/* Adds one row of dy, of 16 channels, to the sums of three taps: [3, size, 16]. */
-INLINE void weight_part(const half *const *from, const half *const *given, int64_t wide, int64_t c,
-                        int size, float *to) {
-    __m512 sums[3][8];
-    __m512i own[8]; /* which channel of its group each sum meets */
-    for (int i = 0; i < size; i++) {
-        const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-        own[i] = _mm512_or_epi32(_mm512_andnot_epi32(_mm512_set1_epi32(size - 1), lane), _mm512_set1_epi32(i));
-    }
+/* Adds rows of dy to the sums of three taps, for 16 channels given out and up to 8 read, from i on. */
+INLINE void weight_part(const uint32_t *dy, const uint32_t *const *x, int64_t rows, int64_t pairs,
+                        int size, int step, int i, float *to) {
+    enum { MOST = 8 };
+    const int wide = size < 16 ? 16 : size, taken = size < MOST ? size : MOST;
+    __m512 sums[3][MOST];
+    __m512i own[MOST]; /* which channel each sum meets */
+    for (int k = 0; k < taken && size < 16; k++)
+        own[k] = _mm512_add_epi32(firsts(size), _mm512_set1_epi32(k));
 #pragma GCC unroll 3
     for (int tap = 0; tap < 3; tap++)
 #pragma GCC unroll 8
-        for (int i = 0; i < size; i++) sums[tap][i] = _mm512_loadu_ps(to + (tap * size + i) * 16);
-    for (int64_t column = 0; column < wide; column += 2) {
-        __m512i dy = pair_up(given[column] + c, given[column + 1] + c);
+        for (int k = 0; k < taken; k++) sums[tap][k] = _mm512_loadu_ps(to + (tap * size + i + k) * 16);
+    for (int64_t row = 0; row < rows; row++) {
+        if (!x[row]) continue;
+        const uint32_t *from = x[row], *with = dy + row * pairs * wide;
+        for (int64_t p = 0; p < pairs; p++, from += 2 * step * wide, with += wide) {
+            __m512i given = load(with);
 #pragma GCC unroll 3
-        for (int tap = 0; tap < 3; tap++) {
-            __m512i x = pair_up(from[column + tap] + c, from[column + tap + 1] + c);
+            for (int tap = 0; tap < 3; tap++) {
+                __m512i read = load(from + tap * wide);
 #pragma GCC unroll 8
-            for (int i = 0; i < size; i++)
-                sums[tap][i] = add(sums[tap][i], dy, _mm512_permutexvar_epi32(own[i], x));
+                for (int k = 0; k < taken; k++) {
+                    __m512i met = size < 16 ? _mm512_permutexvar_epi32(own[k], read)
+                                            : spread(from + tap * wide + i + k);
+                    sums[tap][k] = add(sums[tap][k], given, met);
+                }
+            }
         }
     }
 #pragma GCC unroll 3
     for (int tap = 0; tap < 3; tap++)
 #pragma GCC unroll 8
-        for (int i = 0; i < size; i++) _mm512_storeu_ps(to + (tap * size + i) * 16, sums[tap][i]);
+        for (int k = 0; k < taken; k++) _mm512_storeu_ps(to + (tap * size + i + k) * 16, sums[tap][k]);
+}
+
+/* Adds some rows given out, from `number` on, to the sums of all channels. */
+INLINE void weight_some(const struct groups *g, int64_t number, int64_t rows, int size, int step,
+                        void *space, float *sums) {
+    const int wide = size < 16 ? 16 : size;
+    int64_t pairs = (g->out_width + 1) / 2, reads = 2 * step * (pairs - 1) + 3;
+    const half **given = space, **read = given + rows * 2 * pairs;
+    const uint32_t **starts = (const uint32_t **)(read + rows * 3 * (reads + step));
+    uint32_t *dy = (uint32_t *)(starts + rows), *x = dy + rows * pairs * wide;
+    for (int64_t i = 0; i < rows * 2 * pairs; i++) {
+        int64_t row = number + i / (2 * pairs), column = i % (2 * pairs);
+        given[i] = column < g->out_width ? g->dy + (row * g->out_width + column) * g->channels : g->zeros;
+    }
+    for (int64_t i = 0; i < 3 * rows; i++) {
+        int64_t at = number + i % rows, image = at / g->out_height, row = at % g->out_height;
+        const half *from = row_of(g, image, row * step - g->top + i / rows, 1);
+        for (int64_t j = 0; j < reads + step; j++)
+            read[i * (reads + step) + j] = from ? value(g, from, j - g->left, 1) : NULL;
+    }
+    for (int64_t c = 0; c < g->channels; c += wide) {
+        for (int64_t i = 0; i < rows * pairs; i++)
+            for (int k = 0; k < wide; k += 16)
+                pair_up(given[2 * i] + c + k, given[2 * i + 1] + c + k, dy + i * wide + k);
+        for (int tap = 0; tap < 3; tap++) {
+            for (int64_t row = 0; row < rows; row++) {
+                const half **from = read + (tap * rows + row) * (reads + step);
+                uint32_t *to = x + row * reads * wide;
+                starts[row] = *from ? to : NULL;
+                for (int64_t i = 0; *from && i < reads; i++)
+                    for (int k = 0; k < wide; k += 16)
+                        pair_up(from[i] + c + k, from[i + step] + c + k, to + i * wide + k);
+            }
+            for (int k = 0; k < wide; k += 16)
+                for (int i = 0; i < size; i += 8)
+                    weight_part(dy + k, starts, rows, pairs, size, step, i,
+                                sums + ((c + k) * 9 + tap * 3 * 16) * size);
+        }
+    }
+}
+
+INLINE void weight_rows(const struct groups *g, int size, int step) {
+    int64_t rows = g->count * g->out_height, thread = g->pool.thread(), threads = g->pool.threads();
+    char *space = g->space + thread * groups_space(g);
+    float *sums = g->sums + thread * g->channels * 9 * size;
+    int64_t end = rows * (thread + 1) / threads, some = rows_at_once(g);
+    for (int64_t i = rows * thread / threads; i < end; i += some)
+        weight_some(g, i, least(some, end - i), size, step, space, sums);
+}
+
+INLINE void weight_rows_of(const struct groups *g, int size) {
+    if (g->step == 2) weight_rows(g, size, 2);
+    else weight_rows(g, size, 1);
 }
 
 static void weight_job(void *job) {
     const struct groups g = *(const struct groups *)job;
-    int64_t rows = g.count * g.out_height, thread = g.pool.thread(), threads = g.pool.threads();
-    int64_t wide = (g.out_width + 1) / 2 * 2;
-    const half **from = malloc((4 * wide + 9) * sizeof *from), **given = from + 3 * (wide + 3);
-    if (!from) abort();
-    for (int64_t number = rows * thread / threads; number < rows * (thread + 1) / threads; number++) {
-        int64_t image = number / g.out_height, row = number % g.out_height;
-        for (int64_t i = 0; i < 3 * (wide + 3); i++)
-            from[i] = pixel(&g, image, row - g.top + i / (wide + 3), i % (wide + 3) - g.left);
-        for (int64_t i = 0; i < wide; i++)
-            given[i] = i < g.out_width ? g.dy + (number * g.out_width + i) * g.channels : g.zeros;
-        for (int64_t c = 0; c < g.channels; c += 16)
-            for (int tap = 0; tap < 3; tap++) {
-                float *to = g.sums + ((thread * g.channels + c) * 9 + tap * 3 * 16) * g.size;
-                if (g.size == 4) weight_part(from + tap * (wide + 3), given, wide, c, 4, to);
-                else weight_part(from + tap * (wide + 3), given, wide, c, 8, to);
-            }
-    }
-    free(from);
+    if (g.size == 4) weight_rows_of(&g, 4);
+    else if (g.size == 8) weight_rows_of(&g, 8);
+    else if (g.size == 16) weight_rows_of(&g, 16);
+    else weight_rows_of(&g, 32);
 }
 
 void groups_map(struct groups *g) { g->pool.parallel(map_job, g, g->threads, 0); }

@@ -1,4 +1,4 @@
-"""3x3 convolutions of stride 1 in groups of 4 or 8 channels in bfloat16: ResNeXt's first blocks."""
+"""3x3 convolutions in groups of 4 to 32 channels in bfloat16: ResNeXt's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from forebear.network.kernels.library import Groups as Job
 from forebear.network.kernels.library import Library, Shape, compiled, job_over, library
 from forebear.network.kernels.window import Window
 
-SIZES = (4, 8)  # channels of a group; of more, oneDNN's own are as fast
+SIZES = (4, 8, 16, 32)  # channels of a group
 CHANNELS = 32  # that the C functions take at once
 LANES = 16  # sums of a vector
 
@@ -22,7 +22,7 @@ def fits(window: Window, x: Tensor, weight: Tensor) -> bool:
     """Whether `Groups` can do the work of this convolution."""
     return (
         window.kernel == 3
-        and window.stride == 1
+        and window.stride <= 2
         and max(window.top, window.left) <= 2
         and x.dtype == torch.bfloat16
         and weight.dtype == torch.float32
@@ -48,20 +48,21 @@ class Groups(torch.autograd.Function):
         ctx.window = window
         ctx.save_for_backward(x, weight)
         shape = (len(x), len(weight), window.height, window.width)
-        return _map(x, weight, shape, window.top, window.left)
+        return _map(x, weight, shape, window.top, window.left, step=window.stride)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         """Gives the gradients of the input and, in float32, of the weights."""
         x, weight = ctx.saved_tensors
-        top, left = ctx.window.top, ctx.window.left
+        window = ctx.window
         dy = dy.contiguous(memory_format=torch.channels_last)
         dx = dweight = None
         if ctx.needs_input_grad[0]:
-            dx = _map(dy, _turned(weight), tuple(x.shape), 2 - top, 2 - left)
+            top, left = 2 - window.top, 2 - window.left
+            dx = _map(dy, _turned(weight), tuple(x.shape), top, left, holes=window.stride)
         if ctx.needs_input_grad[1]:
-            dweight = _weight_gradient(x, dy, weight.shape[1], top, left)
+            dweight = _weight_gradient(x, dy, weight.shape[1], window)
         return dx, dweight, None
 
 
@@ -72,28 +73,31 @@ def _turned(weight: Tensor) -> Tensor:
     return groups.transpose(1, 2).flip(3, 4).reshape(weight.shape)
 
 
-def _map(x: Tensor, weight: Tensor, shape: Shape, top: int, left: int) -> Tensor:
+def _map(
+    x: Tensor, weight: Tensor, shape: Shape, top: int, left: int, *, step: int = 1, holes: int = 1
+) -> Tensor:
+    """Windows that go over x by `step`, between whose values lie `holes` - 1 zeros."""
     channels, size = weight.shape[:2]
     pairs = weight.bfloat16().reshape(channels // CHANNELS, 2, LANES, size // 2, 2, 9)
     packed = pairs.permute(0, 5, 3, 1, 2, 4).contiguous()
     y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
     zeros = x.new_zeros(channels)
-    job = _job(x, zeros, size, shape, top, left)
-    job.weight, job.y = packed.data_ptr(), y.data_ptr()
+    job = job_over(Job, tuple(x.shape), shape, top, left)
+    job.size, job.step, job.holes = size, step, holes
+    job.x, job.weight, job.y = x.data_ptr(), packed.data_ptr(), y.data_ptr()
+    job.zeros = zeros.data_ptr()
     compiled().groups_map(ctypes.byref(job))
     return y
 
 
-def _weight_gradient(x: Tensor, dy: Tensor, size: int, top: int, left: int) -> Tensor:
+def _weight_gradient(x: Tensor, dy: Tensor, size: int, window: Window) -> Tensor:
     channels, zeros = x.shape[1], x.new_zeros(x.shape[1])
-    job = _job(x, zeros, size, tuple(dy.shape), top, left)
+    job = job_over(Job, tuple(x.shape), tuple(dy.shape), window.top, window.left)
+    job.size, job.step = size, window.stride
     sums = torch.zeros(job.threads, channels // LANES, 9, size, LANES)
-    job.dy, job.sums = dy.data_ptr(), sums.data_ptr()
+    needed = job.threads * compiled().groups_space(ctypes.byref(job))
+    space = torch.empty(needed, dtype=torch.uint8)
+    job.x, job.dy, job.sums = x.data_ptr(), dy.data_ptr(), sums.data_ptr()
+    job.zeros, job.space = zeros.data_ptr(), space.data_ptr()
     compiled().groups_weight(ctypes.byref(job))
     return sums.sum(0).permute(0, 3, 2, 1).reshape(channels, size, 3, 3)
-
-
-def _job(x: Tensor, zeros: Tensor, size: int, shape: Shape, top: int, left: int) -> Job:
-    job = job_over(Job, tuple(x.shape), shape, top, left)
-    job.size, job.x, job.zeros = size, x.data_ptr(), zeros.data_ptr()
-    return job

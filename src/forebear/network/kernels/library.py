@@ -27,7 +27,7 @@ SOURCES = tuple(
     for name in ("common.h", "groups.c", "norm.c", "pool.c", "winograd.c")
 )
 FLAGS = ("-O3", "-march=native", "-fPIC", "-shared")
-_PATIENCE = 60  # seconds for the compiler, which takes two
+_PATIENCE = 60  # seconds for the compiler, which takes five
 
 
 class Pool(ctypes.Structure):
@@ -62,10 +62,10 @@ class Groups(ctypes.Structure):
 
     _fields_ = (
         ("pool", Pool),
-        *((name, ctypes.c_int32) for name in ("threads", "size")),
+        *((name, ctypes.c_int32) for name in ("threads", "size", "step", "holes")),
         *((name, ctypes.c_int64) for name in ("count", "height", "width", "channels")),
         *((name, ctypes.c_int64) for name in ("top", "left", "out_height", "out_width")),
-        *((name, ctypes.c_void_p) for name in ("x", "weight", "y", "dy", "sums", "zeros")),
+        *((name, ctypes.c_void_p) for name in ("x", "weight", "y", "dy", "sums", "zeros", "space")),
     )
 
 
@@ -115,6 +115,7 @@ class Library:
         self.norm_forward, self.norm_backward = loaded.norm_forward, loaded.norm_backward
         self.pool_forward, self.pool_backward = loaded.pool_forward, loaded.pool_backward
         self.groups_map, self.groups_weight = loaded.groups_map, loaded.groups_weight
+        self.groups_space = loaded.groups_space  # bytes for each thread
         self.groups_here = loaded.groups_here  # 0 where the processor lacks bfloat16
         self.groups_here.argtypes, self.groups_here.restype = [], ctypes.c_int32
         self.winograd_map, self.winograd_weight = loaded.winograd_map, loaded.winograd_weight
@@ -124,6 +125,7 @@ class Library:
             (self.norm_backward, Norm, None),
             (self.groups_map, Groups, None),
             (self.groups_weight, Groups, None),
+            (self.groups_space, Groups, ctypes.c_int64),
             (self.pool_forward, MaxPool, None),
             (self.pool_backward, MaxPool, None),
             (self.winograd_map, Winograd, None),
