@@ -56,6 +56,7 @@ int32_t groups_here(void) { return 1; }
 
 INLINE __m512i load(const void *place) { return _mm512_loadu_si512(place); }
 
+/* A pair of values in all places. */
 INLINE __m512i spread(const void *pair) {
     int32_t word;
     memcpy(&word, pair, sizeof word);
@@ -211,7 +212,8 @@ INLINE void weight_part(const uint32_t *dy, const uint32_t *const *x, int64_t ro
         for (int k = 0; k < taken; k++) _mm512_storeu_ps(to + (tap * size + i + k) * 16, sums[tap][k]);
 }
 
-/* Adds some rows given out, from `number` on, to the sums of all channels. */
+/* Adds some rows given out, from `number` on, to the sums of all channels. Where their values lie is
+   found once; of each group's channels, or 16, these are packed in pairs, which many sums then meet. */
 INLINE void weight_some(const struct groups *g, int64_t number, int64_t rows, int size, int step,
                         void *space, float *sums) {
     const int wide = size < 16 ? 16 : size;
