@@ -49,6 +49,14 @@ _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(["forebear.cli.main", "forebear.tasks.train.run"])
 
 
+@pytest.fixture(autouse=True)
+def _in_the_foreground() -> Iterator[None]:
+    """A shell has what it starts in the background ignore SIGINT, these tests too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Crash(BaseException):
     """What no part of a run catches."""
 
