@@ -10,7 +10,7 @@
 
 #define WIDE 7              /* values given out side by side, over which weights are read once */
 #define READ (2 * WIDE + 1) /* values read for them at most */
-#define PACKED 192          /* pairs of values that groups_weight packs at once, a group's or 16 channels */
+#define PACKED 192          /* pairs of values that groups_weight packs at once, for it to stay in L1 */
 
 typedef uint16_t half;
 
