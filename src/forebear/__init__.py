@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from forebear.errors import DataError, ForebearError, RunError, TableError, WeightsError
 from forebear.tables.files import read_table, table_from_lists
 from forebear.tables.registry import networks
-from forebear.tables.rows import Average, Block, Conv, Dropout, Pool, Table
+from forebear.tables.rows import Average, Block, Conv, Dropout, Norm, Pool, Table
 
 if TYPE_CHECKING:
     from forebear.network.build import create
@@ -27,6 +27,7 @@ __all__ = [
     "Dropout",
     "ForebearError",
     "Network",
+    "Norm",
     "Pool",
     "Request",
     "RunError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -14,11 +15,12 @@ import forebear
 from forebear.network.accelerate import accelerate
 from forebear.network.kernels import conv, groups, library, winograd
 from forebear.network.kernels.conv import convolve, fork, helps
-from forebear.network.kernels.norm import fits, norm_relu
+from forebear.network.kernels.norm import fits, normed
 from forebear.network.kernels.pool import fits as pool_fits
 from forebear.network.kernels.pool import max_pool
 from forebear.network.kernels.window import Window
 from forebear.network.layers import BiasedNorm, Conv
+from forebear.network.plan import Activation
 from tests.network.making import SMALL_ROOT, table
 
 compiles = pytest.mark.skipif(
@@ -240,19 +242,23 @@ def test_a_processor_without_bf16_has_no_such_convolution(
     library.library.cache_clear()
 
 
-def by_torch(norm: nn.BatchNorm2d, x: Tensor, added: Tensor | None, relu: bool) -> Tensor:
+def by_torch(
+    norm: nn.BatchNorm2d, x: Tensor, added: Tensor | None, activation: Activation
+) -> Tensor:
     y: Tensor = norm(x)
     y = y if added is None else added + y
-    return F.relu(y) if relu else y
+    return {"none": y, "relu": F.relu(y), "hardswish": F.hardswish(y)}[activation]
 
 
 @compiles
 @pytest.mark.parametrize("kind", [nn.BatchNorm2d, BiasedNorm])
-@pytest.mark.parametrize("relu", [False, True])
-@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize(
+    ("activation", "adds"),
+    [(one, adds) for one in get_args(Activation) for adds in (False, True)][:-1],  # see `fits`
+)
 @pytest.mark.parametrize("shape", [(4, 16, 5, 7), (2, 48, 1, 3), (3, 272, 33, 2), (5, 64, 40, 40)])
 def test_a_fused_norm_gives_what_torch_gives(
-    shape: tuple[int, ...], adds: bool, relu: bool, kind: type[nn.BatchNorm2d]
+    shape: tuple[int, ...], adds: bool, activation: Activation, kind: type[nn.BatchNorm2d]
 ) -> None:
     channels = shape[1]
     norm = kind(channels, momentum=0.2).double()
@@ -268,10 +274,10 @@ def test_a_fused_norm_gives_what_torch_gives(
     assert exact_x is not None
     for each in inputs:
         each.requires_grad_()
-    exact = by_torch(norm, exact_x, exact_added, relu)
+    exact = by_torch(norm, exact_x, exact_added, activation)
     wanted = torch.autograd.grad(exact, (*inputs, norm.weight, norm.bias), dy.double())
-    assert fits(fused, x, added)
-    y = norm_relu(fused, x, added, relu=relu, biased=kind is BiasedNorm)
+    assert fits(fused, x, added, activation)
+    y = normed(fused, x, added, activation=activation, biased=kind is BiasedNorm)
     inputs = [t for t in (x, added) if t is not None]
     found = torch.autograd.grad(y, (*inputs, fused.weight, fused.bias), dy)
     assert distance(y, exact) < 1e-5
@@ -285,8 +291,8 @@ def test_a_fused_norm_gives_what_torch_gives(
 def test_a_fused_norm_in_bf16_rounds_once() -> None:
     norm = nn.BatchNorm2d(32)
     x, added = draw(4, 32, 9, 9, dtype=torch.bfloat16), draw(4, 32, 9, 9, seed=1).bfloat16()
-    y = norm_relu(copy.deepcopy(norm), x, added, relu=True)
-    exact = by_torch(norm.double(), x.double(), added.double(), relu=True)
+    y = normed(copy.deepcopy(norm), x, added, activation="relu")
+    exact = by_torch(norm.double(), x.double(), added.double(), "relu")
     assert y.dtype == torch.bfloat16
     assert distance(y, exact.bfloat16()) < 1e-9 or distance(y, exact) < 2**-8
 
@@ -297,7 +303,7 @@ def test_a_fused_norm_repeats_its_bits() -> None:
 
     def run() -> tuple[Tensor, ...]:
         norm = nn.BatchNorm2d(64)
-        y = norm_relu(norm, x, relu=True)
+        y = normed(norm, x, activation="relu")
         return (y, *torch.autograd.grad(y, (x, norm.weight, norm.bias), dy))
 
     for one, other in zip(run(), run(), strict=True):
@@ -308,7 +314,7 @@ def test_a_fused_norm_repeats_its_bits() -> None:
 def test_a_fused_norm_keeps_what_is_not_a_number() -> None:
     x = draw(2, 16, 3, 3)
     x[0, 3, 1, 1] = float("nan")
-    y = norm_relu(nn.BatchNorm2d(16), x, relu=True)
+    y = normed(nn.BatchNorm2d(16), x, activation="relu")
     assert y[:, 3].isnan().all()
     assert y[:, :3].isfinite().all()
 
@@ -316,14 +322,15 @@ def test_a_fused_norm_keeps_what_is_not_a_number() -> None:
 @compiles
 def test_maps_that_do_not_fit_go_torchs_way() -> None:
     norm, x = nn.BatchNorm2d(16), draw(2, 16, 3, 3)
-    assert fits(norm, x, None)
-    assert not fits(nn.BatchNorm2d(24), draw(2, 24, 3, 3), None)
-    assert not fits(norm, torch.randn(2, 16, 3, 3), None)  # channels first
-    assert not fits(norm, x[:1, :, :1, :1].contiguous(), None)  # one value a channel
-    assert not fits(norm, x.double(), None)
-    assert not fits(norm, x, x.bfloat16())
-    assert not fits(copy.deepcopy(norm).eval(), x, None)
-    assert not fits(nn.BatchNorm2d(16, momentum=None), x, None)
+    assert fits(norm, x, None, "relu")
+    assert not fits(nn.BatchNorm2d(24), draw(2, 24, 3, 3), None, "relu")
+    assert not fits(norm, torch.randn(2, 16, 3, 3), None, "relu")  # channels first
+    assert not fits(norm, x[:1, :, :1, :1].contiguous(), None, "relu")  # one value a channel
+    assert not fits(norm, x.double(), None, "relu")
+    assert not fits(norm, x, x.bfloat16(), "relu")
+    assert not fits(copy.deepcopy(norm).eval(), x, None, "relu")
+    assert not fits(norm, x, x, "hardswish")  # its gradient needs what lies before it
+    assert not fits(nn.BatchNorm2d(16, momentum=None), x, None, "relu")
 
 
 # height, width, kernel, stride, padding left, right, above and below

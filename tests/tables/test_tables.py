@@ -180,6 +180,9 @@ def test_a_table_that_cannot_be_built_names_the_row(row: dict[str, Any], message
         table_from_dict({"name": "mine", "blocks": [good, second]})
 
 
+CONV = {"kind": "conv", "name": "conv1", "channels": 6, "kernel": 3}
+
+
 def test_rows_that_do_not_fit_together_are_refused_when_planned() -> None:
     blocks = (Block("b1", 1, 8, 16, groups=8), Block("b2", 1, 8, 8))
     wide = Table("mine", (Conv("conv1", 6, 3),), blocks=blocks)
@@ -190,6 +193,12 @@ def test_rows_that_do_not_fit_together_are_refused_when_planned() -> None:
         spell(even, DIALECTS["torchvision"], num_classes=2)
     with pytest.raises(TableError, match="row 'mine': blocks and layers"):
         Table("mine", (Conv("conv1", 6, 3),))
+    with pytest.raises(TableError, match="activation='hardswish'. Expected .* a table of layers"):
+        Table("mine", (), blocks=blocks, activation="hardswish")
+    with pytest.raises(TableError, match="row 'mine': activation='gelu'"):
+        table_from_dict({"name": "mine", "layers": [CONV], "activation": "gelu"})
+    with pytest.raises(TableError, match="row conv1: bare='no'. Expected true or false"):
+        table_from_dict({"name": "mine", "layers": [{**CONV, "bare": "no"}]})
 
 
 def test_a_table_in_toml_builds_the_same_network(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ def accelerate(network: Network) -> str:
 
     Names, weights, hooks and evaluation stay as they are; results differ by rounding. Convolutions
     become matrix products where those are faster. A C compiler makes the rest at the first call: a
-    norm, an addition and the ReLU after them as one operation, max-pools, and in bfloat16, where
-    the processor multiplies it, 3x3 convolutions by Winograd's way or in narrow groups. That wants
-    the network and its images in channels_last; whatever does not fit goes torch's own way.
+    norm, an addition and the activation after them as one operation, max-pools, and in bfloat16,
+    where the processor multiplies it, 3x3 convolutions by Winograd's way or in narrow groups. That
+    wants the network and its images in channels_last; what does not fit goes torch's own way.
     """
     for module in network.modules():
         if isinstance(module, Conv | Norm | Pool):
@@ -24,4 +24,4 @@ def accelerate(network: Network) -> str:
     if not isinstance(compiled, Library):
         return f"small maps as matrix products; norms by torch ({compiled})"
     fewer = "; 3x3 convolutions in bf16 by Winograd's" if has_winograd() else ""
-    return f"small maps as matrix products; norm, addition and ReLU in one{fewer}"
+    return f"small maps as matrix products; norm, addition and activation in one{fewer}"

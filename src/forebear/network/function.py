@@ -90,7 +90,8 @@ def _loose_biases(plan: Plan) -> object:
 
 def _relus(plan: Plan) -> object:
     inside = [[layer.relu for layer in unit.convs] + [unit.relu] for unit in plan.units()]
-    return [layer.relu for layer in (*plan.root, *plan.body) if layer.kind == "conv"], inside
+    rows = [layer for layer in (*plan.root, *plan.body) if layer.kind in ("conv", "norm")]
+    return [layer.activation for layer in rows], inside
 
 
 def _shortcuts(plan: Plan) -> object:
@@ -121,7 +122,7 @@ def _pools(plan: Plan) -> object:
     """
     found, positive = [], False
     for layer in (*plan.root, *plan.body):
-        if layer.kind == "conv":
+        if layer.kind in ("conv", "norm"):
             positive = layer.relu
         if layer.kind != "pool":
             continue
@@ -198,5 +199,5 @@ def _norm_facets(first: Plan, second: Plan) -> tuple[_Facet, ...]:
     certain = len({(dialect.order, dialect.final_norm) for dialect in dialects}) > 1
     return (
         _Facet(_norms, "their norms stand at other places", certain),
-        _Facet(_relus, "their ReLUs stand at other places", certain),
+        _Facet(_relus, "their activations differ or stand at other places", certain),
     )

@@ -1,4 +1,4 @@
-"""The layers that a plan's rows become. Their order is fixed: convolution, norm, ReLU."""
+"""The layers that a plan's rows become. Their order is fixed: convolution, norm, activation."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forebear.network.kernels.conv import convolve, fork, helps
-from forebear.network.kernels.norm import fits, norm_relu
+from forebear.network.kernels.norm import fits, normed
 from forebear.network.kernels.pool import fits as pool_fits
 from forebear.network.kernels.pool import max_pool
 from forebear.network.kernels.window import Window
-from forebear.network.plan import Layer
+from forebear.network.plan import Activation, Layer
 from forebear.tables.dialects import Dialect
 
 
@@ -79,22 +79,31 @@ def watched(module: nn.Module) -> bool:
     return everywhere or any(hooks)
 
 
-def _norm_relu(
-    module: nn.BatchNorm2d, x: Tensor, added: Tensor | None = None, *, relu: bool, fast: bool
+def _normed(
+    module: nn.BatchNorm2d,
+    x: Tensor,
+    added: Tensor | None = None,
+    *,
+    activation: Activation,
+    fast: bool,
 ) -> Tensor:
-    """relu(norm(x) + added), as one operation where that is asked for and can be."""
+    """activation(norm(x) + added), as one operation where that is asked for and can be."""
     biased = type(module) is BiasedNorm
     known = biased or type(module) is nn.BatchNorm2d
-    if fast and known and fits(module, x, added) and not watched(module):
-        return norm_relu(module, x, added, relu=relu, biased=biased)
+    if fast and known and fits(module, x, added, activation) and not watched(module):
+        return normed(module, x, added, activation=activation, biased=biased)
     x = module(x)
-    if added is not None:
-        x = added + x
-    return F.relu(x) if relu else x
+    return _activated(x if added is None else added + x, activation)
+
+
+def _activated(x: Tensor, activation: Activation) -> Tensor:
+    if activation == "none":
+        return x
+    return F.relu(x) if activation == "relu" else F.hardswish(x)
 
 
 class Conv(nn.Module):
-    """A convolution, then its norm and its ReLU where the plan has them.
+    """A convolution, then its norm and its activation where the plan has them.
 
     Shape: [N, in_channels, H, W] -> [N, channels, H', W'].
     """
@@ -150,13 +159,11 @@ class Conv(nn.Module):
         return self.fast and self.training and not torch.compiler.is_compiling()
 
     def _finished(self, y: Tensor, added: Tensor | None, *, fast: bool) -> Tensor:
-        """The norm, the addition and the ReLU after the convolution."""
-        relu = self.layer.relu or added is not None
+        """The norm, the addition and the activation after the convolution."""
+        activation = self.layer.activation if added is None else "relu"
         if self.norm is not None:
-            return _norm_relu(self.norm, y, added, relu=relu, fast=fast)
-        if added is not None:
-            y = added + y
-        return F.relu(y) if relu else y
+            return _normed(self.norm, y, added, activation=activation, fast=fast)
+        return _activated(y if added is None else added + y, activation)
 
     def _convolution(self, x: Tensor) -> Tensor:
         if self.layer.padding == "same":
@@ -219,18 +226,19 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
 
 
 class Norm(nn.Module):
-    """A norm and a ReLU without a convolution: the pre-activation, and the last norm."""
+    """A norm and an activation alone: the pre-activation, the last norm, one after a pool."""
 
     fast = False  # as Conv's
 
     def __init__(self, layer: Layer, dialect: Dialect) -> None:
         super().__init__()
+        self.activation = layer.activation
         self.norm = norm(layer.channels, dialect)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gives the shape that came in."""
         fast = self.fast and not torch.compiler.is_compiling()
-        return _norm_relu(self.norm, x, relu=True, fast=fast)
+        return _normed(self.norm, x, activation=self.activation, fast=fast)
 
 
 class Pool(nn.Module):

@@ -14,6 +14,8 @@ from typing import Literal
 from forebear.tables.dialects import Dialect
 from forebear.tables.rows import Table
 
+Activation = Literal["none", "relu", "hardswish"]
+ACTIVATIONS: dict[Activation, str] = {"none": "none", "relu": "ReLU", "hardswish": "hardswish"}
 Kind = Literal["conv", "norm", "pool", "identity", "average", "dropout", "mean", "logits"]
 
 
@@ -35,10 +37,15 @@ class Layer:
     groups: int = 1
     bias: bool = False
     norm: bool = False  # a norm follows the convolution
-    relu: bool = False  # and then a ReLU
+    activation: Activation = "none"  # the last of the layer
     zeros: tuple[int, int] = (0, 0)  # identity: channels put before and after
     side: int = 0  # average: of the map given out
     share: float = 0.0  # dropout: of the values dropped
+
+    @property
+    def relu(self) -> bool:
+        """Whether it ends in a ReLU, so that nothing given out is below zero."""
+        return self.activation == "relu"
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from forebear.network.answers import pixels, summary
 from forebear.network.measure import Measure, measure, parameters, smallest_side
-from forebear.network.plan import Layer, Plan, Unit
+from forebear.network.plan import ACTIVATIONS, Layer, Plan, Unit
 from forebear.network.spell import output_strides
 from forebear.tables.files import table_to_dict
 
@@ -110,7 +110,7 @@ def spell_layer(layer: Layer) -> str:
         said += f", stride {layer.stride}" if layer.stride > 1 else ""
         return said + (f", rate {layer.rate}" if layer.rate > 1 and layer.kernel > 1 else "")
     return {
-        "norm": "norm, ReLU",
+        "norm": f"norm, {ACTIVATIONS[layer.activation]}",
         "average": f"average to {layer.side}x{layer.side}",
         "dropout": f"dropout {layer.share:g}",
         "mean": "average over the map",

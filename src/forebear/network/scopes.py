@@ -315,7 +315,8 @@ def _parts(layer: Layer, role: Role, home: Home) -> tuple[Part, ...]:
         parts.append("conv")
     if layer.norm:
         parts.append("norm")
-    # Where the parts have names of their own, the whole has one only if a ReLU ends it.
-    if layer.kind != "conv" or layer.relu or role == "shortcut" or home.parts == ("out",):
+    # Where the parts have names of their own, the whole has one only if an activation ends it.
+    ends = layer.kind != "conv" or layer.activation != "none"
+    if ends or role == "shortcut" or home.parts == ("out",):
         parts.append("out")
     return tuple(part for part in parts if part in home.parts)

@@ -12,7 +12,7 @@ from typing import Literal
 from forebear.errors import TableError
 from forebear.network.plan import Layer, Plan, Unit
 from forebear.tables.dialects import Dialect
-from forebear.tables.rows import Average, Block, Conv, Dropout, Pool, Table, convs_of
+from forebear.tables.rows import Average, Block, Dropout, Norm, Pool, Row, Table, convs_of
 
 
 class _Pace:
@@ -115,9 +115,6 @@ def spell(
             )
             channels = block.channels
         blocks.append((block.name, tuple(units)))
-    postnorm = Layer(
-        path="postnorm", kind="norm", in_channels=channels, channels=channels, norm=True, relu=True
-    )
     mean = Layer(path="pool", kind="mean", in_channels=channels, channels=channels)
     logits = None
     if num_classes is not None:
@@ -136,7 +133,7 @@ def spell(
         root=tuple(root),
         body=tuple(body),
         blocks=tuple(blocks),
-        postnorm=postnorm if dialect.final_norm else None,
+        postnorm=spell.norm("postnorm", channels) if dialect.final_norm else None,
         pool=mean if global_pool else None,
         logits=logits,
     )
@@ -182,11 +179,11 @@ class _Speller:
         """The layer with its norm folded in, where norms are."""
         return replace(layer, norm=False, bias=True) if self.folded and layer.norm else layer
 
-    def row(
-        self, path: str, row: Conv | Pool | Average | Dropout, channels: int, stride: int, rate: int
-    ) -> Layer:
+    def row(self, path: str, row: Row, channels: int, stride: int, rate: int) -> Layer:
         if isinstance(row, Pool):
             return self._pool(path, row, channels, stride, rate)
+        if isinstance(row, Norm):
+            return self.norm(path, channels)
         if isinstance(row, Average):
             return Layer(
                 path=path, kind="average", in_channels=channels, channels=channels, side=row.side
@@ -196,7 +193,7 @@ class _Speller:
                 path=path, kind="dropout", in_channels=channels, channels=channels, share=row.share
             )
         dialect = self.dialect
-        padding = row.padding
+        padding, norm = row.padding, dialect.root_norm and not row.bare
         layer = Layer(
             path=path,
             kind="conv",
@@ -211,10 +208,20 @@ class _Speller:
             if padding == "same"
             else padding,
             bias=dialect.bias_before_norm if dialect.root_norm else dialect.bias_without_norm,
-            norm=dialect.root_norm,
-            relu=dialect.root_relu,
+            norm=norm,
+            activation=self.table.activation if dialect.root_relu and not row.bare else "none",
         )
         return self._end(layer)
+
+    def norm(self, path: str, channels: int) -> Layer:
+        return Layer(
+            path=path,
+            kind="norm",
+            in_channels=channels,
+            channels=channels,
+            norm=True,
+            activation=self.table.activation,
+        )
 
     def _pool(self, path: str, row: Pool, channels: int, stride: int, rate: int) -> Layer:
         padding: int | Literal["same"] = 0
@@ -263,14 +270,7 @@ class _Speller:
         convs = self._convs(path, block, channels, step, taken, rate)
         preact = None
         if not post and not bare:
-            preact = Layer(
-                path=f"{path}.preact",
-                kind="norm",
-                in_channels=channels,
-                channels=channels,
-                norm=True,
-                relu=True,
-            )
+            preact = self.norm(f"{path}.preact", channels)
         shortcut = None
         if self.table.shortcuts:
             shortcut = self._shortcut(f"{path}.shortcut", block, channels, step, taken, first)
@@ -318,7 +318,7 @@ class _Speller:
                     groups=groups,
                     bias=dialect.bias_before_norm if norm else dialect.bias_without_norm,
                     norm=norm,
-                    relu=not last,
+                    activation="none" if last else "relu",
                 )
             )
             channels = out

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from forebear.network.plan import Layer, Unit
+from forebear.network.plan import ACTIVATIONS, Layer, Unit
 from forebear.network.report import Report
 
 Arc = Literal["none", "identity", "projection"]
@@ -71,7 +71,7 @@ def _layer(layer: Layer, shape: tuple[int, int, int], kind: Kind) -> Stage:
     what = {
         "conv": f"{layer.kernel}x{layer.kernel} conv",
         "pool": f"{layer.kernel}x{layer.kernel} max",
-        "norm": "norm, ReLU",
+        "norm": f"norm, {ACTIVATIONS[layer.activation]}",
         "average": "average",
         "mean": "average",
         "logits": "linear",

@@ -13,9 +13,15 @@ from forebear.errors import TableError, near_misses
 from forebear.tables.dialects import Dialect
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tables.registry import find, find_dialect
-from forebear.tables.rows import Average, Block, Conv, Dropout, Pool, Table
+from forebear.tables.rows import Average, Block, Conv, Dropout, Norm, Pool, Table
 
-KINDS: dict[str, type] = {"conv": Conv, "pool": Pool, "average": Average, "dropout": Dropout}
+KINDS: dict[str, type] = {
+    "conv": Conv,
+    "pool": Pool,
+    "norm": Norm,
+    "average": Average,
+    "dropout": Dropout,
+}
 
 
 def resolve(network: str | Path | Table, dialect: str | Dialect | None) -> tuple[Table, Dialect]:

@@ -12,6 +12,7 @@ from typing import Literal
 from forebear.errors import TableError
 
 Form = Literal["basic", "bottleneck"]
+Activation = Literal["relu", "hardswish"]
 
 
 def _require(fits: bool, row: str, problem: str, expected: str) -> None:
@@ -39,13 +40,14 @@ def _require_counts(row: str, **counts: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Conv:
-    """A convolution outside the residual blocks; norm, bias and ReLU are the dialect's answer."""
+    """A convolution outside the blocks; norm, bias and activation are the dialect's answer."""
 
     name: str
     channels: int  # given out
     kernel: int  # pixels, square
     stride: int = 1
     padding: int | Literal["same"] = "same"  # pixels on each side; same: as the dialect pads
+    bare: bool = False  # neither norm nor activation: a Norm gives them, after a pool say
 
     def __post_init__(self) -> None:
         _require_name(self.name)
@@ -53,6 +55,7 @@ class Conv:
         padding: object = self.padding
         fits = padding == "same" or (isinstance(padding, int) and padding >= 0)
         _require(fits, self.name, f"padding={self.padding!r}", 'pixels from 0 up, or "same"')
+        _require(isinstance(self.bare, bool), self.name, f"bare={self.bare!r}", "true or false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,16 @@ class Pool:
         _require_counts(self.name, kernel=self.kernel, stride=self.stride)
         fits = self.padding in ("same", "valid")
         _require(fits, self.name, f"padding={self.padding!r}", '"same" or "valid"')
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """A norm and an activation in a row of their own, after a bare convolution and its pool."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        _require_name(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +149,7 @@ class Block:
             )
 
 
-Row = Conv | Pool | Average | Dropout
+Row = Conv | Pool | Norm | Average | Dropout
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +161,7 @@ class Table:
     form: Form = "bottleneck"  # the kind of unit in the blocks
     blocks: tuple[Block, ...] = ()
     layers: tuple[Row, ...] = ()  # rows in place of blocks (AlexNet)
+    activation: Activation = "relu"  # of the layers; hardswish: Howard et al. 2019, section 5.2
     shortcuts: bool = True  # False: a plain network, the units' additions left out
     classes: int = 1000  # of the published network, without a background class
     image_size: int = 224  # side in pixels of the published network's input
@@ -158,6 +172,13 @@ class Table:
         _require(fits, repr(self.name), f"form={self.form!r}", '"basic" or "bottleneck"')
         fits = bool(self.blocks) != bool(self.layers)
         _require(fits, repr(self.name), "blocks and layers", "one of them, with at least one row")
+        fits = self.activation in (("relu",) if self.blocks else ("relu", "hardswish"))
+        _require(
+            fits,
+            repr(self.name),
+            f"activation={self.activation!r}",
+            '"relu", or "hardswish" in a table of layers: residual units have ReLUs',
+        )
         names = [row.name for row in (*self.root, *self.layers, *self.blocks)]
         for name in names:
             _require(names.count(name) == 1, name, "its name stands twice", "one row a name")

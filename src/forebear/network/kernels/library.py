@@ -43,7 +43,7 @@ class Norm(ctypes.Structure):
 
     _fields_ = (
         ("pool", Pool),
-        *((name, ctypes.c_int32) for name in ("threads", "half", "relu", "biased")),
+        *((name, ctypes.c_int32) for name in ("threads", "half", "activation", "biased")),
         *((name, ctypes.c_int64) for name in ("rows", "channels")),
         *(
             (name, ctypes.c_void_p)

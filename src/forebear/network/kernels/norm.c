@@ -1,7 +1,7 @@
-/* Batch norm in training, with the addition and the ReLU that follow it, over channels-last maps.
+/* Batch norm in training, with the addition and the activation that follow it, over channels-last maps.
 
    A map of [N, C, H, W] in channels_last is rows = N * H * W rows of C neighbouring values. torch
-   goes over it four times on the way up (moments, normalise, add, ReLU) and more on the way down;
+   goes over it four times on the way up (moments, normalise, add, activate) and more on the way down;
    these functions go over it twice each way. C must be a multiple of 16. Plain C with the vector
    extensions that gcc and clang share. */
 
@@ -16,12 +16,14 @@
 #endif
 #define CHUNK 128  /* values summed in float before the sums move on to double */
 
+enum { NONE, RELU, HARDSWISH }; /* activations */
+
 struct norm {
     struct pool pool;
-    int32_t threads, half, relu, biased; /* half: maps hold bfloat16, else float */
+    int32_t threads, half, activation, biased; /* half: maps hold bfloat16, else float */
     int64_t rows, channels;
     const void *x;     /* what is normalised */
-    const void *added; /* forward: added before the ReLU, or NULL */
+    const void *added; /* forward: added before the activation, or NULL; not before hardswish */
     void *y;           /* forward: the result; backward: the same, or NULL where nothing was added */
     const float *weight, *bias;
     float *mean, *scale; /* of each channel; scale: 1 / sqrt(variance + eps) */
@@ -47,6 +49,10 @@ INLINE lanes where_positive(lanes test, lanes values) {
 INLINE lanes rectified(lanes values) { /* the second operand where one is NaN */
     return (lanes)_mm512_max_ps(_mm512_setzero_ps(), (__m512)values);
 }
+
+INLINE lanes capped(lanes values) {
+    return (lanes)_mm512_min_ps(_mm512_set1_ps(1), (__m512)values);
+}
 #else
 INLINE lanes where_positive(lanes test, lanes values) {
     return (lanes)((words)values & (words)(test > 0));
@@ -55,7 +61,30 @@ INLINE lanes where_positive(lanes test, lanes values) {
 INLINE lanes rectified(lanes values) { /* NaN stays */
     return (lanes)((words)values & ~(words)(values < 0));
 }
+
+INLINE lanes capped(lanes values) {
+    words above = (words)(values > 1);
+    return (lanes)(((words)values & ~above) | ((words)((lanes){0} + 1) & above));
+}
 #endif
+
+/* y, activated. hardswish: y * min(max(y / 6 + 1/2, 0), 1), Howard et al. 2019 (arXiv 1905.02244). */
+INLINE lanes activated(lanes y, int activation) {
+    if (activation == RELU) return rectified(y);
+    if (activation == HARDSWISH) return y * capped(rectified(y * (1 / 6.0f) + 0.5f));
+    return y;
+}
+
+/* The gradient of y, whose value is given, from that of what y is activated to. torch's has 0 at -3
+   and below, 1 at 3 and above. */
+INLINE lanes derived(lanes g, lanes y, int activation) {
+    if (activation == RELU) return where_positive(y, g);
+    if (activation == HARDSWISH) {
+        lanes slope = where_positive(3 - y, y * (1 / 3.0f) - 0.5f) + 1; /* 1 from 3 on */
+        return g * where_positive(y + 3, slope);
+    }
+    return g;
+}
 
 /* Asks for what the next blocks will read, in the order of the addresses: the processor's own
    prefetcher does not see through lines side by side. */
@@ -122,20 +151,20 @@ INLINE void add_moments(const struct norm *n, const struct part *p, struct block
     }
 }
 
-/* Sums of g and of g * (x - mean), g being the gradient below the ReLU. */
+/* Sums of g and of g * (x - mean), g being the gradient below the activation. */
 INLINE void add_products(const struct norm *n, const struct part *p, struct block b, int half,
-                         int relu, int added) {
+                         int activation, int added) {
     for (int64_t i = 0; i < b.count; i += LANES) {
         lanes mean = of(p->mean, i), slope = of(p->slope, i), bias = of(p->bias, i);
         lanes sum = of(p->sum, i), product = of(p->product, i);
         ask(n->x, b, i, half);
         ask(n->dy, b, i, half);
-        if (relu && added) ask(n->y, b, i, half);
+        if (activation && added) ask(n->y, b, i, half);
         for (int64_t r = 0, place = b.at + i; r < b.lines; r++, place += p->line) {
             lanes g = get(n->dy, place, half), v = get(n->x, place, half) - mean;
-            if (relu && added) g = where_positive(get(n->y, place, half), g);
-            if (relu && added) put(n->dadded, place, g, half);
-            if (relu && !added) g = where_positive(v * slope + bias, g);
+            if (activation && added) g = where_positive(get(n->y, place, half), g);
+            if (activation && added) put(n->dadded, place, g, half);
+            if (!added) g = derived(g, v * slope + bias, activation);
             sum += g;
             product += g * v;
         }
@@ -145,7 +174,7 @@ INLINE void add_products(const struct norm *n, const struct part *p, struct bloc
 }
 
 INLINE void normalise(const struct norm *n, const struct part *p, struct block b, int half,
-                      int relu, int added) {
+                      int activation, int added) {
     for (int64_t i = 0; i < b.count; i += LANES) {
         lanes mean = of(p->mean, i), slope = of(p->slope, i), bias = of(p->bias, i);
         ask(n->x, b, i, half);
@@ -153,14 +182,14 @@ INLINE void normalise(const struct norm *n, const struct part *p, struct block b
         for (int64_t r = 0, place = b.at + i; r < b.lines; r++, place += p->line) {
             lanes y = (get(n->x, place, half) - mean) * slope + bias;
             if (added) y += get(n->added, place, half);
-            put(n->y, place, relu ? rectified(y) : y, half);
+            put(n->y, place, activated(y, activation), half);
         }
     }
 }
 
 INLINE void derive(const struct norm *n, const struct part *p, struct block b, int half,
-                   int relu, int added) {
-    const void *gradient = relu && added ? n->dadded : n->dy;
+                   int activation, int added) {
+    const void *gradient = activation && added ? n->dadded : n->dy;
     for (int64_t i = 0; i < b.count; i += LANES) {
         lanes mean = of(p->mean, i), slope = of(p->slope, i), bias = of(p->bias, i);
         lanes shift = of(p->shift, i), turn = of(p->turn, i);
@@ -168,7 +197,7 @@ INLINE void derive(const struct norm *n, const struct part *p, struct block b, i
         ask(gradient, b, i, half);
         for (int64_t r = 0, place = b.at + i; r < b.lines; r++, place += p->line) {
             lanes g = get(gradient, place, half), v = get(n->x, place, half) - mean;
-            if (relu && !added) g = where_positive(v * slope + bias, g);
+            if (!added) g = derived(g, v * slope + bias, activation);
             put(n->dx, place, (g - shift - v * turn) * slope, half);
         }
     }
@@ -240,41 +269,43 @@ static void settle_backward(const struct norm *n) {
     }
 }
 
-INLINE void forward(const struct norm *job, int half, int relu, int added) {
+INLINE void forward(const struct norm *job, int half, int activation, int added) {
     const struct norm n = *job; /* where no store to a map can be thought to change it */
     struct part p;
     prepare(job, &p);
     for (int64_t i = 0; i < p.line; i++) p.mean[i] = first_row(job, i % n.channels);
 #define MOMENTS(at, count, lines) add_moments(&n, &p, (struct block){at, count, lines}, half)
-#define NORMALISE(at, count, lines) normalise(&n, &p, (struct block){at, count, lines}, half, relu, added)
+#define NORMALISE(at, count, lines) normalise(&n, &p, (struct block){at, count, lines}, half, activation, added)
     TWO_PASSES(n, job, p, MOMENTS, settle_forward, NORMALISE, 0);
     free(p.mean);
 }
 
-INLINE void backward(const struct norm *job, int half, int relu, int added) {
+INLINE void backward(const struct norm *job, int half, int activation, int added) {
     const struct norm n = *job;
     struct part p;
     prepare(job, &p);
     tabulate(job, &p, 0);
-#define PRODUCTS(at, count, lines) add_products(&n, &p, (struct block){at, count, lines}, half, relu, added)
-#define DERIVE(at, count, lines) derive(&n, &p, (struct block){at, count, lines}, half, relu, added)
+#define PRODUCTS(at, count, lines) add_products(&n, &p, (struct block){at, count, lines}, half, activation, added)
+#define DERIVE(at, count, lines) derive(&n, &p, (struct block){at, count, lines}, half, activation, added)
     TWO_PASSES(n, job, p, PRODUCTS, settle_backward, DERIVE, 1);
     free(p.mean);
 }
 
 /* One copy of a pass for each kind of map, so that no loop asks what it works on. */
-#define KINDS(pass, n, added)                              \
-    do {                                                   \
-        switch ((n)->half * 4 + (n)->relu * 2 + (added)) { \
-        case 0: pass(n, 0, 0, 0); break;                   \
-        case 1: pass(n, 0, 0, 1); break;                   \
-        case 2: pass(n, 0, 1, 0); break;                   \
-        case 3: pass(n, 0, 1, 1); break;                   \
-        case 4: pass(n, 1, 0, 0); break;                   \
-        case 5: pass(n, 1, 0, 1); break;                   \
-        case 6: pass(n, 1, 1, 0); break;                   \
-        default: pass(n, 1, 1, 1);                         \
-        }                                                  \
+#define KINDS(pass, n, added)                                       \
+    do {                                                            \
+        switch ((n)->half * 6 + (n)->activation * 2 + (added)) {    \
+        case 0: pass(n, 0, NONE, 0); break;                         \
+        case 1: pass(n, 0, NONE, 1); break;                         \
+        case 2: pass(n, 0, RELU, 0); break;                         \
+        case 3: pass(n, 0, RELU, 1); break;                         \
+        case 4: pass(n, 0, HARDSWISH, 0); break;                    \
+        case 6: pass(n, 1, NONE, 0); break;                         \
+        case 7: pass(n, 1, NONE, 1); break;                         \
+        case 8: pass(n, 1, RELU, 0); break;                         \
+        case 9: pass(n, 1, RELU, 1); break;                         \
+        case 10: pass(n, 1, HARDSWISH, 0); break;                   \
+        }                                                           \
     } while (0)
 
 static void forward_job(void *job) {

@@ -1,4 +1,4 @@
-"""Batch norm in training with the addition and the ReLU after it, as one operation."""
+"""Batch norm in training with the addition and the activation after it, as one operation."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from forebear.network.kernels.library import Library, Norm, compiled, library
+from forebear.network.plan import Activation
 
 LANES = 16  # channels that the C functions take at once
+CODES: dict[Activation, int] = {"none": 0, "relu": 1, "hardswish": 2}  # as norm.c has them
 
 
-def fits(norm: nn.BatchNorm2d, x: Tensor, added: Tensor | None) -> bool:
-    """Whether `norm_relu` can do the work of this norm on this map."""
+def fits(norm: nn.BatchNorm2d, x: Tensor, added: Tensor | None, activation: Activation) -> bool:
+    """Whether `normed` can do the work of this norm on this map."""
     return (
         norm.training
         and norm.affine
@@ -27,19 +29,20 @@ def fits(norm: nn.BatchNorm2d, x: Tensor, added: Tensor | None) -> bool:
         and x.numel() > x.shape[1]  # torch refuses a single value a channel, and says so
         and x.is_contiguous(memory_format=torch.channels_last)
         and (added is None or (added.dtype == x.dtype and added.shape == x.shape))
+        and (added is None or activation != "hardswish")
         and isinstance(library(), Library)
     )
 
 
-def norm_relu(
+def normed(
     norm: nn.BatchNorm2d,
     x: Tensor,
     added: Tensor | None = None,
     *,
-    relu: bool,
+    activation: Activation,
     biased: bool = False,
 ) -> Tensor:
-    """relu(norm(x) + added), or without the ReLU or the addition; moves the running values.
+    """activation(norm(x) + added), or without the addition; moves the running values.
 
     Statistics, and all that lies between x and the result, are float32; torch's own operations
     round to bfloat16 after each step.
@@ -48,18 +51,18 @@ def norm_relu(
         norm: in training.
         x: [N, C, H, W] in channels_last, bfloat16 or float32, for which `fits` holds.
         added: of the same shape and dtype.
-        relu: whether one follows.
+        activation: what follows; not hardswish after an addition.
         biased: whether the running variance takes in the biased one of the batch.
     """
     if norm.track_running_stats and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
-    out: Tensor = _NormReLU.apply(  # type: ignore[no-untyped-call]
-        x, added, norm.weight, norm.bias, norm, (relu, biased)
+    out: Tensor = _Normed.apply(  # type: ignore[no-untyped-call]
+        x, added, norm.weight, norm.bias, norm, (activation, biased)
     )
     return out
 
 
-class _NormReLU(torch.autograd.Function):
+class _Normed(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -68,11 +71,11 @@ class _NormReLU(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor,
         norm: nn.BatchNorm2d,
-        kind: tuple[bool, bool],
+        kind: tuple[Activation, bool],
     ) -> Tensor:
-        relu, job_biased = kind
-        job, kept = _job(x, weight, bias, relu)
-        job.biased = job_biased
+        activation, biased = kind
+        job, kept = _job(x, weight, bias, activation)
+        job.biased = biased
         if added is not None:
             added = added.contiguous(memory_format=torch.channels_last)
             job.added = added.data_ptr()
@@ -84,9 +87,10 @@ class _NormReLU(torch.autograd.Function):
             job.running_var = norm.running_var.data_ptr()
         compiled().norm_forward(ctypes.byref(job))
         del kept
-        ctx.relu, ctx.adds = relu, added is not None
-        # Without an addition the sign of y is computed again from x, which is read anyway.
-        ctx.save_for_backward(x, weight, bias, mean, scale, y if relu and ctx.adds else None)
+        ctx.activation, ctx.adds = activation, added is not None
+        # Without an addition y is computed again from x, which is read anyway.
+        keeps = ctx.adds and activation != "none"
+        ctx.save_for_backward(x, weight, bias, mean, scale, y if keeps else None)
         return y
 
     @staticmethod
@@ -94,7 +98,7 @@ class _NormReLU(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, mean, scale, y = ctx.saved_tensors
         dy = dy.contiguous(memory_format=torch.channels_last)
-        job, kept = _job(x, weight, bias, ctx.relu)
+        job, kept = _job(x, weight, bias, ctx.activation)
         dx, dweight, dbias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
         job.mean, job.scale = mean.data_ptr(), scale.data_ptr()
         job.dy, job.dx = dy.data_ptr(), dx.data_ptr()
@@ -108,7 +112,7 @@ class _NormReLU(torch.autograd.Function):
         return dx, dadded, dweight, dbias, None, None
 
 
-def _job(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> tuple[Norm, Tensor]:
+def _job(x: Tensor, weight: Tensor, bias: Tensor, activation: Activation) -> tuple[Norm, Tensor]:
     """What both passes are told, and the work space, which must outlive the call."""
     channels, threads = x.shape[1], torch.get_num_threads()
     sums = torch.zeros(threads * 2 * channels, dtype=torch.float64)
@@ -116,7 +120,7 @@ def _job(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> tuple[Norm, Ten
         pool=compiled().pool,
         threads=threads,
         half=x.dtype == torch.bfloat16,
-        relu=relu,
+        activation=CODES[activation],
         rows=x.numel() // channels,
         channels=channels,
         x=x.data_ptr(),
