@@ -113,6 +113,21 @@ def test_a_first_norm_at_another_place_cannot_be_judged_from_the_plan() -> None:
     assert verdict.reasons[0] == "their norms stand at other places"
 
 
+def test_another_activation_is_another_function() -> None:
+    plain = Table("plain", (), layers=(Conv("conv1", 8, 3), Conv("conv2", 8, 3)), classes=5)
+    plans = [
+        planned(replace(plain, activation=one), TORCHVISION_V1) for one in ("relu", "hardswish")
+    ]
+    verdict = same_function(*plans)
+    assert verdict.answer == "different"
+    assert verdict.reasons == ("their activations differ",)
+    found = compare(plans[0], plans[1], (32, 32))
+    assert [(row.what, row.first, row.second) for row in found.table] == [
+        ("activation", "relu", "hardswish")
+    ]
+    assert not found.identical
+
+
 def test_names_of_blocks_are_no_difference_of_function() -> None:
     table = tiny()
     renamed = replace(

@@ -82,6 +82,7 @@ def test_a_norm_can_follow_the_pool_and_the_activation_be_another(training: bool
 def test_a_norm_of_its_own_is_told_and_kept(tmp_path: Path) -> None:
     net = plain(activation="hardswish")
     told = report(net.plan, 32)
+    assert "hardswish in each ReLU's place" in told.answers
     assert ("norm, hardswish", "16x16x16") in [stage.lines for stage in stages(told)]
     assert [path for path in end_points(net.plan) if "2" in path] == [
         "conv2",

@@ -106,6 +106,8 @@ def summary(plan: Plan) -> str:
         parts.append(f"pool {said['pool_padding'][1]}{border}")
     if any(layer.norm for layer in plan.layers()):
         parts.append(f"epsilon {said['norm_eps'][1]}")
+    if plan.table.activation != "relu":
+        parts.append(f"{plan.table.activation} in each ReLU's place")
     parts.append(pixels(plan.dialect.preprocessing))
     return "; ".join(parts)
 

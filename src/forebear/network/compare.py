@@ -157,7 +157,7 @@ def _layers(plan: Plan | None) -> object:
 
 
 def _table(first: Table, second: Table) -> Iterator[Difference]:
-    for field in ("form", "shortcuts", "classes", "image_size"):
+    for field in ("form", "activation", "shortcuts", "classes", "image_size"):
         mine, yours = getattr(first, field), getattr(second, field)
         if mine != yours:
             yield Difference(field.replace("_", " "), str(mine), str(yours))

@@ -91,7 +91,11 @@ def _loose_biases(plan: Plan) -> object:
 def _relus(plan: Plan) -> object:
     inside = [[layer.relu for layer in unit.convs] + [unit.relu] for unit in plan.units()]
     rows = [layer for layer in (*plan.root, *plan.body) if layer.kind in ("conv", "norm")]
-    return [layer.activation for layer in rows], inside
+    return [layer.activation != "none" for layer in rows], inside
+
+
+def _activation(plan: Plan) -> object:
+    return plan.table.activation
 
 
 def _shortcuts(plan: Plan) -> object:
@@ -189,6 +193,7 @@ _FACETS = (
     _Facet(_pools, "their pool's windows or border differ"),
     _Facet(_shortcuts, "their shortcuts differ"),
     _Facet(_loose_biases, "only one has biases at some places that no norm follows"),
+    _Facet(_activation, "their activations differ"),
     _Facet(_averages, "their averages to a fixed size differ", certain=False),
 )
 
@@ -199,5 +204,5 @@ def _norm_facets(first: Plan, second: Plan) -> tuple[_Facet, ...]:
     certain = len({(dialect.order, dialect.final_norm) for dialect in dialects}) > 1
     return (
         _Facet(_norms, "their norms stand at other places", certain),
-        _Facet(_relus, "their activations differ or stand at other places", certain),
+        _Facet(_relus, "their activations stand at other places", certain),
     )
