@@ -81,14 +81,14 @@ def test_a_run_that_ends_within_an_epoch_has_its_last_points_there(
         assert image.size == (1350, 510)
 
 
-def test_a_run_shorter_than_an_epoch_and_one_that_was_taken_up_are_drawn(
+def test_the_first_evaluation_can_come_within_an_epoch_or_after_several(
     tmp_path: Path, figures: list[Any]
 ) -> None:
     draw_curves([Point(0.25)], tmp_path / "c.png", "short")  # type: ignore[list-item]
-    draw_curves([Point(5), Point(6)], tmp_path / "c.png", "taken up")  # type: ignore[list-item]
+    draw_curves([Point(4), Point(6)], tmp_path / "c.png", "long")  # type: ignore[list-item]
     first = [figure.axes[0].get_lines()[0].get_xdata() for figure in figures]
     assert first[0] == pytest.approx([0.125, 0.25])
-    assert first[1] == pytest.approx([4.5, 5, 5.5, 6])
+    assert first[1] == pytest.approx([2, 4, 5, 6])
 
 
 def test_skipped_steps_are_marked_where_they_came(tmp_path: Path, figures: list[Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,7 +61,7 @@ def draw_curves(epochs: Sequence[Epoch], path: Path, title: str) -> None:
     figure.suptitle(shown(title), fontsize=10, parse_math=False)
     loss, accuracy, rate = figure.subplots(1, 3)
     ends = [float(epoch.epoch) for epoch in epochs]
-    starts = [math.ceil(ends[0]) - 1.0, *ends[:-1]]
+    starts = [0.0, *ends[:-1]]  # under a budget the first evaluation can come after many
     parts = [
         start + (end - start) * (part + 1) / len(epoch.losses)
         for start, end, epoch in zip(starts, ends, epochs, strict=True)
