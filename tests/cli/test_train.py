@@ -291,6 +291,28 @@ def test_training_begins_with_a_checkpoint_and_says_what_stayed_random(
     assert "none that fit: logits.weight, logits.bias" in capsys.readouterr().err
 
 
+def test_where_no_network_is_named_the_checkpoints_own_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run = trained(tmp_path, "--epochs", 1)
+    data = f"folder:{tmp_path / 'data'}"
+    known, other = tmp_path / "known.pth", tmp_path / "other.npz"
+    forebear.save(forebear.create("paper/resnet20", num_classes=3), known)
+    for first, name in ((run / "model.safetensors", "tiny"), (known, "resnet20")):
+        out = tmp_path / f"from-{name}"
+        more = ("--weights", first, "--size", 16, "--epochs", 1, "--out", out)
+        assert main(words("train", "--data", data, *more)) == 0
+        assert f"{name} on folder:" in capsys.readouterr().err
+        assert load_run(out).table.name == name
+    np.savez(other, **{"fc.weight": np.zeros((3, 7), np.float32)})
+    given = ("--data", data, "--weights", other, "--out", tmp_path / "no")
+    assert main(words("train", *given)) == 2
+    assert "Pass the network that they are of" in capsys.readouterr().err
+    assert main(words("train", *given, "--network", "paper/resnet20", "--partial")) == 2
+    assert "the arrays do not fit resnet20" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
 def test_logits_of_other_classes_are_not_taken_though_they_are_as_many(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--network",
         metavar="NAME",
         help="a name that forebear list prints, or a .toml or .json table (default: the recipe's, "
-        "else paper/resnet20 up to 48 pixels, torchvision/resnet18 above)",
+        "else that of --weights, else paper/resnet20 up to 48 pixels, torchvision/resnet18 above)",
     )
     parser.add_argument("--dialect", metavar="NAME", help="how to build a table of your own")
     parser.add_argument(

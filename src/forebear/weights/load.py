@@ -89,6 +89,20 @@ def load(
         return _described(network, fit.network, path)
 
 
+def find_network(path: Path) -> tuple[str, Table, Dialect]:
+    """The network that a checkpoint is of: its name, its table and its dialect.
+
+    Raises:
+        WeightsError: a file that cannot be read or recognised.
+    """
+    if path.is_file() and describes_itself(path):
+        plan = load_file(path).plan
+        return plan.table.name, plan.table, plan.dialect
+    with open_arrays(path) as arrays:
+        name = recognise(arrays).network
+    return (name, *resolve(name, None))
+
+
 @contextmanager
 def home_arrays(path: Path) -> Iterator[Mapping[str, Array]]:
     """The arrays of a checkpoint under their home's names, also of a file that describes itself."""

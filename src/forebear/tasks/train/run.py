@@ -38,7 +38,7 @@ from forebear.tasks.train.work import carry_out
 from forebear.tasks.world import World
 from forebear.weights.files import describes_itself, load_file
 from forebear.weights.imagenet import class_names, synset_name
-from forebear.weights.load import home_arrays
+from forebear.weights.load import find_network, home_arrays
 from forebear.weights.match import load_arrays
 from forebear.weights.published import by_digest
 
@@ -75,13 +75,7 @@ def _train(request: Request, world: World) -> Outcome:
         resolve(request.network, request.dialect)  # a wrong name is refused before data are read
     data, test = _parts(read_data(request.data), request.hold_out)
     first = settled(request, data, norms=True, device=device)
-    small = first.size <= SMALL
-    name = request.network or first.network
-    name = name or ("paper/resnet20" if small else "torchvision/resnet18")
-    if request.network is None and first.dialect:
-        table, dialect = resolve(network_of(first), request.dialect or first.dialect)
-    else:
-        table, dialect = resolve(name, request.dialect)
+    name, table, dialect = _network(request, first)
     norms = dialect.root_norm or dialect.final_norm
     recipe = settled(request, data, norms=norms, device=device)
     network = _create(table, dialect, data, recipe)
@@ -223,6 +217,19 @@ def _parts(data: Data, share: float | None) -> tuple[Data, Data | None]:
         mirror=data.mirror,
     )
     return split, data
+
+
+def _network(request: Request, recipe: Recipe) -> tuple[str, Table, Dialect]:
+    """The network to train and its name: asked for, the recipe's, the checkpoint's, or by size."""
+    if request.network is None and recipe.dialect:
+        own = resolve(network_of(recipe), request.dialect or recipe.dialect)
+        return (recipe.network, *own)
+    name = request.network or recipe.network
+    if not name and request.weights is not None:
+        name, table, dialect = find_network(request.weights)
+        return (name, *resolve(table, request.dialect or dialect))
+    name = name or ("paper/resnet20" if recipe.size <= SMALL else "torchvision/resnet18")
+    return (name, *resolve(name, request.dialect))
 
 
 def _create(table: Table, dialect: Dialect, data: Data, recipe: Recipe) -> Network:
