@@ -304,7 +304,7 @@ def test_where_no_network_is_named_the_checkpoints_own_is_trained(
         assert main(words("train", "--data", data, *more)) == 0
         assert f"{name} on folder:" in capsys.readouterr().err
         assert load_run(out).table.name == name
-    np.savez(other, **{"fc.weight": np.zeros((3, 7), np.float32)})
+    np.savez(other, weight=np.zeros((3, 7), np.float32))
     given = ("--data", data, "--weights", other, "--out", tmp_path / "no")
     assert main(words("train", *given)) == 2
     assert "Pass the network that they are of" in capsys.readouterr().err
