@@ -88,7 +88,7 @@ def _loose_biases(plan: Plan) -> object:
     return [layer.bias and not layer.norm for layer in _convs(plan)]
 
 
-def _relus(plan: Plan) -> object:
+def _activated(plan: Plan) -> object:
     inside = [[layer.relu for layer in unit.convs] + [unit.relu] for unit in plan.units()]
     rows = [layer for layer in (*plan.root, *plan.body) if layer.kind in ("conv", "norm")]
     return [layer.activation != "none" for layer in rows], inside
@@ -199,10 +199,10 @@ _FACETS = (
 
 
 def _norm_facets(first: Plan, second: Plan) -> tuple[_Facet, ...]:
-    """Norms and ReLUs: moved from the root into the first unit they can still be one function."""
+    """Norms and activations: moved from the root into a first unit they can still be one function."""
     dialects = (first.dialect, second.dialect)
     certain = len({(dialect.order, dialect.final_norm) for dialect in dialects}) > 1
     return (
         _Facet(_norms, "their norms stand at other places", certain),
-        _Facet(_relus, "their activations stand at other places", certain),
+        _Facet(_activated, "their activations stand at other places", certain),
     )

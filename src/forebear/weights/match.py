@@ -52,9 +52,8 @@ def load_arrays(network: Network, arrays: Mapping[str, Any], *, partial: bool = 
             continue
         state[pair.ours] = _tensor(pair, array)
     left = _unexpected({name: arrays[key] for name, key in given.items()})
-    if not any(pair.needed and pair.ours in state for pair in wanted) or (
-        not partial and (missing or wrong or left)
-    ):
+    fits = any(pair.needed and pair.ours in state for pair in wanted)
+    if not fits or (not partial and (missing or wrong or left)):
         raise WeightsError(_complaint(network.plan, missing, wrong, left))
     network.load_state_dict(network.state_dict() | state)
     return [pair.ours for pair in wanted if pair.needed and pair.ours not in state]
