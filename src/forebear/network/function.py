@@ -199,7 +199,7 @@ _FACETS = (
 
 
 def _norm_facets(first: Plan, second: Plan) -> tuple[_Facet, ...]:
-    """Norms and activations: moved from the root into a first unit they can still be one function."""
+    """Norms and activations: at other places, in the root or the unit after it, they may agree."""
     dialects = (first.dialect, second.dialect)
     certain = len({(dialect.order, dialect.final_norm) for dialect in dialects}) > 1
     return (
