@@ -18,6 +18,7 @@ from torch import Tensor
 
 from forebear.data.augment import Augment, augment, resized_box
 from forebear.data.cache import Pixels
+from forebear.data.crop import to_device
 from forebear.data.decode import Box
 from forebear.data.draws import Draws
 from forebear.data.store import Indices, Store
@@ -164,11 +165,11 @@ class Batches:
 
     def _there(self, indices: Indices, pixels: Pixels) -> Tensor:
         if self._resident is None:
-            return torch.from_numpy(pixels).to(self.device, non_blocking=True)
-        return self._resident[torch.from_numpy(indices).to(self.device, non_blocking=True)]
+            return to_device(pixels, self.device)
+        return self._resident[to_device(indices, self.device)]
 
     def _labels(self, indices: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(self.labels[indices]).to(self.device, non_blocking=True)
+        return to_device(self.labels[indices], self.device)
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         if self.rule.order == "BGR":

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from forebear.data.batches import Batch, Draft, Order
+from forebear.data.crop import to_device
 from forebear.data.draws import Draws
 
 
@@ -18,7 +19,7 @@ from forebear.data.draws import Draws
 class Features:
     """What the logits start from, of every picture, in the place of the pictures themselves."""
 
-    values: Tensor  # [views, N, ...] floats: of the picture, and of its mirror image
+    values: Tensor  # [views, N, ...] floats on the device: of the picture, of its mirror image
     labels: NDArray[np.int64]  # [N]
     batch: int  # pictures a step, over all processes
     device: torch.device
@@ -52,5 +53,7 @@ class Features:
         return self._taken(draft.samples, draws.integers("mirror", len(self.values)))
 
     def _taken(self, samples: NDArray[np.int64], views: NDArray[np.int64]) -> Batch:
-        values = self.values[torch.from_numpy(views), torch.from_numpy(samples)]
-        return values.to(self.device), torch.from_numpy(self.labels[samples]).to(self.device)
+        views_there, samples_there, labels = (
+            to_device(numbers, self.device) for numbers in (views, samples, self.labels[samples])
+        )
+        return self.values[views_there, samples_there], labels

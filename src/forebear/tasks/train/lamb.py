@@ -28,7 +28,8 @@ class Lamb(Mover):
         counts, means, squares = self._moments(params)
         beta1, beta2 = group["betas"]
         kept = keep(gradients, self.found_inf)
-        torch._foreach_add_(counts, kept)
+        # A list: a single tensor would be taken for a number, and read off the GPU.
+        torch._foreach_add_(counts, [kept] * len(counts))  # type: ignore[list-item]
         torch._foreach_mul_(means, beta1**kept)
         torch._foreach_add_(means, gradients, alpha=1 - beta1)
         torch._foreach_mul_(squares, beta2**kept)
