@@ -144,7 +144,8 @@ def train(place: Path, out: Path, workers: int, optimizer: str) -> list[str]:
     return [
         "train", "--data", f"folder:{place / 'data'}", "--network", str(place / "tiny.toml"),
         "--dialect", "torchvision", "--out", str(out), "--size", "16", "--batch", "8",
-        "--epochs", str(EPOCHS), "--save-every", str(EVERY), "--threads", "1",
+        "--epochs", str(EPOCHS), "--save-every", str(EVERY),
+        "--deterministic", "--threads", "1",
         "--workers", str(workers), *(word for one in sets for word in ("--set", one)),
     ]  # fmt: skip
 
@@ -408,8 +409,8 @@ def report(done: list[Trial], seconds: float) -> str:
             "# Runs killed with SIGKILL, and gone on with",
             "",
             f"`python benchmarks/kills.py`: {EPOCHS} epochs of {STEPS} steps, --save-every "
-            f"{EVERY}, --threads 1; Muon and SGD with Nesterov's momentum in turn, an average of "
-            "the weights, random crops, mirroring, mixup; pictures decoded in every step. A third "
+            f"{EVERY}, --deterministic --threads 1; Muon and SGD with Nesterov's momentum in turn, "
+            "an average of the weights, random crops, mirroring, mixup; pictures decoded in every step. A third "
             "of the runs are killed twice. Identical: the SHA-256 of the final weights, and every "
             "loss, accuracy and rate in metrics.jsonl to the last bit, are those of the run that "
             "nobody killed, and no temporary file is left. Bytes lost: of checkpoints that had "

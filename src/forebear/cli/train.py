@@ -117,7 +117,13 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=int,
         metavar="N",
-        help="a fixed number, for bits that repeat (default: whichever proves fastest)",
+        help="that compute (default: as many as prove fastest, meanwhile too)",
+    )
+    group.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="the same bits again on the same machine, after a break too: a fixed number of "
+        "threads, and on a GPU slower algorithms",
     )
     group.add_argument(
         "--compile",

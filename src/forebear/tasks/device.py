@@ -1,9 +1,12 @@
-"""Where and in which precision to compute."""
+"""Where, in which precision and by which algorithms to compute."""
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -52,6 +55,36 @@ def _multiplies_bf16() -> bool:
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+@contextmanager
+def algorithms(device: torch.device, *, deterministic: bool) -> Iterator[None]:
+    """On a GPU, the fastest of cuDNN's algorithms in the block, or those that repeat to the bit.
+
+    The fastest are found by trying them once a shape, and can add in another order each time. Where
+    torch has no operation that repeats it warns. On a processor nothing needs to be chosen.
+
+    Args:
+        device: where the operations run.
+        deterministic: whether bits count more than speed.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    repeats = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn.benchmark, cudnn.deterministic = not deterministic, deterministic
+    if deterministic:
+        # NVIDIA, "cuBLAS library", section 2.1.4: or its products do not repeat.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
+        torch.use_deterministic_algorithms(repeats, warn_only=warns)
 
 
 def peak_memory(device: torch.device) -> float:

@@ -763,12 +763,27 @@ def test_other_threads_are_said_to_change_the_bits_and_the_runs_own_are_kept(
     assert marks(copy) == whole
 
 
+def test_a_deterministic_run_goes_on_with_as_many_threads_to_the_same_bits(
+    tmp_path: Path, place: Path, whole: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = train(place, tmp_path / "run")
+    at_threads = words.index("--threads")
+    words[at_threads : at_threads + 2] = ["--deterministic"]
+    with at("before step", 5, crash), pytest.raises(Crash):
+        main(words)
+    torch.set_num_threads(2)
+    assert resume(tmp_path / "run") == 0
+    assert torch.get_num_threads() == 1
+    assert "not the same to the bit" not in capsys.readouterr().err
+    assert marks(tmp_path / "run") == whole
+
+
 @pytest.mark.parametrize(
     "flags",
     [
         ("--lr", 0.5), ("--epochs", 9), ("--batch", 16), ("--set", "ema=0.5"), ("--workers", 0),
         ("--save-every", 1), ("--no-keep-memory",), ("--out", "elsewhere"), ("--replace",),
-        ("--seeds", 3), ("--compile", "off"),
+        ("--seeds", 3), ("--compile", "off"), ("--deterministic",),
     ],
 )  # fmt: skip
 def test_a_flag_that_would_be_ignored_is_refused(

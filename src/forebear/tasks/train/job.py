@@ -26,7 +26,7 @@ from forebear.tasks.world import ALONE, World
 # What a resumed run must be asked for again, beside the recipe
 KEPT = (
     "hold_out", "bad", "workers", "threads", "every", "budget", "keep_memory", "tensorboard",
-    "compile",
+    "compile", "deterministic",
 )  # fmt: skip
 
 

@@ -69,6 +69,8 @@ def _begun(request: Request) -> bool:
 
 def _train(request: Request, world: World) -> Outcome:
     device = world.device(request.device)
+    if request.deterministic and request.threads is None:
+        request = replace(request, threads=torch.get_num_threads())
     if request.out is not None:  # what is in the way is said before data are read
         world.first(partial(RunFolder, request.out, replace=request.replace))
     if request.network is not None:
@@ -132,8 +134,8 @@ def seeds(request: Request, count: int) -> list[Outcome]:
 def resume(path: Path, *, device: str = "auto", threads: int | None = None) -> Outcome:
     """Goes on with a run that broke off, after the last step that it saved.
 
-    With the threads fixed, on one machine, the weights end as they would have without the break. A
-    run that was killed before it could save begins anew.
+    Of a deterministic run, or one with its threads fixed, the weights end on the same machine as
+    they would have without the break. A run that was killed before it could save begins anew.
 
     Args:
         path: of its folder.

@@ -19,7 +19,7 @@ from forebear.errors import RunError, StopError
 from forebear.network.accelerate import accelerate
 from forebear.network.card import Card
 from forebear.network.network import Network
-from forebear.tasks.device import Precision
+from forebear.tasks.device import Precision, algorithms
 from forebear.tasks.evaluate import Evaluation, combined, evaluate
 from forebear.tasks.memory import keep_memory
 from forebear.tasks.plots import can_draw
@@ -58,6 +58,7 @@ def carry_out(job: Job) -> Outcome:
         keep_memory()
     epochs = 0 if request.budget else job.recipe.epochs
     with (
+        algorithms(job.device, deterministic=request.deterministic),
         closing(Threads(job.device, request.threads)) as threads,
         Display(epochs, request.budget or 0.0, shows=job.world.writes) as display,
         closing(job.folder),
@@ -232,7 +233,7 @@ class _Work:
         with torch.inference_mode(), self._cast():
             self.network.eval()
             for images, _ in islice(self.held_out.in_order(), GLIMPSE):
-                self.network(images)
+                float(self.network(images).sum())  # waits for the device
                 stamps.append(time.perf_counter())
         if not stamps:  # a share can be empty
             return 0.0
