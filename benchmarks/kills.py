@@ -410,11 +410,12 @@ def report(done: list[Trial], seconds: float) -> str:
             "",
             f"`python benchmarks/kills.py`: {EPOCHS} epochs of {STEPS} steps, --save-every "
             f"{EVERY}, --deterministic --threads 1; Muon and SGD with Nesterov's momentum in turn, "
-            "an average of the weights, random crops, mirroring, mixup; pictures decoded in every step. A third "
-            "of the runs are killed twice. Identical: the SHA-256 of the final weights, and every "
-            "loss, accuracy and rate in metrics.jsonl to the last bit, are those of the run that "
-            "nobody killed, and no temporary file is left. Bytes lost: of checkpoints that had "
-            "been renamed into place. Seconds lost: from the last whole checkpoint to the kill.",
+            "an average of the weights, random crops, mirroring, mixup; pictures decoded in every "
+            "step. A third of the runs are killed twice. Identical: the SHA-256 of the final "
+            "weights, and every loss, accuracy and rate in metrics.jsonl to the last bit, are "
+            "those of the run that nobody killed, and no temporary file is left. Bytes lost: of "
+            "checkpoints that had been renamed into place. Seconds lost: from the last whole "
+            "checkpoint to the kill.",
             "",
             "| killed | workers | runs | kills | identical | bytes lost | steps lost, mean / most "
             "| seconds lost, mean / most |",
