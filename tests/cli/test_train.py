@@ -291,18 +291,20 @@ def test_training_begins_with_a_checkpoint_and_says_what_stayed_random(
     assert "none that fit: logits.weight, logits.bias" in capsys.readouterr().err
 
 
-def test_where_no_network_is_named_the_checkpoints_own_is_trained(
+def test_where_no_network_is_named_the_checkpoints_own_is_trained_at_its_own_size(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, run = trained(tmp_path, "--epochs", 1)
+    _, run = trained(tmp_path, "--epochs", 1, "--size", 20)
     data = f"folder:{tmp_path / 'data'}"
     known, other = tmp_path / "known.pth", tmp_path / "other.npz"
     forebear.save(forebear.create("paper/resnet20", num_classes=3), known)
-    for first, name in ((run / "model.safetensors", "tiny"), (known, "resnet20")):
+    for first, name, side in ((run / "model.safetensors", "tiny", 20), (known, "resnet20", 32)):
         out = tmp_path / f"from-{name}"
-        more = ("--weights", first, "--size", 16, "--epochs", 1, "--out", out)
+        more = ("--weights", first, "--epochs", 1, "--out", out)
         assert main(words("train", "--data", data, *more)) == 0
-        assert f"{name} on folder:" in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert f"{name} on folder:" in told
+        assert f"{side} x {side} pixels" in told
         assert load_run(out).table.name == name
     np.savez(other, weight=np.zeros((3, 7), np.float32))
     given = ("--data", data, "--weights", other, "--out", tmp_path / "no")

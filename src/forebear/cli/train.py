@@ -62,7 +62,13 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--batch", type=int, metavar="N", help="pictures a step")
     group.add_argument("--lr", type=float, metavar="X", help="peak learning rate")
-    group.add_argument("--size", type=int, metavar="PIXELS", help="side of the squares")
+    group.add_argument(
+        "--size",
+        type=int,
+        metavar="PIXELS",
+        help="side of the squares (default: the recipe's, else that of --weights, else the "
+        "pictures', up to 224)",
+    )
     group.add_argument(
         "--mirror",
         action=argparse.BooleanOptionalAction,

@@ -12,6 +12,7 @@ from typing import Any
 import forebear
 from forebear.errors import WeightsError
 from forebear.network.build import create
+from forebear.network.card import Card
 from forebear.network.network import Network
 from forebear.network.spell import spell
 from forebear.tables.dialects import Dialect
@@ -101,6 +102,24 @@ def find_network(path: Path) -> tuple[str, Table, Dialect]:
     with open_arrays(path) as arrays:
         name = recognise(arrays).network
     return (name, *resolve(name, None))
+
+
+def find_card(path: Path) -> Card | None:
+    """The preprocessing and the classes that a checkpoint, or its publisher, names; None: nobody.
+
+    Raises:
+        WeightsError: a damaged file.
+    """
+    if not path.is_file():
+        return None
+    row = by_digest(path)
+    if row is not None:
+        classes = class_names(row.classes) if row.classes else ()
+        return Card(preprocessing=row.preprocessing, classes=classes)
+    if describes_itself(path):
+        card = load_file(path).card
+        return Card(preprocessing=card.preprocessing, classes=card.classes)
+    return None
 
 
 @contextmanager

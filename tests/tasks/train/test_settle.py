@@ -45,6 +45,14 @@ def test_what_nobody_asked_for_is_chosen_by_the_data() -> None:
     assert recipe.precision in ("fp32", "bf16")
 
 
+def test_trained_weights_see_pictures_of_their_own_size_unless_told_otherwise() -> None:
+    request = Request(data="zeros", weights=Path("trained.safetensors"))
+    for given, size in ((None, 48), (32, 32)):
+        asked = replace(request, size=given)
+        recipe = settled(asked, data(320), norms=True, device=CPU, side=48)
+        assert (recipe.size, recipe.eval_size) == (size, size)
+
+
 def test_photographs_are_cut_at_random() -> None:
     assert settle(Request(data="zeros", size=95)).crop == "shift"
     assert settle(Request(data="zeros", size=96)).crop == "resized"

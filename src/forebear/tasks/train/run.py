@@ -15,7 +15,6 @@ from forebear.data.sources import read_data
 from forebear.data.split import held_out
 from forebear.errors import RunError
 from forebear.network.build import create
-from forebear.network.card import Card
 from forebear.network.initialize import zero_last_norms
 from forebear.network.measure import check_size
 from forebear.network.network import Network
@@ -36,11 +35,9 @@ from forebear.tasks.train.recipes import network_of, recipe_from_dict
 from forebear.tasks.train.settle import Request, fitted, settled
 from forebear.tasks.train.work import carry_out
 from forebear.tasks.world import World
-from forebear.weights.files import describes_itself, load_file
-from forebear.weights.imagenet import class_names, synset_name
-from forebear.weights.load import find_network, home_arrays
+from forebear.weights.imagenet import synset_name
+from forebear.weights.load import find_card, find_network, home_arrays
 from forebear.weights.match import load_arrays
-from forebear.weights.published import by_digest
 
 __all__ = ["Outcome", "Request", "resume", "seeds", "train"]
 
@@ -76,16 +73,20 @@ def _train(request: Request, world: World) -> Outcome:
     if request.network is not None:
         resolve(request.network, request.dialect)  # a wrong name is refused before data are read
     data, test = _parts(read_data(request.data), request.hold_out)
-    first = settled(request, data, norms=True, device=device)
+    card = None if request.weights is None else find_card(request.weights)
+    side = 0 if card is None else card.preprocessing.size
+    settle = partial(settled, data=data, device=device, side=side)
+    first = settle(request, norms=True)
     name, table, dialect = _network(request, first)
     norms = dialect.root_norm or dialect.final_norm
-    recipe = settled(request, data, norms=norms, device=device)
+    recipe = settle(request, norms=norms)
     network = _create(table, dialect, data, recipe)
     if request.budget:
         whole = replace(request, budget=request.budget * world.size)
         fits = world.first(lambda: fitted(whole, recipe, network, data, device))
         sizes = replace(request, size=fits.size, batch=fits.batch)
-        recipe = settled(sizes, data, norms=norms, device=device)
+        recipe = settle(sizes, norms=norms)
+    network.card = card or network.card
     notes = () if request.weights is None else _begin_with(network, request, data, recipe)
     kind = data.spec.partition(":")[0]
     folder = world.first(
@@ -250,7 +251,7 @@ def _create(table: Table, dialect: Dialect, data: Data, recipe: Recipe) -> Netwo
 
 
 def _begin_with(network: Network, request: Request, data: Data, recipe: Recipe) -> tuple[str, ...]:
-    """Fills the network from a checkpoint; what is to be said of arrays that stay random.
+    """Fills the network, which has the checkpoint's card; what is to be said of what stays random.
 
     As many classes need not be the same ones: logits are taken where the checkpoint names the
     classes of these data in this order. Where it names none, a recipe that trains the head before
@@ -259,16 +260,9 @@ def _begin_with(network: Network, request: Request, data: Data, recipe: Recipe) 
     Raises:
         WeightsError: the checkpoint does not fit, or without `partial` not all of it.
     """
-    path = request.weights
+    path, known = request.weights, network.card.classes
     assert path is not None
-    known: tuple[str, ...] = ()
-    row = by_digest(path) if path.is_file() else None
-    if row is not None:
-        network.card = Card(preprocessing=row.preprocessing)
-        known = class_names(row.classes) if row.classes else ()
-    elif path.is_file() and describes_itself(path):
-        saved = load_file(path).card
-        network.card, known = Card(preprocessing=saved.preprocessing), saved.classes
+    network.card = replace(network.card, classes=())
     logits = network.get_submodule("logits")
     random = copy.deepcopy(logits.state_dict())
     with home_arrays(path) as arrays:

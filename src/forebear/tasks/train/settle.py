@@ -61,7 +61,9 @@ class Request:
     started: float | None = None  # time.perf_counter() that the budget counts from; None: the call
 
 
-def settled(request: Request, data: Data, *, norms: bool, device: torch.device) -> Recipe:
+def settled(
+    request: Request, data: Data, *, norms: bool, device: torch.device, side: int = 0
+) -> Recipe:
     """The recipe of a request with every choice made that the data and the machine decide.
 
     Args:
@@ -69,10 +71,11 @@ def settled(request: Request, data: Data, *, norms: bool, device: torch.device) 
         data: whose number and size of pictures decide.
         norms: whether the network has any.
         device: decides the precision.
+        side: pixels that the weights to begin with were trained at; 0: not known, or none.
     """
     count = len(data.train)
     recipe = asked(request, data, norms=norms)
-    size = recipe.size or min(data.side, typical_side(data.train))
+    size = recipe.size or side or min(data.side, typical_side(data.train))
     batch = recipe.batch or (batch_for(count) if recipe.norms != "auto" else _few(count))
     epochs = recipe.epochs or (0 if recipe.iterations else epochs_for(count, batch))
     chosen: dict[str, Any] = {
