@@ -27,7 +27,8 @@ def trained(tmp_path: Path, *more: Any, out: str = "run") -> tuple[int, Path]:
         folder(data)
         table(net)
     given = ("--data", f"folder:{data}", "--network", net, "--dialect", "torchvision")
-    code = main(words("train", *given, "--size", 16, "--epochs", 6, "--out", tmp_path / out, *more))
+    length = () if "--budget" in more else ("--epochs", 6)
+    code = main(words("train", *given, "--size", 16, *length, "--out", tmp_path / out, *more))
     return code, tmp_path / out
 
 

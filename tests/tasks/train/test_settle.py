@@ -113,6 +113,12 @@ def test_a_budget_plans_what_nobody_has_set(monkeypatch: pytest.MonkeyPatch) -> 
     assert plan(weights=Path("trained.safetensors")) == (None, None)
 
 
+@pytest.mark.parametrize("beside", [{"epochs": 3}, {"deterministic": True}])
+def test_a_budget_is_refused_beside_what_it_would_have_ignored(beside: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"budget=90 seconds and (epochs=3|deterministic): "):
+        Request(data="zeros", budget=90.0, **beside)
+
+
 def test_what_is_asked_for_stands_before_the_recipe() -> None:
     asked = Request(data="zeros", batch=40, lr=0.7, size=12, seed=9, mirror=False, epochs=2)
     recipe = settle(asked)

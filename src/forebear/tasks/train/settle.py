@@ -29,7 +29,11 @@ FEW_STEPS = 300  # that a run should have, however few the pictures (BiT-HyperRu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the caller asked for; None leaves the choice to the recipe, the data or the machine."""
+    """What the caller asked for; None leaves the choice to the recipe, the data or the machine.
+
+    Raises:
+        ValueError: a budget beside what it stands in the way of.
+    """
 
     data: str  # as read_data takes it
     network: str | None = None
@@ -59,6 +63,22 @@ class Request:
     tensorboard: bool = False
     compile: str = "auto"  # auto, off, on or graphs: whether torch.compile is used
     started: float | None = None  # time.perf_counter() that the budget counts from; None: the call
+
+    def __post_init__(self) -> None:
+        """Refuses what would have to be ignored."""
+        if self.budget is None:
+            return
+        if self.epochs is not None:
+            raise ValueError(
+                f"budget={self.budget:g} seconds and epochs={self.epochs}: either ends a run. "
+                "Expected one of them. Leave one out."
+            )
+        if self.deterministic:
+            raise ValueError(
+                f"budget={self.budget:g} seconds and deterministic: a run that the clock ends "
+                "takes other steps each time. Expected one of them. Pass epochs, or do without "
+                "the same bits."
+            )
 
 
 def settled(
