@@ -389,7 +389,7 @@ def main() -> None:
     parts = [
         "# Training steps on a CPU\n",
         f"Made by `python benchmarks/step_speed.py --rounds {options.rounds} "
-        f"--seconds {options.seconds:g}` on "
+        f"--seconds {options.seconds:g}{' --keras PYTHON' if options.keras else ''}` on "
         f"{time.strftime('%Y-%m-%d')}: {machine()}; Python {platform.python_version()}, "
         f"{versions(options.keras)}. Medians of {options.rounds} interleaved rounds of at least "
         f"{options.seconds:g} s, each after a step that is not counted; forebear (bf16 autocast, "
