@@ -57,7 +57,7 @@ class Request:
     bad: Bad = "fail"  # pictures that cannot be decoded: fail, or skip and count
     workers: int | None = None  # threads that decode; 0: between the steps; None: all processors
     threads: int | None = None  # that compute; None: as many as prove fastest meanwhile
-    deterministic: bool = False  # the same bits again: no threads chosen, on a GPU no algorithms
+    deterministic: bool = False  # the same bits again: threads and a GPU's algorithms are fixed
     every: int = 0  # steps between two savings within an epoch; 0: five minutes
     keep_memory: bool = False  # never give freed memory back: faster, for processes of one's own
     tensorboard: bool = False
