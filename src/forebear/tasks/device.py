@@ -7,6 +7,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -48,6 +49,12 @@ def find_precision(name: str, device: torch.device) -> Precision:
     return "bf16" if name == "bf16" or (name == "auto" and native) else "fp32"
 
 
+def fastest_dtype(device: torch.device) -> torch.dtype:
+    """The dtype in which the device multiplies matrices fastest: bfloat16, else float32."""
+    return torch.bfloat16 if find_precision("auto", device) == "bf16" else torch.float32
+
+
+@lru_cache(maxsize=1)
 def _multiplies_bf16() -> bool:
     """Whether the processor has AVX512-BF16 or AMX; elsewhere bf16 is slower than fp32."""
     try:

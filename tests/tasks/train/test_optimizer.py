@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import forebear
 from forebear import Block, Conv, Table
 from forebear.network.network import Network
+from forebear.tasks import device
 from forebear.tasks.train.muon import orthogonal
 from forebear.tasks.train.optimizer import make_optimizer
 from forebear.tasks.train.recipe import Optimizer, Recipe
@@ -167,10 +168,15 @@ def test_lamb_moves_an_array_of_zeros_by_adam_s_step() -> None:
     assert parameter.detach().numpy() == pytest.approx(np.full((4, 3, 3, 3), -0.1), rel=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("shape", [(2, 8, 30), (1, 30, 8), (3, 5, 5)])
-def test_orthogonal_matrices_have_singular_values_near_1(shape: tuple[int, ...]) -> None:
+def test_orthogonal_matrices_have_singular_values_near_1(
+    shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
     draws = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 5
-    values = torch.linalg.svdvals(orthogonal(draws).float())
+    found = orthogonal(draws, dtype=dtype)
+    assert found.dtype == dtype
+    values = torch.linalg.svdvals(found.float())
     assert values.min() > 0.5
     assert values.max() < 1.3
 
@@ -180,6 +186,25 @@ def test_orthogonal_is_the_same_alone_and_among_others() -> None:
     together = orthogonal(matrices).float()
     alone = torch.cat([orthogonal(matrix[None]) for matrix in matrices]).float()
     assert torch.allclose(together, alone, atol=1e-2)
+
+
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_muon_multiplies_in_bf16_only_where_the_processor_does(
+    native: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "_multiplies_bf16", lambda: native)
+    _, optimizer = single(torch.ones(4, 3, 3, 3), optimizer="muon")
+    gradients([p for group in optimizer.param_groups for p in group["params"]], 0)
+    products: list[torch.dtype] = []
+    multiply = torch.baddbmm
+
+    def noting(*given: Any, **options: Any) -> Tensor:
+        products.append(given[0].dtype)
+        return multiply(*given, **options)
+
+    monkeypatch.setattr(torch, "baddbmm", noting)
+    optimizer.step()
+    assert set(products) == {dtype}
 
 
 @pytest.mark.parametrize("nesterov", [False, True])

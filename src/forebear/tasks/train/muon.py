@@ -11,6 +11,7 @@ from torch.optim.adam import adam
 from torch.optim.optimizer import ParamsT
 from torch.optim.sgd import sgd
 
+from forebear.tasks.device import fastest_dtype
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.skip import Mover, keep
 
@@ -64,9 +65,9 @@ class Muon(Mover):
         for parameter, move in zip(params, moves, strict=True):
             shapes[parameter.shape].append((parameter, move))
         for members in shapes.values():
-            matrices = orthogonal(
-                torch.stack([m.flatten(1) for _, m in members]), self.recipe.rounds
-            )
+            stacked = torch.stack([m.flatten(1) for _, m in members])
+            dtype = fastest_dtype(stacked.device)
+            matrices = orthogonal(stacked, self.recipe.rounds, dtype=dtype)
             scale = rate * max(1.0, matrices.shape[1] / matrices.shape[2]) ** 0.5
             for (parameter, _), matrix in zip(members, matrices, strict=True):
                 parameter.sub_(matrix.view(parameter.shape) * scale)
@@ -118,18 +119,20 @@ class Muon(Mover):
         )
 
 
-def orthogonal(matrices: Tensor, rounds: int = 5) -> Tensor:
-    """The matrices with all singular values near 1, by a Newton-Schulz iteration in bf16.
+def orthogonal(matrices: Tensor, rounds: int = 5, *, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """The matrices with all singular values near 1, by a Newton-Schulz iteration.
 
     Args:
         matrices: [n, rows, columns].
         rounds: of the iteration; 5 in Jordan 2024.
+        dtype: of the products. Jordan 2024 uses bfloat16. A processor without bfloat16 instructions
+            multiplies it several hundred times slower than float32.
 
     Returns:
-        [n, rows, columns], bf16.
+        [n, rows, columns], in `dtype`.
     """
     a, b, c = COEFFICIENTS
-    x = matrices.to(torch.bfloat16)
+    x = matrices.to(dtype)
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x  # the products are as large as the shorter side
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
