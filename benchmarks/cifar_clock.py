@@ -56,8 +56,9 @@ def airbench(data: Path) -> str:
     """A row."""
     script = str(Path(__file__).with_name("airbench.py"))
     seconds, found = contest.run([sys.executable, script, "--data", str(data)])
+    precision = "bf16" if found["bf16"] else "fp32"
     return (
-        f"| airbench, 8 epochs, bf16 | {found['seconds']:.0f} | {seconds:.0f} "
+        f"| airbench, 8 epochs, {precision} | {found['seconds']:.0f} | {seconds:.0f} "
         f"| {found['accuracy']:.2%} | {found['with_views']:.2%} |"
     )
 

@@ -40,6 +40,7 @@ import forebear
 import forebear.files
 from forebear.cli.main import main
 from forebear.data.store import Store
+from forebear.hardware import processor
 from forebear.tasks.train import checkpoint, run  # noqa: F401 - imported before the forks
 from forebear.tasks.train.loop import Loop
 from forebear.weights.files import digest, load_file
@@ -428,7 +429,7 @@ def report(done: list[Trial], seconds: float) -> str:
             f"{seconds:.0f} s in all; forebear {forebear.__version__}, torch {torch.__version__}, "
             f"numpy {np.__version__}, safetensors {safetensors.__version__}, Pillow "
             f"{PIL.__version__}, Python {platform.python_version()}, {platform.system()} "
-            f"{platform.machine()}, {os.cpu_count()} processors.",
+            f"{processor()}, {processor().cores} cores.",
             "",
         ]
     )

@@ -25,6 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf  # type: ignore[import-untyped,unused-ignore]
 
 import forebear
+from forebear.hardware import processor
 from forebear.weights.readers.arrays import Array
 from forebear.weights.readers.tensorflow import open_tensorflow
 from forebear.weights.writers.tensorflow import write_tensorflow
@@ -108,18 +109,10 @@ def main() -> None:
             )
     print()
     print(
-        f"{processor()}, {os.cpu_count()} CPUs, {platform.system()}; Python "
+        f"{processor()}, {processor().cores} cores, {platform.system()}; Python "
         f"{platform.python_version()}, numpy {np.__version__}, tensorflow {tf.__version__}, "
         f"forebear {forebear.__version__}"
     )
-
-
-def processor() -> str:
-    """The processor's name where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

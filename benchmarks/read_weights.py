@@ -6,7 +6,6 @@ table: medians of interleaved runs, page cache warm, every array read once.
 
 from __future__ import annotations
 
-import platform
 import statistics
 import tempfile
 import time
@@ -18,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 import forebear
+from forebear.hardware import processor
 from forebear.tasks.convert import convert
 
 RUNS = 9
@@ -97,7 +97,7 @@ def main() -> None:
             versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             continue
-    print(f"\n{platform.machine()}, {torch.get_num_threads()} threads; {', '.join(versions)}")
+    print(f"\n{processor()}, {torch.get_num_threads()} threads; {', '.join(versions)}")
 
 
 if __name__ == "__main__":

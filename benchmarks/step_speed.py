@@ -54,9 +54,9 @@ CASES = {
 # fmt: on
 TORCH_PEERS = {
     "torchvision": "torchvision, its reference loop: fp32, NCHW",
-    "torchvision_bf16": "torchvision, channels_last, bf16 autocast",
-    "timm": "timm, its SGD, channels_last, bf16 autocast",
-    "plain": "forebear's network, not accelerated, channels_last, bf16 autocast",
+    "torchvision_bf16": "torchvision, channels_last, its fastest precision",
+    "timm": "timm, its SGD, channels_last, its fastest precision",
+    "plain": "forebear's network, not accelerated, channels_last",
 }
 COMPILED = {"compiled": "the same by torch.compile"}
 NAMES = {
@@ -102,6 +102,8 @@ def torch_step(contestant: str, case: Case) -> Step | None:
     import torch
     from torch import nn
 
+    from forebear.tasks.device import has_bf16
+
     if contestant.startswith("torchvision"):
         network, images, labels = torchvision_network(case), *torch_data(case)
     elif contestant == "timm":
@@ -113,8 +115,9 @@ def torch_step(contestant: str, case: Case) -> Step | None:
         images, labels = torch_data(case)
     assert isinstance(network, nn.Module)
     network.train()
-    half = contestant != "torchvision"
-    if half:
+    lasts = contestant != "torchvision"
+    half = lasts and has_bf16(torch.device("cpu"))
+    if lasts:
         network = network.to(memory_format=torch.channels_last)
         images = images.to(memory_format=torch.channels_last)
     model = torch.compile(network) if contestant == "compiled" else network
@@ -286,14 +289,21 @@ def contest(key: str, options: argparse.Namespace) -> dict[str, list[float]]:
 
 
 def peak(seconds: float = 2.0) -> float:
-    """GFLOP/s of large bfloat16 products and convolutions, on all threads: the best seen."""
+    """GFLOP/s of large products and convolutions, on all threads: the best seen.
+
+    They are computed in the precision that this processor multiplies fastest.
+    """
     import torch
+
+    from forebear.tasks.device import fastest_dtype
+
+    dtype = fastest_dtype(torch.device("cpu"))
 
     best = 0.0
     for side in (1024, 2048, 4096):
-        a, b = torch.randn(side, side).bfloat16(), torch.randn(side, side).bfloat16()
-        images = torch.randn(32, 256, 28, 28).bfloat16().to(memory_format=torch.channels_last)
-        kernel = torch.randn(256, 256, 3, 3).bfloat16().to(memory_format=torch.channels_last)
+        a, b = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
+        images = torch.randn(32, 256, 28, 28).to(dtype, memory_format=torch.channels_last)
+        kernel = torch.randn(256, 256, 3, 3).to(dtype, memory_format=torch.channels_last)
         for work, flops in (
             (lambda a=a, b=b: a @ b, 2 * side**3),
             (lambda x=images, k=kernel: torch.conv2d(x, k), 2 * 32 * 26 * 26 * 256 * 256 * 9),
@@ -339,15 +349,10 @@ def table(case: Case, times: dict[str, list[float]], top: float) -> str:
 
 
 def machine() -> str:
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    return f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
+    from forebear.hardware import processor
+
+    found = processor()
+    return f"{found}, {found.cores} cores, {platform.system()} {platform.release()}"
 
 
 def versions(keras_python: str | None) -> str:
@@ -382,21 +387,24 @@ def main() -> None:
     parser.add_argument("--keras", help="an interpreter with keras and tensorflow")
     parser.add_argument("--serve", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    from forebear.hardware import processor
+
     if options.serve:
         serve(options.serve, CASES[options.only[0]], options.seconds)
         return
-    top = peak()
+    top, precision = peak(), "bf16" if processor().bf16 else "fp32"
     parts = [
         "# Training steps on a CPU\n",
         f"Made by `python benchmarks/step_speed.py --rounds {options.rounds} "
         f"--seconds {options.seconds:g}{' --keras PYTHON' if options.keras else ''}` on "
         f"{time.strftime('%Y-%m-%d')}: {machine()}; Python {platform.python_version()}, "
         f"{versions(options.keras)}. Medians of {options.rounds} interleaved rounds of at least "
-        f"{options.seconds:g} s, each after a step that is not counted; forebear (bf16 autocast, "
-        "channels_last, accelerate, keep_memory, torch's fused SGD) runs in a process of its own, "
+        f"{options.seconds:g} s, each after a step that is not counted; forebear (channels_last, "
+        " accelerate, keep_memory, torch's fused SGD) runs in a process of its own, "
         "turn about with the peers', since memory once kept cannot be given up again. "
-        f"Measured bf16 peak: {top:.0f} GFLOP/s. A step has 6 "
-        "FLOP for each multiply-add of the forward pass; Keras has a random batch of its own. "
+        f"The fastest precision here is {precision}; its measured peak is {top:.0f} GFLOP/s. "
+        "A step has 6 FLOP for each multiply-add of the forward pass. Keras has a random batch of "
+        "its own. "
         "torchvision and timm have no alexnet_v2: torchvision's alexnet stands for it.\n",
     ]
     for key in options.only:

@@ -16,12 +16,13 @@ SOURCE = Path(forebear.__file__).parent
 BEFORE = {
     "errors": set(),
     "files": {"errors"},
+    "hardware": set(),
     "tables": {"errors"},
-    "network": {"data", "errors", "files", "tables"},
+    "network": {"data", "errors", "files", "hardware", "tables"},
     "weights": {"errors", "files", "tables", "network"},
-    "data": {"errors", "files", "tables"},
-    "tasks": {"errors", "files", "tables", "network", "weights", "data"},
-    "cli": {"errors", "files", "tables", "network", "weights", "data", "tasks"},
+    "data": {"errors", "files", "hardware", "tables"},
+    "tasks": {"errors", "files", "hardware", "tables", "network", "weights", "data"},
+    "cli": {"errors", "files", "hardware", "tables", "network", "weights", "data", "tasks"},
 }
 
 

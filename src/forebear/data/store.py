@@ -26,6 +26,7 @@ from forebear.data.decode import Box
 from forebear.data.pictures import ArrayPictures, Pictures
 from forebear.data.preprocess import centre_box, fit
 from forebear.errors import DataError
+from forebear.hardware import processor
 from forebear.tables.preprocessing import Preprocessing
 
 Bad = Literal["fail", "skip"]
@@ -100,7 +101,7 @@ class Store:
             and rule.interpolation == "bilinear"
         )
         self._disk = disk
-        self._workers = processors() if workers is None else workers
+        self._workers = processor().cores if workers is None else workers
         self._beside = _Threads(self._workers, low=True)
         self._kept: Pixels | None = None
         untouched = rule.resize in ("shorter", "none") and rule.side == rule.size
@@ -368,10 +369,3 @@ def _lowest_priority() -> None:
     if sys.platform == "linux":  # elsewhere the call means the whole process
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST)
-
-
-def processors() -> int:
-    """Those that this process may use, where the system tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -30,7 +30,7 @@ from forebear.network.spell import spell
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.rows import Table
-from forebear.tasks.device import Precision, find_device, find_precision
+from forebear.tasks.device import Precision, device_name, find_device, find_precision
 
 # What a step is counted as, in forward passes: the backward one takes two products for each one
 # of the forward pass, by the inputs and by the weights.
@@ -165,7 +165,7 @@ def benchmark(
         tf32=precision == "fp32" and device.type == "cuda" and torch.backends.cudnn.allow_tf32,
         channels_last=setup.channels_last,
         device=str(device),
-        device_name=_device_name(device),
+        device_name=device_name(device),
         threads=torch.get_num_threads(),
         versions=tuple(_versions()),
         timings=timings,
@@ -303,17 +303,6 @@ def _peak(device: torch.device) -> int | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts KiB
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _versions() -> Iterator[tuple[str, str]]:

@@ -13,9 +13,9 @@ from pathlib import Path, PurePath
 
 from forebear.data.decode import Facts, look_at
 from forebear.data.pictures import Data, Pictures
-from forebear.data.store import processors
 from forebear.errors import DataError
 from forebear.files import write_whole
+from forebear.hardware import processor
 
 _CHUNK = 256  # pictures between two reports of progress
 _FORMATS = {  # what a name's ending promises
@@ -142,7 +142,7 @@ def check(data: Data, progress: Callable[[int, int], None] | None = None) -> Che
     parts = [("train", data.train), ("val", data.val)]
     total = sum(len(pictures) for _, pictures in parts)
     rows: list[Row] = []
-    with ThreadPoolExecutor(processors(), "check") as threads:
+    with ThreadPoolExecutor(processor().cores, "check") as threads:
         for part, pictures in parts:
 
             def look(index: int, part: str = part, pictures: Pictures = pictures) -> Row:

@@ -7,11 +7,11 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
-from pathlib import Path
 from typing import Literal
 
 import torch
+
+from forebear.hardware import processor
 
 Precision = Literal["fp32", "bf16"]
 
@@ -43,25 +43,24 @@ def find_precision(name: str, device: torch.device) -> Precision:
     """
     if name not in ("auto", "fp32", "bf16"):
         raise ValueError(f"precision={name!r}: expected auto, fp32 or bf16.")
-    native = _multiplies_bf16()
+    return "bf16" if name == "bf16" or (name == "auto" and has_bf16(device)) else "fp32"
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 natively; elsewhere it is slower than float32."""
     if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16" if name == "bf16" or (name == "auto" and native) else "fp32"
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and processor().bf16
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
     """The dtype in which the device multiplies matrices fastest: bfloat16, else float32."""
-    return torch.bfloat16 if find_precision("auto", device) == "bf16" else torch.float32
+    return torch.bfloat16 if has_bf16(device) else torch.float32
 
 
-@lru_cache(maxsize=1)
-def _multiplies_bf16() -> bool:
-    """Whether the processor has AVX512-BF16 or AMX; elsewhere bf16 is slower than fp32."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+def device_name(device: torch.device) -> str:
+    """The name of the GPU, or of the processor with its level, as in "AMD EPYC (avx512-bf16)"."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(processor())
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from typing import Self
 
 import torch
 
+from forebear.hardware import processor
+
 SLOWER = 1.3  # times the seconds of one thread, beyond which all threads are given up
 FIRST_WAIT, LONGEST_WAIT = 5.0, 80.0  # seconds until all threads are tried again, doubled each time
 
@@ -35,6 +37,8 @@ class Threads:
             )
         if fixed is not None:
             torch.set_num_threads(fixed)
+        elif torch.get_num_threads() > processor().cores:  # torch ignores a container's limit
+            torch.set_num_threads(processor().cores)
         self.all = torch.get_num_threads()
         self.chooses = fixed is None and self.all > 1 and device.type == "cpu"
         self.amount = 1.0  # of work in a step, where steps differ; set before each

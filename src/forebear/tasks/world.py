@@ -29,6 +29,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from forebear.errors import ForebearError, RunError, StopError
+from forebear.hardware import processor
 from forebear.tasks.device import find_device
 
 T = TypeVar("T")
@@ -100,8 +101,7 @@ class World:
     @property
     def processors(self) -> int:
         """This process' share of the machine's."""
-        count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return max(1, (count or 1) // self.local_size)
+        return max(1, processor().cores // self.local_size)
 
     def device(self, name: str) -> torch.device:
         """As `find_device`; each process of a machine has a GPU of its own."""

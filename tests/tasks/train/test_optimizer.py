@@ -188,11 +188,11 @@ def test_orthogonal_is_the_same_alone_and_among_others() -> None:
     assert torch.allclose(together, alone, atol=1e-2)
 
 
-@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_muon_multiplies_in_bf16_only_where_the_processor_does(
-    native: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_muon_multiplies_in_the_fastest_precision_of_the_device(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device, "_multiplies_bf16", lambda: native)
+    monkeypatch.setattr(device, "has_bf16", lambda _: dtype == torch.bfloat16)
     _, optimizer = single(torch.ones(4, 3, 3, 3), optimizer="muon")
     gradients([p for group in optimizer.param_groups for p in group["params"]], 0)
     products: list[torch.dtype] = []

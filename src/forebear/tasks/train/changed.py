@@ -39,13 +39,13 @@ def changed_machine(
         processes: that train now.
         threads: that compute now, None where they are chosen by the clock.
     """
-    machine = settings["machine"]
+    machine = settings["machine"]  # before version 0.2 the device was "cpu", of any processor
     found = [
         f"begun by {then or 'chosen'}{what}, gone on with by {now or 'chosen ones'}"
         for what, then, now in (
             (" processes", machine["processes"], processes),
             (" threads", settings["request"]["threads"], threads),
-            ("", machine["device"], device),
+            ("", device if machine["device"] == "cpu" else machine["device"], device),
             ("", f"torch {settings['versions']['torch']}", f"torch {torch.__version__}"),
         )
         if then != now

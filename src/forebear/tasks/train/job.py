@@ -16,6 +16,7 @@ from forebear.data.pictures import Data
 from forebear.network.network import Network
 from forebear.tables.files import table_to_dict
 from forebear.tables.preprocessing import Preprocessing
+from forebear.tasks.device import device_name
 from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.train.folder import RunFolder
 from forebear.tasks.train.loop import Epoch
@@ -66,11 +67,6 @@ class Outcome:
     held_out: Evaluation  # the last one
     test: Evaluation | None  # of the weights chosen, where a validation part chose them
     folder: Path
-
-
-def device_name(device: torch.device) -> str:
-    """The GPU's own name, or "cpu"."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def settings_of(job: Job, recipe: Recipe, rule: Preprocessing) -> dict[str, Any]:

@@ -26,10 +26,11 @@ from forebear.tables.files import (
     table_from_dict,
 )
 from forebear.tables.rows import Table
+from forebear.tasks.device import device_name
 from forebear.tasks.train.changed import changed_machine, changed_pictures
 from forebear.tasks.train.checkpoint import checkpoints
 from forebear.tasks.train.folder import CHECKPOINTS, RunFolder
-from forebear.tasks.train.job import Job, Outcome, device_name
+from forebear.tasks.train.job import Job, Outcome
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipes import network_of, recipe_from_dict
 from forebear.tasks.train.settle import Request, fitted, settled

@@ -19,7 +19,7 @@ from forebear.errors import RunError, StopError
 from forebear.network.accelerate import accelerate
 from forebear.network.card import Card
 from forebear.network.network import Network
-from forebear.tasks.device import Precision, algorithms
+from forebear.tasks.device import Precision, algorithms, device_name, has_bf16
 from forebear.tasks.evaluate import Evaluation, combined, evaluate
 from forebear.tasks.memory import keep_memory
 from forebear.tasks.plots import can_draw
@@ -150,6 +150,10 @@ class _Work:
         )
         for note in job.notes:
             self.display.say(note)
+        if recipe.precision == "bf16" and not has_bf16(job.device):
+            self.display.say(
+                f"{device_name(job.device)} has no bfloat16 instructions: fp32 is many times faster"
+            )
         if not can_draw():
             self.display.say("no curves.png: run pip install 'forebear[plots]' for pictures")
 
