@@ -21,6 +21,7 @@ from forebear.data.cache import Pixels
 from forebear.data.crop import to_device
 from forebear.data.decode import Box
 from forebear.data.draws import Draws
+from forebear.data.reading import Reading
 from forebear.data.store import Indices, Store
 from forebear.tables.preprocessing import Preprocessing
 
@@ -59,6 +60,8 @@ class Batches:
     device: torch.device
     rank: int = 0  # this process, of
     ranks: int = 1  # so many: each takes its share of every batch
+    reading: Reading | None = None  # of images that are not all read before the training
+    shown: Indices | None = None  # the images that `in_order` gives, in this order; None: all
     _colours: tuple[Tensor, Tensor] = field(init=False)  # mean and std, on the device
     _resident: Tensor | None = field(init=False)  # all pictures, on the device
 
@@ -78,28 +81,63 @@ class Batches:
     def __len__(self) -> int:
         return -(-len(self.store) // self.batch)
 
+    @property
+    def places(self) -> Indices:
+        """[n]: the images that `in_order` gives over all processes, in its order."""
+        if self.shown is None:
+            return self.store.indices
+        return self.shown[~np.isin(self.shown, list(self.store.skipped))]
+
+    def available(self) -> Indices | None:
+        """The images that an epoch may be drawn from; None: all of them.
+
+        Raises:
+            DataError: an image that is read beside the training cannot be decoded.
+        """
+        if self.reading is None:
+            return None
+        found = self.reading.available()
+        return None if len(found) == len(self.store) else found
+
     def in_order(self) -> Iterator[Batch]:
-        """Every picture of this process' share once, its middle, in the order of the store."""
-        mine = self.store.indices[self.rank :: self.ranks]
+        """The images of this process' share of `places` once, the middle of each."""
+        mine = self.places[self.rank :: self.ranks]
         parts = [mine[start : start + self.batch] for start in range(0, len(mine), self.batch)]
         for indices, pixels in self._ahead(parts, self._take):
             middle = _middle(self._there(indices, pixels), self.rule.size)
             yield self._normalise(middle), self._labels(indices)
 
-    def drafts(self, order: Order, epoch: int, first: int = 0) -> Iterator[Draft]:
+    def drafts(
+        self, order: Order, epoch: int, first: int = 0, among: Indices | None = None
+    ) -> Iterator[Draft]:
         """The steps of one epoch of training from `first` on.
 
         Every picture comes once, or so many times in a row as the order repeats, in an epoch of
         the same length. Batches are of like size; a picture that is skipped is missing in its own.
+
+        Args:
+            order: of the pictures, and how they are moved.
+            epoch: its number.
+            first: step.
+            among: images that the epoch is drawn from; None: all of them.
+
+        Raises:
+            DataError: an image cannot be decoded.
         """
-        chosen = np.random.default_rng((order.seed, epoch)).permutation(len(self.store))
+        count = len(self.store) if among is None else len(among)
+        chosen = np.random.default_rng((order.seed, epoch)).permutation(count)
+        if among is not None:
+            chosen = among[chosen]
         if order.repeats > 1:
-            chosen = np.repeat(chosen, order.repeats)[: len(self.store)]
+            chosen = np.repeat(chosen, order.repeats)[:count]
         views = np.arange(len(chosen)) % order.repeats
-        parts = np.array_split(np.stack((chosen, views)), len(self), axis=1)
+        steps = -(-count // self.batch)
+        parts = np.array_split(np.stack((chosen, views)), steps, axis=1)
         mine = [np.array_split(part, self.ranks, axis=1)[self.rank] for part in parts]
         read = partial(self._read, order, epoch)
         for step, (found, pixels) in enumerate(self._ahead(mine[first:], read), first):
+            if self.reading is not None:
+                self.reading.available()  # raises what ended it
             gone = np.isin(parts[step][0], list(self.store.skipped))
             yield Draft(
                 step=step,

@@ -58,6 +58,15 @@ class Cache:
         """The file that describes it."""
         return cache_folder() / f"{self.name}.json"
 
+    def has_like(self) -> bool:
+        """Whether any set of this shape and dtype is there, under whichever name."""
+        for note in cache_folder().glob("*.json"):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                told = json.loads(note.read_text(encoding="utf-8"))
+                if (tuple(told["shape"]), told["dtype"]) == (self.shape, self.dtype.name):
+                    return True
+        return False
+
     def load(self) -> tuple[Pixels, dict[int, str]] | None:
         """The pixels, mapped, and the pictures skipped; None where there is no whole set.
 

@@ -62,6 +62,7 @@ class Store:
         disk: int | None = None,
         workers: int | None = None,
         bad: Bad = "fail",
+        low: bool = True,
     ) -> None:
         """Reads nothing yet.
 
@@ -77,6 +78,8 @@ class Store:
                 there are processors.
             bad: What becomes of a picture that cannot be decoded: an error, or it is skipped,
                 counted and named in `skipped`. It is never replaced by another.
+            low: Whether the threads that decode for `take` give way to all else, as they should
+                beside training steps.
 
         Raises:
             ValueError: `workers` is below 0, or `bad` is neither.
@@ -102,8 +105,10 @@ class Store:
         )
         self._disk = disk
         self._workers = processor().cores if workers is None else workers
-        self._beside = _Threads(self._workers, low=True)
+        self._beside = Threads(self._workers, low=low)
         self._kept: Pixels | None = None
+        self._squares: Pixels | None = None  # images that were read so far, while not all are
+        self._ready = np.zeros(0, dtype=np.bool_)  # [N], which images these are
         untouched = rule.resize in ("shorter", "none") and rule.side == rule.size
         if (
             untouched
@@ -144,6 +149,10 @@ class Store:
         wanted = self._without_skipped(indices)
         if self._kept is not None:
             return wanted, self._kept[wanted]
+        if self._squares is not None:
+            self.read(wanted, self._beside)
+            wanted = self._without_skipped(wanted)
+            return wanted, self._squares[wanted]
         squares = np.empty((len(wanted), *self.shape[1:]), dtype=self.dtype)
         return self._decode(wanted, squares, self._square, self._beside)
 
@@ -195,9 +204,9 @@ class Store:
         """
         if self._kept is not None or not len(self):
             return
-        with _Threads(self._workers, low=False) as threads:  # no training step to give way to yet
-            quick = self.fits and self._seconds(threads) < WORTH_KEEPING
-            cache = None if quick or self._disk == 0 else self._cache(threads)
+        with Threads(self._workers, low=False) as threads:  # no training step to give way to yet
+            quick = self.fits and self.seconds(threads) < WORTH_KEEPING
+            cache = None if quick or self._disk == 0 else self._cache(threads, lambda: False)
             if cache is not None and self._recall(cache):
                 if progress is not None:
                     progress(len(self), len(self))
@@ -207,10 +216,82 @@ class Store:
             elif cache is not None and cache.save(self._chunks(threads, progress), self.skipped):
                 self._recall(cache)
 
+    def open(self) -> None:
+        """Makes room for images that `read` and `take` will decode one after the other.
+
+        Does nothing where all images are kept already, or do not fit in memory.
+        """
+        if self._kept is None and self._squares is None and self.fits and len(self):
+            self._squares = np.zeros(self.shape, dtype=self.dtype)
+            self._ready = np.zeros(len(self), dtype=np.bool_)
+
+    def read(self, wanted: Indices, threads: Threads) -> None:
+        """Decodes those of these images that were not read before, and keeps them in memory.
+
+        Only after `open`. Images that cannot be decoded count as read.
+
+        Raises:
+            DataError: An image cannot be decoded, and none may be skipped, or too many were.
+        """
+        missing = wanted[~self._ready[wanted]]
+        if not len(missing) or self._squares is None:
+            return
+        squares = np.empty((len(missing), *self.shape[1:]), dtype=self.dtype)
+        found, pixels = self._decode(missing, squares, self._square, threads)
+        self._squares[found] = pixels
+        self._ready[missing] = True
+
+    def are_read(self, indices: Indices) -> NDArray[np.bool_]:
+        """[n]: which of these images need not be decoded any more."""
+        if self._kept is not None:
+            return np.ones(len(indices), dtype=np.bool_)
+        if self._squares is None:
+            return np.zeros(len(indices), dtype=np.bool_)
+        return self._ready[indices]
+
+    def close(self) -> bool:
+        """Ends what `open` began, if all images are read; whether they are."""
+        if self._squares is not None and self._ready.all():
+            self._kept = self._squares  # which stays: another thread may be looking at it
+        return self._kept is not None
+
+    def recall(self, threads: Threads, ends: Callable[[], bool]) -> bool:
+        """Takes all images from the disk, if an earlier run kept them there.
+
+        Files are read for that only if a set of this shape lies in the cache folder.
+
+        Args:
+            threads: That read the files, to compare them.
+            ends: Whether to give up, asked between the files.
+
+        Raises:
+            DataError: Some of them cannot be decoded, and none may be skipped.
+        """
+        if self._kept is not None or not len(self):
+            return True
+        if self._disk == 0 or not Cache("", self.shape, self.dtype).has_like():
+            return False
+        cache = self._cache(threads, ends)
+        return cache is not None and self._recall(cache)
+
+    def save(self, threads: Threads, ends: Callable[[], bool]) -> None:
+        """Writes all images to the cache folder, whole or not at all.
+
+        Args:
+            threads: That read the files, to name the set.
+            ends: Whether to give up, asked between the pieces.
+        """
+        if self._kept is None or self._disk == 0 or isinstance(self._kept, np.memmap):
+            return
+        cache = self._cache(threads, ends)
+        if cache is not None:
+            with suppress(Abandoned):
+                cache.save(_until(self._kept, ends), self.skipped)
+
     def _fill_memory(
         self,
         cache: Cache | None,
-        threads: _Threads,
+        threads: Threads,
         progress: Callable[[int, int], None] | None,
     ) -> Pixels:
         started = time.perf_counter()
@@ -223,7 +304,7 @@ class Store:
 
     def _chunks(
         self,
-        threads: _Threads,
+        threads: Threads,
         progress: Callable[[int, int], None] | None,
         squares: Pixels | None = None,
     ) -> Iterator[Pixels]:
@@ -253,8 +334,8 @@ class Store:
         self.skipped.update(skipped)
         return True
 
-    def _cache(self, threads: _Threads) -> Cache:
-        """The place for these very pictures, in this order and geometry."""
+    def _cache(self, threads: Threads, ends: Callable[[], bool]) -> Cache | None:
+        """The place for these very pictures, in this order and geometry; None once it ends."""
         rule = self._rule
         total = hashlib.sha256()
         for part in (
@@ -262,8 +343,11 @@ class Store:
             *(rule.resize, rule.side, rule.central, rule.interpolation),
         ):
             total.update(f"{part}\0".encode())
-        for digest in threads.map(self._digest, range(len(self))):
-            total.update(digest)
+        for start in range(0, len(self), _CHUNK):
+            if ends():
+                return None
+            for digest in threads.map(self._digest, range(start, min(start + _CHUNK, len(self)))):
+                total.update(digest)
         return Cache(total.hexdigest()[:32], self.shape, self.dtype, self._disk)
 
     def _digest(self, index: int) -> bytes:
@@ -272,8 +356,8 @@ class Store:
         except DataError:  # it will be met again when it is decoded
             return bytes(32)
 
-    def _seconds(self, threads: _Threads) -> float:
-        """How long all pictures will take, by a few of them."""
+    def seconds(self, threads: Threads) -> float:
+        """How long all pictures will take to decode, by a few of them."""
         started = time.perf_counter()
         sample = np.unique(np.linspace(0, len(self) - 1, _SAMPLE).astype(np.int64))
         squares = np.empty((len(sample), *self.shape[1:]), dtype=self.dtype)
@@ -285,7 +369,7 @@ class Store:
         wanted: Indices,
         squares: NDArray[P],
         decode: Callable[[int], Pixels],
-        threads: _Threads,
+        threads: Threads,
     ) -> tuple[Indices, NDArray[P]]:
         """Fills `squares`, and gives back the part of both that could be decoded."""
 
@@ -334,17 +418,34 @@ class Store:
             raise DataError(self.skipped[gone])
 
 
-class _Threads:
+class Abandoned(Exception):  # noqa: N818 it is no error
+    """A set is no longer to be written."""
+
+
+def _until(pixels: Pixels, ends: Callable[[], bool]) -> Iterator[Pixels]:
+    """The images in pieces.
+
+    Raises:
+        Abandoned: it ends.
+    """
+    for start in range(0, len(pixels), _CHUNK):
+        if ends():
+            raise Abandoned
+        yield pixels[start : start + _CHUNK]
+
+
+class Threads:
     """Maps a function over numbers, in threads or, with none, here."""
 
     def __init__(self, workers: int, *, low: bool) -> None:
+        self.workers = workers
         self._pool = (
             ThreadPoolExecutor(workers, "decode", _lowest_priority if low else None)
             if workers
             else None
         )
 
-    def __enter__(self) -> _Threads:
+    def __enter__(self) -> Threads:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -355,7 +456,8 @@ class _Threads:
         """The results in order; what a call raises is raised when its result is due."""
         if self._pool is None:
             return map(function, numbers)
-        parts = [numbers[start : start + _PART] for start in range(0, len(numbers), _PART)]
+        size = max(1, min(_PART, len(numbers) // self.workers))
+        parts = [numbers[start : start + size] for start in range(0, len(numbers), size)]
         done = self._pool.map(lambda part: [function(number) for number in part], parts)
         return (result for results in done for result in results)
 

@@ -91,6 +91,18 @@ class Evaluation:
         return np.lexsort((-self.losses, self.guesses == self.labels))[:count]
 
 
+def sorted_by(evaluation: Evaluation, places: NDArray[np.int64]) -> Evaluation:
+    """The rows of an evaluation in the order of the set.
+
+    Args:
+        evaluation: of images in any order.
+        places: [n], the number of each of them in the set.
+    """
+    order = np.argsort(places, kind="stable")
+    rows = {name: getattr(evaluation, name)[order] for name in _COLUMNS}
+    return Evaluation(classes=evaluation.classes, **rows)
+
+
 def _mean(values: NDArray[Any]) -> float:
     return float(values.mean(dtype=np.float64)) if len(values) else 0.0
 

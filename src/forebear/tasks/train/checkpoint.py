@@ -13,6 +13,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,16 @@ def _with_room(error: OSError, folder: Path, tensors: dict[str, Tensor]) -> OSEr
 def checkpoints(folder: Path) -> list[Path]:
     """The files of a folder, the newest first."""
     return sorted(folder.glob("step-*.safetensors"), reverse=True)
+
+
+def seconds_of(folder: Path) -> float:
+    """Seconds that a run had taken at its newest checkpoint that can be read; 0 without one."""
+    for path in checkpoints(folder):
+        with suppress(OSError, SafetensorError, ValueError, KeyError, TypeError):
+            with safe_open(path, "pt") as file:
+                said = json.loads((file.metadata() or {})["state"])
+            return float(said["record"]["seconds"])
+    return 0.0
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Any], State, list[str]]:

@@ -75,5 +75,10 @@ class Course:
         """Takes in the seconds of an evaluation that has just ended."""
         self.evaluation, self.evaluated = taken, self.clock()
 
+    @property
+    def left(self) -> float:
+        """Seconds that a budget leaves for training."""
+        return max(self._for_training() - self.spent, 0.0)
+
     def _for_training(self) -> float:
         return max(self.budget - self.evaluation - self.finish, 1e-9)

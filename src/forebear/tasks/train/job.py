@@ -18,6 +18,8 @@ from forebear.tables.files import table_to_dict
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tasks.device import device_name
 from forebear.tasks.evaluate import Evaluation
+from forebear.tasks.train.budget.kernels import Kernels
+from forebear.tasks.train.budget.timing import StepTimes
 from forebear.tasks.train.folder import RunFolder
 from forebear.tasks.train.loop import Epoch
 from forebear.tasks.train.recipe import Recipe
@@ -48,6 +50,8 @@ class Job:
     notes: tuple[str, ...] = ()
     epochs: tuple[Epoch, ...] = ()  # that are done
     resumes: bool = False
+    times: StepTimes | None = None  # under a budget, of a run that begins
+    kernels: Kernels | None = None  # under a budget on a processor
 
     @property
     def title(self) -> str:
@@ -69,8 +73,15 @@ class Outcome:
     folder: Path
 
 
-def settings_of(job: Job, recipe: Recipe, rule: Preprocessing) -> dict[str, Any]:
-    """What settings.json holds: all that the run is made from."""
+def settings_of(job: Job, recipe: Recipe, rule: Preprocessing, *, evaluated: int) -> dict[str, Any]:
+    """What settings.json holds: all that the run is made from.
+
+    Args:
+        job: the run.
+        recipe: as it is carried out.
+        rule: what held-out images go through.
+        evaluated: held-out images that each evaluation takes; under a budget it can be a part.
+    """
     data, request = job.data, job.request
     return {
         "table": table_to_dict(job.network.table),
@@ -82,6 +93,7 @@ def settings_of(job: Job, recipe: Recipe, rule: Preprocessing) -> dict[str, Any]
             "classes": data.classes,
             "train": len(data.train),
             "held_out": len(data.val),
+            "evaluated": evaluated,
             "split": data.split,
             "fingerprint": data.fingerprint,
         },

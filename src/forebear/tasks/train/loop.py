@@ -61,6 +61,7 @@ class Epoch:
     seconds: float  # since the first step, evaluations included
     skipped: int  # steps so far whose gradient was not finite
     memory: float  # MiB, the most so far; of the device where it has its own
+    val_images: int = 0  # held-out images that were evaluated; 0 in runs of older versions
     losses: tuple[float, ...]  # the loss in up to 20 equal parts, in order
     lrs: tuple[float, ...]  # the learning rate at the end of each part
 
@@ -107,6 +108,16 @@ class Hooks(Protocol):
         """Keeps all that a resumed run needs; one process does."""
 
 
+class Sizes(Protocol):
+    """Chooses the size of a step's images by the seconds of those before."""
+
+    def size(self, wanted: int) -> int:
+        """The size to take, in pixels; the wanted one or a smaller one."""
+
+    def stepped(self, size: int, taken: float) -> None:
+        """Takes in the seconds of a step."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """What a loop works with."""
@@ -120,6 +131,7 @@ class Setting:
     every: int = 0  # steps between two savings within an epoch; 0: by the clock
     world: World = ALONE
     mode: Mode = "off"
+    sizes: Sizes | None = None  # makes images smaller where steps are too long for a budget
 
 
 class Loop:
@@ -136,6 +148,7 @@ class Loop:
         self._seen: list[list[float]] = []  # the same of this process, not yet summed over all
         self._looked = self._saved = self._began = 0.0  # time.perf_counter() of the last ...
         self._saving = 0.0  # seconds that the last saving took
+        self._ended = False  # whether the epoch under way has had all its steps
 
     def load(self, state: dict[str, Any], record: State) -> None:
         """Takes up a run where a checkpoint has it.
@@ -189,11 +202,11 @@ class Loop:
 
     def _epoch(self, hooks: Hooks, stop: Stop) -> bool:
         """Trains from where the epoch stands to its end; whether the run is over."""
-        state, training, order = self.state, self.setting.training, self.setting.order
+        state, training = self.state, self.setting.training
         self._mode(self._agree(stop)[3])
         self._began, images = time.perf_counter(), 0
-        over = False
-        for draft in training.drafts(order, state.epoch, state.place):
+        over = self._ended = False
+        for draft in self._drafts():
             number, over, _, progress = self._agree(stop)
             if number:
                 self._pause()
@@ -212,18 +225,37 @@ class Loop:
             if self._due(now):
                 self._pause()
                 self._save(hooks)
+        else:
+            self._ended = True
         self._pause()
         self._check(hooks)
         return over or self._agree(stop)[1]
 
+    def _drafts(self) -> Iterator[Draft]:
+        """The steps that the epoch still has, drawn from the images that all processes have read.
+
+        Raises:
+            DataError: an image that is read beside the training cannot be decoded.
+        """
+        training, order, state = self.setting.training, self.setting.order, self.state
+        if isinstance(training, Features) or training.reading is None:
+            return training.drafts(order, state.epoch, state.place)
+        mine = training.reading.available()
+        count = -int(self.setting.world.most([-float(len(mine))])[0])
+        among = None if count == len(training.store) else mine[:count]
+        return training.drafts(order, state.epoch, state.place, among)
+
     def _turn(self) -> None:
         """Goes from a finished epoch to the next; only once it is evaluated, or needs not be."""
-        if self.state.place == len(self.setting.training):
+        if self._ended or self.state.place == len(self.setting.training):
+            self._ended = False
             self.state.epoch, self.state.place = self.state.epoch + 1, 0
 
     def _step(self, draft: Draft, progress: float) -> None:
         recipe, state, setting = self.setting.recipe, self.state, self.setting
         size = side(recipe, progress)
+        if setting.sizes is not None:
+            size = setting.sizes.size(size)
         share = self._rate(progress)
         started = time.perf_counter()
         setting.threads.amount = max(len(draft.samples), 1) * size * size
@@ -242,7 +274,10 @@ class Loop:
         state.counts.append(total)
         state.lrs.append(recipe.lr * share)
         state.step, state.place = state.step + 1, state.place + 1
-        setting.course.stepped(time.perf_counter() - started)
+        taken = time.perf_counter() - started
+        setting.course.stepped(taken)
+        if setting.sizes is not None:
+            setting.sizes.stepped(size, taken)
 
     def _total(self, draft: Draft) -> int:
         """Pictures of a step; a process can know of a skipped one that the others never read."""
@@ -352,7 +387,7 @@ class Loop:
         )
         pictures = int(counts.sum())
         parts = min(PARTS, len(losses))
-        passes = state.epoch - 1 + state.place / len(training)
+        passes = state.step / len(training)  # epochs of images that are being read are shorter
         return Epoch(
             epoch=int(passes) if passes == int(passes) else round(passes, 3),
             step=state.step,
@@ -361,6 +396,7 @@ class Loop:
             accuracy=sum(hits.tolist()) / pictures,
             val_loss=evaluation.loss,
             val_accuracy=evaluation.top1,
+            val_images=evaluation.images,
             images_per_second=pictures / state.trained,
             seconds=self.setting.course.spent,
             skipped=state.skipped,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import statistics
 import time
 
@@ -20,15 +21,23 @@ GRAPHS = 3  # more of them until a graph is recorded and played once
 
 
 def seconds_of_step(
-    recipe: Recipe, network: Network, device: torch.device, *, mode: Mode = "off"
+    recipe: Recipe,
+    network: Network,
+    device: torch.device,
+    *,
+    mode: Mode = "off",
+    until: float = math.inf,
 ) -> float:
     """The median of a few steps of a copy of the network, on random pictures or features.
+
+    Of the first step, which warms up and is slower, where there is no time for another.
 
     Args:
         recipe: of the step; its batch and its size.
         network: stays as it is.
         device: where the copy takes the steps.
         mode: how its operations are run.
+        until: time.perf_counter() from which no further step is taken.
 
     Raises:
         RuntimeError: what torch.compile raises, or memory that ran out.
@@ -54,4 +63,6 @@ def seconds_of_step(
         started = time.perf_counter()
         float(stepper(images, labels, labels, total=recipe.batch, share=1e-6)[0])
         seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[first:])
+        if time.perf_counter() + seconds[-1] > until:
+            break
+    return statistics.median(seconds[first:] or seconds[-1:])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from forebear.data.batches import Batches, Order
 from forebear.errors import DataError
 from forebear.tasks.evaluate import Evaluation
@@ -46,7 +48,7 @@ class Pages:
         """What the network is given in its first step."""
 
         def draw() -> None:
-            draft = next(learned.drafts(order, 1))
+            draft = next(learned.drafts(order, 1, among=learned.available()))
             images, labels = learned.view(draft, order, 1, side(recipe, 0.0))
             pixels = as_pixels(images[:SHEET].float().cpu().numpy(), learned.rule)
             titles = [self.classes[label] for label in labels[:SHEET].tolist()]
@@ -82,10 +84,10 @@ class Pages:
             if can_draw():
                 draw_confusion(last, self.path / "confusion.png", self.title)
             if last.images:
-                store = held_out.store
+                store, there = held_out.store, np.sort(held_out.places[: last.images])
                 draw_mistakes(
                     last,
-                    lambda places: store[store.indices[places]],
+                    lambda places: store[there[places]],
                     self.path / "mistakes.png",
                     title=f"{self.title}: mistakes",
                 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +14,10 @@ from forebear.data.augment import Augment
 from forebear.data.batches import Batches, Order
 from forebear.data.features import Features
 from forebear.data.pictures import Data, Pictures
-from forebear.data.store import Bad, Store
+from forebear.data.reading import Reading
+from forebear.data.store import Bad, Indices, Store, Threads
+from forebear.data.strata import stratified
+from forebear.hardware import processor
 from forebear.network.network import Network
 from forebear.tables.preprocessing import TORCHVISION, Preprocessing
 from forebear.tasks.train.recipe import Recipe
@@ -28,6 +33,14 @@ class Decoding:
 
     bad: Bad = "fail"  # or skip
     workers: int | None = None  # threads; 0: between the steps; None: all processors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """How much is read before the training, where time is limited."""
+
+    until: float  # time.perf_counter() at which reading before the training ends
+    least: int  # images that are read however long that takes
 
 
 def order_of(recipe: Recipe) -> Order:
@@ -78,8 +91,12 @@ def batches(
     decoding: Decoding,
     world: World,
     progress: Progress,
+    limit: Limit | None = None,
 ) -> tuple[Batches, Batches]:
     """Training and held-out pictures, decoded when they fit in memory.
+
+    With a limit only some of the training images are decoded here; `reading` of the batches says
+    which. Held-out images are then decoded when they are needed.
 
     Raises:
         DataError: a picture that cannot be decoded.
@@ -93,9 +110,14 @@ def batches(
         bad=decoding.bad,
     )
     total = len(data.train) + len(data.val)
-    world.in_turn(lambda: first.fill(lambda done, _: progress(done, total)))
+    reading = None
+    if limit is None:
+        world.in_turn(lambda: first.fill(lambda done, _: progress(done, total)))
+    else:
+        reading = _read_first(first, data.train, recipe.seed, limit, decoding, progress)
     if still.order == "L" and colours is None:
-        mean, std = _own_colours(first, still.scale)
+        there = first.indices if reading is None else np.sort(reading.available())
+        mean, std = _own_colours(first, there, still.scale)
         moving, still = (replace(rule, mean=mean, std=std) for rule in (moving, still))
     training = Batches(
         store=first,
@@ -105,7 +127,10 @@ def batches(
         device=device,
         rank=world.rank,
         ranks=world.size,
+        reading=reading,
     )
+    if limit is not None:
+        return training, opened(data.val, still, training, decoding=decoding, until=limit.until)
 
     def show(done: int, _: int) -> None:
         progress(len(data.train) + done, total)
@@ -135,6 +160,65 @@ def measured(
     )
 
 
+def _read_first(
+    store: Store,
+    pictures: Pictures,
+    seed: int,
+    limit: Limit,
+    decoding: Decoding,
+    progress: Progress,
+) -> Reading:
+    """A store of which as many images are read as the limit allows, of each class its share.
+
+    Images that do not fit in memory are decoded when they are needed, unless the disk has them.
+    """
+    workers = processor().cores if decoding.workers is None else decoding.workers
+    with Threads(workers, low=False) as threads:
+        store.recall(threads, lambda: time.perf_counter() > limit.until)
+        reading = Reading(store, stratified(pictures.labels, seed))
+        reading.first(threads, limit.until, limit.least, progress)
+    return reading
+
+
+def opened(
+    pictures: Pictures,
+    rule: Preprocessing,
+    training: Batches,
+    *,
+    decoding: Decoding,
+    until: float,
+) -> Batches:
+    """As `measured`, but images are decoded only when they are needed, and then stay in memory.
+
+    They come in a fixed random order that holds the classes in proportion from the start, so that
+    every beginning of an evaluation stands for the whole.
+
+    Args:
+        pictures: to measure on.
+        rule: what is kept of them.
+        training: whose device and batch are taken.
+        decoding: how they are read.
+        until: time.perf_counter() until which the cache folder may be searched for them.
+
+    Raises:
+        DataError: the cache folder has them, and tells of one that cannot be decoded.
+    """
+    store = Store(pictures, rule, workers=decoding.workers, bad=decoding.bad, low=False)
+    workers = processor().cores if decoding.workers is None else decoding.workers
+    with Threads(workers, low=False) as threads:
+        store.recall(threads, lambda: time.perf_counter() > until)
+    store.open()
+    return replace(
+        training,
+        store=store,
+        labels=pictures.labels,
+        rule=rule,
+        batch=max(training.batch, 64),
+        reading=None,
+        shown=stratified(pictures.labels, 0),
+    )
+
+
 @torch.no_grad()
 def features(network: Network, part: Batches, recipe: Recipe) -> Features:
     """What the logits of a frozen network start from, for every picture of a part.
@@ -146,14 +230,16 @@ def features(network: Network, part: Batches, recipe: Recipe) -> Features:
     frozen = nn.Sequential(*modules).eval()
     ways = 2 if recipe.mirror != "none" else 1
     found: list[list[Tensor]] = [[] for _ in range(ways)]
+    classes: list[Tensor] = []  # a picture that is skipped has none
     alone = replace(part, rank=0, ranks=1)
-    for images, _ in alone.in_order():
+    for images, labels in alone.in_order():
+        classes.append(labels.cpu())
         with torch.autocast(part.device.type, torch.bfloat16, recipe.precision == "bf16"):
             for way, kept in enumerate(found):
                 kept.append(frozen(images.flip(3) if way else images).float())
     return Features(
         values=torch.stack([torch.cat(kept) for kept in found]),
-        labels=part.labels,
+        labels=torch.cat(classes).numpy(),
         batch=part.batch,
         device=part.device,
         rank=part.rank,
@@ -161,8 +247,8 @@ def features(network: Network, part: Batches, recipe: Recipe) -> Features:
     )
 
 
-def _own_colours(store: Store, scale: float) -> tuple[tuple[float], tuple[float]]:
+def _own_colours(store: Store, there: Indices, scale: float) -> tuple[tuple[float], tuple[float]]:
     """The mean and the spread of grey pictures, which ImageNet's colours do not fit."""
-    sample = store[store.indices[:: max(1, len(store) // 2000)]] * scale
+    sample = store.take(there[:: max(1, len(there) // 2000)])[1] * scale
     mean, std = (round(float(value), 4) for value in (sample.mean(), sample.std()))
     return (mean,), (max(std, 1e-3),)

@@ -25,7 +25,7 @@ def room(network: Network, recipe: Recipe, device: torch.device) -> Iterator[Non
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _ran_out(error):
+        if not ran_out(error):
             raise
         said = str(error).splitlines()[0]
     else:
@@ -43,7 +43,7 @@ def room(network: Network, recipe: Recipe, device: torch.device) -> Iterator[Non
     )
 
 
-def _ran_out(error: BaseException) -> bool:
+def ran_out(error: BaseException) -> bool:
     """Whether memory was what an operation lacked; on a processor torch has no class for it."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         "allocate memory" in str(error) or "not enough memory" in str(error)
@@ -64,7 +64,7 @@ def _fitting(network: Network, recipe: Recipe, device: torch.device) -> int:
             labels = torch.zeros(count, dtype=torch.int64, device=device)
             stepper(images, labels, labels, total=count, share=0.0)
         except (MemoryError, RuntimeError) as error:
-            if not _ran_out(error):
+            if not ran_out(error):
                 raise
             count //= 2
         else:

@@ -27,13 +27,16 @@ from forebear.tables.files import (
 )
 from forebear.tables.rows import Table
 from forebear.tasks.device import device_name
+from forebear.tasks.train.budget.kernels import Kernels
+from forebear.tasks.train.budget.plan import Allowance, Amount, Fitted, fitted
+from forebear.tasks.train.budget.timing import StepTimes
 from forebear.tasks.train.changed import changed_machine, changed_pictures
 from forebear.tasks.train.checkpoint import checkpoints
 from forebear.tasks.train.folder import CHECKPOINTS, RunFolder
 from forebear.tasks.train.job import Job, Outcome
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipes import network_of, recipe_from_dict
-from forebear.tasks.train.settle import Request, fitted, settled
+from forebear.tasks.train.settle import Request, asked, settled
 from forebear.tasks.train.work import carry_out
 from forebear.tasks.world import World
 from forebear.weights.imagenet import synset_name
@@ -67,6 +70,7 @@ def _begun(request: Request) -> bool:
 
 def _train(request: Request, world: World) -> Outcome:
     device = world.device(request.device)
+    kernels = _kernels(request, device)
     if request.deterministic and request.threads is None:
         request = replace(request, threads=torch.get_num_threads())
     if request.out is not None:  # what is in the way is said before data are read
@@ -82,13 +86,17 @@ def _train(request: Request, world: World) -> Outcome:
     norms = dialect.root_norm or dialect.final_norm
     recipe = settle(request, norms=norms)
     network = _create(table, dialect, data, recipe)
+    times: StepTimes | None = None
+    notes: tuple[str, ...] = ()
     if request.budget:
-        whole = replace(request, budget=request.budget * world.size)
-        fits = world.first(lambda: fitted(whole, recipe, network, data, device))
+        times = StepTimes(recipe, network, device)
+        fits = world.first(partial(_fitted, request, data, times, kernels, world.size))
         sizes = replace(request, size=fits.size, batch=fits.batch)
         recipe = settle(sizes, norms=norms)
+        notes = (fits.line,) if fits.line else ()
     network.card = card or network.card
-    notes = () if request.weights is None else _begin_with(network, request, data, recipe)
+    if request.weights is not None:
+        notes += _begin_with(network, request, data, recipe)
     kind = data.spec.partition(":")[0]
     folder = world.first(
         lambda: RunFolder(
@@ -107,8 +115,31 @@ def _train(request: Request, world: World) -> Outcome:
         world=world,
         colours=network.preprocessing if request.weights is not None else None,
         notes=notes,
+        times=times,
+        kernels=kernels,
     )
     return carry_out(job)
+
+
+def _kernels(request: Request, device: torch.device) -> Kernels | None:
+    """Under a budget the C kernels are compiled while other parts of the run are under way."""
+    return Kernels() if request.budget and device.type == "cpu" else None
+
+
+def _fitted(
+    request: Request, data: Data, times: StepTimes, kernels: Kernels | None, processes: int
+) -> Fitted:
+    """The size and the batch for a budget; steps are timed only with the kernels of the run."""
+    assert request.budget is not None
+    assert request.started is not None
+    until = Allowance(request.budget, request.started).timed
+    if kernels is not None and not kernels.ready(until):
+        until = 0.0
+    amount = Amount(
+        train=len(data.train), evaluated=len(data.val), budget=request.budget * processes
+    )
+    free = asked(request, data, norms=True)
+    return fitted(request, free, times.recipe, times, amount, until)
 
 
 def seeds(request: Request, count: int) -> list[Outcome]:
@@ -181,6 +212,7 @@ def _resume(path: Path, device: str, threads: int | None, world: World) -> Outco
             f"{path}: its settings are not those of a run ({error}). Expected what forebear train "
             "wrote. Train it again with --replace."
         ) from error
+    started, kernels = time.perf_counter(), _kernels(request, where)
     data, test = _parts(read_data(spec), request.hold_out)
     if data.fingerprint != fingerprint:
         raise RunError(
@@ -189,7 +221,7 @@ def _resume(path: Path, device: str, threads: int | None, world: World) -> Outco
             "train again with --replace."
         )
     job = Job(
-        request=replace(request, device=device, threads=threads, started=time.perf_counter()),
+        request=replace(request, device=device, threads=threads, started=started),
         name=name,
         network=_create(table, dialect, data, recipe),
         data=data,
@@ -202,6 +234,7 @@ def _resume(path: Path, device: str, threads: int | None, world: World) -> Outco
         notes=(note,) if note else (),
         epochs=tuple(epochs),
         resumes=begun,
+        kernels=kernels,
     )
     return carry_out(job)
 

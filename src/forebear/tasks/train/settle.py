@@ -1,10 +1,9 @@
-"""From what was asked for to a recipe with nothing left open: by the data, then by the clock."""
+"""From what was asked for to a recipe with nothing left open that the data decide."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,11 @@ import torch
 
 from forebear.data.pictures import Data, Pictures
 from forebear.data.store import Bad
-from forebear.network.measure import smallest_side
-from forebear.network.network import Network
 from forebear.tasks.device import find_precision
-from forebear.tasks.train.pace import TRIALS, seconds_of_step
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipes import read_recipe, with_sets
 
 PHOTOGRAPH = 96  # pixels, from which random parts teach more than shifts do
-STRIDE = 32  # pixels: the product of an ImageNet network's strides, in which sides are planned
-ENOUGH = 2.5  # passes over the pictures, for which a budget makes them smaller
 FEW_STEPS = 300  # that a run should have, however few the pictures (BiT-HyperRule's least is 500)
 
 
@@ -129,7 +123,7 @@ def asked(request: Request, data: Data, *, norms: bool) -> Recipe:
     else:
         recipe = read_recipe(request.recipe, request.sets)
     if request.epochs is not None:
-        recipe = _lengthened(recipe, request.epochs)
+        recipe = lengthened(recipe, request.epochs)
     given: dict[str, Any] = {
         name: getattr(request, name) for name in ("batch", "lr", "size", "seed", "precision")
     }
@@ -179,7 +173,7 @@ def epochs_for(count: int, batch: int) -> int:
     return max(passes, math.ceil(FEW_STEPS * batch / count))
 
 
-def _lengthened(recipe: Recipe, epochs: int) -> Recipe:
+def lengthened(recipe: Recipe, epochs: int) -> Recipe:
     """The recipe over another number of epochs, its schedule stretched along.
 
     Raises:
@@ -203,100 +197,3 @@ def typical_side(pictures: Pictures) -> int:
     """The median of the shorter sides of nine pictures, in pixels."""
     places = np.unique(np.linspace(0, len(pictures) - 1, 9).astype(int))
     return int(statistics.median(min(pictures.picture(int(place)).size) for place in places))
-
-
-def planned(
-    recipe: Recipe, network: Network, left: float, steps: int, device: torch.device
-) -> Recipe:
-    """The recipe for a budget of time, planned by the seconds of a step on this machine.
-
-    Few passes are better spent on small pictures first: where fewer than forty fit, random parts
-    of photographs grow from three quarters of their side (progressive resizing, as FFCV's).
-
-    Args:
-        recipe: settled.
-        network: whose copy takes a few steps.
-        left: seconds for training.
-        steps: in an epoch.
-        device: where it trains.
-    """
-    taken = seconds_of_step(recipe, network, device)
-    passes = left / (taken * steps)
-    small = recipe.size < PHOTOGRAPH or recipe.crop != "resized"
-    if not small and not recipe.size_from and passes < 40:
-        start = round(0.75 * recipe.size / STRIDE) * STRIDE
-        start = min(recipe.size, max(start, smallest_side(network.plan)))
-        recipe = replace(recipe, size_from=start, growth=(0.0, 0.8))
-        passes /= 0.8  # of the pixels, on average
-    return _lengthened(recipe, max(1, round(passes)))
-
-
-def fitted(
-    request: Request, recipe: Recipe, network: Network, data: Data, device: torch.device
-) -> Request:
-    """The request of a budget with the size of the pictures and the batch that suit this machine.
-
-    Only what neither the caller nor the recipe has set is planned, by the time of a few steps. A
-    trained network keeps its size.
-
-    Args:
-        request: with a budget, in seconds of one process.
-        recipe: of that request, settled.
-        network: whose copy takes the steps.
-        data: to train on.
-        device: where it trains.
-    """
-    assert request.budget is not None
-    free = asked(request, data, norms=True)
-    if request.weights is not None or (free.size and free.batch):
-        return request
-    count, size, batch = len(data.train), recipe.size, recipe.batch
-    taken = seconds_of_step(recipe, network, device)
-    if not free.size and recipe.crop == "resized":
-        size = max(
-            fitting_size(size, request.budget * batch / (taken * count)),
-            smallest_side(network.plan),
-        )
-        taken *= (size / recipe.size) ** 2
-    if not free.batch:
-
-        def seconds(pictures: int) -> float:
-            larger = replace(recipe, size=size, batch=pictures)
-            return seconds_of_step(larger, network, device)
-
-        batch = fitting_batch(batch, count, taken, request.budget, seconds)
-    return replace(request, size=min(size, recipe.size), batch=batch)
-
-
-def fitting_size(size: int, passes: float) -> int:
-    """Pixels of a square that leave 2.5 passes, of which `passes` would fit at `size` pixels.
-
-    Smaller photographs more often come before larger ones more seldom: on Imagenette four times
-    the pixels are worth 1 to 2 points, and four times the passes 6 (github.com/fastai/imagenette).
-    Only up to a point. ResNet-18 there, in 3 minutes of two processors: 160 pixels 80.4 %, 128
-    82.9; in 6 of one: 128 83.1, 96 82.6 (2.2, 3.2, 3.0 and 4.7 passes, as the pictures grow).
-    """
-    best = int(size * math.sqrt(passes / ENOUGH)) // STRIDE * STRIDE
-    return min(size, max(PHOTOGRAPH, best))
-
-
-def fitting_batch(
-    batch: int, count: int, taken: float, budget: float, seconds: Callable[[int], float]
-) -> int:
-    """Pictures a step: doubled while that makes each a tenth cheaper, as it does on a GPU.
-
-    A pass keeps 20 steps, the run 1,000, and trying takes no more than a fiftieth of the budget.
-
-    Args:
-        batch: to begin with.
-        count: of training pictures.
-        taken: seconds of a step with `batch`.
-        budget: seconds of the run.
-        seconds: of a step with so many pictures, measured.
-    """
-    while 40 * batch <= count and 2000 * taken <= budget and 8 * TRIALS * taken <= 0.02 * budget:
-        twice = seconds(2 * batch)
-        if twice > 1.8 * taken:
-            break
-        batch, taken = 2 * batch, twice
-    return batch

@@ -7,43 +7,59 @@ import time
 from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from forebear.data.batches import Batches
 from forebear.data.features import Features
+from forebear.data.reading import Beside, Reading
+from forebear.data.strata import stratified
 from forebear.errors import RunError, StopError
+from forebear.hardware import processor
 from forebear.network.accelerate import accelerate
 from forebear.network.card import Card
+from forebear.network.measure import smallest_side
 from forebear.network.network import Network
 from forebear.tasks.device import Precision, algorithms, device_name, has_bf16
-from forebear.tasks.evaluate import Evaluation, combined, evaluate
+from forebear.tasks.evaluate import Evaluation, InOrder, combined, evaluate, sorted_by
 from forebear.tasks.memory import keep_memory
 from forebear.tasks.plots import can_draw
 from forebear.tasks.tensorboard import Scalars
 from forebear.tasks.threads import Threads
+from forebear.tasks.train.budget.adapt import Sizes
+from forebear.tasks.train.budget.clocked import Clocked
+from forebear.tasks.train.budget.evaluation import UntilTime, seconds_of_image
+from forebear.tasks.train.budget.plan import EVALUATION, SHORT, evaluated, planned
+from forebear.tasks.train.budget.timing import Operations
 from forebear.tasks.train.checkpoint import load_checkpoint, save_checkpoint
 from forebear.tasks.train.compiled import compiling, mode_of
-from forebear.tasks.train.course import FINISH, Course
+from forebear.tasks.train.course import Course
 from forebear.tasks.train.depth import leave_out
 from forebear.tasks.train.display import Display
 from forebear.tasks.train.folder import BEST
 from forebear.tasks.train.job import Job, Outcome, settings_of
 from forebear.tasks.train.loop import Epoch, Glance, Loop, Setting, State
 from forebear.tasks.train.pages import Pages
-from forebear.tasks.train.prepare import Decoding, batches, features, measured, order_of
+from forebear.tasks.train.prepare import (
+    Decoding,
+    Limit,
+    batches,
+    features,
+    measured,
+    opened,
+    order_of,
+)
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.room import room
-from forebear.tasks.train.settle import planned
+from forebear.tasks.train.settle import asked
 from forebear.tasks.train.step import Mode
 from forebear.tasks.train.stop import Stop
 from forebear.weights.files import load_file
 
 _GO_ON = "forebear train --resume"
-GLIMPSE = 4  # batches whose evaluation is timed before a run on a budget
 
 
 def carry_out(job: Job) -> Outcome:
@@ -87,8 +103,10 @@ class _Work:
         self.scalars = Scalars(job.folder.path) if told else None
         self.pages = Pages(job, display)
         self.best: Network | None = None  # not yet written
+        self.clocked = Clocked.of(job) if job.request.budget else None
         self._introduce()
         self.training, self.held_out = self._batches()
+        self.test_seconds = 0.0  # kept back for the test
         self.left_out: list[str] = []  # pictures that cannot be decoded, and why
         self._name_left_out()
         self.rule = self.held_out.rule
@@ -100,15 +118,20 @@ class _Work:
             threads.chooses = False  # another count of threads would be compiled for anew
             display.say(f"torch.compile: {self.mode}; the first step takes a minute or two")
         elif job.device.type == "cpu":
-            display.say(f"on the processor: {accelerate(self.network)}")
+            self.accelerated = False
+            self._accelerate(wait=True)
         if self.recipe.stochastic_depth:
             leave_out(self.network, self.recipe.stochastic_depth)
+        self.test_images = 0 if job.test is None else len(job.test.val)
+        if self.clocked is not None:
+            self._limit_evaluation(self.clocked)
         self.shown: Batches | Features = self.held_out
         self.learned: Batches | Features = self.training
         if self.recipe.head_only:
             self.learned, self.shown = (
                 features(self.network, part, self.recipe) for part in (self.training, self.held_out)
             )
+        self.beside = self._beside()
         self.course = self._course()
         setting = Setting(
             training=self.learned,
@@ -120,13 +143,24 @@ class _Work:
             every=job.request.every,
             world=job.world,
             mode=self.mode,
+            sizes=self._sizes(),
         )
         self.loop = Loop(self.network, setting)
 
     def carry_out(self) -> Outcome:
         """Begins or goes on, trains to the end and writes what is left."""
+        try:
+            return self._carried_out()
+        finally:
+            if self.beside is not None:
+                self.beside.stop()
+
+    def _carried_out(self) -> Outcome:
         self.stop.wait()
+        started = time.perf_counter()
         self._begin()
+        if self.clocked is not None:  # a checkpoint and drawings are made at the end too
+            self.course.finish += 2 * (time.perf_counter() - started)
         best = max((epoch.val_accuracy for epoch in self.epochs), default=-1.0)
         last = None
         with compiling(self.mode), room(self.network, self.recipe, self.job.device):
@@ -158,8 +192,12 @@ class _Work:
             self.display.say("no curves.png: run pip install 'forebear[plots]' for pictures")
 
     def _batches(self) -> tuple[Batches, Batches]:
-        job = self.job
-        return batches(
+        job, clocked = self.job, self.clocked
+        limit = None
+        if clocked is not None:
+            least = 2 if self.recipe.head_only else self.recipe.batch
+            limit = Limit(until=0.0 if self.recipe.head_only else clocked.read, least=least)
+        training, held_out = batches(
             job.data,
             self.recipe,
             job.device,
@@ -167,7 +205,74 @@ class _Work:
             decoding=self.decoding,
             world=job.world,
             progress=self.display.decoding,
+            limit=limit,
         )
+        reading = training.reading
+        if reading is not None and not reading.done and not self.recipe.head_only:
+            self.display.say(
+                f"reading {reading.count:,} of {len(job.data.train):,} images first, the rest "
+                "while training"
+            )
+        return training, held_out
+
+    def _accelerate(self, *, wait: bool) -> None:
+        """Turns the kernels on, unless they are still being compiled; then later."""
+        kernels = self.job.kernels
+        if self.accelerated or self.mode != "off":
+            return
+        until = 0.0 if self.clocked is None or not wait else self.clocked.ready
+        if kernels is not None and not kernels.ready(until):
+            return
+        self.accelerated = True
+        self.display.say(f"on the processor: {accelerate(self.network)}")
+
+    def _limit_evaluation(self, clocked: Clocked) -> None:
+        """Chooses the held-out images that each evaluation takes, so that the budget is kept."""
+        job, data = self.job, self.job.data
+        image = seconds_of_image(self.network, self.held_out, self.recipe.precision, clocked.ready)
+        image = max(job.world.most([image])) / job.world.size
+        count, every = len(data.val), len(data.val) + self.test_images
+        share = count / max(every, 1)
+        part, test = job.world.first(
+            lambda: (
+                evaluated(count, image, share * clocked.left),
+                evaluated(self.test_images, image, (1 - share) * clocked.left),
+            )
+        )
+        self.evaluating, self.test_images, self.test_seconds = part, test.images, test.seconds
+        order = self.held_out.shown
+        assert order is not None
+        self.held_out = replace(self.held_out, shown=order[: part.images])
+        if part.images < count:
+            self.display.say(
+                f"evaluating {part.images:,} of {count:,} held-out images, a fixed random part "
+                f"with its share of each class: all of them would take about {count * image:.0f} s "
+                f"of the {clocked.budget:g}"
+            )
+        if self.recipe.head_only:  # all features are computed before the training
+            ways = 2 if self.recipe.mirror != "none" else 1
+            most = job.world.first(lambda: evaluated(len(data.train), ways * image, clocked.left))
+            chosen = stratified(data.train.labels, self.recipe.seed)[: max(most.images, 2)]
+            self.training = replace(self.training, reading=None, shown=np.sort(chosen))
+            if len(chosen) < len(data.train):
+                self.display.say(
+                    f"training on {len(chosen):,} of {len(data.train):,} images: the features of "
+                    f"all of them would take more than {EVALUATION:.0%} of the budget"
+                )
+
+    def _beside(self) -> Beside | None:
+        """Begins to read what was not read before the training, where something is left."""
+        reading = self.training.reading
+        if self.clocked is None or reading is None:
+            return None
+        shown = self.held_out.shown
+        assert shown is not None
+        parts = [reading, Reading(self.held_out.store, shown)]
+        workers = self.decoding.workers
+        cores = processor().cores if workers is None else workers
+        beside = Beside(parts, cores, keeps=self.job.world.writes)
+        beside.start()
+        return beside
 
     def _name_left_out(self) -> None:
         """Says which pictures have been skipped since the last time."""
@@ -179,26 +284,45 @@ class _Work:
 
     def _course(self) -> Course:
         """The length of the run; under a budget the recipe is planned for it first."""
-        request, recipe = self.job.request, self.recipe
-        begun = request.started or time.perf_counter()
-        if not request.budget:
+        request, recipe, clocked = self.job.request, self.recipe, self.clocked
+        if clocked is None:
+            begun = request.started or time.perf_counter()
             return Course(steps=recipe.iterations or recipe.epochs * len(self.learned), begun=begun)
-        course = Course(budget=request.budget, begun=begun)
-        course.evaluation = self._seconds_of_evaluation()
+        course = Course(budget=clocked.budget, begun=clocked.started)
+        course.evaluation = 0.0 if recipe.head_only else self.evaluating.seconds
+        course.finish += self.test_seconds
         if self.job.resumes:
             return course
-        left = request.budget - course.spent - course.evaluation - course.finish
-        if left <= 0:
+        left = clocked.budget - course.spent - course.evaluation - course.finish
+        if left <= 0 and clocked.budget <= SHORT:
             raise RunError(
-                f"--budget {request.budget:g} s: {course.spent:.0f} s are gone before the first "
-                "step. Expected more time than the pictures take to be read. Raise the budget."
+                f"--budget {clocked.budget:g} s: {course.spent:.1f} s were gone before the first "
+                f"step, and the end takes about {course.evaluation + course.finish:.1f} s more. "
+                "Expected time for some steps. Raise the budget."
             )
-        self.recipe = self._planned(left)
+        self.recipe = self._planned(max(left, 1.0))
         grows = f", growing from {self.recipe.size_from} pixels" if self.recipe.size_from else ""
         self.display.say(
-            f"a budget of {request.budget:g} s: about {self.recipe.epochs} epochs{grows}"
+            f"a budget of {clocked.budget:g} s: about {self.recipe.epochs} epochs{grows}"
         )
         return course
+
+    def _sizes(self) -> Sizes | None:
+        """Under a budget, what makes photographs smaller if steps turn out to be too long.
+
+        A size that the caller or the recipe has fixed stays; so do compiled steps.
+        """
+        job, recipe = self.job, self.recipe
+        fixed = job.request.size is not None or job.request.weights is not None or job.resumes
+        free = not fixed and not asked(job.request, job.data, norms=True).size
+        if self.clocked is None or not free or recipe.crop != "resized" or self.mode != "off":
+            return None
+        return Sizes(
+            operations=Operations(plan=self.network.plan, recipe=recipe),
+            batch=self._share().batch,
+            least=smallest_side(self.network.plan),
+            course=self.course,
+        )
 
     def _mode(self) -> Mode:
         """How the operations are run; a resumed run's as it began."""
@@ -227,26 +351,13 @@ class _Work:
 
     def _planned(self, left: float) -> Recipe:
         """The recipe for so many seconds, by the steps of one process' share."""
-        job, recipe = self.job, self.recipe
-        plan = planned(self._share(), self.network, left, len(self.learned), job.device)
-        return job.world.first(lambda: replace(plan, batch=recipe.batch))
-
-    def _seconds_of_evaluation(self) -> float:
-        """Estimated from a few batches; the first one warms up."""
-        stamps = []
-        with torch.inference_mode(), self._cast():
-            self.network.eval()
-            for images, _ in islice(self.held_out.in_order(), GLIMPSE):
-                float(self.network(images).sum())  # waits for the device
-                stamps.append(time.perf_counter())
-        if not stamps:  # a share can be empty
-            return 0.0
-        steps = -(-len(self.held_out.store) // (self.held_out.batch * self.held_out.ranks))
-        return steps * (stamps[-1] - stamps[0]) / max(len(stamps) - 1, 1)
-
-    def _cast(self) -> torch.autocast:
-        half = self.recipe.precision == "bf16"
-        return torch.autocast(self.job.device.type, torch.bfloat16, half)
+        job, recipe, times = self.job, self.recipe, self.job.times
+        assert times is not None
+        return job.world.first(
+            lambda: replace(
+                planned(self._share(), times, left, len(self.learned)), batch=recipe.batch
+            )
+        )
 
     def _begin(self) -> None:
         job, folder = self.job, self.job.folder
@@ -263,7 +374,8 @@ class _Work:
                 f"{folder.checkpoints}: of another run ({error}). Expected that of the settings "
                 "beside it. Train again with --replace."
             ) from error
-        self.course.begun -= record.seconds
+        if self.clocked is None:  # else it is counted from the start already
+            self.course.begun -= record.seconds
         told = record.step - len(record.losses)  # steps up to the last evaluation
         self.epochs = [epoch for epoch in self.epochs if epoch.step <= told]
         if job.world.writes:
@@ -272,7 +384,8 @@ class _Work:
 
     def _make_folder(self) -> None:
         folder = self.job.folder
-        folder.begin(settings_of(self.job, self.recipe, self.rule))
+        evaluated = len(self.held_out.places)
+        folder.begin(settings_of(self.job, self.recipe, self.rule, evaluated=evaluated))
         try:
             self._keep_all(self.loop.state)
         except OSError as error:
@@ -291,11 +404,15 @@ class _Work:
 
     def glance(self, glance: Glance) -> None:
         """Shows where the training is."""
+        if self.clocked is not None and self.job.device.type == "cpu":
+            self._accelerate(wait=False)
         self.display.glance(glance)
 
     def evaluate(self) -> Evaluation:
         """Measures the network, or its average, as it is now."""
         stepper = self.loop.stepper
+        if self.beside is not None and self.course.over(self.loop.state.step):
+            self.beside.stop()
         with stepper.averaged():
             return self._measured(stepper.bare, self.shown)
 
@@ -303,11 +420,28 @@ class _Work:
         half: Precision = "bf16" if self.recipe.precision == "bf16" else "fp32"
         skipped = {} if isinstance(batches, Features) else batches.store.skipped
         alone = self.job.world.size == 1  # else all processes must measure to the end
-        watched = self.stop.watch(batches) if alone else batches
+        watched: InOrder = self.stop.watch(batches) if alone else batches
+        if alone and self.clocked is not None:
+            watched = UntilTime(watched, self._deadline())
         while True:
             part = evaluate(model, watched, self.job.data.classes, precision=half)
             if not self.job.world.united(skipped):  # else the shares were dealt out otherwise
-                return combined(self.job.world.gather(part))
+                break
+        whole = combined(self.job.world.gather(part))
+        if isinstance(batches, Features):
+            return whole
+        places = batches.places
+        if whole.images < len(places):
+            self.display.say(
+                f"the evaluation ended after {whole.images:,} of {len(places):,} images, as the "
+                "budget is nearly used up"
+            )
+        return sorted_by(whole, places[: whole.images])
+
+    def _deadline(self) -> float:
+        """The time.perf_counter() at which the last evaluation ends, whatever is left of it."""
+        course = self.course
+        return course.begun + course.budget - course.finish
 
     def save(self, state: State) -> None:
         """Keeps all that a resumed run needs; no process goes on before it is on the disk."""
@@ -341,7 +475,8 @@ class _Work:
             self.pages.attempt(partial(self.scalars.epoch, asdict(epoch)))
         taken = self.pages.meanwhile(self.epochs)
         if taken:
-            self.course.finish = max(FINISH, 3 * taken)  # as many pictures, and the weights
+            # as many drawings as these, and the weights
+            self.course.finish = max(self.course.finish, 3 * taken + self.test_seconds)
 
     def _keep(self, measured: Evaluation) -> None:
         """Keeps a copy of the network that did best so far, for the next saving to write."""
@@ -381,9 +516,14 @@ class _Work:
             best = self.best or load_file(job.folder.path / BEST).to(job.device)
             self.network.load_state_dict(best.state_dict())
         job.world.share([*self.network.parameters(), *self.network.buffers()])
-        test = measured(
-            job.test.val, self.rule, self.training, decoding=self.decoding, world=job.world
-        )
+        if self.clocked is not None:
+            test = opened(job.test.val, self.rule, self.training, decoding=self.decoding, until=0.0)
+            assert test.shown is not None
+            test = replace(test, shown=test.shown[: self.test_images])
+        else:
+            test = measured(
+                job.test.val, self.rule, self.training, decoding=self.decoding, world=job.world
+            )
         return self._measured(self.network, test)
 
     def _card(self, measured: Evaluation, tested: Evaluation | None = None) -> Card:
@@ -394,6 +534,7 @@ class _Work:
             "held_out_top5": measured.top5,
             "held_out_loss": measured.loss,
             "held_out_images": measured.images,
+            "held_out_images_in_set": len(job.data.val),
             "seconds": self.course.spent,
             "epochs": self.epochs[-1].epoch if self.epochs else 0,
             "data": job.data.spec,
@@ -401,6 +542,11 @@ class _Work:
         }
         if self.left_out:
             metrics["images_left_out"] = len(self.left_out)
+        reading = self.training.reading
+        if reading is not None and not reading.done:
+            metrics["training_images_read"] = reading.count
         if tested is not None:
             metrics |= {"test_accuracy": tested.top1, "test_images": tested.images}
+            assert job.test is not None
+            metrics["test_images_in_set"] = len(job.test.val)
         return Card(classes=job.data.classes, preprocessing=self.rule, metrics=metrics)

@@ -1,0 +1,1 @@
+"""Training on a budget of time: what is timed, what is planned, what is kept back."""

@@ -1,0 +1,45 @@
+"""The points in time of one run on a budget."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from forebear.tasks.train.budget.plan import BEFORE
+from forebear.tasks.train.checkpoint import seconds_of
+from forebear.tasks.train.job import Job
+
+LATER = 0.02  # share of the budget that evaluation is timed in, after the reading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clocked:
+    """When the parts of a run have to end; all as time.perf_counter()."""
+
+    budget: float  # seconds of the whole run
+    started: float  # when it began, less what an earlier part of the run took
+    now: float  # when this process began
+
+    @classmethod
+    def of(cls, job: Job) -> Clocked:
+        """Of a run with a budget; a resumed one has what its checkpoint leaves of it."""
+        assert job.request.budget is not None
+        now = job.request.started or time.perf_counter()
+        folder = job.folder.checkpoints
+        done = job.world.first(lambda: seconds_of(folder)) if job.resumes else 0.0
+        return cls(budget=job.request.budget, started=now - done, now=now)
+
+    @property
+    def left(self) -> float:
+        """Seconds of the budget for this process."""
+        return max(self.started + self.budget - self.now, 1.0)
+
+    @property
+    def read(self) -> float:
+        """When reading before the training ends."""
+        return self.ready - LATER * self.left
+
+    @property
+    def ready(self) -> float:
+        """When the training should begin."""
+        return self.now + BEFORE * self.left

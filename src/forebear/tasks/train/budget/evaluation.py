@@ -1,0 +1,67 @@
+"""How long an evaluation takes, and one that ends when its time is up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from forebear.data.batches import Batch, Batches
+from forebear.tasks.evaluate import InOrder
+
+IMAGES = 32  # in each of the two batches that are timed; the first one warms up
+
+
+@torch.inference_mode()
+def seconds_of_image(network: nn.Module, batches: Batches, precision: str, until: float) -> float:
+    """Seconds of an image's evaluation: decoded, unless it is in memory, and put through.
+
+    Args:
+        network: on the device of the batches; it is left in evaluation mode.
+        batches: of which `shown` says which images are taken first.
+        precision: fp32 or bf16.
+        until: time.perf_counter() from which no second batch is taken.
+
+    Returns:
+        0.0 where there are no images.
+    """
+    order = batches.places[: 2 * IMAGES]
+    if not len(order):
+        return 0.0
+    network.eval()
+    image = taken = 0.0
+    for part in (order[:IMAGES], order[IMAGES:]):
+        if not len(part) or (taken and time.perf_counter() + taken > until):
+            break
+        few = replace(batches, shown=part, batch=len(part), rank=0, ranks=1)
+        started = time.perf_counter()
+        with torch.autocast(batches.device.type, torch.bfloat16, precision == "bf16"):
+            for images, _ in few.in_order():
+                float(network(images).sum())  # waits for the device
+        taken = time.perf_counter() - started
+        image = min(image or taken / len(part), taken / len(part))
+    return image
+
+
+@dataclass(frozen=True, slots=True)
+class UntilTime:
+    """The same batches, which end early when a time has come; the first one always comes."""
+
+    batches: InOrder
+    until: float  # as the clock counts
+    clock: Callable[[], float] = time.perf_counter
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.batches.device
+
+    def in_order(self) -> Iterator[Batch]:
+        """What the network takes, and the labels."""
+        for number, batch in enumerate(self.batches.in_order()):
+            if number and self.clock() >= self.until:
+                return
+            yield batch

@@ -1,0 +1,49 @@
+"""Timings that hold for this machine, kept for the next run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from typing import Any
+
+from forebear.files import home, write_text
+
+MOST = 1000  # timings kept; the oldest go first
+
+_log = logging.getLogger(__name__)
+
+
+def key_of(*facts: Any) -> str:
+    """The name of a timing: equal for equal facts alone, which JSON can hold."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def remembered(key: str) -> float | None:
+    """The seconds of a key; None where there are none, or the file is damaged."""
+    seconds = _read().get(key)
+    return seconds if _is_time(seconds) else None
+
+
+def remember(key: str, seconds: float) -> None:
+    """Keeps seconds for the next run; where the file cannot be written, the next run times anew."""
+    known = {name: value for name, value in _read().items() if name != key and _is_time(value)}
+    newest = dict(list(known.items())[1 - MOST :]) | {key: seconds}
+    try:
+        home().mkdir(parents=True, exist_ok=True)
+        write_text(home() / "timings.json", json.dumps(newest, indent=1) + "\n")
+    except OSError as error:
+        _log.info("timings.json was not written: %s", error)
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value) and value > 0
+
+
+def _read() -> dict[str, Any]:
+    try:
+        found = json.loads((home() / "timings.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,187 @@
+"""How long a training step takes, at whichever batch and size: measured, remembered or estimated.
+
+Few and small steps are measured, each only if it can be afforded. Other batches and sizes follow
+from the multiply-adds of the network and of the optimizer.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Protocol
+
+import torch
+
+from forebear.hardware import processor
+from forebear.network.measure import measure, parameters
+from forebear.network.network import Network
+from forebear.network.plan import Plan
+from forebear.tables.files import table_to_dict
+from forebear.tasks.device import device_name
+from forebear.tasks.train.budget.memory import key_of, remember, remembered
+from forebear.tasks.train.pace import seconds_of_step
+from forebear.tasks.train.recipe import Recipe
+from forebear.tasks.train.room import ran_out
+
+EFFICIENCY = 0.5  # share of a matrix product's rate that a step reaches
+STEPS = 4  # whose cost a measurement may reach: the first one, which warms up, counts twice
+_PRODUCT = 0.03  # seconds that the rate of products may take to be measured
+_ARRAY = 20  # multiply-adds' worth of time that an optimizer spends on one value
+
+
+class Measure(Protocol):
+    """As `seconds_of_step`."""
+
+    def __call__(
+        self, recipe: Recipe, network: Network, device: torch.device, *, until: float
+    ) -> float:
+        """Seconds of a step of the recipe."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operations:
+    """Multiply-adds of a training step."""
+
+    plan: Plan
+    recipe: Recipe
+
+    def of_step(self, batch: int, size: int) -> float:
+        """Of the forward and backward pass, and of the optimizer."""
+        return 3.0 * batch * self.of_image(size) + self.of_optimizer
+
+    def of_image(self, size: int) -> float:
+        """Of one image forward; of the logits alone, where only these learn."""
+        rows = [row for row in measure(self.plan, size) if row.kind != "unit"]
+        if self.recipe.head_only:
+            rows = [row for row in rows if row.kind == "logits"]
+        return float(sum(row.multiply_adds for row in rows))
+
+    @property
+    def of_optimizer(self) -> float:
+        """Of moving the weights once, whatever the batch.
+
+        Muon makes each filter's matrix [m, n] orthogonal by products of 2 m^2 n + m^3 a round.
+        """
+        arrays = _ARRAY * float(parameters(self.plan)[0])
+        if self.recipe.optimizer != "muon" or self.recipe.head_only:
+            return arrays
+        products = 0.0
+        for layer in self.plan.layers():
+            if layer.kind == "conv":
+                inside = layer.in_channels // layer.groups * layer.kernel**2
+                m, n = sorted((layer.channels, inside))
+                products += 2.0 * m * m * n + m**3
+        return arrays + self.recipe.rounds * products
+
+
+class StepTimes:
+    """Seconds of a step of one recipe and network on this machine."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        network: Network,
+        device: torch.device,
+        *,
+        measure: Measure = seconds_of_step,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Measures nothing yet.
+
+        Args:
+            recipe: settled; its batch and size do not count.
+            network: whose copies take the steps.
+            device: where they take them.
+            measure: times steps.
+            clock: seconds, as `time.perf_counter`.
+        """
+        self.recipe, self.network, self.device = recipe, network, device
+        self.measure, self.clock = measure, clock
+        self.operations = Operations(plan=network.plan, recipe=recipe)
+        self.known: dict[tuple[int, int], float] = {}  # (batch, size): seconds; inf: no room
+        self._rate = 0.0  # multiply-adds a second, until a step is known
+
+    def seconds(self, batch: int, size: int) -> float:
+        """Of a step: as measured, else on the line through the two nearest that were.
+
+        Infinite where the step was tried and did not fit in memory.
+        """
+        if (batch, size) in self.known:
+            return self.known[batch, size]
+        work = self.operations.of_step(batch, size)
+        points = sorted(
+            (self.operations.of_step(*key), seconds)
+            for key, seconds in self.known.items()
+            if math.isfinite(seconds)
+        )
+        if not points:
+            return work / self.rate
+        points = sorted(points, key=lambda point: abs(math.log(point[0] / work)))[:2]
+        (near, seconds), (far, others) = points[0], points[-1]
+        slope = (others - seconds) / (far - near) if far != near else 0.0
+        if slope <= 0:
+            return seconds * work / near
+        return max(seconds + slope * (work - near), seconds * min(1.0, work / near))
+
+    def learn(self, batch: int, size: int, until: float) -> bool:
+        """Measures a step if it is not known and there is time for it; whether it is known now."""
+        if (batch, size) in self.known:
+            return True
+        name = self._name(batch, size)
+        seconds = remembered(name)
+        if seconds is None:
+            if self.clock() + STEPS * self.seconds(batch, size) > until:
+                return False
+            seconds = self._measured(batch, size, until)
+            if math.isfinite(seconds):
+                remember(name, seconds)
+        self.known[batch, size] = seconds
+        return True
+
+    @property
+    def rate(self) -> float:
+        """Multiply-adds a second that a step is assumed to reach before any is measured."""
+        if not self._rate:
+            half = self.recipe.precision == "bf16"
+            dtype = torch.bfloat16 if half else torch.float32
+            self._rate = EFFICIENCY * _rate_of_products(self.device, dtype)
+        return self._rate
+
+    def _measured(self, batch: int, size: int, until: float) -> float:
+        recipe = replace(self.recipe, batch=batch, size=size)
+        try:
+            return self.measure(recipe, self.network, self.device, until=until)
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
+                raise
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return math.inf
+
+    def _name(self, batch: int, size: int) -> str:
+        machine = processor().key if self.device.type == "cpu" else device_name(self.device)
+        recipe = self.recipe
+        return key_of(
+            "step",
+            machine,
+            torch.__version__,
+            torch.get_num_threads(),
+            table_to_dict(self.network.table),
+            asdict(self.network.dialect),
+            [batch, size, recipe.precision, recipe.accumulate, recipe.head_only],
+            [recipe.optimizer, recipe.rest, recipe.rounds, recipe.rescale, recipe.ema],
+        )
+
+
+def _rate_of_products(device: torch.device, dtype: torch.dtype) -> float:
+    """Multiply-adds a second of a matrix product, by a few of them."""
+    side = 512
+    matrix = torch.ones(side, side, device=device, dtype=dtype)
+    float((matrix @ matrix)[0, 0])
+    started, count = time.perf_counter(), 0
+    while not count or time.perf_counter() - started < _PRODUCT:
+        float((matrix @ matrix)[0, 0])
+        count += 1
+    return float(count * side**3) / (time.perf_counter() - started)
