@@ -9,11 +9,9 @@ import pytest
 import torch
 
 from forebear.data.pictures import ArrayPictures, Data
-from forebear.network.build import create
-from forebear.tasks.train import settle as settle_module
 from forebear.tasks.train.loop import side
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.settle import Request, fitted, fitting_batch, fitting_size, settled
+from forebear.tasks.train.settle import Request, settled
 
 CPU = torch.device("cpu")
 
@@ -66,51 +64,6 @@ def test_sgd_moves_what_muon_would_spoil(norms: bool, lr: float) -> None:
     assert recipe.optimizer == "sgd"
     assert recipe.lr == pytest.approx(lr * 16 / 128)
     assert not recipe.rescale
-
-
-@pytest.mark.parametrize(
-    ("passes", "size"), [(9, 224), (2.5, 224), (1.3, 160), (1, 128), (0.1, 96)]
-)
-def test_photographs_are_made_smaller_rather_than_seen_seldom(passes: float, size: int) -> None:
-    assert fitting_size(224, passes) == size
-
-
-@pytest.mark.parametrize(
-    ("budget", "fixed", "batch"),
-    [
-        (4000.0, 0.9, 512),  # a pass of 20 steps
-        (210.0, 0.9, 256),  # as many steps as a run should have
-        (100.0, 0.9, 128),
-        (4000.0, 0.1, 128),  # a picture costs the same in any batch
-    ],
-)
-def test_a_budget_doubles_the_batch_where_that_is_cheaper_and_steps_remain(
-    budget: float, fixed: float, batch: int
-) -> None:
-    def seconds(pictures: int) -> float:
-        return 0.1 * (fixed + (1 - fixed) * pictures / 128)
-
-    assert fitting_batch(128, 10_500, seconds(128), budget, seconds) == batch
-
-
-def test_a_budget_plans_what_nobody_has_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    def seconds(recipe: Recipe, *_: object) -> float:
-        return (recipe.size / 224) ** 2  # 16 pictures a step
-
-    monkeypatch.setattr(settle_module, "seconds_of_step", seconds)
-    network = create("paper/resnet20", num_classes=2)
-
-    def plan(**given: Any) -> tuple[int | None, int | None]:
-        request = Request(data="zeros", budget=20.0, **given)  # 1 pass at 224 pixels
-        recipe = settle(replace(request, size=224))
-        found = fitted(request, recipe, network, data(320), CPU)
-        return found.size, found.batch
-
-    assert plan() == (128, 16)
-    assert plan(batch=16) == (128, 16)
-    assert plan(size=224) == (224, 16)
-    assert plan(size=224, batch=16) == (224, 16)
-    assert plan(weights=Path("trained.safetensors")) == (None, None)
 
 
 @pytest.mark.parametrize("beside", [{"epochs": 3}, {"deterministic": True}])

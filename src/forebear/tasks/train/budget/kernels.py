@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from forebear.network.kernels.library import library
 
+_DAY = 86400.0  # seconds, which a wait may take at most
+
 
 class Kernels:
     """Whether the kernels are there; the first run on a machine compiles them for some seconds."""
@@ -23,5 +25,5 @@ class Kernels:
 
     def ready(self, until: float) -> bool:
         """Waits until a time.perf_counter(); whether networks can be accelerated now."""
-        self._thread.join(max(0.0, until - time.perf_counter()))
+        self._thread.join(min(max(0.0, until - time.perf_counter()), _DAY))
         return not self._thread.is_alive()

@@ -23,7 +23,8 @@ PART = 0.125  # share that evaluating a part of it takes, where the whole would 
 LEAST_PART = 100  # images that are evaluated, if they take no more than EVALUATION
 STEPS = 100  # that a run should have, for which images become smaller than photographs need
 FEWEST = 40  # for which the batch becomes smaller too: a step is then 2.5 % of the run
-LOWEST = 64  # pixels, below which images of photographs are only made for runs of few steps
+HARDLY = 20  # for which photographs become smaller than 64 pixels
+LOWEST = 64  # pixels
 PROBE = 8  # images in the first step that is timed
 SHORT = 30.0  # seconds, up to which a budget can be too short to train at all
 
@@ -110,7 +111,7 @@ def fitted(
         if not times.learn(batch, size, until):
             break
         size = choose()
-    if not free.batch:
+    if not free.batch and times.known:
         batch = _batch(batch, size, times, amount, left(size), until)
     seconds = times.seconds(batch, size)
     steps = left(size) / seconds
@@ -161,7 +162,7 @@ def fitting_size(
             return size
     best = large[-1]
     for size in sizes:
-        few = steps(best) < (STEPS if size >= LOWEST else FEWEST)
+        few = steps(best) < (STEPS if size >= LOWEST else HARDLY)
         if size < best and few and steps(size) >= 1.2 * steps(best):
             best = size
     return best
