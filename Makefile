@@ -28,7 +28,7 @@ peers:
 wheel: $(VENV)/ready
 	rm -rf build $(WHEELS)/forebear-*.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
-	PATH="$(abspath $(BIN)):$$PATH" auditwheel --quiet repair --wheel-dir $(WHEELS) build/wheel/*.whl
+	PATH="$(abspath $(BIN)):$$PATH" auditwheel repair --wheel-dir $(WHEELS) build/wheel/*.whl
 	ls -l $(WHEELS)
 
 # Installs that wheel into an empty environment, and trains there without a compiler.
