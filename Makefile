@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= runs/first
+WHEELS ?= dist
 BIN = $(VENV)/bin
+BUILT = pyproject.toml setup.py $(wildcard src/forebear/network/kernels/*.[ch])
 
-.PHONY: train test check peers clean
+.PHONY: train test check peers wheel try-wheel clean
 
 train: $(VENV)/ready
 	$(BIN)/forebear train --data digits --network paper/resnet20 --out $(OUT) --replace
@@ -22,11 +24,22 @@ peers:
 	$(VENV)-peers/bin/python -m pip install --quiet --editable '.[peers]'
 	$(VENV)-peers/bin/python -m pytest -m "peer or slow" -s tests/peers tests/weights
 
-$(VENV)/ready: pyproject.toml constraints.txt
+# One wheel for every Python 3 and every processor of this machine's architecture.
+wheel: $(VENV)/ready
+	rm -rf build $(WHEELS)/forebear-*.whl
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	PATH="$(abspath $(BIN)):$$PATH" auditwheel repair --wheel-dir $(WHEELS) build/wheel/*.whl
+	ls -l $(WHEELS)
+
+# Installs that wheel into an empty environment, and trains there without a compiler.
+try-wheel: wheel
+	scripts/try-wheel $(WHEELS)
+
+$(VENV)/ready: $(BUILT) constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info src/*.egg-info
+	rm -rf $(VENV) build dist *.egg-info src/*.egg-info src/forebear/network/kernels/native.*

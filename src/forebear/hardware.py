@@ -62,6 +62,11 @@ def processor() -> Processor:
     return _limited(os.environ.get(FORCE, ""))
 
 
+def own_level() -> Level:
+    """The level of the processor, whatever FOREBEAR_CPU says."""
+    return level_of(flags_of(_read("/proc/cpuinfo")))
+
+
 @lru_cache(maxsize=8)
 def _limited(force: str) -> Processor:
     text = _read("/proc/cpuinfo")

@@ -142,7 +142,11 @@ def _keras_tiny(meta: dict[str, Any]) -> forebear.Network:
 
 @torch.no_grad()
 def differences(case: Case) -> dict[str, float]:
-    """The largest absolute difference of the logits, of the end points, of the moved averages."""
+    """The largest absolute difference of the logits, of the end points, of the moved averages.
+
+    "scaled" is that of the end points over the largest value of each, where that is above 1: in
+    float32 the rounding grows with the values.
+    """
     network, arrays = case.network, case.arrays
     recorded = {key.removeprefix("end_point::").partition("::")[0] for key in arrays} - {
         "logits",
@@ -158,10 +162,12 @@ def differences(case: Case) -> dict[str, float]:
     found = network.end_points(case.images, sorted(wanted))
     logits = found["logits" if network.plan.logits else "pool"]
     largest = {"logits": _difference(logits, arrays["logits"]), "end points": 0.0, "moved": 0.0}
+    largest["scaled"] = 0.0
     for name, path in paths.items():
         ours = _as_theirs(found[path])
         gap = max(gaps(ours, name, arrays), default=float("inf"))
         largest["end points"] = max(largest["end points"], gap)
+        largest["scaled"] = max(largest["scaled"], gap / max(1.0, float(np.abs(ours).max())))
     state = network.state_dict()
     moved = {
         pair.theirs: state[pair.ours] for pair in pairs(network.plan) if "running" in pair.ours

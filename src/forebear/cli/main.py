@@ -30,6 +30,7 @@ VERBS = {
     "predict": "name what is in pictures",
     "convert": "write a checkpoint in another format",
     "benchmark": "time a network forward and backward",
+    "doctor": "what forebear finds on this machine, and what it does without",
 }
 
 

@@ -9,6 +9,13 @@
 #include <immintrin.h>
 #endif
 
+/* Each file is compiled once for every level of processor that has a use for it. LEVEL is then
+   generic, x86_64_v3, avx512 or avx512_bf16, and the functions are called norm_forward_avx512 and so on. */
+#define JOINED_(name, level) name##_##level
+#define JOINED(name, level) JOINED_(name, level)
+#define NAMED(name) JOINED(name, LEVEL)
+#define EXPORTED __attribute__((visibility("default")))
+
 #define INLINE static inline __attribute__((always_inline))
 #define LANES 16 /* values computed side by side */
 

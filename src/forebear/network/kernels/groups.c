@@ -37,22 +37,12 @@ static int64_t rows_at_once(const struct groups *g) {
 }
 
 /* Bytes that a thread of groups_weight needs. */
-int64_t groups_space(const struct groups *g) {
+EXPORTED int64_t NAMED(groups_space)(const struct groups *g) {
     int64_t pairs = (g->out_width + 1) / 2, reads = 2 * g->step * (pairs - 1) + 3;
     int64_t places = 2 * pairs + 3 * (reads + g->step) + 1;
     int64_t row = places * (int64_t)sizeof(half *) + (pairs + reads) * most(g->size, 16) * 4;
     return rows_at_once(g) * row;
 }
-
-#if !defined __AVX512BF16__ || !defined __AVX512BW__
-
-int32_t groups_here(void) { return 0; }
-void groups_map(struct groups *g) { (void)g; }
-void groups_weight(struct groups *g) { (void)g; }
-
-#else
-
-int32_t groups_here(void) { return 1; }
 
 INLINE __m512i load(const void *place) { return _mm512_loadu_si512(place); }
 
@@ -254,7 +244,7 @@ INLINE void weight_some(const struct groups *g, int64_t number, int64_t rows, in
 
 INLINE void weight_rows(const struct groups *g, int size, int step) {
     int64_t rows = g->count * g->out_height, thread = g->pool.thread(), threads = g->pool.threads();
-    char *space = g->space + thread * groups_space(g);
+    char *space = g->space + thread * NAMED(groups_space)(g);
     float *sums = g->sums + thread * g->channels * 9 * size;
     int64_t end = rows * (thread + 1) / threads, some = rows_at_once(g);
     for (int64_t i = rows * thread / threads; i < end; i += some)
@@ -274,8 +264,6 @@ static void weight_job(void *job) {
     else weight_rows_of(&g, 32);
 }
 
-void groups_map(struct groups *g) { g->pool.parallel(map_job, g, g->threads, 0); }
+EXPORTED void NAMED(groups_map)(struct groups *g) { g->pool.parallel(map_job, g, g->threads, 0); }
 
-void groups_weight(struct groups *g) { g->pool.parallel(weight_job, g, g->threads, 0); }
-
-#endif
+EXPORTED void NAMED(groups_weight)(struct groups *g) { g->pool.parallel(weight_job, g, g->threads, 0); }

@@ -36,7 +36,7 @@ def fits(window: Window, x: Tensor, weight: Tensor) -> bool:
 def has_groups() -> bool:
     """Whether the C functions are there and this processor multiplies bfloat16 in AVX-512."""
     found = library()
-    return isinstance(found, Library) and bool(found.groups_here())
+    return isinstance(found, Library) and found.bf16
 
 
 class Groups(torch.autograd.Function):

@@ -1,33 +1,27 @@
-"""The C functions: compiled once by the machine's own compiler, kept, and called on tensors.
+"""The C functions of the kernels: loaded from the package, and called on tensors.
 
-They lie in $FOREBEAR_HOME/kernels (default: ~/.cache/forebear/kernels), in one file for the text of
-all sources, the compiler and the processor. Where none can be had, `library` says why, and torch's
-own operations serve.
+They are built when forebear is installed (setup.py at the root of the repository), once for every
+level of processor, and `library` takes those of the highest level that this processor has. Where
+there are none, it says why, and torch's own operations serve.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
+import json
+import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
-from forebear.files import home, write_whole
+from forebear.hardware import LEVELS, Level, processor
 
-SOURCES = tuple(
-    Path(__file__).with_name(name)
-    for name in ("common.h", "groups.c", "norm.c", "pool.c", "winograd.c")
-)
-FLAGS = ("-O3", "-march=native", "-fPIC", "-shared")
-_PATIENCE = 60  # seconds for the compiler, which takes five
+LIBRARY = Path(__file__).with_name("native.so")
+RECORD = LIBRARY.with_suffix(".json")  # what was built, as setup.py writes it
+_AGAIN = "install forebear again"
 
 
 class Pool(ctypes.Structure):
@@ -101,59 +95,99 @@ Shape = tuple[int, ...]  # [N, C, H, W]
 
 
 class Library:
-    """The compiled functions."""
+    """The functions of one level."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, level: Level) -> None:
         """Loads them.
+
+        Args:
+            path: of the shared library.
+            level: whose functions to take; it must be among those that were built.
 
         Raises:
             OSError: the file cannot be loaded.
             AttributeError: torch's threads are not those of an OpenMP with GNU's entry points.
         """
+        self.level = level
         self.pool = _pool()
         loaded = ctypes.CDLL(str(path))
-        self.norm_forward, self.norm_backward = loaded.norm_forward, loaded.norm_backward
-        self.pool_forward, self.pool_backward = loaded.pool_forward, loaded.pool_backward
-        self.groups_map, self.groups_weight = loaded.groups_map, loaded.groups_weight
-        self.groups_space = loaded.groups_space  # bytes for each thread
-        self.groups_here = loaded.groups_here  # 0 where the processor lacks bfloat16
-        self.groups_here.argtypes, self.groups_here.restype = [], ctypes.c_int32
-        self.winograd_map, self.winograd_weight = loaded.winograd_map, loaded.winograd_weight
-        self.winograd_space = loaded.winograd_space  # bytes; 0 where the processor lacks bfloat16
-        for function, job, result in (
-            (self.norm_forward, Norm, None),
-            (self.norm_backward, Norm, None),
-            (self.groups_map, Groups, None),
-            (self.groups_weight, Groups, None),
-            (self.groups_space, Groups, ctypes.c_int64),
-            (self.pool_forward, MaxPool, None),
-            (self.pool_backward, MaxPool, None),
-            (self.winograd_map, Winograd, None),
-            (self.winograd_weight, Winograd, None),
-            (self.winograd_space, Winograd, ctypes.c_int64),
-        ):
-            function.argtypes, function.restype = [ctypes.POINTER(job)], result
+
+        def function(name: str, job: type[ctypes.Structure], result: Any = None) -> Any:
+            found = getattr(loaded, f"{name}_{level.replace('-', '_')}")
+            found.argtypes, found.restype = [ctypes.POINTER(job)], result
+            return found
+
+        self.norm_forward = function("norm_forward", Norm)
+        self.norm_backward = function("norm_backward", Norm)
+        self.pool_forward = function("pool_forward", MaxPool)
+        self.pool_backward = function("pool_backward", MaxPool)
+        self.bf16 = level == "avx512-bf16"  # whether it has the functions below
+        if self.bf16:
+            self.groups_map = function("groups_map", Groups)
+            self.groups_weight = function("groups_weight", Groups)
+            self.groups_space = function("groups_space", Groups, ctypes.c_int64)  # bytes a thread
+            self.winograd_map = function("winograd_map", Winograd)
+            self.winograd_weight = function("winograd_weight", Winograd)
+            self.winograd_space = function("winograd_space", Winograd, ctypes.c_int64)  # bytes
 
 
-@lru_cache(maxsize=1)
+def built() -> dict[str, Any]:
+    """What setup.py wrote about the build: compiler, levels, hashes, or an error.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no JSON object.
+    """
+    found = json.loads(RECORD.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{RECORD}: {type(found).__name__}. Expected an object.")
+    return found
+
+
 def library() -> Library | str:
-    """The compiled functions, or in a few words why there are none."""
-    compiler = shutil.which(os.environ.get("CC") or "cc")
-    if compiler is None:
-        return "no C compiler"
+    """The functions for this processor, or in a few words why there are none."""
+    return _library(processor().level)
+
+
+@lru_cache(maxsize=len(LEVELS))
+def _library(level: Level) -> Library | str:
+    if level == "none":
+        return "FOREBEAR_CPU=none"
+    if not sys.platform.startswith("linux"):
+        return "they exist for Linux only"
     try:
-        return Library(_compiled(compiler))
-    except subprocess.SubprocessError as error:
-        said = getattr(error, "stderr", None) or str(error)
-        return f"{compiler} fails: {said.strip().splitlines()[0] if said.strip() else error}"
-    except AttributeError:
-        return "torch's threads are not OpenMP's"
+        record = built()
+        if "error" in record:
+            return str(record["error"])
+        allowed = LEVELS[: LEVELS.index(level) + 1]
+        there = [one for one in allowed if one.replace("-", "_") in record["levels"]]
+        return _damage(record) or Library(LIBRARY, there[-1])
+    except FileNotFoundError as error:
+        return f"{Path(error.filename or LIBRARY).name} is missing; {_AGAIN}"
     except OSError as error:
-        return f"cannot load what {compiler} made: {error}"
+        return f"{LIBRARY} cannot be loaded ({error}); {_AGAIN}"
+    except AttributeError:
+        return "torch's threads are not those of GNU's OpenMP"
+    except (ValueError, TypeError, KeyError, IndexError):
+        return f"{RECORD} is damaged; {_AGAIN}"
+
+
+def _damage(record: dict[str, Any]) -> str:
+    """Why the library must not be loaded, or "".
+
+    A cut file ends the process while it is loaded, and one of other sources takes other structs.
+    """
+    if hashlib.sha256(LIBRARY.read_bytes()).hexdigest() != record["library"]:
+        return f"{LIBRARY} is damaged; {_AGAIN}"
+    sources = sorted(LIBRARY.parent.glob("*.[ch]"))  # there in an editable install
+    found = hashlib.sha256(b"".join(path.read_bytes() for path in sources))
+    if sources and found.hexdigest() != record["sources"]:
+        return f"the C sources have changed since they were built; {_AGAIN}"
+    return ""
 
 
 def compiled() -> Library:
-    """The compiled functions, for who has seen that `library` has them."""
+    """The functions, for a caller that has seen that `library` has them."""
     found = library()
     assert isinstance(found, Library)
     return found
@@ -189,49 +223,3 @@ def _pool() -> Pool:
     torch_cpu = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
     names = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads", "GOMP_barrier")
     return Pool(*(ctypes.cast(getattr(torch_cpu, name), ctypes.c_void_p) for name in names))
-
-
-def _compiled(compiler: str) -> Path:
-    """The file of this source, compiler and processor, made unless it is there."""
-    version = subprocess.run(
-        [compiler, "--version"], capture_output=True, text=True, check=True, timeout=_PATIENCE
-    ).stdout
-    key = hashlib.sha256("\0".join((*FLAGS, version, _processor())).encode())
-    for source in SOURCES:
-        key.update(source.read_bytes())
-    path = home() / "kernels" / f"{key.hexdigest()[:32]}.so"
-    if path.is_file():
-        return path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda target: _compile(compiler, target))
-    except OSError:  # a home that cannot be written to
-        path = Path(tempfile.mkdtemp(prefix="forebear-")) / path.name
-        _compile(compiler, path)
-    return path
-
-
-def _compile(compiler: str, target: Path) -> None:
-    subprocess.run(
-        [
-            compiler,
-            *FLAGS,
-            *(str(one) for one in SOURCES if one.suffix == ".c"),
-            "-o",
-            str(target),
-            "-lm",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=_PATIENCE,
-    )
-
-
-def _processor() -> str:
-    """What -march=native looks at."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore").splitlines()
-    except OSError:
-        return platform.processor()
-    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))

@@ -318,6 +318,6 @@ static void backward_job(void *job) {
     KINDS(backward, n, n->dadded != NULL);
 }
 
-void norm_forward(struct norm *n) { n->pool.parallel(forward_job, n, n->threads, 0); }
+EXPORTED void NAMED(norm_forward)(struct norm *n) { n->pool.parallel(forward_job, n, n->threads, 0); }
 
-void norm_backward(struct norm *n) { n->pool.parallel(backward_job, n, n->threads, 0); }
+EXPORTED void NAMED(norm_backward)(struct norm *n) { n->pool.parallel(backward_job, n, n->threads, 0); }

@@ -113,6 +113,6 @@ static void unpool_job(void *job) {
     else PART(p, pixels, unpool_one(&p, i, 0));
 }
 
-void pool_forward(struct max_pool *p) { p->pool.parallel(pool_job, p, p->threads, 0); }
+EXPORTED void NAMED(pool_forward)(struct max_pool *p) { p->pool.parallel(pool_job, p, p->threads, 0); }
 
-void pool_backward(struct max_pool *p) { p->pool.parallel(unpool_job, p, p->threads, 0); }
+EXPORTED void NAMED(pool_backward)(struct max_pool *p) { p->pool.parallel(unpool_job, p, p->threads, 0); }

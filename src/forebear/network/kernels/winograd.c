@@ -41,15 +41,6 @@ struct winograd {
     int64_t next;        /* block of tiles that no thread has taken */
 };
 
-/* With AMX, which multiplies sixteen times as much in an instruction, oneDNN needs no help. */
-#if !defined __AVX512BF16__ || !defined __AVX512BW__ || defined __AMX_BF16__
-
-int64_t winograd_space(const struct winograd *w) { (void)w; return 0; }
-void winograd_map(struct winograd *w) { (void)w; }
-void winograd_weight(struct winograd *w) { (void)w; }
-
-#else
-
 INLINE int64_t up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
 /* Where things lie: tiles, the blocks they are taken in, planes (values from one point to the next)
@@ -81,7 +72,7 @@ static struct plan plan_of(const struct winograd *w) {
     return p;
 }
 
-int64_t winograd_space(const struct winograd *w) {
+EXPORTED int64_t NAMED(winograd_space)(const struct winograd *w) {
     struct plan p = plan_of(w);
     int64_t map = p.shared + w->threads * p.own;
     int64_t weight = 2 * POINTS * (p.v_back + p.g + 2 * p.du);
@@ -463,11 +454,9 @@ static void weight_job(void *job) {
         for (int64_t c = 0; c < in; c += 32) settle(w, du, row, c);
 }
 
-void winograd_map(struct winograd *w) {
+EXPORTED void NAMED(winograd_map)(struct winograd *w) {
     w->next = 0;
     w->pool.parallel(map_job, w, w->threads, 0);
 }
 
-void winograd_weight(struct winograd *w) { w->pool.parallel(weight_job, w, w->threads, 0); }
-
-#endif
+EXPORTED void NAMED(winograd_weight)(struct winograd *w) { w->pool.parallel(weight_job, w, w->threads, 0); }

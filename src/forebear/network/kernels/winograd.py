@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from forebear.hardware import processor
 from forebear.network.kernels.library import Library, Shape, compiled, job_over, library
 from forebear.network.kernels.library import Winograd as Job
 from forebear.network.kernels.window import Window
@@ -42,9 +43,12 @@ def fits(window: Window, x: Tensor, weight: Tensor) -> bool:
 
 
 def has_winograd() -> bool:
-    """Whether the C functions are there and this processor multiplies bfloat16 in AVX-512."""
+    """Whether the C functions are there and this processor multiplies bfloat16 in AVX-512.
+
+    AMX multiplies sixteen times as much in an instruction, so that oneDNN needs no help with it.
+    """
     found = library()
-    return isinstance(found, Library) and _space_for(Job(count=1, channels=32)) > 0
+    return isinstance(found, Library) and found.bf16 and not processor().amx
 
 
 class Winograd(torch.autograd.Function):
