@@ -18,7 +18,6 @@ from forebear.tables.files import table_to_dict
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tasks.device import device_name
 from forebear.tasks.evaluate import Evaluation
-from forebear.tasks.train.budget.kernels import Kernels
 from forebear.tasks.train.budget.timing import StepTimes
 from forebear.tasks.train.folder import RunFolder
 from forebear.tasks.train.loop import Epoch
@@ -51,7 +50,6 @@ class Job:
     epochs: tuple[Epoch, ...] = ()  # that are done
     resumes: bool = False
     times: StepTimes | None = None  # under a budget, of a run that begins
-    kernels: Kernels | None = None  # under a budget on a processor
 
     @property
     def title(self) -> str:

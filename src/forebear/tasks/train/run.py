@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from forebear.tables.files import (
 )
 from forebear.tables.rows import Table
 from forebear.tasks.device import device_name
-from forebear.tasks.train.budget.kernels import Kernels
+from forebear.tasks.threads import uncrowded
 from forebear.tasks.train.budget.plan import Allowance, Amount, Fitted, fitted
 from forebear.tasks.train.budget.timing import StepTimes
 from forebear.tasks.train.changed import changed_machine, changed_pictures
@@ -70,7 +71,6 @@ def _begun(request: Request) -> bool:
 
 def _train(request: Request, world: World) -> Outcome:
     device = world.device(request.device)
-    kernels = _kernels(request, device)
     if request.deterministic and request.threads is None:
         request = replace(request, threads=torch.get_num_threads())
     if request.out is not None:  # what is in the way is said before data are read
@@ -90,7 +90,7 @@ def _train(request: Request, world: World) -> Outcome:
     notes: tuple[str, ...] = ()
     if request.budget:
         times = StepTimes(recipe, network, device)
-        fits = world.first(partial(_fitted, request, data, times, kernels, world.size))
+        fits = world.first(partial(_fitted, request, data, times, world.size))
         sizes = replace(request, size=fits.size, batch=fits.batch)
         recipe = settle(sizes, norms=norms)
         notes = (fits.line,) if fits.line else ()
@@ -116,30 +116,22 @@ def _train(request: Request, world: World) -> Outcome:
         colours=network.preprocessing if request.weights is not None else None,
         notes=notes,
         times=times,
-        kernels=kernels,
     )
     return carry_out(job)
 
 
-def _kernels(request: Request, device: torch.device) -> Kernels | None:
-    """Under a budget the C kernels are compiled while other parts of the run are under way."""
-    return Kernels() if request.budget and device.type == "cpu" else None
-
-
-def _fitted(
-    request: Request, data: Data, times: StepTimes, kernels: Kernels | None, processes: int
-) -> Fitted:
-    """The size and the batch for a budget; steps are timed only with the kernels of the run."""
+def _fitted(request: Request, data: Data, times: StepTimes, processes: int) -> Fitted:
+    """The size and the batch for a budget, by steps with as many threads as are faster now."""
     assert request.budget is not None
     assert request.started is not None
     until = Allowance(request.budget, request.started).timed
-    if kernels is not None and not kernels.ready(until):
-        until = 0.0
     amount = Amount(
         train=len(data.train), evaluated=len(data.val), budget=request.budget * processes
     )
     free = asked(request, data, norms=True)
-    return fitted(request, free, times.recipe, times, amount, until)
+    careful = times.device.type == "cpu" and request.threads is None
+    with uncrowded() if careful else nullcontext():
+        return fitted(request, free, times.recipe, times, amount, until)
 
 
 def seeds(request: Request, count: int) -> list[Outcome]:
@@ -212,7 +204,7 @@ def _resume(path: Path, device: str, threads: int | None, world: World) -> Outco
             f"{path}: its settings are not those of a run ({error}). Expected what forebear train "
             "wrote. Train it again with --replace."
         ) from error
-    started, kernels = time.perf_counter(), _kernels(request, where)
+    started = time.perf_counter()
     data, test = _parts(read_data(spec), request.hold_out)
     if data.fingerprint != fingerprint:
         raise RunError(
@@ -234,7 +226,6 @@ def _resume(path: Path, device: str, threads: int | None, world: World) -> Outco
         notes=(note,) if note else (),
         epochs=tuple(epochs),
         resumes=begun,
-        kernels=kernels,
     )
     return carry_out(job)
 

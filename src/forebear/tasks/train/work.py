@@ -75,7 +75,7 @@ def carry_out(job: Job) -> Outcome:
     epochs = 0 if request.budget else job.recipe.epochs
     with (
         algorithms(job.device, deterministic=request.deterministic),
-        closing(Threads(job.device, request.threads)) as threads,
+        closing(Threads(job.device, request.threads, careful=bool(request.budget))) as threads,
         Display(epochs, request.budget or 0.0, shows=job.world.writes) as display,
         closing(job.folder),
         Stop(says=job.world.writes) as stop,
@@ -118,8 +118,7 @@ class _Work:
             threads.chooses = False  # another count of threads would be compiled for anew
             display.say(f"torch.compile: {self.mode}; the first step takes a minute or two")
         elif job.device.type == "cpu":
-            self.accelerated = False
-            self._accelerate(wait=True)
+            display.say(f"on the processor: {accelerate(self.network)}")
         if self.recipe.stochastic_depth:
             leave_out(self.network, self.recipe.stochastic_depth)
         self.test_images = 0 if job.test is None else len(job.test.val)
@@ -214,17 +213,6 @@ class _Work:
                 "while training"
             )
         return training, held_out
-
-    def _accelerate(self, *, wait: bool) -> None:
-        """Turns the kernels on, unless they are still being compiled; then later."""
-        kernels = self.job.kernels
-        if self.accelerated or self.mode != "off":
-            return
-        until = 0.0 if self.clocked is None or not wait else self.clocked.ready
-        if kernels is not None and not kernels.ready(until):
-            return
-        self.accelerated = True
-        self.display.say(f"on the processor: {accelerate(self.network)}")
 
     def _limit_evaluation(self, clocked: Clocked) -> None:
         """Chooses the held-out images that each evaluation takes, so that the budget is kept."""
@@ -404,8 +392,6 @@ class _Work:
 
     def glance(self, glance: Glance) -> None:
         """Shows where the training is."""
-        if self.clocked is not None and self.job.device.type == "cpu":
-            self._accelerate(wait=False)
         self.display.glance(glance)
 
     def evaluate(self) -> Evaluation:

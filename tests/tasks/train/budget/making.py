@@ -33,7 +33,9 @@ class Machine:
         self.clock, self.fixed, self.images, self.room = clock, fixed, images, room
         self.steps: list[tuple[int, int]] = []  # batch and size of each measurement
 
-    def __call__(self, recipe: Recipe, *_: object, until: float) -> float:
+    def __call__(
+        self, recipe: Recipe, network: forebear.Network, device: torch.device, *, until: float
+    ) -> float:
         self.steps.append((recipe.batch, recipe.size))
         if recipe.batch > self.room:
             raise MemoryError

@@ -6,7 +6,6 @@ import torch
 
 from forebear.data.batches import Batch
 from forebear.tasks.train.budget.evaluation import UntilTime
-from forebear.tasks.train.budget.kernels import Kernels
 from tests.tasks.train.budget.making import CPU, Clock
 
 
@@ -30,13 +29,3 @@ def test_an_evaluation_ends_when_its_time_is_up_but_never_without_an_image() -> 
         watched = UntilTime(Slow(clock), until, clock)
         assert watched.device == CPU
         assert len(list(watched.in_order())) == expected
-
-
-def test_kernels_are_compiled_while_other_parts_are_under_way() -> None:
-    import threading
-
-    compiling = threading.Event()
-    kernels = Kernels(lambda: compiling.wait(30))
-    assert not kernels.ready(0.0)
-    compiling.set()
-    assert kernels.ready(float("inf"))

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 
 from forebear.hardware import processor
+from forebear.network.kernels.library import Library, library
 from forebear.network.measure import measure, parameters
 from forebear.network.network import Network
 from forebear.network.plan import Plan
@@ -167,7 +168,7 @@ class StepTimes:
             "step",
             machine,
             torch.__version__,
-            torch.get_num_threads(),
+            [torch.get_num_threads(), isinstance(library(), Library)],
             table_to_dict(self.network.table),
             asdict(self.network.dialect),
             [batch, size, recipe.precision, recipe.accumulate, recipe.head_only],
