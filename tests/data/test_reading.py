@@ -42,6 +42,9 @@ class SlowPictures(ArrayPictures):
     gate: threading.Event | None = None  # waited for from the ninth image on
     seen: list[int] = field(default_factory=list)
 
+    def take(self, indices: NDArray[np.int64]) -> SlowPictures:
+        return replace(self, pixels=self.pixels[indices], labels=self.labels[indices])
+
     def picture(self, index: int) -> Image.Image:
         if self.gate is not None and len(self.seen) >= 8:
             assert self.gate.wait(30)

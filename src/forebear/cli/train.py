@@ -196,7 +196,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.resume is not None:
         _refuse_beside_resume(args)
-        outcomes = [resume(args.resume, device=args.device, threads=args.threads)]
+        outcomes = [resume(args.resume, device=args.device, threads=args.threads, started=started)]
     else:
         named = {
             key: value

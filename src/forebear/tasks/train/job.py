@@ -49,7 +49,8 @@ class Job:
     notes: tuple[str, ...] = ()
     epochs: tuple[Epoch, ...] = ()  # that are done
     resumes: bool = False
-    times: StepTimes | None = None  # under a budget, of a run that begins
+    times: StepTimes | None = None  # under a budget
+    imports: float = 0.0  # seconds that the command took to load torch and forebear
 
     @property
     def title(self) -> str:

@@ -56,11 +56,13 @@ def train(request: Request) -> Outcome:
         ValueError: an argument out of range, or a network that cannot take these pictures.
         ForebearError: data that cannot be used, or a folder in the way.
     """
-    request = replace(request, started=request.started or time.perf_counter())
+    now = time.perf_counter()
+    started = request.started or now
+    request = replace(request, started=started)
     with World.join(request.device) as world:
         if world.restarts and request.out is not None and world.first(lambda: _begun(request)):
-            return _resume(request.out, request.device, request.threads, world)
-        return _train(request, world)
+            return _resume(request.out, request.device, request.threads, world, started)
+        return _train(request, world, imports=now - started)
 
 
 def _begun(request: Request) -> bool:
@@ -69,7 +71,7 @@ def _begun(request: Request) -> bool:
     return any((request.out / CHECKPOINTS).glob("step-*"))
 
 
-def _train(request: Request, world: World) -> Outcome:
+def _train(request: Request, world: World, *, imports: float) -> Outcome:
     device = world.device(request.device)
     if request.deterministic and request.threads is None:
         request = replace(request, threads=torch.get_num_threads())
@@ -116,6 +118,7 @@ def _train(request: Request, world: World) -> Outcome:
         colours=network.preprocessing if request.weights is not None else None,
         notes=notes,
         times=times,
+        imports=imports,
     )
     return carry_out(job)
 
@@ -156,7 +159,9 @@ def seeds(request: Request, count: int) -> list[Outcome]:
     ]
 
 
-def resume(path: Path, *, device: str = "auto", threads: int | None = None) -> Outcome:
+def resume(
+    path: Path, *, device: str = "auto", threads: int | None = None, started: float | None = None
+) -> Outcome:
     """Goes on with a run that broke off, after the last step that it saved.
 
     Of a deterministic run, or one with its threads fixed, the weights end on the same machine as
@@ -166,15 +171,16 @@ def resume(path: Path, *, device: str = "auto", threads: int | None = None) -> O
         path: of its folder.
         device: auto, cpu or cuda.
         threads: that compute; None: the run's own.
+        started: time.perf_counter() from which a budget counts on; None: the call.
 
     Raises:
         RunError: no unfinished run, or one whose data have changed since.
     """
     with World.join(device) as world:
-        return _resume(path, device, threads, world)
+        return _resume(path, device, threads, world, started or time.perf_counter())
 
 
-def _resume(path: Path, device: str, threads: int | None, world: World) -> Outcome:
+def _resume(path: Path, device: str, threads: int | None, world: World, started: float) -> Outcome:
     where = world.device(device)
     folder = world.first(lambda: RunFolder(path, replace=True))
     settings, epochs = world.first(folder.read)
@@ -204,7 +210,6 @@ def _resume(path: Path, device: str, threads: int | None, world: World) -> Outco
             f"{path}: its settings are not those of a run ({error}). Expected what forebear train "
             "wrote. Train it again with --replace."
         ) from error
-    started = time.perf_counter()
     data, test = _parts(read_data(spec), request.hold_out)
     if data.fingerprint != fingerprint:
         raise RunError(
@@ -212,10 +217,11 @@ def _resume(path: Path, device: str, threads: int | None, world: World) -> Outco
             f"({changed_pictures(settings['data'], data)}). Expected the same. Restore them, or "
             "train again with --replace."
         )
+    network = _create(table, dialect, data, recipe)
     job = Job(
         request=replace(request, device=device, threads=threads, started=started),
         name=name,
-        network=_create(table, dialect, data, recipe),
+        network=network,
         data=data,
         test=test,
         recipe=recipe,
@@ -226,6 +232,7 @@ def _resume(path: Path, device: str, threads: int | None, world: World) -> Outco
         notes=(note,) if note else (),
         epochs=tuple(epochs),
         resumes=begun,
+        times=StepTimes(recipe, network, where) if request.budget else None,
     )
     return carry_out(job)
 

@@ -36,7 +36,7 @@ from forebear.tasks.train.budget.plan import EVALUATION, SHORT, evaluated, plann
 from forebear.tasks.train.budget.timing import Operations
 from forebear.tasks.train.checkpoint import load_checkpoint, save_checkpoint
 from forebear.tasks.train.compiled import compiling, mode_of
-from forebear.tasks.train.course import Course
+from forebear.tasks.train.course import FINISH, Course
 from forebear.tasks.train.depth import leave_out
 from forebear.tasks.train.display import Display
 from forebear.tasks.train.folder import BEST
@@ -158,8 +158,9 @@ class _Work:
         self.stop.wait()
         started = time.perf_counter()
         self._begin()
-        if self.clocked is not None:  # a checkpoint and drawings are made at the end too
-            self.course.finish += 2 * (time.perf_counter() - started)
+        if self.clocked is not None:  # the end writes and draws more, and leaves what was loaded
+            end = 0.5 + 2 * (time.perf_counter() - started) + self.job.imports
+            self.course.finish = max(FINISH, end) + self.test_seconds
         best = max((epoch.val_accuracy for epoch in self.epochs), default=-1.0)
         last = None
         with compiling(self.mode), room(self.network, self.recipe, self.job.device):

@@ -31,9 +31,9 @@ def test_images_stay_as_large_as_planned_where_enough_steps_fit() -> None:
     assert set(run(0.01)) == {96}
 
 
-@pytest.mark.parametrize("image", [0.05, 0.1])
+@pytest.mark.parametrize("image", [0.06, 0.1])
 def test_images_become_smaller_where_steps_are_too_long(image: float) -> None:
     sizes = run(image)
     assert sizes[:2] == [96, 96]  # the first step warms up, the second one is timed
-    assert set(sizes[2:]) <= {32, 64}
-    assert len(sizes) >= 20
+    assert set(sizes[2:]) <= {64}
+    assert len(sizes) >= 15

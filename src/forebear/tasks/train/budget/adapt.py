@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from forebear.tasks.train.budget.plan import FEWEST, STRIDE
+from forebear.tasks.train.budget.plan import HARDLY, STRIDE
 from forebear.tasks.train.budget.timing import Operations
 from forebear.tasks.train.course import Course
 
@@ -24,19 +24,20 @@ class Sizes:
     _whole: float = field(default=0.0, init=False)  # seconds for training, at the first step
 
     def size(self, wanted: int) -> int:
-        """The wanted size in pixels, or the largest smaller one of which 40 steps fit.
+        """The wanted size in pixels, or the largest smaller one of which 20 steps fit.
 
-        It is a multiple of 32.
+        It is a multiple of 32, and half as large at least: the network is evaluated at the size
+        that was planned.
         """
         if not self._steps:
             self._whole = self.course.left
         if self._steps < 2:
             return wanted
-        longest = self._whole / FEWEST
+        longest = self._whole / HARDLY
         size = wanted
         while self._image * self.operations.of_step(self.batch, size) > longest:
             smaller = (size - 1) // STRIDE * STRIDE
-            if smaller < max(self.least, STRIDE):
+            if smaller < max(self.least, STRIDE, wanted / 2):
                 break
             size = smaller
         return size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -12,7 +13,8 @@ from torch import nn
 from forebear.data.batches import Batch, Batches
 from forebear.tasks.evaluate import InOrder
 
-IMAGES = 32  # in each of the two batches that are timed; the first one warms up
+BATCHES = 4  # that are timed, the fastest of which counts: the first one warms up
+IMAGES = 32  # in each of them
 
 
 @torch.inference_mode()
@@ -23,26 +25,27 @@ def seconds_of_image(network: nn.Module, batches: Batches, precision: str, until
         network: on the device of the batches; it is left in evaluation mode.
         batches: of which `shown` says which images are taken first.
         precision: fp32 or bf16.
-        until: time.perf_counter() from which no second batch is taken.
+        until: time.perf_counter() from which no further batch is taken.
 
     Returns:
         0.0 where there are no images.
     """
-    order = batches.places[: 2 * IMAGES]
+    order = batches.places[: BATCHES * IMAGES]
     if not len(order):
         return 0.0
     network.eval()
-    image = taken = 0.0
-    for part in (order[:IMAGES], order[IMAGES:]):
-        if not len(part) or (taken and time.perf_counter() + taken > until):
-            break
+    image = math.inf
+    for start in range(0, len(order), IMAGES):
+        part = order[start : start + IMAGES]
         few = replace(batches, shown=part, batch=len(part), rank=0, ranks=1)
         started = time.perf_counter()
         with torch.autocast(batches.device.type, torch.bfloat16, precision == "bf16"):
             for images, _ in few.in_order():
                 float(network(images).sum())  # waits for the device
         taken = time.perf_counter() - started
-        image = min(image or taken / len(part), taken / len(part))
+        image = min(image, taken / len(part))
+        if time.perf_counter() + taken > until:
+            break
     return image
 
 

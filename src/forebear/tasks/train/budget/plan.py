@@ -17,7 +17,7 @@ from forebear.tasks.train.settle import PHOTOGRAPH, Request, lengthened
 STRIDE = 32  # pixels: the product of an ImageNet network's strides, in which sides are planned
 ENOUGH = 2.1  # passes over the images, for which a budget makes them smaller
 BEFORE = 0.15  # share of a budget that reading, timing and planning may take together
-TIMING = 0.04  # of these, for timing
+TIMING = 0.05  # of these, for timing
 EVALUATION = 0.25  # share of a budget that evaluating the whole validation set may take
 PART = 0.125  # share that evaluating a part of it takes, where the whole would take longer
 LEAST_PART = 100  # images that are evaluated, if they take no more than EVALUATION
@@ -25,7 +25,7 @@ STEPS = 100  # that a run should have, for which images become smaller than phot
 FEWEST = 40  # for which the batch becomes smaller too: a step is then 2.5 % of the run
 HARDLY = 20  # for which photographs become smaller than 64 pixels
 LOWEST = 64  # pixels
-PROBE = 8  # images in the first step that is timed
+PROBE = 16  # images in the first passes that are timed
 SHORT = 30.0  # seconds, up to which a budget can be too short to train at all
 
 
@@ -92,8 +92,9 @@ def fitted(
     batch = recipe.batch
     shrinks = not free.size and recipe.crop == "resized"
     sizes = tuple(_sizes(recipe.size, times.network.plan)) if shrinks else (recipe.size,)
-    probe = next((size for size in reversed(sizes) if size >= LOWEST), sizes[0])
-    if not times.learn(min(PROBE, batch), probe, until):  # smaller while training, if need be
+    small = next((size for size in reversed(sizes) if size >= LOWEST), sizes[0])
+    known = times.learn(batch, small, 0.0) or times.probe(min(PROBE, batch), small, until)
+    if not known:  # images become smaller while training, if need be
         sizes = tuple(size for size in sizes if size >= PHOTOGRAPH) or sizes[:1]
 
     def left(size: int) -> float:
@@ -107,15 +108,15 @@ def fitted(
         )
 
     size = choose()
-    for _ in range(2):  # a step that was measured can lead to another choice
+    for _ in range(3):  # a step that was measured can lead to another choice
         if not times.learn(batch, size, until):
             break
         size = choose()
-    if not free.batch and times.known:
+    if not free.batch and known:
         batch = _batch(batch, size, times, amount, left(size), until)
     seconds = times.seconds(batch, size)
     steps = left(size) / seconds
-    how = "takes" if times.known else "was not timed, for want of time; it takes perhaps"
+    how = "takes about" if known else "was not timed, for want of time; it takes perhaps"
     line = (
         f"{size} x {size} pixels and {batch} images a step were chosen for the budget: a step "
         f"{how} {seconds:.2g} s, so that about {steps:,.0f} steps fit"
@@ -220,7 +221,8 @@ def planned(recipe: Recipe, times: StepTimes, left: float, steps: int) -> Recipe
     """The recipe for a budget of time, planned by the seconds of a step on this machine.
 
     Few passes are better spent on small pictures first: where fewer than forty fit, random parts
-    of photographs grow from three quarters of their side (progressive resizing, as FFCV's).
+    of photographs grow from three quarters of their side (progressive resizing, as FFCV's). The
+    running means of the norms need some steps to follow, so that runs of few steps keep one size.
 
     Args:
         recipe: settled, with the batch of one process.
@@ -230,7 +232,7 @@ def planned(recipe: Recipe, times: StepTimes, left: float, steps: int) -> Recipe
     """
     passes = left / (times.seconds(recipe.batch, recipe.size) * steps)
     small = recipe.size < PHOTOGRAPH or recipe.crop != "resized"
-    if not small and not recipe.size_from and passes < 40:
+    if passes * steps >= STEPS and not small and not recipe.size_from and passes < 40:
         start = round(0.75 * recipe.size / STRIDE) * STRIDE
         start = min(recipe.size, max(start, smallest_side(times.network.plan)))
         recipe = replace(recipe, size_from=start, growth=(0.0, 0.8))

@@ -27,7 +27,7 @@ from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.room import ran_out
 
 EFFICIENCY = 0.5  # share of a matrix product's rate that a step reaches
-STEPS = 4  # whose cost a measurement may reach: the first one, which warms up, counts twice
+STEPS = 3  # whose cost a measurement may reach: the first one, which warms up, counts twice
 _PRODUCT = 0.03  # seconds that the rate of products may take to be measured
 _ARRAY = 20  # multiply-adds' worth of time that an optimizer spends on one value
 
@@ -50,7 +50,11 @@ class Operations:
 
     def of_step(self, batch: int, size: int) -> float:
         """Of the forward and backward pass, and of the optimizer."""
-        return 3.0 * batch * self.of_image(size) + self.of_optimizer
+        return self.of_images(batch, size) + self.of_optimizer
+
+    def of_images(self, batch: int, size: int) -> float:
+        """Of the forward and the backward pass."""
+        return 3.0 * batch * self.of_image(size)
 
     def of_image(self, size: int) -> float:
         """Of one image forward; of the logits alone, where only these learn."""
@@ -102,7 +106,8 @@ class StepTimes:
         self.measure, self.clock = measure, clock
         self.operations = Operations(plan=network.plan, recipe=recipe)
         self.known: dict[tuple[int, int], float] = {}  # (batch, size): seconds; inf: no room
-        self._rate = 0.0  # multiply-adds a second, until a step is known
+        self.probed = 0.0  # multiply-adds a second of a forward and backward pass; 0: not known
+        self._rate = 0.0  # of the optimizer, and of all until more is known
 
     def seconds(self, batch: int, size: int) -> float:
         """Of a step: as measured, else on the line through the two nearest that were.
@@ -118,13 +123,25 @@ class StepTimes:
             if math.isfinite(seconds)
         )
         if not points:
-            return work / self.rate
+            images = self.operations.of_images(batch, size) / (self.probed or self.rate)
+            return images + self.operations.of_optimizer / self.rate
         points = sorted(points, key=lambda point: abs(math.log(point[0] / work)))[:2]
         (near, seconds), (far, others) = points[0], points[-1]
         slope = (others - seconds) / (far - near) if far != near else 0.0
         if slope <= 0:
             return seconds * work / near
         return max(seconds + slope * (work - near), seconds * min(1.0, work / near))
+
+    def probe(self, batch: int, size: int, until: float) -> bool:
+        """Measures the forward and the backward pass alone, which takes little for a small batch.
+
+        What the optimizer takes, however small the batch, is then estimated.
+        """
+        images = self.operations.of_images(batch, size)
+        if self.clock() + STEPS * images / self.rate <= until:
+            plain = replace(self.recipe, optimizer="sgd", rescale=False, batch=batch, size=size)
+            self.probed = images / self._measured(plain, until)
+        return self.probed > 0
 
     def learn(self, batch: int, size: int, until: float) -> bool:
         """Measures a step if it is not known and there is time for it; whether it is known now."""
@@ -135,7 +152,7 @@ class StepTimes:
         if seconds is None:
             if self.clock() + STEPS * self.seconds(batch, size) > until:
                 return False
-            seconds = self._measured(batch, size, until)
+            seconds = self._measured(replace(self.recipe, batch=batch, size=size), until)
             if math.isfinite(seconds):
                 remember(name, seconds)
         self.known[batch, size] = seconds
@@ -143,15 +160,15 @@ class StepTimes:
 
     @property
     def rate(self) -> float:
-        """Multiply-adds a second that a step is assumed to reach before any is measured."""
+        """Multiply-adds a second that are assumed until more is known."""
         if not self._rate:
             half = self.recipe.precision == "bf16"
             dtype = torch.bfloat16 if half else torch.float32
             self._rate = EFFICIENCY * _rate_of_products(self.device, dtype)
         return self._rate
 
-    def _measured(self, batch: int, size: int, until: float) -> float:
-        recipe = replace(self.recipe, batch=batch, size=size)
+    def _measured(self, recipe: Recipe, until: float) -> float:
+        """Seconds of a step; infinite where it does not fit in memory."""
         try:
             return self.measure(recipe, self.network, self.device, until=until)
         except (MemoryError, RuntimeError) as error:
