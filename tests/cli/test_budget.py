@@ -128,3 +128,26 @@ def test_a_run_that_was_interrupted_while_reading_goes_on(
     last = lines(run)[-1]
     assert last["step"] == STEPS
     assert last["val_images"] == 9
+
+
+def test_a_held_out_part_chooses_and_the_test_part_is_tested_within_the_budget(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], counted: None
+) -> None:
+    code, run = trained(tmp_path, "1h", "--hold-out", "0.2")
+    assert code == 0
+    assert "of 9 test pictures right" in capsys.readouterr().out
+    metrics = load_run(run).card.metrics
+    assert (metrics["test_images"], metrics["test_images_in_set"]) == (9, 9)
+
+
+def test_a_head_that_learns_alone_is_given_the_features_that_there_is_time_for(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    counted: None,
+) -> None:
+    monkeypatch.setattr(work, "seconds_of_image", lambda *_: 20.0)
+    code, run = trained(tmp_path, "1h", "--set", "head_only=true")
+    assert code == 0
+    assert "training on 22 of 51 images" in capsys.readouterr().err
+    assert lines(run)[-1]["val_images"] == 9

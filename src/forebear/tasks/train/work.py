@@ -60,6 +60,7 @@ from forebear.tasks.train.stop import Stop
 from forebear.weights.files import load_file
 
 _GO_ON = "forebear train --resume"
+END = 0.15  # share of a budget that the end may keep back, however slow the start was
 
 
 def carry_out(job: Job) -> Outcome:
@@ -160,7 +161,8 @@ class _Work:
         self._begin()
         if self.clocked is not None:  # the end writes and draws more, and leaves what was loaded
             end = 0.5 + 2 * (time.perf_counter() - started) + self.job.imports
-            self.course.finish = max(FINISH, end) + self.test_seconds
+            most = max(FINISH, END * self.clocked.left)
+            self.course.finish = min(max(FINISH, end), most) + self.test_seconds
         best = max((epoch.val_accuracy for epoch in self.epochs), default=-1.0)
         last = None
         with compiling(self.mode), room(self.network, self.recipe, self.job.device):
@@ -403,13 +405,17 @@ class _Work:
         with stepper.averaged():
             return self._measured(stepper.bare, self.shown)
 
-    def _measured(self, model: nn.Module, batches: Batches | Features) -> Evaluation:
+    def _measured(
+        self, model: nn.Module, batches: Batches | Features, *, tests: bool = False
+    ) -> Evaluation:
+        """Evaluates a network; under a budget only until the end of the run has to begin."""
         half: Precision = "bf16" if self.recipe.precision == "bf16" else "fp32"
         skipped = {} if isinstance(batches, Features) else batches.store.skipped
         alone = self.job.world.size == 1  # else all processes must measure to the end
         watched: InOrder = self.stop.watch(batches) if alone else batches
         if alone and self.clocked is not None:
-            watched = UntilTime(watched, self._deadline())
+            kept_back = self.course.finish - (self.test_seconds if tests else 0.0)
+            watched = UntilTime(watched, self.course.begun + self.course.budget - kept_back)
         while True:
             part = evaluate(model, watched, self.job.data.classes, precision=half)
             if not self.job.world.united(skipped):  # else the shares were dealt out otherwise
@@ -424,11 +430,6 @@ class _Work:
                 "budget is nearly used up"
             )
         return sorted_by(whole, places[: whole.images])
-
-    def _deadline(self) -> float:
-        """The time.perf_counter() at which the last evaluation ends, whatever is left of it."""
-        course = self.course
-        return course.begun + course.budget - course.finish
 
     def save(self, state: State) -> None:
         """Keeps all that a resumed run needs; no process goes on before it is on the disk."""
@@ -511,7 +512,7 @@ class _Work:
             test = measured(
                 job.test.val, self.rule, self.training, decoding=self.decoding, world=job.world
             )
-        return self._measured(self.network, test)
+        return self._measured(self.network, test, tests=True)
 
     def _card(self, measured: Evaluation, tested: Evaluation | None = None) -> Card:
         """What the saved network says of itself."""
