@@ -81,6 +81,18 @@ def test_frozen_norms_leave_the_same_gradients() -> None:
     assert error(ours, {name: value.double() for name, value in theirs.items()}) < 1e-4
 
 
+@pytest.mark.parametrize("name", ["version 1", "Keras's variance"])
+def test_running_values_take_in_the_same_variance(name: str) -> None:
+    plain, fast = pair(name)
+    for net in (plain, fast):
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 1.0  # keeps the last batch alone
+        net(draw(2, 3, 24, 24))
+    for path, value in plain.named_buffers():
+        assert distance(fast.get_buffer(path), value) < 1e-3, path
+
+
 def test_an_accelerated_network_trains_in_bf16_as_another_does() -> None:
     losses = []
     images, labels = draw(16, 3, 32, 32), torch.arange(16) % 10
