@@ -44,4 +44,4 @@ $(VENV)/ready: $(BUILT) constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info src/*.egg-info src/forebear/network/kernels/native.*
+	rm -rf $(VENV) build dist *.egg-info src/*.egg-info src/forebear/network/kernels/libforebear.*
