@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= runs/first
 WHEELS ?= dist
+WORKERS ?= auto
 BIN = $(VENV)/bin
 BUILT = pyproject.toml setup.py $(wildcard src/forebear/network/kernels/*.[ch])
 
@@ -12,7 +13,7 @@ train: $(VENV)/ready
 	$(BIN)/forebear train --data digits --network paper/resnet20 --out $(OUT) --replace
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS)
 
 check: $(VENV)/ready
 	PATH="$(abspath $(BIN)):$$PATH" scripts/check
@@ -21,8 +22,9 @@ check: $(VENV)/ready
 peers:
 	$(PYTHON) -m venv $(VENV)-peers
 	$(VENV)-peers/bin/python -m pip install --quiet torch==2.13.0
-	$(VENV)-peers/bin/python -m pip install --quiet --editable '.[peers]'
+	$(VENV)-peers/bin/python -m pip install --quiet --editable '.[peers,datasets]'
 	$(VENV)-peers/bin/python -m pytest -m "peer or slow" -s tests/peers tests/weights
+	$(VENV)-peers/bin/python -m pytest tests/data/test_hub.py
 
 # One wheel for every Python 3 and every processor of this machine's architecture.
 wheel: $(VENV)/ready
@@ -42,4 +44,4 @@ $(VENV)/ready: $(BUILT) constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info src/*.egg-info src/forebear/network/kernels/native.*
+	rm -rf $(VENV) build dist *.egg-info src/*.egg-info src/forebear/network/kernels/libforebear.*

@@ -2,7 +2,7 @@
 
 One shared library holds the kernels of every level of processor, and forebear chooses among them at
 run time, so that one wheel serves every machine of its architecture. Where the library cannot be
-built, the install goes on without it, and native.json says why.
+built, the install goes on without it, and libforebear.json says why.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if platform.machine() in ("x86_64", "AMD64"):
 
 
 class BuildKernels(build_ext):
-    """Compiles native.so and writes native.json, which says what was built."""
+    """Compiles libforebear.so and writes libforebear.json, which says what was built."""
 
     def get_ext_filename(self, fullname: str) -> str:
         """The library has no Python in it, so its name has no version of Python."""
@@ -136,7 +136,7 @@ LINUX = sys.platform.startswith("linux")
 setup(
     ext_modules=[
         Extension(
-            "forebear.network.kernels.native",
+            "forebear.network.kernels.libforebear",
             sources=[str(FOLDER / name) for name in (*EVERYWHERE, *WITH_BF16)],
             depends=[str(FOLDER / "common.h")],
         )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+from tests.skips import unexpected
+
+pytest_plugins = ["pytester"]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -23,3 +28,14 @@ def _threads(request: pytest.FixtureRequest) -> None:
 
 
 _ALL = torch.get_num_threads()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fails the session on a skip that tests/skips.py does not expect, where CI asks for that."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not os.environ.get("FOREBEAR_CHECK_SKIPS") or reporter is None:
+        return
+    skipped = reporter.stats.get("skipped", [])
+    for reason in unexpected(str(report.longrepr[2]) for report in skipped):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        reporter.write_line(f"skipped for a reason that is not in tests/skips.py: {reason}")

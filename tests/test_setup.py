@@ -18,7 +18,7 @@ COMPILER = shutil.which(os.environ.get("CC") or "cc")
 
 
 def build(folder: Path, compiler: str) -> tuple[dict[str, Any], str, Path]:
-    """What native.json says, what was printed, and where the library would lie."""
+    """What libforebear.json says, what was printed, and where the library would lie."""
     done = subprocess.run(
         [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", str(folder)],
         cwd=ROOT,
@@ -28,7 +28,7 @@ def build(folder: Path, compiler: str) -> tuple[dict[str, Any], str, Path]:
         check=True,
     )
     made = folder / "forebear" / "network" / "kernels"
-    return json.loads((made / "native.json").read_text()), done.stderr, made / "native.so"
+    return json.loads((made / "libforebear.json").read_text()), done.stderr, made / "libforebear.so"
 
 
 def test_without_a_compiler_the_install_goes_on_and_says_what_is_missing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The faster ways through a training step give what torch's own operations give."""
+"""Each kernel of a training step gives what torch's own operations give."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import forebear
 from forebear.hardware import FORCE
 from forebear.network.accelerate import accelerate
 from forebear.network.kernels import conv, groups, library, winograd
@@ -19,9 +18,9 @@ from forebear.network.kernels.norm import fits, normed
 from forebear.network.kernels.pool import fits as pool_fits
 from forebear.network.kernels.pool import max_pool
 from forebear.network.kernels.window import Window
-from forebear.network.layers import BiasedNorm, Conv
+from forebear.network.layers import BiasedNorm
 from forebear.network.plan import Activation
-from tests.network.making import SMALL_ROOT, table
+from tests.network.kernels.making import distance, draw, pair
 
 compiles = pytest.mark.skipif(
     isinstance(library.library(), str), reason="the C functions were not built"
@@ -32,16 +31,6 @@ multiplies_bf16 = pytest.mark.skipif(
     not winograd.has_winograd(),
     reason="no AVX-512 for bfloat16 here, or the C functions were not built",
 )
-
-
-def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    found = torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
-    return found.to(memory_format=torch.channels_last) if len(shape) == 4 else found
-
-
-def distance(a: Tensor, b: Tensor) -> float:
-    a, b = a.detach().double(), b.detach().double()
-    return float((a - b).abs().max() / b.abs().max().clamp_min(1e-12))
 
 
 # side, kernel, stride, padding before, side given out, groups, channels in and out
@@ -384,105 +373,6 @@ def test_pools_that_do_not_fit_go_torchs_way() -> None:
     assert not pool_fits(x.double(), 2, none)
     assert not pool_fits(x, 2, (2, 0, 0, 0))
     assert not pool_fits(x, 9, none)
-
-
-NETWORKS = {
-    "version 1": lambda: forebear.create(table(root=SMALL_ROOT), dialect="torchvision"),
-    "version 2": lambda: forebear.create(table(root=SMALL_ROOT), dialect="slim-v2"),
-    "Keras's variance": lambda: forebear.create(table(root=SMALL_ROOT), dialect="keras-v1"),
-    "resnet18": lambda: forebear.create("paper/resnet18_cifar", num_classes=10),
-    "groups of 4": lambda: forebear.create("torchvision/resnext50_32x4d", num_classes=10),
-    "resnet20": lambda: forebear.create("paper/resnet20"),
-}
-
-
-def pair(name: str) -> tuple[forebear.Network, forebear.Network]:
-    """A network and its accelerated twin, training."""
-    torch.manual_seed(0)
-    plain = NETWORKS[name]()
-    plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    fast = copy.deepcopy(plain)
-    accelerate(fast)
-    return plain.train(), fast.train()
-
-
-def gradients(net: forebear.Network, images: Tensor) -> dict[str, Tensor]:
-    """Of the mean square of the logits, by each parameter's name; moves the running values."""
-    names, values = zip(*net.named_parameters(), strict=True)
-    loss = net(images).square().mean()
-    found = dict(zip(names, torch.autograd.grad(loss, values), strict=True))
-    return found | {name: value.clone() for name, value in net.named_buffers()}
-
-
-def error(found: dict[str, Tensor], exact: dict[str, Tensor]) -> float:
-    """The length of all differences over that of all gradients."""
-    apart = [torch.linalg.vector_norm(found[name].double() - exact[name]) for name in exact]
-    whole = [torch.linalg.vector_norm(value.double()) for value in exact.values()]
-    return float(torch.stack(apart).norm() / torch.stack(whole).norm())
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_an_accelerated_network_has_the_same_gradients(name: str) -> None:
-    plain, fast = pair(name)
-    images = draw(8, 3, 48, 48)
-    ours, theirs = gradients(fast, images), gradients(copy.deepcopy(plain), images)
-    exact = gradients(plain.double(), images.double())
-    # A ReLU whose input is all but 0 may close in one sum's order and not in another's.
-    assert error(ours, exact) < 3 * error(theirs, exact) + 1e-4
-
-
-def test_an_accelerated_network_trains_in_bf16_as_another_does() -> None:
-    losses = []
-    images, labels = draw(16, 3, 32, 32), torch.arange(16) % 10
-    for net in pair("resnet18"):
-        optimizer = torch.optim.SGD(net.parameters(), lr=0.02, momentum=0.9)
-        for _ in range(4):
-            with torch.autocast("cpu", torch.bfloat16):
-                loss = F.cross_entropy(net(images), labels)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        losses.append(float(loss.detach()))
-    assert losses[1] == pytest.approx(losses[0], abs=0.1)
-    assert losses[1] < 1.5
-
-
-def test_evaluation_stays_bit_for_bit() -> None:
-    plain, fast = pair("version 1")
-    images = draw(2, 3, 32, 32)
-    assert torch.equal(plain.eval()(images), fast.eval()(images))
-    assert list(plain.state_dict()) == list(fast.state_dict())
-
-
-def test_end_points_are_exact_while_the_rest_is_fused() -> None:
-    plain, fast = pair("version 1")
-    images = draw(2, 3, 32, 32)
-    names = ["block1.unit_1.conv3", "block1.unit_1.conv3.norm", "block2.unit_1.conv1.conv"]
-    wanted, found = plain.end_points(images, names), fast.end_points(images, names)
-    for name in names:
-        assert distance(found[name], wanted[name]) < 1e-4, name
-        assert float(found[name].detach().min()) < 0, name  # before the ReLU
-
-
-@pytest.mark.parametrize("watched", ["conv1", "conv1.conv"])
-def test_a_watched_convolution_keeps_its_own_gradient(watched: str) -> None:
-    seen: list[Tensor] = []
-
-    def keep(_module: nn.Module, gradient: tuple[Tensor, ...], _given: object) -> None:
-        seen.append(gradient[0])
-
-    for net in pair("version 1"):
-        module = net.get_submodule(f"block2.unit_1.{watched}")
-        module.register_full_backward_hook(keep)
-        gradients(net, draw(8, 3, 48, 48))
-    assert distance(seen[1], seen[0]) < 1e-3
-
-
-def test_a_copy_stays_accelerated() -> None:
-    _, fast = pair("version 1")
-    conv1 = copy.deepcopy(fast).get_submodule("block1.unit_1.conv1")
-    assert isinstance(conv1, Conv)
-    assert conv1.fast
 
 
 def test_the_limits_are_in_order() -> None:

@@ -1,27 +1,33 @@
-"""Turns the faster ways through a training step on, for networks that train on a processor."""
+"""Replaces the layers and units of a network by classes that train faster on a CPU."""
 
 from __future__ import annotations
 
 from forebear.network.kernels.library import Library, library
+from forebear.network.kernels.modules import FAST
 from forebear.network.kernels.winograd import has_winograd
-from forebear.network.layers import Conv, Norm, Pool
 from forebear.network.network import Network
 
 
 def accelerate(network: Network) -> str:
-    """Makes a network train faster on a processor, in place, and says in one line how.
+    """Makes a network train faster on a CPU, in place, and returns one line that says how.
 
-    Names, weights, hooks and evaluation stay as they are; results differ by rounding. Convolutions
-    become matrix products where those are faster. A C compiler makes the rest at the first call: a
-    norm, an addition and the activation after them as one operation, max-pools, and in bfloat16,
-    where the processor multiplies it, 3x3 convolutions by Winograd's way or in narrow groups. That
-    wants the network and its images in channels_last; what does not fit goes torch's own way.
+    Only the classes of its layers and units change, to the subclasses in `kernels/modules.py`. The
+    modules stay the same objects with the same parameters, names and hooks. Results in evaluation
+    mode stay the same to the bit; training differs by rounding.
+
+    The C functions fuse a norm with the addition and the activation after it, pool, and compute
+    3x3 convolutions in bfloat16 by Winograd's algorithm or in narrow groups. The network and its
+    images must be in channels_last to profit. Small maps are convolved as matrix products. Whatever
+    the kernels do not support runs as before.
     """
     for module in network.modules():
-        if isinstance(module, Conv | Norm | Pool):
-            module.fast = True
-    compiled = library()
-    if not isinstance(compiled, Library):
-        return f"small maps as matrix products; norms by torch ({compiled})"
-    fewer = "; 3x3 convolutions in bf16 by Winograd's" if has_winograd() else ""
-    return f"small maps as matrix products; norm, addition and activation in one{fewer}"
+        if type(module) in FAST:
+            module.__class__ = FAST[type(module)]
+    found = library()
+    if not isinstance(found, Library):
+        return f"small maps as matrix products; all else by torch, without C kernels: {found}"
+    winograd = "; bf16 3x3 convolutions by Winograd's method" if has_winograd() else ""
+    return (
+        f"C kernels for {found.level}: norm, addition and activation in one; max-pool{winograd}; "
+        "small maps as matrix products"
+    )

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forebear.network.kernels.conv import convolve, fork, helps
-from forebear.network.kernels.norm import fits, normed
-from forebear.network.kernels.pool import fits as pool_fits
-from forebear.network.kernels.pool import max_pool
-from forebear.network.kernels.window import Window
 from forebear.network.plan import Activation, Layer
 from forebear.tables.dialects import Dialect
 
@@ -69,52 +62,31 @@ def same_pads(layer: Layer, side: int) -> tuple[int, int]:
     return before, layer.rate * (layer.kernel - 1) - before
 
 
-def watched(module: nn.Module) -> bool:
-    """Whether somebody looks at the module's inputs, outputs or gradients: it must then be run."""
-    hooks = (
-        *(module._forward_pre_hooks, module._forward_hooks),
-        *(module._backward_pre_hooks, module._backward_hooks),
-    )
-    everywhere: bool = nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call]
-    return everywhere or any(hooks)
+def pads(layer: Layer, x: Tensor) -> tuple[int, int, int, int]:
+    """Pixels that a layer adds to x on the left, on the right, above and below: F.pad's order."""
+    if layer.padding == "same":
+        return *same_pads(layer, x.shape[3]), *same_pads(layer, x.shape[2])
+    return (layer.padding * layer.rate,) * 4
 
 
-def _normed(
-    module: nn.BatchNorm2d,
-    x: Tensor,
-    added: Tensor | None = None,
-    *,
-    activation: Activation,
-    fast: bool,
-) -> Tensor:
-    """activation(norm(x) + added), as one operation where that is asked for and can be."""
-    biased = type(module) is BiasedNorm
-    known = biased or type(module) is nn.BatchNorm2d
-    if fast and known and fits(module, x, added, activation) and not watched(module):
-        return normed(module, x, added, activation=activation, biased=biased)
-    x = module(x)
-    return _activated(x if added is None else added + x, activation)
-
-
-def _activated(x: Tensor, activation: Activation) -> Tensor:
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """Returns activation(x)."""
     if activation == "none":
         return x
     return F.relu(x) if activation == "relu" else F.hardswish(x)
 
 
 class Conv(nn.Module):
-    """A convolution, then its norm and its activation where the plan has them.
+    """activation(norm(conv(x))); the plan says whether there is a norm, and which activation.
 
     Shape: [N, in_channels, H, W] -> [N, channels, H', W'].
     """
-
-    fast = False  # whether training takes the faster ways of `kernels`; see accelerate.py
 
     def __init__(self, layer: Layer, dialect: Dialect) -> None:
         super().__init__()
         self.layer = layer
         # oneDNN 3.12 writes past its buffer in the weight gradient of a strided 1x1 convolution of
-        # fewer than 16 channels (uxlfoundation/oneDNN issue 6035), so the stride is taken first.
+        # fewer than 16 channels (uxlfoundation/oneDNN issue 6035). `aligned` strides x instead.
         first = layer.kernel == 1 and layer.in_channels < 16
         self.first_stride, stride = (layer.stride, 1) if first else (1, layer.stride)
         self.conv = nn.Conv2d(
@@ -129,106 +101,24 @@ class Conv(nn.Module):
         )
         self.norm = norm(layer.channels, dialect) if layer.norm else None
 
-    def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
-        """Gives [N, channels, H', W'].
-
-        Args:
-            x: the map.
-            added: what a residual unit adds before its ReLU, which then follows.
-        """
-        fast = self._is_fast()
-        y = self._faster(x) if fast else None
-        if y is None:
-            y = self._convolution(x)
-        return self._finished(y, added, fast=fast)
-
-    def fork(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The map for the convolutions of a residual unit, and its shortcut's forward.
-
-        Where the shortcut is strided and trains the fast way, the gradients of both are one map.
-        """
-        window = None
-        if self._is_fast() and self.layer.kernel == 1 and self.layer.stride > 1:
-            window = self._window(x)
-        if window is None or x.dtype != _compute_dtype(x) or watched(self):
-            return x, self(x)
-        x, y = fork(window, x, self.conv.weight)
-        return x, self._finished(self._biased(y), None, fast=True)
-
-    def _is_fast(self) -> bool:
-        return self.fast and self.training and not torch.compiler.is_compiling()
-
-    def _finished(self, y: Tensor, added: Tensor | None, *, fast: bool) -> Tensor:
-        """The norm, the addition and the activation after the convolution."""
-        activation = self.layer.activation if added is None else "relu"
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the activations, [N, channels, H', W']."""
+        y: Tensor = self.conv(self.aligned(x))
         if self.norm is not None:
-            return _normed(self.norm, y, added, activation=activation, fast=fast)
-        return _activated(y if added is None else added + y, activation)
+            y = self.norm(y)
+        return activate(y, self.layer.activation)
 
-    def _convolution(self, x: Tensor) -> Tensor:
+    def aligned(self, x: Tensor) -> Tensor:
+        """Returns x with the padding and the stride that `self.conv` does not apply itself."""
         if self.layer.padding == "same":
-            pads = (*same_pads(self.layer, x.shape[3]), *same_pads(self.layer, x.shape[2]))
-            x = F.pad(x, pads)
+            x = F.pad(x, pads(self.layer, x))
         if self.first_stride > 1:
             x = x[:, :, :: self.first_stride, :: self.first_stride]
-        y: Tensor = self.conv(x)
-        return y
-
-    def _faster(self, x: Tensor) -> Tensor | None:
-        """The convolution by a faster way, or None where torch's own is to be taken."""
-        window = self._window(x)
-        if window is None or not helps(window, x, self.conv.weight):
-            return None
-        (top, bottom), (left, right) = self._pads(x)
-        uneven = (top, left) != (bottom, right)
-        if uneven and not window.sees_all(*x.shape[2:]):
-            x = F.pad(x, (left, right, top, bottom))
-            window = replace(window, top=0, left=0)
-        return self._biased(convolve(window, x.to(_compute_dtype(x)), self.conv.weight))
-
-    def _window(self, x: Tensor) -> Window | None:
-        """How the kernel moves over x; None where no faster way may be taken."""
-        layer, weight = self.layer, self.conv.weight
-        if (
-            layer.rate > 1
-            or x.device.type != "cpu"
-            or _compute_dtype(x) not in (torch.bfloat16, torch.float32)
-            or weight.dtype != torch.float32
-            or not x.is_contiguous(memory_format=torch.channels_last)
-            or watched(self.conv)
-        ):
-            return None
-        (top, _), (left, _) = self._pads(x)
-        return Window(
-            kernel=layer.kernel,
-            stride=layer.stride,
-            top=top,
-            left=left,
-            height=layer.out_side(x.shape[2]),
-            width=layer.out_side(x.shape[3]),
-            groups=layer.groups,
-        )
-
-    def _pads(self, x: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Pixels before and after the rows of x, and its columns, at rate 1."""
-        if self.layer.padding == "same":
-            return same_pads(self.layer, x.shape[2]), same_pads(self.layer, x.shape[3])
-        return (self.layer.padding,) * 2, (self.layer.padding,) * 2
-
-    def _biased(self, y: Tensor) -> Tensor:
-        bias = self.conv.bias
-        return y if bias is None else y + bias.to(y.dtype)[:, None, None]
-
-
-def _compute_dtype(x: Tensor) -> torch.dtype:
-    """What a convolution of x computes in: autocast's dtype where it is on."""
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        return x
 
 
 class Norm(nn.Module):
-    """A norm and an activation alone: the pre-activation, the last norm, one after a pool."""
-
-    fast = False  # as Conv's
+    """activation(norm(x)): a pre-activation, the last norm, or a norm after a pool."""
 
     def __init__(self, layer: Layer, dialect: Dialect) -> None:
         super().__init__()
@@ -236,41 +126,34 @@ class Norm(nn.Module):
         self.norm = norm(layer.channels, dialect)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gives the shape that came in."""
-        fast = self.fast and not torch.compiler.is_compiling()
-        return _normed(self.norm, x, activation=self.activation, fast=fast)
+        """Returns the activations, in the shape of x."""
+        return activate(self.norm(x), self.activation)
 
 
 class Pool(nn.Module):
-    """A max-pool aligned and filled as the dialect says.
+    """max over each window of pad(x), aligned and filled as the dialect says.
 
-    Three alignments exist: TensorFlow's SAME and Caffe's start at 0 on maps of even side, torch
-    and Keras at -1; Keras fills with zeros, which a pool over raw convolutions can see.
+    There are three alignments. On maps of even side, the first window starts at pixel 0 in
+    TensorFlow's SAME and in Caffe, and at pixel -1 in torch and Keras. Keras pads with zeros, which
+    changes the maximum if the input has negative values.
     """
-
-    fast = False  # as Conv's
 
     def __init__(self, layer: Layer) -> None:
         super().__init__()
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gives [N, C, ceil(H / stride), ceil(W / stride)], less for a pool without padding."""
+        """Returns [N, C, ceil(H / stride), ceil(W / stride)], or less without padding."""
         layer = self.layer
-        beyond = 0.0 if layer.fill == "zero" else float("-inf")
-        if layer.padding == "same":
-            pads = (*same_pads(layer, x.shape[3]), *same_pads(layer, x.shape[2]))
-            # A compiled network must serve maps of even and odd side alike; otherwise torch's own
-            # padding spares a copy where both sides are padded alike.
-            even = not torch.compiler.is_compiling() and pads[::2] == pads[1::2]
-        else:
-            pads, even = (layer.padding * layer.rate,) * 4, True
-        fast = self.fast and self.training and not torch.compiler.is_compiling()
-        if fast and beyond and layer.rate == 1 and pool_fits(x, layer.kernel, pads):
-            return max_pool(x, layer.kernel, layer.stride, pads)
-        if even and beyond:
-            return F.max_pool2d(x, layer.kernel, layer.stride, pads[2::-2], layer.rate)
-        x = F.pad(x, pads, value=beyond)
+        left, right, above, below = around = pads(layer, x)
+        # A compiled network must serve maps of even and odd side alike, so it pads explicitly.
+        # Otherwise torch's own padding, if it is the same on both sides, saves a copy of x.
+        symmetric = layer.padding != "same" or (
+            not torch.compiler.is_compiling() and (left, above) == (right, below)
+        )
+        if layer.fill == "lowest" and symmetric:
+            return F.max_pool2d(x, layer.kernel, layer.stride, (above, left), layer.rate)
+        x = F.pad(x, around, value=0.0 if layer.fill == "zero" else float("-inf"))
         return F.max_pool2d(x, layer.kernel, layer.stride, 0, layer.rate)
 
 

@@ -43,14 +43,14 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the library and its record, which a test may damage."""
     for path in (library.LIBRARY, library.RECORD):
         shutil.copy(path, tmp_path)
-    monkeypatch.setattr(library, "LIBRARY", tmp_path / "native.so")
-    monkeypatch.setattr(library, "RECORD", tmp_path / "native.json")
+    monkeypatch.setattr(library, "LIBRARY", tmp_path / "libforebear.so")
+    monkeypatch.setattr(library, "RECORD", tmp_path / "libforebear.json")
     return tmp_path
 
 
 def record(package: Path, **changes: Any) -> None:
-    found = json.loads((package / "native.json").read_text())
-    (package / "native.json").write_text(json.dumps(found | changes))
+    found = json.loads((package / "libforebear.json").read_text())
+    (package / "libforebear.json").write_text(json.dumps(found | changes))
 
 
 @is_built
@@ -113,14 +113,14 @@ def test_no_level_means_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cut(package: Path) -> None:
-    whole = (package / "native.so").read_bytes()
-    (package / "native.so").write_bytes(whole[: len(whole) // 3])
+    whole = (package / "libforebear.so").read_bytes()
+    (package / "libforebear.so").write_bytes(whole[: len(whole) // 3])
 
 
 def exchanged(package: Path) -> None:
     """What another architecture's library is to this one: its record is right."""
-    (package / "native.so").write_bytes(b"\x7fELF of another machine")
-    digest = hashlib.sha256((package / "native.so").read_bytes()).hexdigest()
+    (package / "libforebear.so").write_bytes(b"\x7fELF of another machine")
+    digest = hashlib.sha256((package / "libforebear.so").read_bytes()).hexdigest()
     record(package, library=digest)
 
 
@@ -129,11 +129,11 @@ def stale(package: Path) -> None:
 
 
 def gone(package: Path) -> None:
-    (package / "native.so").unlink()
+    (package / "libforebear.so").unlink()
 
 
 def without_record(package: Path) -> None:
-    (package / "native.json").unlink()
+    (package / "libforebear.json").unlink()
 
 
 def not_built(package: Path) -> None:
@@ -141,7 +141,7 @@ def not_built(package: Path) -> None:
 
 
 def garbled(package: Path) -> None:
-    (package / "native.json").write_text('["levels"]')
+    (package / "libforebear.json").write_text('["levels"]')
 
 
 def of_no_level(package: Path) -> None:
@@ -152,14 +152,14 @@ def of_no_level(package: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (cut, "native.so is damaged; install forebear again"),
-        (exchanged, "native.so cannot be loaded"),
+        (cut, "libforebear.so is damaged; install forebear again"),
+        (exchanged, "libforebear.so cannot be loaded"),
         (stale, "the C sources have changed since they were built; install forebear again"),
-        (gone, "native.so is missing; install forebear again"),
-        (without_record, "native.json is missing; install forebear again"),
+        (gone, "libforebear.so is missing; install forebear again"),
+        (without_record, "libforebear.json is missing; install forebear again"),
         (not_built, "there is no C compiler (cc); install gcc"),
-        (garbled, "native.json is damaged; install forebear again"),
-        (of_no_level, "native.json is damaged; install forebear again"),
+        (garbled, "libforebear.json is damaged; install forebear again"),
+        (of_no_level, "libforebear.json is damaged; install forebear again"),
     ],
 )
 def test_without_a_sound_library_training_goes_on_by_torch(

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
 import forebear
 from forebear import Block, Conv, Table
+from forebear.network.accelerate import accelerate
 from forebear.network.network import Network
 from forebear.tasks.train.depth import leave_out
 
@@ -48,6 +51,25 @@ def test_what_is_kept_is_divided_by_its_share() -> None:
     conv2._forward_hooks.clear()
     whole = conv2(inputs).flatten(1).norm(dim=1)
     torch.testing.assert_close(scales[kept], 2 * whole[kept])
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_an_accelerated_network_leaves_out_the_same_units(before: bool) -> None:
+    plain = forebear.create("paper/resnet20", num_classes=3).train()
+    plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    fast = copy.deepcopy(plain)
+    if before:
+        accelerate(fast)
+    images = torch.randn(8, 3, 16, 16).to(memory_format=torch.channels_last)
+    logits = []
+    for net in (plain, fast):
+        leave_out(net, 0.5)
+        if net is fast:
+            accelerate(net)
+        torch.manual_seed(0)
+        logits.append(net(images))
+    torch.testing.assert_close(logits[1], logits[0], rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(fast(images), logits[0], atol=1e-2)  # other units are drawn
 
 
 def test_a_network_without_units_has_none_to_leave_out() -> None:

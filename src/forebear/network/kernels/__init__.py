@@ -1,1 +1,1 @@
-"""Faster ways through a training step on a processor; `accelerate` turns them on."""
+"""Modules and functions that train faster on a CPU; `accelerate` puts the modules in."""

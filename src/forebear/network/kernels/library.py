@@ -19,7 +19,7 @@ import torch
 
 from forebear.hardware import LEVELS, Level, processor
 
-LIBRARY = Path(__file__).with_name("native.so")
+LIBRARY = Path(__file__).with_name("libforebear.so")
 RECORD = LIBRARY.with_suffix(".json")  # what was built, as setup.py writes it
 _AGAIN = "install forebear again"
 

@@ -119,7 +119,7 @@ class _Work:
             threads.chooses = False  # another count of threads would be compiled for anew
             display.say(f"torch.compile: {self.mode}; the first step takes a minute or two")
         elif job.device.type == "cpu":
-            display.say(f"on the processor: {accelerate(self.network)}")
+            display.say(accelerate(self.network))
         if self.recipe.stochastic_depth:
             leave_out(self.network, self.recipe.stochastic_depth)
         self.test_images = 0 if job.test is None else len(job.test.val)

@@ -1,0 +1,58 @@
+"""Random tensors in channels_last, and networks in pairs: one plain, one accelerated."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+import forebear
+from forebear import Block, Conv, Table
+from forebear.network.accelerate import accelerate
+from tests.network.making import SMALL_ROOT, table
+
+
+def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    found = torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    return found.to(memory_format=torch.channels_last) if len(shape) == 4 else found
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    a, b = a.detach().double(), b.detach().double()
+    return float((a - b).abs().max() / b.abs().max().clamp_min(1e-12))
+
+
+# Wide enough for every kernel, and small enough to train in bf16 on a processor that emulates it.
+NARROW = Table(
+    "narrow",
+    (Conv("conv1", 32, 3),),
+    "basic",
+    (Block("block1", 2, 32, 32), Block("block2", 2, 64, 64, stride=2)),
+    classes=10,
+)
+NETWORKS = {
+    "version 1": lambda: forebear.create(table(root=SMALL_ROOT), dialect="torchvision"),
+    "version 2": lambda: forebear.create(table(root=SMALL_ROOT), dialect="slim-v2"),
+    "Keras's variance": lambda: forebear.create(table(root=SMALL_ROOT), dialect="keras-v1"),
+    "resnet18": lambda: forebear.create("paper/resnet18_cifar", num_classes=10),
+    "groups of 4": lambda: forebear.create("torchvision/resnext50_32x4d", num_classes=10),
+    "narrow resnet10": lambda: forebear.create(NARROW, dialect="torchvision"),
+    "resnet20": lambda: forebear.create("paper/resnet20"),
+}
+
+
+def plain_network(name: str) -> forebear.Network:
+    """One of NETWORKS in training mode, with the same weights at every call."""
+    torch.manual_seed(0)
+    plain = NETWORKS[name]()
+    plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return plain.train()
+
+
+def pair(name: str) -> tuple[forebear.Network, forebear.Network]:
+    """A network and its accelerated twin, training."""
+    plain = plain_network(name)
+    fast = copy.deepcopy(plain)
+    accelerate(fast)
+    return plain, fast
