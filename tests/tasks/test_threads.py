@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
+from forebear.tasks import threads as module
 from forebear.tasks.threads import Threads
 
 CPU = torch.device("cpu")
@@ -64,3 +65,24 @@ def test_a_fixed_number_is_kept() -> None:
     assert not threads.chooses
     with pytest.raises(ValueError, match="threads=0: expected 1 or more"):
         Threads(CPU, 0)
+
+
+def test_a_careful_run_takes_no_step_with_all_threads_while_that_is_bound_to_be_slower(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    busy = [True]
+    monkeypatch.setattr(module, "crowded", lambda _: busy[0])
+    threads = Threads(CPU, careful=True)
+    used = play(threads, lambda count, _: 0.10 if count == 1 else 3.0, until=30)
+    assert set(used) == {1}
+    busy[0] = False
+    used = play(threads, lambda count, _: 0.10 / count, until=60)
+    assert used[-1] == 2
+
+
+def test_short_products_leave_the_number_of_threads_as_it_is() -> None:
+    module.crowded(2)
+    assert torch.get_num_threads() == 2
+    with module.uncrowded():
+        assert torch.get_num_threads() in (1, 2)
+    assert torch.get_num_threads() == 2
