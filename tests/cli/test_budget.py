@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,9 @@ def test_a_run_that_was_interrupted_while_reading_goes_on(
     assert main(["train", "--resume", str(run)]) == 0
     told = capsys.readouterr().err
     assert "reading 8 of 51 images first, the rest while training" in told
-    assert "going on after step 18" in told
+    found = re.search(r"going on after step (\d+)", told)
+    assert found is not None
+    assert 18 <= int(found[1]) <= 20  # it can be saved after an evaluation too
     last = lines(run)[-1]
     assert last["step"] == STEPS
     assert last["val_images"] == 9
