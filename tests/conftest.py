@@ -38,4 +38,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     skipped = reporter.stats.get("skipped", [])
     for reason in unexpected(str(report.longrepr[2]) for report in skipped):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        reporter.ensure_newline()
         reporter.write_line(f"skipped for a reason that is not in tests/skips.py: {reason}")

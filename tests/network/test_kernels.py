@@ -29,7 +29,7 @@ compiles = pytest.mark.skipif(
 
 multiplies_bf16 = pytest.mark.skipif(
     not winograd.has_winograd(),
-    reason="no AVX-512 for bfloat16 here, or the C functions were not built",
+    reason="this processor has no AVX-512 for bfloat16",
 )
 
 
