@@ -56,6 +56,20 @@ def test_a_budget_that_is_shorter_than_the_end_of_a_run_is_one_clear_line(
     assert not run.exists()
 
 
+def test_a_budget_that_is_shorter_than_listing_the_images_is_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, run = trained(tmp_path, "0.001s")
+    assert code == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(
+        r"forebear: --budget 0\.001 s: loading torch and listing the images of folder:.* took "
+        r"\d+\.\d s\. Expected a longer budget\. Raise the budget\.",
+        told,
+    )
+    assert not run.exists()
+
+
 def test_images_that_are_read_while_training_are_all_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], counted: None
 ) -> None:

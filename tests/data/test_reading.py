@@ -159,6 +159,22 @@ def test_broken_images_are_skipped_and_counted_wherever_they_are_met() -> None:
     assert found == [n for n in range(64) if n not in (3, 63)]
 
 
+def test_an_error_that_nobody_expects_ends_the_training_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reading = reading_of(slow())
+
+    def fail(*_: object) -> None:
+        raise MemoryError("no room for an image")
+
+    monkeypatch.setattr(reading.store, "read", fail)
+    beside = Beside([reading], workers=1, keeps=False)
+    beside.start()
+    beside._thread.join(30)
+    with pytest.raises(MemoryError, match="no room for an image"):
+        reading.available()
+
+
 def test_a_set_that_was_slow_to_read_is_kept_whole_for_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from forebear.data.store import WORTH_KEEPING, Indices, Store, Threads
-from forebear.errors import DataError
 
 _FEW = 8  # images in the first piece, whose time decides on the size of the next
 _MOST = 256  # images in a piece
@@ -35,7 +34,7 @@ class Reading:
         self.store, self.order, self.clock = store, order, clock
         store.open()
         self.count = 0 if store.fits and store.kept is None else len(order)
-        self.error: DataError | None = None  # that the thread beside the training met
+        self.error: Exception | None = None  # that the thread beside the training met
         self._image = 0.0  # seconds an image, of the last piece
 
     @property
@@ -52,7 +51,8 @@ class Reading:
         """[n]: the images that are read so far, in the order of the reading.
 
         Raises:
-            DataError: an image that cannot be decoded ended the reading.
+            Exception: the one that ended the reading, such as a DataError for an image that
+                cannot be decoded.
         """
         if self.error is not None:
             raise self.error
@@ -147,5 +147,6 @@ class Beside:
                     whole = (reading.seconds or started) * len(reading.store)
                     if self.keeps and reading.done and whole >= WORTH_KEEPING:
                         reading.store.save(threads, self._ended.is_set)
-        except DataError as error:
-            self.readings[0].error = error
+        except Exception as error:
+            if not self._ended.is_set():  # else the interpreter may be ending, and its threads too
+                self.readings[0].error = error

@@ -80,6 +80,7 @@ def _train(request: Request, world: World, *, imports: float) -> Outcome:
     if request.network is not None:
         resolve(request.network, request.dialect)  # a wrong name is refused before data are read
     data, test = _parts(read_data(request.data), request.hold_out)
+    _refuse_if_spent(request)
     card = None if request.weights is None else find_card(request.weights)
     side = 0 if card is None else card.preprocessing.size
     settle = partial(settled, data=data, device=device, side=side)
@@ -121,6 +122,22 @@ def _train(request: Request, world: World, *, imports: float) -> Outcome:
         imports=imports,
     )
     return carry_out(job)
+
+
+def _refuse_if_spent(request: Request) -> None:
+    """Refuses a budget that is shorter than listing the images of the data set.
+
+    Raises:
+        RunError: it is.
+    """
+    if not request.budget or request.started is None:
+        return
+    spent = time.perf_counter() - request.started
+    if spent >= request.budget:
+        raise RunError(
+            f"--budget {request.budget:g} s: loading torch and listing the images of "
+            f"{request.data} took {spent:.1f} s. Expected a longer budget. Raise the budget."
+        )
 
 
 def _fitted(request: Request, data: Data, times: StepTimes, processes: int) -> Fitted:

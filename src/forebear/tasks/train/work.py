@@ -157,6 +157,8 @@ class _Work:
 
     def _carried_out(self) -> Outcome:
         self.stop.wait()
+        if self.beside is not None:
+            self.beside.start()
         started = time.perf_counter()
         self._begin()
         if self.clocked is not None:  # the end writes and draws more, and leaves what was loaded
@@ -252,7 +254,7 @@ class _Work:
                 )
 
     def _beside(self) -> Beside | None:
-        """Begins to read what was not read before the training, where something is left."""
+        """What will read, beside the training, the images that were not read before it."""
         reading = self.training.reading
         if self.clocked is None or reading is None:
             return None
@@ -261,9 +263,7 @@ class _Work:
         parts = [reading, Reading(self.held_out.store, shown)]
         workers = self.decoding.workers
         cores = processor().cores if workers is None else workers
-        beside = Beside(parts, cores, keeps=self.job.world.writes)
-        beside.start()
-        return beside
+        return Beside(parts, cores, keeps=self.job.world.writes)
 
     def _name_left_out(self) -> None:
         """Says which pictures have been skipped since the last time."""
