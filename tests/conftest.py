@@ -18,6 +18,7 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing that a test keeps is kept in the user's own folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FOREBEAR_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
         yield
 
 
