@@ -49,6 +49,7 @@ def test_totals_are_the_published_ones(
     assert totals["multiply-adds"].strip() == f"{multiply_adds} at 224x224"
     assert totals["trainable parameters"].strip() == trainable
     assert totals["output strides"].strip() == "4, 8, 16, 32 (now 32)"
+    assert f"source                {NETWORKS[name].table.source}" in lines
 
 
 def test_table_1_reads_as_the_paper_has_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,6 +118,7 @@ def test_json_holds_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert sum(row["trainable"] for row in inside) == found["trainable"]
     assert sum(row["multiply_adds"] for row in inside) == found["multiply_adds"]
     assert found["table"]["blocks"][2]["units"] == 23
+    assert found["table"]["source"].startswith("He et al. 2015 (arXiv 1512.03385), table 1; He et")
     assert found["answers"]["norm_eps"] == 1e-5
 
 
@@ -131,6 +133,11 @@ def test_a_table_file_is_described_in_a_dialect(
     )
     text = described(capsys, str(file), "--dialect", "torchvision")
     assert "[3x3, 16 | 3x3, 16] x 2" in text
+    assert "\nsource " not in text
+    file.write_text(f'source = "my notes"\n{file.read_text()}')
+    assert "\nsource                my notes\n" in described(
+        capsys, str(file), "--dialect", "torchvision"
+    )
     assert "Expected a dialect" in refused(capsys, str(file))
 
 

@@ -146,8 +146,10 @@ def _pixels(field: int | None) -> str:
 def _totals(found: Report) -> list[str]:
     strides = ", ".join(map(str, found.output_strides))
     size, side = found.image_size, found.smallest_side
+    source = found.plan.table.source
     return columns(
         [
+            *([("source", source)] if source else []),
             ("trainable parameters", f"{found.trainable:,}"),
             ("all values", f"{found.values:,} with the moving means and variances"),
             ("multiply-adds", f"{found.multiply_adds / 1e9:.3f} G at {size}x{size}"),
