@@ -93,7 +93,7 @@ def test_the_dialects_answers_are_one_line(capsys: pytest.CaptureFixture[str]) -
     line = described(capsys, "keras/ResNet50V2").splitlines()[-1]
     assert "stride in conv2 of a block's last unit" in line
     assert "zeros around" in line
-    assert "epsilon 1.001e-05" in line
+    assert "epsilon 1.001e-5" in line
     assert "RGB x 1/127.5 - 1" in line
     basic = described(capsys, "torchvision/resnet18").splitlines()[-1]
     assert "stride in conv1 of a block's first unit" in basic  # a basic unit strides its conv1
