@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from forebear.cli.main import main
+from forebear.network.scopes import HOMES
 from forebear.tables.registry import NETWORKS
 
 MANIFESTS = Path(__file__).parents[3] / "shared" / "goldens" / "manifests"
@@ -49,6 +50,7 @@ def test_totals_are_the_published_ones(
     assert totals["multiply-adds"].strip() == f"{multiply_adds} at 224x224"
     assert totals["trainable parameters"].strip() == trainable
     assert totals["output strides"].strip() == "4, 8, 16, 32 (now 32)"
+    assert f"source                {NETWORKS[name].table.source}" in lines
 
 
 def test_table_1_reads_as_the_paper_has_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +93,7 @@ def test_the_dialects_answers_are_one_line(capsys: pytest.CaptureFixture[str]) -
     line = described(capsys, "keras/ResNet50V2").splitlines()[-1]
     assert "stride in conv2 of a block's last unit" in line
     assert "zeros around" in line
-    assert "epsilon 1.001e-05" in line
+    assert "epsilon 1.001e-5" in line
     assert "RGB x 1/127.5 - 1" in line
     basic = described(capsys, "torchvision/resnet18").splitlines()[-1]
     assert "stride in conv1 of a block's first unit" in basic  # a basic unit strides its conv1
@@ -117,6 +119,7 @@ def test_json_holds_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert sum(row["trainable"] for row in inside) == found["trainable"]
     assert sum(row["multiply_adds"] for row in inside) == found["multiply_adds"]
     assert found["table"]["blocks"][2]["units"] == 23
+    assert found["table"]["source"].startswith("He et al. 2015 (arXiv 1512.03385), table 1; He et")
     assert found["answers"]["norm_eps"] == 1e-5
 
 
@@ -131,19 +134,49 @@ def test_a_table_file_is_described_in_a_dialect(
     )
     text = described(capsys, str(file), "--dialect", "torchvision")
     assert "[3x3, 16 | 3x3, 16] x 2" in text
+    assert "\nsource " not in text
+    file.write_text(f'source = "my notes"\n{file.read_text()}')
+    assert "\nsource                my notes\n" in described(
+        capsys, str(file), "--dialect", "torchvision"
+    )
     assert "Expected a dialect" in refused(capsys, str(file))
 
 
 def test_slim_names_are_the_originals_267(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = described(capsys, "slim/resnet_v1_50", "--names", "slim").splitlines()
-    names = [line.split("\t")[0] for line in lines]
+    header, *lines = described(capsys, "slim/resnet_v1_50", "--names", "slim").splitlines()
+    assert header.split() == ["ours", "theirs", "(slim)", "layout", "shape"]
+    rows = [line.split(maxsplit=3) for line in lines]
+    names = [theirs for _, theirs, _, _ in rows]
     assert len(names) == len(set(names)) == 267
-    assert lines[0] == "resnet_v1_50/conv1/weights\t[7, 7, 3, 64]"
+    assert rows[0] == [
+        "root.conv1.conv.weight", "resnet_v1_50/conv1/weights", "HWIO", "[7, 7, 3, 64]"
+    ]  # fmt: skip
     assert names[1:5] == [
         f"resnet_v1_50/conv1/BatchNorm/{name}"
         for name in ("gamma", "beta", "moving_mean", "moving_variance")
     ]
-    assert lines[-1] == "resnet_v1_50/logits/biases\t[1000]"
+    assert rows[-2:] == [
+        ["logits.weight", "resnet_v1_50/logits/weights", "HWIO", "[1, 1, 2048, 1000]"],
+        ["logits.bias", "resnet_v1_50/logits/biases", "C", "[1000]"],
+    ]
+    assert {line.index(name) for line, name in zip(lines, names, strict=True)} == {
+        header.index("theirs")
+    }
+
+
+def test_our_names_are_those_of_the_networks_state(capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.network.making import make
+
+    for name, home in (("slim/resnet_v2_50", "slim"), ("timm/resnetv2_50", "timm")):
+        found = loaded(capsys, name, "--names", home)["arrays"]
+        state = make(name, num_classes=1000).state_dict()
+        assert {row["ours"] for row in found} >= {
+            key for key in state if not key.endswith("num_batches_tracked")
+        }
+        shapes = {row["ours"]: row["shape"] for row in found if row["layout"] in ("OIHW", "C")}
+        shapes.pop("logits.weight", None)  # a 1x1 convolution in timm, a matrix here
+        assert shapes
+        assert all(list(state[key].shape) == shape for key, shape in shapes.items())
 
 
 def manifests() -> dict[str, Path]:
@@ -159,9 +192,8 @@ def manifests() -> dict[str, Path]:
 def test_names_and_shapes_are_those_of_the_home(
     capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    source = NETWORKS[name].dialect.names
-    lines = described(capsys, name, "--names", source).splitlines()
-    found = [(line.split("\t")[0], json.loads(line.split("\t")[1])) for line in lines]
+    rows = loaded(capsys, name, "--names", NETWORKS[name].dialect.names)["arrays"]
+    found = [(row["theirs"], row["shape"]) for row in rows]
     wanted = json.loads(manifests()[name].read_text())["variables"]
     expected = [(row["name"], row["shape"]) for row in wanted]
     assert sorted(_without_counters(found)) == sorted(_without_counters(expected))
@@ -174,9 +206,55 @@ def _without_counters(rows: list[tuple[str, list[int]]]) -> list[tuple[str, list
 
 
 def test_names_of_another_home(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = described(capsys, "slim/resnet_v1_50", "--names", "torchvision").splitlines()
-    assert "layer4.2.conv3.weight\t[2048, 512, 1, 1]" in lines
-    assert "Expected" not in lines[0]
+    text = described(capsys, "slim/resnet_v1_50", "--names", "torchvision")
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "block4.unit_3.conv3.conv.weight layer4.2.conv3.weight OIHW [2048, 512, 1, 1]" in lines
+    assert "logits.weight fc.weight OI [1000, 2048]" in lines
+    assert "root.conv1.norm.num_batches_tracked bn1.num_batches_tracked scalar []" in lines
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_every_home_names_each_array_once_or_says_which_homes_do(
+    capsys: pytest.CaptureFixture[str], home: str
+) -> None:
+    for name in ("slim/alexnet_v2", "keras/ResNeXt50", "timm/resnetv2_18", "paper/resnet20"):
+        if main(["describe", name, "--names", home, "--json"]) == 0:
+            found = json.loads(capsys.readouterr().out)
+            names = [row["theirs"] for row in found["arrays"]]
+            assert len(names) == len(set(names))
+            assert found["names"] in (home, f"{home}-alexnet", f"{home}-v2")
+        else:
+            err = capsys.readouterr().err
+            assert err.count("\n") == 1
+            own = NETWORKS[name].dialect.names.removesuffix("-alexnet")
+            assert "Pass names=" in err or f" {own}" in err.partition(": ")[2]
+
+
+def test_names_that_a_home_cannot_give_are_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert refused(capsys, "slim/alexnet_v2", "--names", "keras") == (
+        "forebear: names='keras' has no name for conv2.conv.weight. Expected a home that names "
+        "every array of alexnet_v2: slim, torchvision.\n"
+    )
+    assert "has residual blocks. Pass names='slim'" in refused(
+        capsys, "slim/resnet_v1_50", "--names", "slim-alexnet"
+    )
+    file = tmp_path / "deep.toml"  # two convolutions before the blocks, where torchvision has one
+    file.write_text(
+        'name = "deep"\nform = "basic"\n'
+        'root = [{kind = "conv", name = "conv1", channels = 16, kernel = 3},\n'
+        '        {kind = "conv", name = "conv2", channels = 16, kernel = 3}]\n'
+        'blocks = [{name = "block1", units = 2, width = 16, channels = 16}]\n'
+    )
+    words = (str(file), "--dialect", "torchvision", "--names")
+    assert (
+        "gives root.conv1.conv.weight and root.conv2.conv.weight the same name, conv1.weight. "
+        "Expected a home that names every array of deep: slim, keras, keras-old."
+    ) in refused(capsys, *words, "torchvision")
+    assert "deep/conv2/weights" in described(capsys, *words, "slim")
+    for other in (["--layers"], ["--draw", "x.svg"]):
+        assert f"--names with {other[0]}" in refused(capsys, *words, "slim", *other)
 
 
 def test_a_drawing_prints_nothing_on_stdout(
@@ -202,6 +280,7 @@ def test_mistakes_say_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ["describe", "slim/resnet_v1_50"],
         ["describe", "slim/resnet_v1_50", "--names", "slim"],
+        ["describe", "slim/resnet_v1_50", "--names", "slim", "--json"],
         ["describe", "slim/resnet_v1_50", "--json"],
         ["list"],
         ["diff", "slim/resnet_v1_50", "keras/ResNet50"],

@@ -32,7 +32,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 def test_slim_and_keras_differ_in_pool_and_epsilon(capsys: pytest.CaptureFixture[str]) -> None:
     text = compared(capsys, "slim/resnet_v1_50", "keras/ResNet50")
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert "epsilon 1e-05 1.001e-05" in lines
+    assert "epsilon 1e-5 1.001e-5" in lines
     assert "table: no difference" in lines
     assert "trainable parameters 25,557,032 25,583,592 +26,560 +0.1 %" in lines
     assert "multiply-adds, block1 542.704 M 667.943 M +125.239 M +23.1 %" in lines
@@ -40,7 +40,7 @@ def test_slim_and_keras_differ_in_pool_and_epsilon(capsys: pytest.CaptureFixture
     assert lines[-3:] == [
         "not the same function, because",
         "- their pool's windows or border differ",
-        "- epsilon is 1e-05 and 1.001e-05",
+        "- epsilon is 1e-5 and 1.001e-5",
     ]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -105,9 +106,38 @@ def test_multiply_adds_at_the_published_size(name: str, giga: float) -> None:
 def test_every_network_spells_out_and_survives_plain_data(name: str) -> None:
     entry = find(name)
     data = json.loads(json.dumps(table_to_dict(entry.table)))
-    assert table_from_dict(data) == entry.table
+    again = table_from_dict(data)
+    assert again == entry.table
+    assert again.source == entry.table.source
     sides = [row.shape[1] for row in measure(spelled(name), max(224, entry.table.image_size))]
     assert min(sides) >= 1
+
+
+PAPERS = ("Krizhevsky 2014", "He et al. 2015", "He et al. 2016", "Xie et al. 2016")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_published_table_names_its_paper_and_its_librarys_file(name: str) -> None:
+    source = find(name).table.source
+    assert source.startswith(PAPERS)
+    assert re.search(r"\(arXiv \d{4}\.\d{4,5}\)", source)
+    home = name.partition("/")[0]
+    if home != "paper":
+        assert {"slim": "tf_slim", "keras": "keras"}.get(home, home) in source.lower()
+        assert source.endswith(".py")
+
+
+def test_the_source_is_no_part_of_what_a_table_is() -> None:
+    table = find("slim/resnet_v1_50").table
+    data = table_to_dict(table)
+    assert data.pop("source") == (
+        "He et al. 2015 (arXiv 1512.03385), table 1; tf_slim 1.1.0, nets/resnet_v1.py"
+    )
+    older = table_from_dict(data)  # as it was written before tables had a source
+    assert older.source == ""
+    assert older == table
+    assert hash(older) == hash(table)
+    assert table_to_dict(older) == data
 
 
 def test_receptive_fields_are_those_known_of_the_plain_networks() -> None:
@@ -199,6 +229,8 @@ def test_rows_that_do_not_fit_together_are_refused_when_planned() -> None:
         table_from_dict({"name": "mine", "layers": [CONV], "activation": "gelu"})
     with pytest.raises(TableError, match="row conv1: bare='no'. Expected true or false"):
         table_from_dict({"name": "mine", "layers": [{**CONV, "bare": "no"}]})
+    with pytest.raises(TableError, match="row 'mine': source=1. Expected text"):
+        table_from_dict({"name": "mine", "layers": [CONV], "source": 1})
 
 
 def test_a_table_in_toml_builds_the_same_network(tmp_path: Path) -> None:
@@ -206,6 +238,7 @@ def test_a_table_in_toml_builds_the_same_network(tmp_path: Path) -> None:
     path.write_text(
         """
         name = "mine"
+        source = "my notes"
         classes = 7
         image_size = 64
         [[root]]
@@ -242,6 +275,7 @@ def test_a_table_in_toml_builds_the_same_network(tmp_path: Path) -> None:
     assert read_table(path) == mine
     net = forebear.create(path, dialect="torchvision")
     assert net.table == mine
+    assert net.table.source == "my notes"
     assert net.plan.num_classes == 7
     with pytest.raises(ValueError, match="dialect=None: the table 'mine' is your own"):
         forebear.create(path)

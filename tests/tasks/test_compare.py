@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,20 @@ def test_seeds_of_one_setting_have_a_mean_and_a_deviation(tmp_path: Path) -> Non
     assert [one.seed for one in group.runs] == [0, 1, 2]
     assert group.last == pytest.approx((0.82, 0.02))
     assert group.best == pytest.approx(((0.9 + 0.84 + 0.85) / 3, 0.0321), abs=1e-4)
+
+
+def test_a_run_from_before_tables_had_a_source_is_of_the_same_setting(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / str(seed), Made(recipe={"seed": seed}, accuracies=(0.9, 0.8)))
+        for seed in range(2)
+    ]
+    settings = json.loads((runs[0] / "settings.json").read_text())
+    assert settings["table"].pop("source")
+    (runs[0] / "settings.json").write_text(json.dumps(settings))
+    assert [result.setting for result in compare(runs)] == [0, 0]
+    settings["table"]["classes"] = 11
+    (runs[0] / "settings.json").write_text(json.dumps(settings))
+    assert [result.setting for result in compare(runs)] == [0, 1]
 
 
 def test_neither_one_seed_twice_nor_unfinished_runs_make_a_spread(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_a_file_that_describes_itself_goes_back_out(tmp_path: Path) -> None:
         (
             "keras/ResNet50",
             "slim",
-            "pool's windows or border differ; epsilon is 1.001e-05 and 1",
+            "pool's windows or border differ; epsilon is 1.001e-5 and 1",
         ),
         ("torchvision/resnet18", "slim", "none has weights of these shapes"),
     ],

@@ -55,6 +55,7 @@ def test_a_finished_run_is_told_on_one_page(tmp_path: Path) -> None:
     assert "75.00% at best, after epoch 2" in words
     assert "3 min 00 s" in words
     # He et al. 2015 has 0.27 M: 269,722 for ten classes, of which each has 64 + 1
+    assert "source of the network's table He et al. 2015 (arXiv 1512.03385), section 4.2" in words
     assert f"parameters {269_722 - 7 * 65:,}" in words
     assert "cat, dog, owl" in words
     assert "20% of each class" in words
@@ -108,6 +109,7 @@ def test_an_older_run_with_fewer_keys_is_told_as_well(tmp_path: Path) -> None:
     (run / "metrics.jsonl").write_text("\n".join(lines))
     words = " ".join(page(run).words)
     assert "unfinished: 1 epoch done" in words
+    assert "source of" not in words
     assert "50.00%" in words
 
 

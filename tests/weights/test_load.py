@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import forebear
 from forebear import Block, Table, WeightsError
@@ -116,6 +119,22 @@ def test_damage_in_a_file_of_ours_is_seen(tmp_path: Path) -> None:
     path.write_bytes(whole)
     with pytest.raises(WeightsError, match="its arrays are not those that were saved"):
         forebear.load(path)
+
+
+def test_the_source_of_a_table_is_kept_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    net = make("paper/resnet20")
+    forebear.save(net, path)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    assert metadata["table_source"].startswith("He et al. 2015 (arXiv 1512.03385), section 4.2")
+    assert "source" not in json.loads(metadata["table"])  # forebear without sources reads it
+    assert forebear.load(path).table.source == net.table.source == metadata["table_source"]
+    del metadata["table_source"]  # as files were before
+    save_file(net.state_dict(), path, metadata)
+    older = forebear.load(path).table
+    assert older.source == ""
+    assert older == net.table
 
 
 def test_a_file_of_the_first_format_stays_readable() -> None:

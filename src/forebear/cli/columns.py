@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 
@@ -19,3 +20,28 @@ def columns(rows: Sequence[Sequence[str]], align: str) -> list[str]:
         ).rstrip()
         for row in rows
     ]
+
+
+def wrapped(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Left-aligned columns, wrapped so that lines fit where they can; no word is broken.
+
+    Args:
+        rows: of equally many cells.
+        width: characters of a line.
+    """
+    table = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in table]
+    least = [max(len(word) for cell in column for word in [*cell.split(), ""]) for column in table]
+    room = width - 2 * (len(widths) - 1)
+    while sum(widths) > room and widths != least:
+        widest = max(range(len(widths)), key=lambda at: (widths[at] > least[at], widths[at]))
+        widths[widest] -= 1
+    lines: list[Sequence[str]] = []
+    for row in rows:
+        cells = [
+            textwrap.wrap(cell, side, break_on_hyphens=False) or [""]
+            for cell, side in zip(row, widths, strict=True)
+        ]
+        height = max(map(len, cells))
+        lines += zip(*(cell + [""] * (height - len(cell)) for cell in cells), strict=True)
+    return columns(lines, "<" * len(widths))

@@ -1,4 +1,4 @@
-"""forebear describe: a network as table 1, layer by layer, as variable names or as a drawing."""
+"""forebear describe: a network as table 1, layer by layer, as names of arrays or as a drawing."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ import sys
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from forebear.cli.columns import columns
 from forebear.network.measure import Measure
 from forebear.network.plan import Plan
 from forebear.network.report import Report, report
+from forebear.network.scopes import home_of
 from forebear.network.spell import spell
 from forebear.tables.files import resolve
 from forebear.tables.registry import NETWORKS
+
+if TYPE_CHECKING:
+    from forebear.weights.names import Pair
 
 SUMMARY = "Prints a network as the paper's table 1, each layer's end point and cost, and totals."
 EXAMPLE = "forebear describe slim/resnet_v1_50 --output-stride 8"
@@ -47,13 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-classes", type=int, metavar="N", help="logits (default: as published)"
     )
+    parser.add_argument(
+        "--names",
+        metavar="HOME",
+        help="instead list every array: our name, that of slim, keras, torchvision or timm, and "
+        "the layout and shape there",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--layers", action="store_true", help="list what is inside the units too")
-    form.add_argument(
-        "--names",
-        metavar="SOURCE",
-        help="only the variables' names and shapes, as slim, keras, torchvision or timm has them",
-    )
     form.add_argument("--json", action="store_true", help="everything as one JSON object")
     form.add_argument("--draw", type=Path, metavar="FILE", help="a drawing, .svg or .png")
 
@@ -69,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     classes = table.classes if args.num_classes is None else args.num_classes
     planned = spell(table, dialect, num_classes=classes, output_stride=args.output_stride)
     if args.names is not None:
-        print("\n".join(_names(planned, args.names)))
+        _print_names(planned, args)
         return 0
     size = table.image_size if args.image_size is None else args.image_size
     found = report(planned, size)
@@ -86,10 +92,38 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _names(planned: Plan, source: str) -> list[str]:
+def _print_names(planned: Plan, args: argparse.Namespace) -> None:
     from forebear.weights.names import pairs  # imports numpy
 
-    return [f"{pair.theirs}\t{list(pair.their_shape)}" for pair in pairs(planned, source)]
+    if args.layers or args.draw is not None:
+        other = "--layers" if args.layers else "--draw"
+        raise ValueError(
+            f"--names with {other}: expected one of them, or --names with --json. Leave one out."
+        )
+    home, found = home_of(planned, args.names), pairs(planned, args.names)
+    if args.json:
+        print(json.dumps(_names_as_dict(planned, home, found)))
+        return
+    rows = [("ours", f"theirs ({home})", "layout", "shape")]
+    rows += [(pair.ours, pair.theirs, pair.axes, str([*pair.their_shape])) for pair in found]
+    print("\n".join(columns(rows, "<<<<")))
+
+
+def _names_as_dict(planned: Plan, home: str, found: Sequence[Pair]) -> dict[str, Any]:
+    return {
+        "network": planned.table.name,
+        "dialect": planned.dialect.name,
+        "names": home,
+        "arrays": [
+            {
+                "ours": pair.ours,
+                "theirs": pair.theirs,
+                "layout": pair.axes,
+                "shape": pair.their_shape,
+            }
+            for pair in found
+        ],
+    }
 
 
 def _text(found: Report, *, layers: bool) -> list[str]:
@@ -146,8 +180,10 @@ def _pixels(field: int | None) -> str:
 def _totals(found: Report) -> list[str]:
     strides = ", ".join(map(str, found.output_strides))
     size, side = found.image_size, found.smallest_side
+    source = found.plan.table.source
     return columns(
         [
+            *([("source", source)] if source else []),
             ("trainable parameters", f"{found.trainable:,}"),
             ("all values", f"{found.values:,} with the moving means and variances"),
             ("multiply-adds", f"{found.multiply_adds / 1e9:.3f} G at {size}x{size}"),

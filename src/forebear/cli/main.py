@@ -21,6 +21,7 @@ from forebear.errors import ForebearError, near_misses
 VERBS = {
     "list": "names of the published networks",
     "describe": "a network as table 1, layer by layer, or as a drawing",
+    "dialects": "where each library puts stride, pool, epsilon and preprocessing, side by side",
     "diff": "how two networks differ, in words and numbers",
     "recipes": "published training recipes, and what is in them",
     "check": "decode every picture of a data set and report what is wrong",

@@ -1,11 +1,11 @@
-"""A dialect's answers in words, one phrase each: what describe sums up and diff compares.
+"""A dialect's answers in words, one phrase each: what describe, diff and dialects print.
 
 Pure: no torch.
 """
 
 from __future__ import annotations
 
-from forebear.network.plan import Plan
+from forebear.network.plan import Layer, Plan
 from forebear.tables.dialects import Dialect
 from forebear.tables.preprocessing import Preprocessing
 
@@ -25,16 +25,16 @@ _QUESTIONS: dict[str, tuple[str, dict[object, str]]] = {
     ),
     "conv_padding": (
         "convolution padding",
-        {"explicit": "both sides alike", "same": "TensorFlow's SAME"},
+        {"explicit": "equal on both sides", "same": "TensorFlow's SAME"},
     ),
     "pool_padding": (
         "pool windows",
-        {"explicit": "padded alike on both sides", "same": "from 0 on even maps (SAME)"},
+        {"explicit": "padded equally on both sides", "same": "SAME (even maps: at the end only)"},
     ),
-    "pool_fill": ("pool border", {"lowest": "never the maximum", "zero": "zeros"}),
+    "pool_fill": ("pool border", {"lowest": "-inf", "zero": "zeros"}),
     "norm_eps": ("epsilon", {}),
-    "norm_decay": ("running values keep", {}),
-    "norm_variance": ("running variance takes", {}),
+    "norm_decay": ("running mean keeps", {}),
+    "norm_variance": ("running variance", {}),
     "root_norm": ("norm in the root", {True: "yes", False: "no"}),
     "root_relu": ("ReLU in the root", {True: "yes", False: "no"}),
     "bias_before_norm": ("bias before a norm", {True: "yes", False: "no"}),
@@ -57,8 +57,18 @@ _QUESTIONS: dict[str, tuple[str, dict[object, str]]] = {
         "published weights",
         {True: "background class first", False: "no background class"},
     ),
-    "init": ("first weights", {}),
+    "init": ("initial weights", {}),
     "names": ("variable names", {}),
+}
+# field of Preprocessing to its name in the field
+_PREPROCESSING = {
+    "size": "image size",
+    "resize": "resize and crop",
+    "interpolation": "interpolation",
+    "order": "channel order",
+    "scale": "scale",
+    "mean": "mean",
+    "std": "std",
 }
 _RESIZES = {
     "shorter": "shorter side to {side}, centre crop",
@@ -71,26 +81,42 @@ _RESIZES = {
 def answers(dialect: Dialect) -> dict[str, tuple[str, str]]:
     """{field: (question, answer)} of everything that a dialect answers, its preprocessing too."""
     found = {}
-    for name, (question, words) in _QUESTIONS.items():
+    for name, (asked, words) in _QUESTIONS.items():
         value = getattr(dialect, name)
-        said = f"{value:g}" if isinstance(value, float) else str(value)
-        found[name] = (question, words.get(value, said))
+        said = decimal(value) if isinstance(value, float) else str(value)
+        found[name] = (asked, words.get(value, said))
     rule = dialect.preprocessing
-    found["preprocessing.size"] = ("picture", f"{rule.size}x{rule.size} pixels")
-    found["preprocessing.resize"] = ("resize", _resize(rule))
-    if rule.resize != "none":
-        found["preprocessing.interpolation"] = ("interpolation", rule.interpolation)
-    found["preprocessing.order"] = ("channel order", rule.order)
-    found["preprocessing.scale"] = ("pixels are multiplied by", _factor(rule.scale))
-    found["preprocessing.mean"] = ("mean taken off", _numbers(rule.mean))
-    found["preprocessing.std"] = ("then divided by", _numbers(rule.std))
+    said_of = {
+        "size": f"{rule.size}x{rule.size}",
+        "resize": _resize(rule),
+        "interpolation": rule.interpolation,
+        "order": rule.order,
+        "scale": _factor(rule.scale),
+        "mean": _numbers(rule.mean),
+        "std": _numbers(rule.std),
+    }
+    for name, said in said_of.items():
+        if name != "interpolation" or rule.resize != "none":
+            found[f"preprocessing.{name}"] = (_PREPROCESSING[name], said)
     return found
 
 
-def summary(plan: Plan) -> str:
-    """The answers that most often explain a wrong number, in one line."""
-    said = answers(plan.dialect)
-    parts = []
+def question(field: str) -> str:
+    """What a field asks, as `answers` has it."""
+    group, _, name = field.partition(".")
+    return _PREPROCESSING[name] if group == "preprocessing" else _QUESTIONS[field][0]
+
+
+def decimal(value: float) -> str:
+    """A number as papers write it, 1e-5."""
+    return f"{value:g}".replace("e-0", "e-")
+
+
+def strided_layer(plan: Plan) -> tuple[Layer, bool] | None:
+    """The convolution that makes the features coarser, and whether its unit is its block's last.
+
+    None without residual blocks of more than one unit of which one strides.
+    """
     strided = [
         (layer, unit is units[-1])
         for _, units in plan.blocks
@@ -98,8 +124,16 @@ def summary(plan: Plan) -> str:
         for layer in unit.convs
         if layer.step > 1 and len(units) > 1
     ]
-    if strided:
-        layer, last = strided[-1]
+    return strided[-1] if strided else None
+
+
+def summary(plan: Plan) -> str:
+    """The answers that most often explain a wrong number, in one line."""
+    said = answers(plan.dialect)
+    parts = []
+    strided = strided_layer(plan)
+    if strided is not None:
+        layer, last = strided
         parts.append(f"stride in {layer.name} of a block's {'last' if last else 'first'} unit")
     if any(layer.kind == "pool" and layer.padding != 0 for layer in plan.root):
         border = ", zeros around" if plan.dialect.pool_fill == "zero" else ""

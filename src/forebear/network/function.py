@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from forebear.network.answers import decimal
 from forebear.network.measure import arrays
 from forebear.network.plan import Layer, Plan, Unit
 
@@ -40,7 +41,7 @@ def same_function(first: Plan, second: Plan) -> Verdict:
     epsilons = [plan.dialect.norm_eps for plan in (first, second)]
     normed = all(any(layer.norm for layer in plan.layers()) for plan in (first, second))
     if epsilons[0] != epsilons[1] and normed:
-        reasons.append(f"epsilon is {epsilons[0]:g} and {epsilons[1]:g}")
+        reasons.append(f"epsilon is {decimal(epsilons[0])} and {decimal(epsilons[1])}")
     elif all(not facet.certain for facet in broken):
         if broken:
             return Verdict("unknown", tuple(reasons), ())

@@ -206,7 +206,7 @@ def home_of(plan: Plan, names: str | None = None) -> str:
     """The home whose names a network goes by: its dialect's own, or the one asked for.
 
     Raises:
-        ValueError: no home has that name.
+        ValueError: no home has that name, or only its AlexNet and the network is another.
     """
     if names is None:
         return plan.dialect.names
@@ -216,6 +216,12 @@ def home_of(plan: Plan, names: str | None = None) -> str:
         )
     if plan.body and f"{names}-alexnet" in HOMES:
         return f"{names}-alexnet"
+    family = names.removesuffix("-alexnet")
+    if not plan.body and family != names:
+        raise ValueError(
+            f"names={names!r}: these are names of AlexNet's layers, and {plan.table.name} has "
+            f"residual blocks. Pass names={family!r}."
+        )
     if plan.dialect.order == "pre" and names == "timm":
         return "timm-v2"
     return names

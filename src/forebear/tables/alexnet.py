@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from forebear.tables.rows import Average, Conv, Dropout, Pool, Table
 
+KRIZHEVSKY_2014 = "Krizhevsky 2014 (arXiv 1404.5997)"
+
 # tf_slim/nets/alexnet.py, alexnet_v2. Dropout follows fc6 and fc7; unpadded but for conv2 to conv5.
 # fmt: off
 ALEXNET_V2 = Table("alexnet_v2", root=(Conv("conv1", 64, 11, stride=4, padding=0),), layers=(
@@ -22,7 +24,7 @@ ALEXNET_V2 = Table("alexnet_v2", root=(Conv("conv1", 64, 11, stride=4, padding=0
     Dropout("dropout6"),
     Conv("fc7", 4096, 1, padding=0),
     Dropout("dropout7"),
-))
+), source=KRIZHEVSKY_2014)
 # torchvision/models/alexnet.py. Dropout comes before fc6 and fc7.
 ALEXNET = Table("alexnet", root=(Conv("conv1", 64, 11, stride=4, padding=2),), layers=(
     Pool("pool1", padding="valid"),
@@ -37,5 +39,5 @@ ALEXNET = Table("alexnet", root=(Conv("conv1", 64, 11, stride=4, padding=2),), l
     Conv("fc6", 4096, 6, padding=0),
     Dropout("dropout7"),
     Conv("fc7", 4096, 1, padding=0),
-))
+), source=KRIZHEVSKY_2014)
 # fmt: on

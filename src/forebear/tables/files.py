@@ -95,14 +95,14 @@ def table_from_dict(data: Mapping[str, Any]) -> Table:
 
 
 def table_to_dict(table: Table) -> dict[str, Any]:
-    """A table as plain data: what a JSON or TOML file of it holds."""
+    """A table as plain data: what a JSON or TOML file of it holds, without an empty source."""
     data = asdict(table)
     kinds = {kind: name for name, kind in KINDS.items()}
     for key in ("root", "layers"):
         rows = getattr(table, key)
         data[key] = [{"kind": kinds[type(row)], **asdict(row)} for row in rows]
     data["blocks"] = [asdict(block) for block in table.blocks]
-    for key in ("layers", "blocks"):
+    for key in ("layers", "blocks", "source"):
         if not data[key]:
             del data[key]
     return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from dataclasses import replace
 from typing import NamedTuple
 
 from forebear.errors import near_misses
@@ -10,6 +11,7 @@ from forebear.tables import dialects as d
 from forebear.tables import resnet, resnext
 from forebear.tables.alexnet import ALEXNET, ALEXNET_V2
 from forebear.tables.dialects import DIALECTS, Dialect
+from forebear.tables.resnet import HE_2016
 from forebear.tables.rows import Table
 
 
@@ -20,30 +22,52 @@ class Entry(NamedTuple):
     dialect: Dialect
 
 
+# Versions and files of the original code, which the tables' sources name beside the paper.
+_TF_SLIM = "tf_slim 1.1.0, nets"
+_KERAS_3 = "Keras 3.15, applications"
+_KERAS_APPLICATIONS = "keras-applications 1.0.8"
+_TORCHVISION_MODELS = "torchvision 0.28, models"
+_TIMM_MODELS = "timm 1.0.31, models"
+
+
+def _entry(table: Table, dialect: Dialect, *files: str) -> Entry:
+    """The table as one library builds it: its files join the paper in the table's source."""
+    sources = [table.source, *files]
+    if dialect.order == "pre" and HE_2016 not in table.source:
+        sources.insert(1, f"{HE_2016}, pre-activation units")
+    return Entry(replace(table, source="; ".join(sources)), dialect)
+
+
 def _slim() -> dict[str, Entry]:
-    nets = {"alexnet_v2": Entry(ALEXNET_V2, d.SLIM_ALEXNET)}
+    nets = {"alexnet_v2": _entry(ALEXNET_V2, d.SLIM_ALEXNET, f"{_TF_SLIM}/alexnet.py")}
     for version, dialect in (("v1", d.SLIM_V1), ("v2", d.SLIM_V2)):
+        file = f"{_TF_SLIM}/resnet_{version}.py"
         for depth in (50, 101, 152, 200):
             name = f"resnet_{version}_{depth}"
-            nets[name] = Entry(resnet.imagenet(name, depth), dialect)
+            nets[name] = _entry(resnet.imagenet(name, depth), dialect, file)
     return nets
 
 
 def _keras() -> dict[str, Entry]:
     nets = {}
-    for suffix, dialect in (("", d.KERAS_V1), ("V2", d.KERAS_V2)):
+    for suffix, dialect, file in (
+        ("", d.KERAS_V1, "resnet.py"),
+        ("V2", d.KERAS_V2, "resnet_v2.py"),
+    ):
         for depth in (50, 101, 152):
             name = f"ResNet{depth}{suffix}"
-            nets[name] = Entry(resnet.imagenet(name, depth), dialect)
-    nets["ResNet50_old"] = Entry(resnet.imagenet("ResNet50_old", 50), d.KERAS_OLD)
+            nets[name] = _entry(resnet.imagenet(name, depth), dialect, f"{_KERAS_3}/{file}")
+    old = resnet.imagenet("ResNet50_old", 50)
+    nets["ResNet50_old"] = _entry(old, d.KERAS_OLD, f"{_KERAS_APPLICATIONS}, resnet50.py")
     for depth in (50, 101):
         name = f"ResNeXt{depth}"
-        nets[name] = Entry(resnext.imagenet(name, depth, 32, 4), d.KERAS_RESNEXT)
+        table = resnext.imagenet(name, depth, 32, 4)
+        nets[name] = _entry(table, d.KERAS_RESNEXT, f"{_KERAS_APPLICATIONS}, resnet_common.py")
     return nets
 
 
 def _torchvision() -> dict[str, Entry]:
-    nets = {"alexnet": Entry(ALEXNET, d.TORCHVISION_ALEXNET)}
+    alexnet = _entry(ALEXNET, d.TORCHVISION_ALEXNET, f"{_TORCHVISION_MODELS}/alexnet.py")
     tables = [resnet.imagenet(f"resnet{depth}", depth) for depth in (18, 34, 50, 101, 152)]
     tables += [
         resnext.imagenet("resnext50_32x4d", 50, 32, 4),
@@ -52,7 +76,9 @@ def _torchvision() -> dict[str, Entry]:
         resnet.imagenet("wide_resnet50_2", 50, widen=2),
         resnet.imagenet("wide_resnet101_2", 101, widen=2),
     ]
-    return nets | {table.name: Entry(table, d.TORCHVISION_V1) for table in tables}
+    file = f"{_TORCHVISION_MODELS}/resnet.py"
+    nets = {table.name: _entry(table, d.TORCHVISION_V1, file) for table in tables}
+    return {"alexnet": alexnet, **nets}
 
 
 def _timm() -> dict[str, Entry]:
@@ -61,19 +87,25 @@ def _timm() -> dict[str, Entry]:
         resnext.imagenet("resnext50_32x4d", 50, 32, 4),
         resnext.imagenet("resnext101_32x4d", 101, 32, 4),
     ]
-    nets = {table.name: Entry(table, d.TIMM_V1) for table in tables}
+    file = f"{_TIMM_MODELS}/resnet.py"
+    nets = {table.name: _entry(table, d.TIMM_V1, file) for table in tables}
     for depth in (18, 34, 50, 101, 152):
         name = f"resnetv2_{depth}"
         dialect = d.TIMM_PREACT_BASIC if depth < 50 else d.TIMM_PREACT
-        nets[name] = Entry(resnet.imagenet(name, depth), dialect)
+        nets[name] = _entry(resnet.imagenet(name, depth), dialect, f"{_TIMM_MODELS}/resnetv2.py")
     return nets
 
 
 def _paper() -> dict[str, Entry]:
     nets: dict[str, Entry] = {}
 
-    def add(table: Table, dialect: Dialect) -> None:
-        nets[table.name] = Entry(table, dialect)
+    def add(table: Table, dialect: Dialect, *files: str) -> None:
+        nets[table.name] = _entry(table, dialect, *files)
+
+    resnext_lua = "facebookresearch/ResNeXt, models/resnext.lua"
+    preresnet_lua = "fb.resnet.torch, models/preresnet.lua"
+    akamaster = "akamaster/pytorch_resnet_cifar10, resnet.py"
+    he_1k = "KaimingHe/resnet-1k-layers, resnet-pre-act.lua"
 
     for depth in (18, 34):  # table 2 compares plain networks with option A, table 3 the options
         add(resnet.imagenet(f"resnet{depth}", depth), d.PAPER_V1_A)
@@ -82,16 +114,16 @@ def _paper() -> dict[str, Entry]:
         add(resnet.imagenet(f"plain{depth}", depth, shortcuts=False), d.PAPER_V1)
     for depth in (50, 101, 152):
         add(resnet.imagenet(f"resnet{depth}", depth), d.PAPER_V1)
-    add(resnet.imagenet("preresnet200", 200), d.PAPER_V2_IMAGENET)
-    add(resnext.imagenet("resnext50_32x4d", 50, 32, 4), d.PAPER_RESNEXT)
-    add(resnext.imagenet("resnext101_64x4d", 101, 64, 4), d.PAPER_RESNEXT)
+    add(resnet.imagenet("preresnet200", 200), d.PAPER_V2_IMAGENET, preresnet_lua)
+    add(resnext.imagenet("resnext50_32x4d", 50, 32, 4), d.PAPER_RESNEXT, resnext_lua)
+    add(resnext.imagenet("resnext101_64x4d", 101, 64, 4), d.PAPER_RESNEXT, resnext_lua)
     for depth in (20, 32, 44, 56, 110, 1202):
-        add(resnet.cifar(f"resnet{depth}", depth), d.PAPER_CIFAR)
+        add(resnet.cifar(f"resnet{depth}", depth), d.PAPER_CIFAR, akamaster)
     add(resnet.cifar("preresnet110", 110), d.PAPER_V2_A)
     for depth in (164, 1001):
-        add(resnet.cifar(f"preresnet{depth}", depth, "bottleneck"), d.PAPER_V2)
-    add(resnext.cifar("resnext29_8x64d", 8, 64), d.PAPER_CIFAR_RESNEXT)
-    add(resnext.cifar("resnext29_16x64d", 16, 64), d.PAPER_CIFAR_RESNEXT)
+        add(resnet.cifar(f"preresnet{depth}", depth, "bottleneck"), d.PAPER_V2, he_1k)
+    add(resnext.cifar("resnext29_8x64d", 8, 64), d.PAPER_CIFAR_RESNEXT, resnext_lua)
+    add(resnext.cifar("resnext29_16x64d", 16, 64), d.PAPER_CIFAR_RESNEXT, resnext_lua)
     for depth in (18, 34, 50):
         add(resnet.small_pictures(f"resnet{depth}_cifar", depth), d.PAPER_CIFAR_B)
     return nets

@@ -6,7 +6,13 @@ is the dialect's answer.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from forebear.tables.rows import Block, Conv, Form, Pool, Table
+
+HE_2015 = "He et al. 2015 (arXiv 1512.03385)"
+HE_2016 = "He et al. 2016 (arXiv 1603.05027)"
+ZAGORUYKO_2016 = "Zagoruyko and Komodakis 2016 (arXiv 1605.07146)"
 
 IMAGENET_ROOT = (Conv("conv1", 64, 7, stride=2), Pool("pool1"))
 # Units of each block by depth: He et al. 2015, table 1; 200: He et al. 2016, section 5.
@@ -30,7 +36,15 @@ def imagenet(name: str, depth: int, *, widen: int = 1, shortcuts: bool = True) -
         Block(f"block{n}", units, 64 * widen * 2 ** (n - 1), 64 * out * 2 ** (n - 1), min(n, 2))
         for n, units in enumerate(UNITS[depth], start=1)
     )
-    return Table(name, IMAGENET_ROOT, form, blocks, shortcuts=shortcuts)
+    source = _imagenet_source(depth, widen)
+    return Table(name, IMAGENET_ROOT, form, blocks, shortcuts=shortcuts, source=source)
+
+
+def _imagenet_source(depth: int, widen: int) -> str:
+    if depth == 200:
+        return f"{HE_2016}, section 5"
+    source = f"{HE_2015}, table 1"
+    return source if widen == 1 else f"{source}; {ZAGORUYKO_2016}, width times {widen}"
 
 
 def cifar_root(channels: int) -> tuple[Conv]:
@@ -50,10 +64,12 @@ def cifar(name: str, depth: int, form: Form = "basic") -> Table:
         Block(f"block{n}", units, width, width * out, min(n, 2))
         for n, width in enumerate((16, 32, 64), start=1)
     )
-    return Table(name, cifar_root(16), form, blocks, classes=10, image_size=32)
+    source = f"{HE_2015}, section 4.2" if form == "basic" else f"{HE_2016}, section 4"
+    return Table(name, cifar_root(16), form, blocks, classes=10, image_size=32, source=source)
 
 
 def small_pictures(name: str, depth: int) -> Table:
     """An ImageNet network on the CIFAR root: 64 channels, no pool."""
     table = imagenet(name, depth)
-    return Table(name, cifar_root(64), table.form, table.blocks, classes=10, image_size=32)
+    source = f"{table.source}, with the 3x3 root of section 4.2"
+    return replace(table, root=cifar_root(64), classes=10, image_size=32, source=source)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from forebear.tables.resnet import IMAGENET_ROOT, UNITS, cifar_root
+from forebear.tables.resnet import HE_2015, IMAGENET_ROOT, UNITS, cifar_root
 from forebear.tables.rows import Block, Table
+
+XIE_2016 = "Xie et al. 2016 (arXiv 1611.05431)"
 
 
 def _blocks(units: tuple[int, ...], groups: int, group_width: int) -> tuple[Block, ...]:
@@ -22,10 +24,17 @@ def _blocks(units: tuple[int, ...], groups: int, group_width: int) -> tuple[Bloc
 
 def imagenet(name: str, depth: int, groups: int, group_width: int) -> Table:
     """ResNeXt of a depth; `group_width` channels a group in the first block ("32x4d": 32, 4)."""
-    return Table(name, IMAGENET_ROOT, "bottleneck", _blocks(UNITS[depth], groups, group_width))
+    source = f"{XIE_2016}, table 1"
+    if depth != 50:  # the paper spells out 50 layers only
+        source += f"; {HE_2015}, table 1, units of {depth} layers"
+    blocks = _blocks(UNITS[depth], groups, group_width)
+    return Table(name, IMAGENET_ROOT, "bottleneck", blocks, source=source)
 
 
 def cifar(name: str, groups: int, group_width: int) -> Table:
     """ResNeXt-29: three blocks of three units (9n + 2 layers with n = 3), 256 to 1024 channels."""
     blocks = _blocks((3, 3, 3), groups, group_width)
-    return Table(name, cifar_root(64), "bottleneck", blocks, classes=10, image_size=32)
+    source = f"{XIE_2016}, section 5.3"
+    return Table(
+        name, cifar_root(64), "bottleneck", blocks, classes=10, image_size=32, source=source
+    )

@@ -6,7 +6,7 @@ A table says WHAT a network is; a dialect (`dialects.py`) says how one library b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from forebear.errors import TableError
@@ -165,8 +165,13 @@ class Table:
     shortcuts: bool = True  # False: a plain network, the units' additions left out
     classes: int = 1000  # of the published network, without a background class
     image_size: int = 224  # side in pixels of the published network's input
+    # The paper with its table, and the file of the original code. Not compared: a table is the
+    # same network with or without it, and files from before it have none.
+    source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
+        fits = isinstance(self.source, str)
+        _require(fits, repr(self.name), f"source={self.source!r}", "text, as in He et al. 2015")
         _require_counts(repr(self.name), classes=self.classes, image_size=self.image_size)
         fits = self.form in ("basic", "bottleneck")
         _require(fits, repr(self.name), f"form={self.form!r}", '"basic" or "bottleneck"')

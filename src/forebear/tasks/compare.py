@@ -149,8 +149,11 @@ def _setting(run: Run) -> str:
     recipe = {name: value for name, value in run.part("recipe").items() if name != "seed"}
     if budget:
         recipe.pop("epochs", None)
-    names = ("network", "table", "dialect", "preprocessing", "weights")
-    return _key([*(run.settings.get(name) for name in names), _pictures(run), recipe, budget])
+    # The table's source is words, which older runs lack.
+    table = {name: value for name, value in run.part("table").items() if name != "source"}
+    names = ("network", "dialect", "preprocessing", "weights")
+    settings = [run.settings.get(name) for name in names]
+    return _key([table, *settings, _pictures(run), recipe, budget])
 
 
 def _key(value: Any) -> str:

@@ -187,6 +187,7 @@ def _network_and_data(run: Run) -> str:
     told: dict[str, Any] = {"network": run.network}
     if run.parameters is not None:
         told["parameters"] = f"{run.parameters:,}"
+    told["source of the network's table"] = run.part("table").get("source", "")
     told["data"] = run.data
     for key, name in (("train", "training pictures"), ("held_out", "held-out pictures")):
         if isinstance(data.get(key), int):

@@ -1,7 +1,8 @@
 """Self-describing weights: a safetensors file that rebuilds its network, and unpickles nothing.
 
-Beside the arrays, in the metadata: the table, the dialect, class names, preprocessing, metrics,
-where the weights are from, and a SHA-256 of the arrays, which is checked when they are read.
+Beside the arrays, in the metadata: the table and its source, the dialect, class names,
+preprocessing, metrics, where the weights are from, and a SHA-256 of the arrays, which is checked
+when they are read.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,9 @@ def save(
     }
     metadata = {
         "format": FORMAT,
-        "table": json.dumps(table_to_dict(built.table)),
+        # The source has its own key, so that forebear without it still reads the table.
+        "table": json.dumps(table_to_dict(replace(built.table, source=""))),
+        "table_source": built.table.source,
         "dialect": json.dumps(asdict(built.dialect)),
         "built": json.dumps(
             {
@@ -140,8 +143,9 @@ def load_file(path: Path) -> Network:
             "is damaged. Take a copy of the original."
         )
     try:
+        table = table_from_dict(json.loads(metadata["table"]))
         spelled = spell(
-            table_from_dict(json.loads(metadata["table"])),
+            replace(table, source=metadata.get("table_source", "")),
             dialect_from_dict(json.loads(metadata["dialect"])),
             **json.loads(metadata["built"]),
         )

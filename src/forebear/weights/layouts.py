@@ -1,7 +1,8 @@
 """How an array lies in a file, and the way to torch's layout and back: numpy alone.
 
 Each layout turns the home's array into torch's; `shape` gives the home's shape for torch's.
-Letters are axes: O out, I in, H and W of the kernel; torch's are OIHW and OI.
+Letters are axes: O out, I in, H and W of the kernel, M of a depthwise kernel's multiplier, C one
+value a channel; torch's are OIHW, OI and C.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Shape = tuple[int, ...]
 class Layout:
     """A name for the axes, and both directions."""
 
-    axes: str
+    axes: str  # "": torch's, which the number of axes tells
     load: Callable[[Array, Shape], Array]  # theirs, torch's shape -> torch's
     store: Callable[[Array], Array]  # torch's -> theirs
 
@@ -53,10 +54,10 @@ def _as_they_are(array: Array, ours: Shape) -> Array:
     return array.reshape(ours)
 
 
-SAME = Layout("as torch", _as_they_are, lambda array: array)
+SAME = Layout("", _as_they_are, lambda array: array)
 HWIO = Layout("HWIO", lambda a, _: a.transpose(3, 2, 0, 1), lambda a: a.transpose(2, 3, 1, 0))
 IO = Layout("IO", lambda a, _: a.T, lambda a: a.T)
-HWIO_LINEAR = Layout("HWIO of 1x1", lambda a, _: a[0, 0].T, lambda a: a.T[None, None])
-OIHW_LINEAR = Layout("OIHW of 1x1", _as_they_are, lambda a: a[:, :, None, None])
+HWIO_LINEAR = Layout("HWIO", lambda a, _: a[0, 0].T, lambda a: a.T[None, None])
+OIHW_LINEAR = Layout("OIHW", _as_they_are, lambda a: a[:, :, None, None])
 FLAT = Layout("O(IHW)", _as_they_are, lambda a: a.reshape(a.shape[0], -1))
 DEPTHWISE = Layout("depthwise HWIM", _grouped_from_depthwise, _depthwise_from_grouped)

@@ -61,6 +61,7 @@ SOURCES: dict[str, Source] = {
     "cifar":               Source(_TORCH, ".", layouts.SAME, layouts.SAME),
 }
 # fmt: on
+_AXES = {0: "scalar", 1: "C", 2: "OI", 4: "OIHW"}  # torch's, by their number
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,11 @@ class Pair:
         """The shape in the home's layout."""
         return self.layout.shape(self.shape)
 
+    @property
+    def axes(self) -> str:
+        """The letters of the home's axes, as in HWIO; `forebear.weights.layouts` explains them."""
+        return self.layout.axes or _AXES[len(self.shape)]
+
 
 def pairs(plan: Plan, names: str | None = None) -> list[Pair]:
     """Every array of a network under both names, in the order in which the layers run.
@@ -87,25 +93,50 @@ def pairs(plan: Plan, names: str | None = None) -> list[Pair]:
         names: the home; None takes the dialect's own.
 
     Raises:
-        ValueError: an unknown home, or one that has no name for one of the layers.
+        ValueError: an unknown home, or one that lacks a name for one of the arrays, or gives two of
+            them the same.
     """
     key = home_of(plan, names)
+    found: dict[str, Pair] = {}
+    for pair in _named(plan, key):
+        if not pair.theirs:
+            raise ValueError(f"names={key!r} has no name for {pair.ours}. {_remedy(plan)}")
+        if pair.theirs in found:
+            raise ValueError(
+                f"names={key!r} gives {found[pair.theirs].ours} and {pair.ours} the same name, "
+                f"{pair.theirs}. {_remedy(plan)}"
+            )
+        found[pair.theirs] = pair
+    return list(found.values())
+
+
+def _remedy(plan: Plan) -> str:
+    homes = [name for name in HOMES if not name.endswith("-alexnet")]  # home_of adds that ending
+    fitting = [name for name in homes if _names_all(plan, name)]
+    if not fitting:
+        return f"No home has names for {plan.table.name}. Use forebear's own, those of state_dict."
+    return f"Expected a home that names every array of {plan.table.name}: {', '.join(fitting)}."
+
+
+def _names_all(plan: Plan, names: str) -> bool:
+    """Whether a home has one name for each array."""
+    found = [pair.theirs for pair in _named(plan, home_of(plan, names))]
+    return all(found) and len({*found}) == len(found)
+
+
+def _named(plan: Plan, key: str) -> Iterator[Pair]:
+    """Every array under both names; theirs is empty where the home has none."""
     home, source = HOMES[key], SOURCES[key]
-    found = []
     for layer, role, slots in roles(plan, home):
         for array, shape in _arrays(layer, source):
             part: Part = "norm" if array.startswith("norm") else "conv"
-            template = home.scopes.get((role, part))
-            if template is None or ("{row}" in template and not slots["row"]):
-                raise ValueError(
-                    f"names={key!r} has no name for {layer.path}.{array}. Expected a home of the "
-                    "same family. Leave names out for the dialect's own."
-                )
+            template = home.scopes.get((role, part), "")
+            if "{row}" in template and not slots["row"]:
+                template = ""
             last, layout = _stored(layer, role, array, source)
-            theirs = f"{template.format(**slots)}{source.separator}{last}"
+            theirs = f"{template.format(**slots)}{source.separator}{last}" if template else ""
             needed = array != "norm.num_batches_tracked"
-            found.append(Pair(f"{layer.path}.{array}", theirs, shape, layout, needed))
-    return found
+            yield Pair(f"{layer.path}.{array}", theirs, shape, layout, needed)
 
 
 def _arrays(layer: Layer, source: Source) -> Iterator[tuple[str, tuple[int, ...]]]:

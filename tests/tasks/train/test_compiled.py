@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,13 @@ def find(wish: str = "auto", device: torch.device = GPU, **more: Any) -> Mode:
     )
     steps = given.pop("steps")
     return mode_of(wish, recipe, net(), device, length=lambda seconds: steps * seconds, **given)
+
+
+def test_the_source_of_a_table_does_not_change_the_key_of_a_verdict() -> None:
+    recipe = Recipe(lr=0.1, schedule="constant", batch=8, size=16)
+    named = forebear.create(replace(TABLE, source="a paper"), dialect="torchvision", num_classes=3)
+    keys = {compiled._key(recipe, each, CPU, ("off", "on")) for each in (net(), named)}
+    assert len(keys) == 1
 
 
 @pytest.fixture(autouse=True)

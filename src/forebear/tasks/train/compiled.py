@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Literal, cast, get_args
 
 import torch
@@ -96,7 +96,7 @@ def _key(recipe: Recipe, network: Network, device: torch.device, modes: tuple[Mo
     """What a verdict holds for: the modes tried, the network, a step, the machine and torch."""
     facts = (
         modes,
-        table_to_dict(network.table),
+        table_to_dict(replace(network.table, source="")),  # words; older keys lack them
         asdict(network.dialect),
         [recipe.batch, recipe.accumulate, recipe.size, recipe.precision, recipe.optimizer],
         device_name(device),
