@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 from forebear.cli.main import main
-
-from . import making
+from tests.cli import making
 
 
 def words(text: str) -> list[str]:

@@ -8,8 +8,7 @@ import pytest
 
 from forebear.data.sources import read_data
 from forebear.errors import DataError
-
-from .making import shared, write
+from tests.data.making import shared, write
 
 
 def arrays(**changes: Any) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from PIL import Image, TiffImagePlugin
 
 from forebear.data.decode import Box, Facts, look_at, open_part, open_picture, printable
 from forebear.errors import DataError
-
-from .making import encoded, noise, png, shared, write
+from tests.data.making import encoded, noise, png, shared, write
 
 TURN = Image.Transpose
 STORED = {  # how an upright picture lies in a file of each orientation

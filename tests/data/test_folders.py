@@ -8,8 +8,7 @@ import pytest
 
 from forebear.data.sources import read_data
 from forebear.errors import DataError
-
-from .making import encoded, noise, shared, write
+from tests.data.making import encoded, noise, shared, write
 
 
 def fill(folder: Path, count: int, *, first: int = 0) -> None:

@@ -9,8 +9,7 @@ import pytest
 
 from forebear.data.sources import read_data
 from forebear.errors import DataError
-
-from .making import encoded, noise, shared, write
+from tests.data.making import encoded, noise, shared, write
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

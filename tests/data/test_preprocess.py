@@ -14,8 +14,7 @@ from forebear.data.preprocess import fit, normalise, preprocess
 from forebear.errors import DataError
 from forebear.tables import preprocessing as published
 from forebear.tables.preprocessing import Preprocessing
-
-from .making import SHARED, noise
+from tests.data.making import SHARED, noise
 
 HERE = Path(__file__).parent / "goldens"
 # The published rules, at the sizes that the goldens were made at.

@@ -13,8 +13,7 @@ import pytest
 
 from forebear.data.sources import read_data
 from forebear.errors import DataError
-
-from .making import encoded, noise
+from tests.data.making import encoded, noise
 
 
 def shard(path: Path, files: dict[str, bytes], **options: Any) -> Path:

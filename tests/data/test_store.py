@@ -20,8 +20,7 @@ from forebear.data.pictures import ArrayPictures, EncodedPictures
 from forebear.data.store import Store
 from forebear.errors import DataError
 from forebear.tables.preprocessing import TORCHVISION, Preprocessing
-
-from .making import encoded, noise
+from tests.data.making import encoded, noise
 
 
 def square(side: int) -> Preprocessing:

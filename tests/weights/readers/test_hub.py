@@ -10,8 +10,7 @@ from safetensors.torch import save_file
 
 from forebear.weights.readers.detect import open_arrays
 from forebear.weights.readers.hub import HubArrays
-
-from .making import assert_same, refusal
+from tests.weights.readers.making import assert_same, refusal
 
 TIMM = {
     "architecture": "resnet18",

@@ -11,8 +11,15 @@ import pytest
 from forebear import WeightsError
 from forebear.weights.readers.detect import open_arrays
 from forebear.weights.readers.hdf5 import Hdf5
-
-from .making import GOLDENS, KERAS_FILES, assert_same, expected, golden, refusal, shared
+from tests.weights.readers.making import (
+    GOLDENS,
+    KERAS_FILES,
+    assert_same,
+    expected,
+    golden,
+    refusal,
+    shared,
+)
 
 h5py = pytest.importorskip("h5py")  # to make odd files; reading needs none
 _PUBLISHED = [

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from forebear.weights.readers.detect import open_arrays
-
-from .making import Tempting, assert_same, refusal
+from tests.weights.readers.making import Tempting, assert_same, refusal
 
 ARRAYS = {
     "a/weights": np.arange(6, dtype="f4").reshape(2, 3),

@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from forebear.weights.readers.detect import open_arrays
-
-from .making import assert_same, refusal
+from tests.weights.readers.making import assert_same, refusal
 
 
 def sharded(folder: Path, weight_map: dict[str, str]) -> Path:

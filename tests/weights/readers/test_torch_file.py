@@ -15,8 +15,7 @@ import torch
 from forebear import WeightsError
 from forebear.weights.readers.detect import open_arrays
 from forebear.weights.readers.torch_file import LEGACY_START, TorchArrays
-
-from .making import Tempting, assert_same, expected, refusal, shared
+from tests.weights.readers.making import Tempting, assert_same, expected, refusal, shared
 
 KINDS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from forebear import WeightsError
 from forebear.weights.readers.detect import open_arrays
 from forebear.weights.writers.keras import Layer, write_keras, write_keras_legacy
-
-from ..readers.goldens.keras.make_keras import model, weights
-from ..readers.making import GOLDENS, assert_same, expected, shared
+from tests.weights.readers.goldens.keras.make_keras import model, weights
+from tests.weights.readers.making import GOLDENS, assert_same, expected, shared
 
 pytest.importorskip("h5py")
 WRITERS = {"a.weights.h5": write_keras, "a.h5": write_keras_legacy}

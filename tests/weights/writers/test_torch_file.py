@@ -9,8 +9,7 @@ import torch
 from forebear import WeightsError
 from forebear.weights.readers.detect import open_arrays
 from forebear.weights.writers.torch_file import write_torch
-
-from ..readers.making import assert_same
+from tests.weights.readers.making import assert_same
 
 ARRAYS = {
     "conv1.weight": np.arange(6, dtype="f4").reshape(2, 3),
