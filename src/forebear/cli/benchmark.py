@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from forebear.cli.columns import columns
+from forebear.cli.text_table import columns
 
 if TYPE_CHECKING:
     from forebear.tasks.benchmark import Benchmark, Timing

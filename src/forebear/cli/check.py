@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forebear.cli.columns import columns
+from forebear.cli.text_table import columns
 
 if TYPE_CHECKING:
     from forebear.tasks.check import Checked, Row

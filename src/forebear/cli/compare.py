@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forebear.cli.columns import columns
-from forebear.cli.drawing import check_drawing
+from forebear.cli.output_path import check_drawing
+from forebear.cli.text_table import columns
 
 if TYPE_CHECKING:
     from forebear.tasks.compare import Result, Spread

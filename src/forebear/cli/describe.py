@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forebear.cli.columns import columns
+from forebear.cli.text_table import columns
 from forebear.network.measure import Measure
 from forebear.network.plan import Plan
 from forebear.network.report import Report, report

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 
-from forebear.cli.columns import wrapped
+from forebear.cli.text_table import wrapped
 from forebear.network.matrix import Topic, as_dicts, find_dialects, side_by_side
 
 SUMMARY = "Prints the dialects side by side: a table a topic, a row a dialect."

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from forebear.cli.columns import columns
+from forebear.cli.text_table import columns
 from forebear.network.compare import Comparison, Difference, compare
 from forebear.network.function import Verdict
 from forebear.network.plan import Plan

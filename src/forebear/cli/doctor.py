@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from forebear.cli.columns import columns
+from forebear.cli.text_table import columns
 
 if TYPE_CHECKING:
     from forebear.tasks.doctor import Report

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forebear.cli import model
-from forebear.cli.drawing import check_drawing
+from forebear.cli import load_model as model
+from forebear.cli.output_path import check_drawing
 
 if TYPE_CHECKING:
     from forebear.tasks.evaluate import Evaluation

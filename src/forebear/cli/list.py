@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from forebear.cli.columns import columns
+from forebear.cli.text_table import columns
 from forebear.errors import near_misses
 from forebear.tables.registry import NETWORKS, networks
 

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from forebear.cli import model
+from forebear.cli import load_model as model
 
 SUMMARY = "Names what is in pictures, with probabilities, by a run or by any checkpoint."
 EXAMPLE = "forebear predict runs/first picture.png --top 3"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from forebear.cli.columns import columns
+from forebear.cli.text_table import columns
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipes import read_recipe, recipes, show
 

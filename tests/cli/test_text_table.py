@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forebear.cli.columns import columns, wrapped
+from forebear.cli.text_table import columns, wrapped
 
 ROWS = [("name", "what"), ("a", "one two three"), ("bb", "")]
 
