@@ -85,7 +85,7 @@ def cifar(data: Path, pictures: int | None = None) -> dict[str, Any]:
     """
     import numpy as np
 
-    from forebear.data.sources import read_data
+    from forebear.data.sources.registry import read_data
 
     read = read_data(f"parquet:{data / 'cifar10-jpeg'}")
     arrays: dict[str, Any] = {"classes": np.array(read.classes)}

@@ -39,7 +39,7 @@ from PIL import Image
 import forebear
 import forebear.files
 from forebear.cli.main import main
-from forebear.data.store import Store
+from forebear.data.pixel_store import Store
 from forebear.hardware import processor
 from forebear.tasks.train import checkpoint, run  # noqa: F401 - imported before the forks
 from forebear.tasks.train.loop import Loop

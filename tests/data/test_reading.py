@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from forebear.data.augment import Augment
-from forebear.data.batches import Batches, Order
+from forebear.data.augment.pipeline import Augment
+from forebear.data.dataset import ArrayPictures
 from forebear.data.home import cache_folder
-from forebear.data.pictures import ArrayPictures
+from forebear.data.loader import Batches, Order
+from forebear.data.pixel_store import Bad, Store, Threads
 from forebear.data.reading import Beside, Reading
-from forebear.data.store import Bad, Store, Threads
 from forebear.data.strata import stratified
 from forebear.errors import DataError
 from forebear.tables.preprocessing import TORCHVISION

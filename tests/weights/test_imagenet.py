@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forebear.data.cifar10 import CLASSES
+from forebear.data.sources.cifar10 import CLASSES
 from forebear.weights.imagenet import class_names, synset_name
 
 

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    from forebear.data.sources import read_data
+    from forebear.data.sources.registry import read_data
     from forebear.tasks.check import check
 
     data = read_data(args.data)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from forebear.data.store import WORTH_KEEPING, Indices, Store, Threads
+from forebear.data.pixel_store import WORTH_KEEPING, Indices, Store, Threads
 
 _FEW = 8  # images in the first piece, whose time decides on the size of the next
 _MOST = 256  # images in a piece

@@ -121,7 +121,7 @@ class Network(nn.Module):
             DataError: a picture cannot be read; the message names it.
             TypeError: something that is no picture.
         """
-        from forebear.data.preprocess import preprocess, to_picture
+        from forebear.data.images.preprocess import preprocess, to_picture
 
         many = pictures if isinstance(pictures, list | tuple) else [pictures]
         if not many:

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 
-from forebear.data.decode import Facts, look_at
-from forebear.data.pictures import Data, Pictures
+from forebear.data.dataset import Data, Pictures
+from forebear.data.images.decode import Facts, look_at
 from forebear.errors import DataError
 from forebear.files import write_whole
 from forebear.hardware import processor

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from forebear.data.batches import Batch, Batches
-from forebear.data.pictures import Data
-from forebear.data.sources import read_data
-from forebear.data.store import Store
+from forebear.data.dataset import Data
+from forebear.data.loader import Batch, Batches
+from forebear.data.pixel_store import Store
+from forebear.data.sources.registry import read_data
 from forebear.errors import DataError
 from forebear.network.network import Network
 from forebear.tasks.device import Precision, find_device, find_precision

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from forebear.data.decode import printable
+from forebear.data.images.decode import printable
 from forebear.weights.imagenet import synset_name
 
 DASH = "-"

@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 
 from forebear.cli.main import main
-from forebear.data.batches import Batches
+from forebear.data.loader import Batches
 from forebear.errors import RunError
 from forebear.tasks.train import pages, work
 from forebear.tasks.train.checkpoint import checkpoints, load_checkpoint

@@ -29,13 +29,13 @@ from torch.utils.cpp_extension import include_paths, library_paths
 
 import forebear
 from forebear import Block, Conv, Table
-from forebear.data.augment import Augment, augment
-from forebear.data.batches import Batches, Order
-from forebear.data.draws import Draws
-from forebear.data.features import Features
-from forebear.data.mix import mix
-from forebear.data.pictures import ArrayPictures
-from forebear.data.store import Store
+from forebear.data.augment.counter_rng import Draws
+from forebear.data.augment.mixup import mix
+from forebear.data.augment.pipeline import Augment, augment
+from forebear.data.dataset import ArrayPictures
+from forebear.data.feature_loader import Features
+from forebear.data.loader import Batches, Order
+from forebear.data.pixel_store import Store
 from forebear.network.network import Network
 from forebear.tables.preprocessing import TORCHVISION
 from forebear.tasks.evaluate import evaluate
@@ -45,7 +45,7 @@ from forebear.tasks.train.recipe import Optimizer, Recipe
 from forebear.tasks.train.recipes import read_recipe, recipes
 from forebear.tasks.train.step import Stepper
 from forebear.tasks.world import ALONE
-from tests.data.test_augment import RULES
+from tests.data.augment.test_pipeline import RULES
 
 COUNT, SIDE, CLASSES = 24, 40, 4
 TABLE = Table("tiny", (Conv("conv1", 8, 3),), "basic", (Block("block1", 2, 8, 8, 2),))

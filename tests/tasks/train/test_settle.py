@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from forebear.data.pictures import ArrayPictures, Data
+from forebear.data.dataset import ArrayPictures, Data
 from forebear.tasks.train.loop import side
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.settle import Request, settled

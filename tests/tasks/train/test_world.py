@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from forebear.cli.main import main
-from forebear.data.augment import Augment
-from forebear.data.batches import Batches, Order
-from forebear.data.pictures import ArrayPictures
-from forebear.data.store import Store
+from forebear.data.augment.pipeline import Augment
+from forebear.data.dataset import ArrayPictures
+from forebear.data.loader import Batches, Order
+from forebear.data.pixel_store import Store
 from forebear.network.layers import BiasedNorm
 from forebear.tables.preprocessing import TORCHVISION
 from forebear.tasks.train.folder import load_run

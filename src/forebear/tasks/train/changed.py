@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from forebear.data.pictures import Data
+from forebear.data.dataset import Data
 
 
 def changed_pictures(then: dict[str, Any], now: Data) -> str:

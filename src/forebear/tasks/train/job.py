@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import forebear
-from forebear.data.pictures import Data
+from forebear.data.dataset import Data
 from forebear.network.network import Network
 from forebear.tables.files import table_to_dict
 from forebear.tables.preprocessing import Preprocessing

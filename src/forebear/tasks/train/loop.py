@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from forebear.data.batches import Batches, Draft, Order
-from forebear.data.features import Features
-from forebear.data.mix import mix
+from forebear.data.augment.mixup import mix
+from forebear.data.feature_loader import Features
+from forebear.data.loader import Batches, Draft, Order
 from forebear.errors import RunError, StopError
 from forebear.network.network import Network
 from forebear.tasks.device import peak_memory

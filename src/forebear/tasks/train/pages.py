@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from forebear.data.batches import Batches, Order
+from forebear.data.loader import Batches, Order
 from forebear.errors import DataError
 from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.plots import can_draw, draw_confusion, draw_curves

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from forebear.data.augment import Augment
-from forebear.data.batches import Batches, Order
-from forebear.data.features import Features
-from forebear.data.pictures import Data, Pictures
+from forebear.data.augment.pipeline import Augment
+from forebear.data.dataset import Data, Pictures
+from forebear.data.feature_loader import Features
+from forebear.data.loader import Batches, Order
+from forebear.data.pixel_store import Bad, Indices, Store, Threads
 from forebear.data.reading import Reading
-from forebear.data.store import Bad, Indices, Store, Threads
 from forebear.data.strata import stratified
 from forebear.hardware import processor
 from forebear.network.network import Network

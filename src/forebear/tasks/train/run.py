@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from forebear.data.pictures import Data
-from forebear.data.sources import read_data
-from forebear.data.split import held_out
+from forebear.data.dataset import Data
+from forebear.data.sources.registry import read_data
+from forebear.data.sources.split import held_out
 from forebear.errors import RunError
 from forebear.network.build import create
 from forebear.network.initialize import zero_last_norms

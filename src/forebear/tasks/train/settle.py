@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from forebear.data.pictures import Data, Pictures
-from forebear.data.store import Bad
+from forebear.data.dataset import Data, Pictures
+from forebear.data.pixel_store import Bad
 from forebear.tasks.device import find_precision
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipes import read_recipe, with_sets

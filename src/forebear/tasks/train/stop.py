@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import torch
 
-from forebear.data.batches import Batch
+from forebear.data.loader import Batch
 from forebear.errors import StopError
 from forebear.tasks.evaluate import InOrder
 

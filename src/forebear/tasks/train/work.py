@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from forebear.data.batches import Batches
-from forebear.data.features import Features
+from forebear.data.feature_loader import Features
+from forebear.data.loader import Batches
 from forebear.data.reading import Beside, Reading
 from forebear.data.strata import stratified
 from forebear.errors import RunError, StopError

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
-from forebear.data.batches import Batch
+from forebear.data.loader import Batch
 from forebear.tasks.train.budget.evaluation import UntilTime
 from tests.tasks.train.budget.making import CPU, Clock
 

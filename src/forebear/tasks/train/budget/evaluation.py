@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from forebear.data.batches import Batch, Batches
+from forebear.data.loader import Batch, Batches
 from forebear.tasks.evaluate import InOrder
 
 BATCHES = 4  # that are timed, the fastest of which counts: the first one warms up

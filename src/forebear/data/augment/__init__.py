@@ -1,0 +1,1 @@
+"""What training images go through, for a whole batch on the device."""

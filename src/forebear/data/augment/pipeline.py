@@ -1,0 +1,174 @@
+"""Training pictures as no epoch showed them before: cut, mirrored, coloured and blanked.
+
+All chance comes from `forebear.data.augment.counter_rng`, so that a picture's view hangs on the seed, the epoch
+and the picture alone. It is drawn in numpy and copied to the device; nothing waits for it there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from forebear.data.augment import crop
+from forebear.data.augment.counter_rng import Draws
+from forebear.data.augment.crop import Border, Mirror, Numbers, to_device
+from forebear.data.augment.randaugment import randaugment, trivialaugment
+
+Crop = Literal["shift", "resized", "middle"]
+Policy = Literal["none", "randaugment", "trivialaugment"]
+
+# Rec. 601, as Pillow, torchvision and fb.resnet.torch (transforms.lua) turn colours to grey.
+_GREY = np.array([0.299, 0.587, 0.114])
+# Of ImageNet's colours in 0..1, as fb.resnet.torch has them (datasets/imagenet.lua): values, and
+# a direction a column, for red, green and blue. The noise is Krizhevsky et al. 2012, section 4.1.
+_COLOUR_VALUES = np.array([0.2175, 0.0188, 0.0045])
+_COLOUR_DIRECTIONS = np.array(
+    [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augment:
+    """What training pictures go through; the words are those of a recipe."""
+
+    crop: Crop = "shift"
+    shift: int = 0  # pixels, the most to each side
+    border: Border = "black"
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    mirror: Mirror = "random"
+    policy: Policy = "none"
+    operations: int = 2
+    magnitude: float = 9.0
+    magnitude_std: float = 0.0
+    jitter: float = 0.0
+    lighting: float = 0.0
+    cutout: int = 0
+    erase: float = 0.0
+
+
+def augment(
+    pixels: Tensor,
+    size: int,
+    rule: Augment,
+    draws: Draws,
+    *,
+    window: int | None = None,
+    fill: tuple[float, ...] = (0.0, 0.0, 0.0),
+) -> Tensor:
+    """A view of each picture, in 0..255, channels last in memory.
+
+    Colour jitter and lighting are not clipped, as in fb.resnet.torch, and can leave 0..255.
+
+    Args:
+        pixels: uint8 [n, H, W, C], C 3 (red, green, blue) or 1; on any device.
+        size: Pixels, of the views' sides.
+        rule: What is done.
+        draws: Of these n pictures, in this order.
+        window: Pixels that a shift and the middle cut, resized to `size` then; None: `size`.
+        fill: What blanked parts show, and what RandAugment brings in from outside, in 0..255 a
+            channel of `pixels`: the mean colour.
+
+    Returns:
+        [n, size, size, C], uint8, or float32 where it is coloured or blanked.
+    """
+    pixels = _cropped(pixels, size, rule, draws, window or size)
+    if rule.policy == "randaugment":
+        pixels = randaugment(
+            pixels,
+            draws,
+            operations=rule.operations,
+            magnitude=rule.magnitude,
+            spread=rule.magnitude_std,
+            fill=fill,
+        )
+    elif rule.policy == "trivialaugment":
+        pixels = trivialaugment(pixels, draws)
+    if rule.jitter or rule.lighting:
+        pixels = _coloured(pixels, rule, draws)
+    if rule.cutout:
+        pixels = _blanked(pixels, crop.cutout_box(size, rule.cutout, draws), fill)
+    if rule.erase:
+        pixels = _blanked(pixels, crop.erased_box(size, draws, rule.erase), fill)
+    return pixels
+
+
+def resized_box(
+    width: int | Numbers, height: int | Numbers, rule: Augment, draws: Draws
+) -> Numbers:
+    """The parts that `augment` resizes: left, top, right and bottom in pixels, [n, 4]."""
+    return crop.random_part(width, height, draws, scale=rule.scale, ratio=rule.ratio)
+
+
+def _cropped(pixels: Tensor, size: int, rule: Augment, draws: Draws, window: int) -> Tensor:
+    mirror = crop.mirrored(rule.mirror, draws)
+    height, width = pixels.shape[1:3]
+    if rule.crop == "resized":
+        boxes = resized_box(width, height, rule, draws)
+        return crop.resized(pixels, boxes, mirror, size=size)
+    if rule.crop == "middle":
+        starts = np.tile([(height - window) // 2, (width - window) // 2], (len(draws), 1))
+    else:
+        sides = zip((height, width), draws.uniform("shift", 2).T, strict=True)
+        starts = np.stack([crop.shifted(side, window, rule.shift, c) for side, c in sides], 1)
+    squares = crop.cut(pixels, window, starts, mirror, border=rule.border)
+    if window == size:
+        return squares
+    whole = np.tile([0, 0, window, window], (len(draws), 1))
+    return crop.resized(squares, whole, np.zeros(len(draws), np.bool_), size=size)
+
+
+def _coloured(pixels: Tensor, rule: Augment, draws: Draws) -> Tensor:
+    """Brightness, contrast and saturation in any order, then lighting: float32 [n, H, W, C].
+
+    Each is linear in the picture's mean colour and in what a pixel differs from it; so are all
+    together, and the device has one product to do.
+    """
+    count, channels = len(pixels), pixels.shape[3]
+    pixel, mean = _jitters(channels, rule.jitter, draws)
+    light = np.zeros((count, channels, 1))
+    if channels == 3:
+        noise = rule.lighting * draws.normal("lighting", 3) * _COLOUR_VALUES
+        light[:, :, 0] = 255 * noise @ _COLOUR_DIRECTIONS.T
+    numbers = np.concatenate([pixel, mean - pixel, light], 2).astype(np.float32)
+    mixing = to_device(numbers, pixels.device)
+    own, common, light_there = torch.split(mixing, [channels, channels, 1], 2)
+    planes = pixels.permute(0, 3, 1, 2).float().reshape(count, channels, -1)
+    shift = common @ planes.mean(2, keepdim=True) + light_there
+    coloured = torch.baddbmm(shift, own, planes)  # twice as fast as pixel by pixel
+    return coloured.view(count, channels, *pixels.shape[1:3]).permute(0, 2, 3, 1).contiguous()
+
+
+def _jitters(
+    channels: int, jitter: float, draws: Draws
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What a pixel's difference from the mean is multiplied by, and the mean: [n, C, C] both."""
+    same = np.eye(channels)
+    grey = np.tile(_GREY if channels == 3 else np.ones(1), (channels, 1))
+    factors = 1 + jitter * (2 * draws.uniform("jitter", 3) - 1)
+    order = draws.uniform("jitter order", 3).argsort(1)
+    pixel, mean = (np.tile(same, (len(draws), 1, 1)) for _ in range(2))
+    for turn in range(3):
+        kind = order[:, turn, None, None]  # 0 is brightness, 1 contrast, 2 saturation
+        factor = np.take_along_axis(factors, order[:, [turn]], 1)[:, :, None]
+        scaled, greyed = factor * same, factor * same + (1 - factor) * grey
+        pixel = np.where(kind == 2, greyed, scaled) @ pixel
+        mean = np.where(kind == 0, scaled, greyed) @ mean
+    return pixel, mean
+
+
+def _blanked(pixels: Tensor, boxes: Numbers, fill: tuple[float, ...]) -> Tensor:
+    """float32 [n, H, W, C] with one rectangle of each picture filled; boxes as in `crop`."""
+    count, height, width, channels = pixels.shape
+    left, top, right, bottom = to_device(boxes, pixels.device)[:, :, None].unbind(1)
+    rows = torch.arange(height, device=pixels.device)
+    columns = torch.arange(width * channels, device=pixels.device) // channels
+    down, across = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
+    colour = to_device(np.tile(np.array(fill[:channels], np.float32), width), pixels.device)
+    lines = pixels.reshape(count, height, -1)  # a line as one axis: twice as fast
+    return torch.where(down[:, :, None] & across[:, None], colour, lines).view(pixels.shape)

@@ -1,0 +1,222 @@
+"""Squares of pixels as batches of tensors: shuffled, augmented and normalised.
+
+What a picture goes through depends on (seed, epoch, picture) alone, the order on (seed, epoch):
+neither on the batch, nor on threads, processes or where a run was taken up again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from forebear.data.augment.counter_rng import Draws
+from forebear.data.augment.crop import to_device
+from forebear.data.augment.pipeline import Augment, augment, resized_box
+from forebear.data.images.decode import Box
+from forebear.data.pixel_cache import Pixels
+from forebear.data.pixel_store import Indices, Store
+from forebear.data.reading import Reading
+from forebear.tables.preprocessing import Preprocessing
+
+RESIDENT = 0.25  # share of a GPU's free memory that a set may take there
+Batch = tuple[Tensor, Tensor]  # images [n, C, size, size] floats, labels [n] int64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """The pictures of one step, as they are kept."""
+
+    step: int  # within its epoch, from 0
+    pixels: Tensor  # [n, side, side, C] uint8, on the device
+    samples: NDArray[np.int64]  # [n], their numbers in the set
+    views: NDArray[np.int64]  # [n], which view of a picture it is, from 0
+    total: int  # pictures of this step over all processes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What decides which pictures come when, and how they are moved."""
+
+    augment: Augment
+    seed: int
+    repeats: int = 1  # views of a picture in one batch (Hoffer et al. 2019)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Batches:
+    """A store's pictures and labels, as a network takes them."""
+
+    store: Store
+    labels: NDArray[np.int64]  # [N] int64, in the order of the logits
+    rule: Preprocessing  # the size, order, scale, mean and std of what comes out
+    batch: int  # pictures a step, over all processes
+    device: torch.device
+    rank: int = 0  # this process, of
+    ranks: int = 1  # so many: each takes its share of every batch
+    reading: Reading | None = None  # of images that are not all read before the training
+    shown: Indices | None = None  # the images that `in_order` gives, in this order; None: all
+    _colours: tuple[Tensor, Tensor] = field(init=False)  # mean and std, on the device
+    _resident: Tensor | None = field(init=False)  # all pictures, on the device
+
+    def __post_init__(self) -> None:
+        colours = (torch.tensor(v, device=self.device) for v in (self.rule.mean, self.rule.std))
+        object.__setattr__(self, "_colours", tuple(colours))
+        object.__setattr__(self, "_resident", self._moved())
+
+    def _moved(self) -> Tensor | None:
+        """All pictures on a device of its own, where they take little of its memory."""
+        kept = self.store.kept
+        if kept is None or self.device.type != "cuda":
+            return None
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return torch.from_numpy(kept).to(self.device) if kept.nbytes <= RESIDENT * free else None
+
+    def __len__(self) -> int:
+        return -(-len(self.store) // self.batch)
+
+    @property
+    def places(self) -> Indices:
+        """[n]: the images that `in_order` gives over all processes, in its order."""
+        if self.shown is None:
+            return self.store.indices
+        return self.shown[~np.isin(self.shown, list(self.store.skipped))]
+
+    def available(self) -> Indices | None:
+        """The images that an epoch may be drawn from; None: all of them.
+
+        Raises:
+            DataError: an image that is read beside the training cannot be decoded.
+        """
+        if self.reading is None:
+            return None
+        found = self.reading.available()
+        return None if len(found) == len(self.store) else found
+
+    def in_order(self) -> Iterator[Batch]:
+        """The images of this process' share of `places` once, the middle of each."""
+        mine = self.places[self.rank :: self.ranks]
+        parts = [mine[start : start + self.batch] for start in range(0, len(mine), self.batch)]
+        for indices, pixels in self._ahead(parts, self._take):
+            middle = _middle(self._there(indices, pixels), self.rule.size)
+            yield self._normalise(middle), self._labels(indices)
+
+    def drafts(
+        self, order: Order, epoch: int, first: int = 0, among: Indices | None = None
+    ) -> Iterator[Draft]:
+        """The steps of one epoch of training from `first` on.
+
+        Every picture comes once, or so many times in a row as the order repeats, in an epoch of
+        the same length. Batches are of like size; a picture that is skipped is missing in its own.
+
+        Args:
+            order: of the pictures, and how they are moved.
+            epoch: its number.
+            first: step.
+            among: images that the epoch is drawn from; None: all of them.
+
+        Raises:
+            DataError: an image cannot be decoded.
+        """
+        count = len(self.store) if among is None else len(among)
+        chosen = np.random.default_rng((order.seed, epoch)).permutation(count)
+        if among is not None:
+            chosen = among[chosen]
+        if order.repeats > 1:
+            chosen = np.repeat(chosen, order.repeats)[:count]
+        views = np.arange(len(chosen)) % order.repeats
+        steps = -(-count // self.batch)
+        parts = np.array_split(np.stack((chosen, views)), steps, axis=1)
+        mine = [np.array_split(part, self.ranks, axis=1)[self.rank] for part in parts]
+        read = partial(self._read, order, epoch)
+        for step, (found, pixels) in enumerate(self._ahead(mine[first:], read), first):
+            if self.reading is not None:
+                self.reading.available()  # raises what ended it
+            gone = np.isin(parts[step][0], list(self.store.skipped))
+            yield Draft(
+                step=step,
+                pixels=self._there(found[0], pixels),
+                samples=found[0],
+                views=found[1],
+                total=int(np.count_nonzero(~gone)),
+            )
+
+    def view(self, draft: Draft, order: Order, epoch: int, size: int) -> Batch:
+        """The images and labels of a step: cut to `size` pixels, augmented, normalised."""
+        draws = Draws(order.seed, epoch, draft.samples, draft.views)
+        rule = order.augment
+        if self._streams(rule):
+            rule = replace(rule, crop="middle")
+        mean = self.rule.mean[::-1] if self.rule.order == "BGR" else self.rule.mean
+        fill = tuple(value / self.rule.scale for value in mean)
+        pixels = augment(draft.pixels, size, rule, draws, window=self.rule.size, fill=fill)
+        return self._normalise(pixels), self._labels(draft.samples)
+
+    def _streams(self, rule: Augment) -> bool:
+        """Whether random parts are cut out of whole pictures while they are decoded."""
+        return rule.crop == "resized" and not self.store.fits
+
+    def _read(self, order: Order, epoch: int, wanted: Indices) -> tuple[Indices, Pixels]:
+        """Pictures and their views [2, n], those that can be decoded, and their pixels."""
+        if not self._streams(order.augment):
+            found, pixels = self._take(wanted[0])
+            return wanted[:, np.isin(wanted[0], found)], pixels
+        kept, parts = [], []
+        for view in np.unique(wanted[1]).tolist():
+
+            def box(index: int, width: int, height: int, view: int = view) -> Box:
+                draws = Draws(order.seed, epoch, np.array([index]), view)
+                left, top, right, bottom = resized_box(width, height, order.augment, draws)[0]
+                return float(left), float(top), float(right), float(bottom)
+
+            found, part = self.store.take_crops(wanted[0, wanted[1] == view], box)
+            kept.append(np.stack((found, np.full_like(found, view))))
+            parts.append(part)
+        return np.concatenate(kept, axis=1), np.concatenate(parts)
+
+    @staticmethod
+    def _ahead(
+        parts: list[Indices], read: Callable[[Indices], tuple[Indices, Pixels]]
+    ) -> Iterator[tuple[Indices, Pixels]]:
+        """What is read for each part, the next one read while this one is used."""
+        if not parts:
+            return
+        with ThreadPoolExecutor(1, "batch") as reader:
+            waiting = reader.submit(read, parts[0])
+            for number in range(len(parts)):
+                found = waiting.result()
+                if number + 1 < len(parts):
+                    waiting = reader.submit(read, parts[number + 1])
+                yield found
+
+    def _take(self, wanted: Indices) -> tuple[Indices, Pixels]:
+        """As the store's `take`; without the pixels where the device has them."""
+        if self._resident is None:
+            return self.store.take(wanted)
+        return wanted[~np.isin(wanted, list(self.store.skipped))], np.empty(0, np.uint8)
+
+    def _there(self, indices: Indices, pixels: Pixels) -> Tensor:
+        if self._resident is None:
+            return to_device(pixels, self.device)
+        return self._resident[to_device(indices, self.device)]
+
+    def _labels(self, indices: NDArray[np.int64]) -> Tensor:
+        return to_device(self.labels[indices], self.device)
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        if self.rule.order == "BGR":
+            pixels = pixels.flip(-1)
+        mean, std = self._colours
+        values = (pixels * self.rule.scale - mean) / std
+        return values.permute(0, 3, 1, 2)  # channels last in memory
+
+
+def _middle(pixels: Tensor, size: int) -> Tensor:
+    top, left = ((side - size) // 2 for side in pixels.shape[1:3])
+    return pixels[:, top : top + size, left : left + size]

@@ -1,0 +1,1 @@
+"""KIND:PATH to labelled images, one module a kind."""

@@ -1,0 +1,220 @@
+"""The official CIFAR archives (Krizhevsky 2009), read in place without extracting them."""
+
+from __future__ import annotations
+
+import tarfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forebear.data.dataset import ArrayPictures, Data
+from forebear.data.images.decode import printable
+from forebear.data.sources.label_checks import checked_labels
+from forebear.data.sources.safe_unpickle import unpickle_arrays
+from forebear.data.sources.split import given
+from forebear.errors import DataError
+
+SIDE = 32  # pixels
+
+_PIXELS = 3 * SIDE * SIDE  # bytes: all red, then all green, then all blue
+_MOST_BYTES = 256 * 2**20  # of one file in the archive; the largest official one has 155 MB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edition:
+    """What the archives of one data set are called inside."""
+
+    archive: str  # the beginning of its archives' names
+    classes: tuple[str, ...]  # for archives without their file of names
+    train: tuple[str, ...]  # batches; with .bin behind in the binary form
+    test: str
+    labels: str  # entry of a pickled batch
+    label_bytes: int  # of a binary record, before its pixels; the class is the last of them
+    names: tuple[str, str]  # the pickled file of class names, and its entry
+    binary_names: str  # the text file of class names
+
+    @property
+    def batches(self) -> tuple[str, ...]:
+        """All of them, in the official order."""
+        return (*self.train, self.test)
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The files to look for, in either form."""
+        binary = (f"{batch}.bin" for batch in self.batches)
+        return frozenset((*self.batches, *binary, self.names[0], self.binary_names))
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Where the files lie in an unpacked archive."""
+        return (
+            ".",
+            f"{self.archive}-batches-py",
+            f"{self.archive}-batches-bin",
+            f"{self.archive}-python",
+            f"{self.archive}-binary",
+        )
+
+    @property
+    def expected(self) -> str:
+        """The archives, for messages."""
+        return f"{self.archive}-python.tar.gz or {self.archive}-binary.tar.gz"
+
+
+def read_cifar(path: Path, spec: str, edition: Edition) -> Data:
+    """The training batches and the test batch of an archive or its folder, in the official order.
+
+    Raises:
+        DataError: A batch is missing or damaged, or holds more than arrays.
+    """
+    files = _from_folder(path, edition) if path.is_dir() else _from_tar(path, edition)
+    suffix = ".bin" if any(name.endswith(".bin") for name in files) else ""
+    missing = [batch + suffix for batch in edition.batches if batch + suffix not in files]
+    if missing:
+        raise DataError(
+            f"{_shown(path)}: {', '.join(missing)} missing. Expected the training batches and the "
+            f"test batch of {edition.expected}. Fetch the archive again."
+        )
+    classes = _classes(files, path, edition)
+    batches = {}
+    for name in edition.batches:
+        where, content = f"{_shown(path)}: {name}{suffix}", files.pop(name + suffix)
+        planes, labels = (_binary if suffix else _pickled)(content, where, edition)
+        batches[name] = planes, checked_labels(labels, classes, where)
+    return given(
+        _pictures([batches[name] for name in edition.train], f"{path} training"),
+        _pictures([batches[edition.test]], f"{path} test"),
+        spec=spec,
+        classes=classes,
+        side=SIDE,
+        split="the official training and test batches",
+    )
+
+
+def _from_folder(path: Path, edition: Edition) -> dict[str, bytes]:
+    for folder in (path / name for name in edition.folders):
+        found = sorted(
+            edition.wanted & {file.name for file in folder.iterdir() if file.is_file()}
+            if folder.is_dir()
+            else ()
+        )
+        if found:
+            return {name: (folder / name).read_bytes() for name in found}
+    return {}
+
+
+def _from_tar(path: Path, edition: Edition) -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                name = member.name.rpartition("/")[2]
+                if name in edition.wanted and member.isreg():
+                    files[name] = _member(archive, member, path)
+    except FileNotFoundError:
+        raise DataError(
+            f"{_shown(path)}: no such file. Expected {edition.expected}, or the unpacked folder. "
+            "Check the path."
+        ) from None
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{_shown(path)}: cannot be read ({error}). Expected {edition.expected}, whole. "
+            "Fetch the archive again."
+        ) from error
+    return files
+
+
+def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> bytes:
+    if member.size > _MOST_BYTES:
+        raise DataError(
+            f"{_shown(path)}: {printable(member.name)} has {member.size} bytes. Expected about "
+            "31 to 155 million. Fetch the archive from its publisher."
+        )
+    stream = archive.extractfile(member)
+    return stream.read() if stream else b""
+
+
+def _classes(files: dict[str, bytes], path: Path, edition: Edition) -> tuple[str, ...]:
+    file, entry = edition.names
+    if file in files:
+        where = f"{_shown(path)}: {file}"
+        listed = _entry(unpickle_arrays(files[file], where), entry, where)
+        names = tuple(_text(name) for name in listed) if isinstance(listed, list) else ()
+    elif edition.binary_names in files:
+        where = f"{_shown(path)}: {edition.binary_names}"
+        names = tuple(files[edition.binary_names].decode("utf-8", "replace").split())
+    else:
+        return edition.classes
+    if len(names) != len(edition.classes):
+        raise DataError(
+            f"{where}: {len(names)} class names. Expected {len(edition.classes)}. "
+            "Fetch the file again."
+        )
+    return names
+
+
+_Batch = tuple[NDArray[np.uint8], NDArray[np.int64]]  # planes [n, 3072] and labels [n]
+
+
+def _binary(content: bytes, where: str, edition: Edition) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+    record = edition.label_bytes + _PIXELS
+    if not content or len(content) % record:
+        raise DataError(
+            f"{where}: {len(content)} bytes. Expected a multiple of {record}, "
+            f"{edition.label_bytes} of label and {_PIXELS} of pixels for each picture. "
+            "Fetch the archive again."
+        )
+    records = np.frombuffer(content, np.uint8).reshape(-1, record)
+    return records[:, edition.label_bytes :], records[:, edition.label_bytes - 1].astype(np.int64)
+
+
+def _pickled(
+    content: bytes, where: str, edition: Edition
+) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+    batch = unpickle_arrays(content, where)
+    planes, labels = _entry(batch, "data", where), _entry(batch, edition.labels, where)
+    if not (
+        isinstance(planes, np.ndarray)
+        and planes.dtype == np.uint8
+        and planes.ndim == 2
+        and planes.shape[1] == _PIXELS
+        and isinstance(labels, list)
+        and all(isinstance(label, int) for label in labels)
+        and len(labels) == len(planes) > 0
+    ):
+        shape = list(planes.shape) if isinstance(planes, np.ndarray) else type(planes).__name__
+        size = len(labels) if isinstance(labels, list) else type(labels).__name__
+        raise DataError(
+            f"{where}: data {shape}, {edition.labels} {size}. Expected uint8 [n, {_PIXELS}] and a "
+            "list of n integers. Fetch the archive again."
+        )
+    return planes, np.array(labels)
+
+
+def _entry(batch: object, name: str, where: str) -> Any:
+    """A value of the batch's dict, whose keys are bytes when Python 2 wrote them."""
+    entries = {_text(key): value for key, value in batch.items()} if isinstance(batch, dict) else {}
+    if name not in entries:
+        raise DataError(
+            f"{where}: no entry {name}. Expected a dict with the entries of CIFAR's batches. "
+            "Fetch the archive again."
+        )
+    return entries[name]
+
+
+def _text(name: object) -> str:
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+
+
+def _pictures(batches: list[_Batch], origin: str) -> ArrayPictures:
+    planes = np.concatenate([planes for planes, _ in batches]).reshape(-1, 3, SIDE, SIDE)
+    pixels = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
+    return ArrayPictures(pixels, np.concatenate([labels for _, labels in batches]), origin)
+
+
+def _shown(path: Path) -> str:
+    return printable(str(path))

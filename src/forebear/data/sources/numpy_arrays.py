@@ -1,0 +1,129 @@
+"""Pictures that come as arrays: scikit-learn's digits, and .npz files."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forebear.data.dataset import ArrayPictures, Data
+from forebear.data.images.decode import printable
+from forebear.data.sources.label_checks import checked_labels, numbered_classes
+from forebear.data.sources.optional_imports import extra
+from forebear.data.sources.split import given, held_out
+from forebear.errors import DataError, near_misses
+
+DIGITS_SIDE = 32  # pixels: the 8x8 digits enlarged so that a network may halve them a few times
+DIGITS_HELD_OUT = 0.2  # share of each class
+
+
+def read_digits(spec: str) -> Data:
+    """1,797 handwritten digits of 8x8 grey pixels (Alpaydin and Kaynak 1998), from scikit-learn."""
+    bunch = extra("sklearn.datasets", "scikit-learn").load_digits()
+    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, :, :, None]  # 0..16
+    return held_out(
+        ArrayPictures(pixels, bunch.target.astype(np.int64), "digits"),
+        share=DIGITS_HELD_OUT,
+        spec=spec,
+        classes=tuple(map(str, bunch.target_names)),
+        side=DIGITS_SIDE,
+        mirror=False,
+    )
+
+
+def read_npz(path: Path, spec: str) -> Data:
+    """Arrays x_train, y_train, x_test and y_test, and optionally the names in `classes`.
+
+    Pictures are uint8 [N, H, W] or [N, H, W, C] with 1 or 3 channels, labels integers [N]. Without
+    names the classes are called by their numbers.
+
+    Raises:
+        DataError: An array is missing, or is not like this.
+    """
+    arrays = _load(path)
+    train, val = (_pictures(arrays, part, path) for part in ("train", "test"))
+    if train.pixels.shape[1:] != val.pixels.shape[1:]:
+        raise DataError(
+            f"{_shown(path)}: x_train holds pictures {list(train.pixels.shape[1:])}, x_test "
+            f"{list(val.pixels.shape[1:])}. Expected one shape. Resize one of them."
+        )
+    where = f"{_shown(path)}: y_train"
+    if "classes" in arrays:
+        classes = _names(arrays["classes"], path)
+    else:
+        classes = numbered_classes(train.labels, where, remedy="add an array of names, `classes`")
+    checked_labels(train.labels, classes, where)
+    checked_labels(val.labels, classes, f"{_shown(path)}: y_test")
+    return given(
+        train,
+        val,
+        spec=spec,
+        classes=classes,
+        side=min(train.pixels.shape[1:3]),
+        split="as given by the arrays x_train and x_test",
+    )
+
+
+def _names(classes: NDArray[Any], path: Path) -> tuple[str, ...]:
+    if classes.dtype.kind != "U" or classes.ndim != 1:
+        raise DataError(
+            f"{_shown(path)}: classes is {classes.dtype} {list(classes.shape)}. Expected the names "
+            "as an array of strings, in the order of the labels. Save it again."
+        )
+    return tuple(classes.tolist())
+
+
+def _load(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with path.open("rb") as file:  # numpy leaves a path open when it finds no archive there
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                raise ValueError("a single array")
+            return dict(loaded)
+    except FileNotFoundError:
+        raise DataError(
+            f"{_shown(path)}: no such file. Expected an .npz file. Check the path."
+        ) from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"{_shown(path)}: cannot be read ({error}). Expected an .npz file of plain arrays "
+            "without Python objects. Save it again with numpy.savez_compressed."
+        ) from error
+
+
+def _pictures(arrays: dict[str, NDArray[Any]], part: str, path: Path) -> ArrayPictures:
+    for name in (f"x_{part}", f"y_{part}"):
+        if name not in arrays:
+            raise DataError(
+                f"{_shown(path)}: no array {name}, only {', '.join(sorted(arrays)) or 'none'}."
+                f"{near_misses(name, arrays)} Expected x_train, y_train, x_test and y_test. "
+                "Save the file again under these names."
+            )
+    pixels, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+    if pixels.ndim == 3:
+        pixels = pixels[:, :, :, None]
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] not in (1, 3):
+        raise DataError(
+            f"{_shown(path)}: x_{part} is {pixels.dtype} {list(pixels.shape)}. Expected uint8 "
+            "[N, H, W] or [N, H, W, C] with 1 or 3 channels, 0 to 255. Convert it."
+        )
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != pixels.shape[:1]:
+        raise DataError(
+            f"{_shown(path)}: y_{part} is {labels.dtype} {list(labels.shape)}. Expected integers "
+            f"[{len(pixels)}], one for each picture of x_{part}. Convert it."
+        )
+    if not pixels.size:
+        raise DataError(
+            f"{_shown(path)}: x_{part} is empty, {list(pixels.shape)}. Expected pictures. "
+            "Save the file again."
+        )
+    # Not yet held to the classes, which may have to be counted first.
+    return ArrayPictures(pixels, labels.astype(np.int64), f"{path} x_{part}")
+
+
+def _shown(path: Path) -> str:
+    return printable(str(path))

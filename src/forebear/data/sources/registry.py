@@ -1,0 +1,75 @@
+"""Where pictures come from: one table of kinds, and the function that reads a spec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from forebear.data.dataset import Data, Pictures
+from forebear.data.images.decode import printable
+from forebear.data.sources.cifar10 import read_cifar10
+from forebear.data.sources.cifar100 import read_cifar100
+from forebear.data.sources.folders import read_folder
+from forebear.data.sources.hugging_face import read_hub
+from forebear.data.sources.idx import read_idx
+from forebear.data.sources.numpy_arrays import read_digits, read_npz
+from forebear.data.sources.parquet import read_parquet
+from forebear.data.sources.webdataset import read_shards
+from forebear.errors import near_misses
+
+__all__ = ["KINDS", "Data", "Pictures", "read_data"]
+
+KINDS: dict[str, Callable[[Path, str], Data]] = {  # all but digits, which has no path
+    "folder": read_folder,
+    "cifar10": read_cifar10,
+    "cifar100": read_cifar100,
+    "idx": read_idx,
+    "npz": read_npz,
+    "parquet": read_parquet,
+    "shards": read_shards,
+    "hub": read_hub,
+}
+
+_SPECS = ", ".join(["digits", *(f"{kind}:PATH" for kind in KINDS)])
+
+
+def read_data(spec: str) -> Data:
+    """The labelled pictures that a spec names: `digits`, or KIND:PATH with a kind of `KINDS`.
+
+    Raises:
+        ValueError: The spec is not of this form.
+        DataError: What lies at the path is missing, damaged or laid out otherwise.
+    """
+    if spec == "digits":
+        return read_digits(spec)
+    kind, _, path = spec.partition(":")
+    if kind in KINDS and path:
+        return KINDS[kind](Path(path).expanduser(), spec)
+    raise ValueError(
+        f"data={spec!r}: {_fault(spec, kind)} Expected one of {_SPECS}. "
+        "Write the kind, a colon and the path."
+    )
+
+
+def _fault(spec: str, kind: str) -> str:
+    if kind == "digits":
+        return "digits comes with scikit-learn and takes no path."
+    if kind in KINDS:
+        return "the path is missing."
+    path = Path(spec).expanduser()
+    if spec and path.exists():
+        return f"a path without its kind. Did you mean {_kind_of(path)}:{printable(spec)}?"
+    return f"unknown kind of data.{near_misses(kind, ['digits', *KINDS])}"
+
+
+def _kind_of(path: Path) -> str:
+    if path.is_dir():
+        held = next((kind for pattern, kind in _INSIDE.items() if any(path.glob(pattern))), None)
+        return held or "folder"
+    if path.name.startswith("cifar-100"):
+        return "cifar100"
+    return _SUFFIXES.get(path.suffix, "folder")
+
+
+_INSIDE = {"*.parquet": "parquet", "*.tar": "shards", "train-images*idx3-ubyte*": "idx"}
+_SUFFIXES = {".npz": "npz", ".parquet": "parquet", ".tar": "shards", ".gz": "cifar10"}

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance, ImageOps
+from torch import Tensor
+
+from forebear.data.augment import randaugment as policy
+from forebear.data.augment.counter_rng import Draws
+
+SIDE = 24
+FILL = (10.0, 200.0, 77.0)
+
+
+def pictures(channels: int = 3, count: int = 6) -> Tensor:
+    """Smooth, noisy, dark, of one colour: [count, SIDE, SIDE, channels] uint8."""
+    random = np.random.default_rng(0)
+    across = np.linspace(0, 1, SIDE)[None, :, None, None] * np.linspace(0.2, 1, SIDE)[:, None, None]
+    smooth = np.broadcast_to(across, (count, SIDE, SIDE, channels))
+    amounts = np.linspace(0, 1, count)[:, None, None, None]
+    values = (1 - amounts) * smooth + amounts * random.random((count, SIDE, SIDE, channels))
+    values = values * np.linspace(1, 0.4, count)[:, None, None, None] * 255
+    values[-1] = 93
+    return torch.from_numpy(values.astype(np.uint8))
+
+
+def pillow(picture: Tensor) -> Image.Image:
+    array = picture.numpy()
+    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+
+
+def furthest(ours: Tensor, theirs: list[Image.Image]) -> int:
+    arrays = np.stack([np.asarray(image) for image in theirs]).reshape(ours.shape)
+    assert ours.dtype == torch.uint8
+    return int(np.abs(ours.numpy().astype(int) - arrays).max())
+
+
+def numbers(*values: float) -> Tensor:
+    return torch.tensor(values)[:, None, None, None]
+
+
+Ours = Callable[[Tensor], Tensor]
+Theirs = Callable[[Image.Image], Image.Image]
+EXACT: dict[str, tuple[Ours, Theirs]] = {
+    "autocontrast": (policy.autocontrast, ImageOps.autocontrast),
+    "equalize": (policy.equalize, ImageOps.equalize),
+    "invert": (policy.invert, ImageOps.invert),
+}
+for _bits in range(1, 9):
+    EXACT[f"posterize {_bits}"] = (
+        lambda pixels, b=_bits: policy.posterize(pixels, numbers(b)),  # type: ignore[misc]
+        lambda image, b=_bits: ImageOps.posterize(image, b),  # type: ignore[misc]
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", EXACT)
+def test_what_takes_no_level_is_exactly_pillows(name: str, channels: int) -> None:
+    ours, theirs = EXACT[name]
+    pixels = pictures(channels)
+    assert furthest(ours(pixels), [theirs(pillow(picture)) for picture in pixels]) == 0
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_solarize_is_exactly_pillows(channels: int) -> None:
+    thresholds = (0.0, 64.0, 100.0, 127.5, 200.0, 256.0)
+    pixels = pictures(channels)
+    theirs = [
+        ImageOps.solarize(pillow(picture), threshold)  # type: ignore[arg-type]
+        for picture, threshold in zip(pixels, thresholds, strict=True)
+    ]
+    assert furthest(policy.solarize(pixels, numbers(*thresholds)), theirs) == 0
+
+
+def test_solarize_add_lightens_the_dark_half() -> None:
+    pixels = torch.tensor([0, 100, 127, 128, 255], dtype=torch.uint8).reshape(1, 1, 5, 1)
+    added = policy.solarize_add(pixels, numbers(110.0))
+    assert added.flatten().tolist() == [110, 210, 237, 128, 255]
+
+
+ENHANCERS = {
+    "color": (policy.color, ImageEnhance.Color),
+    "contrast": (policy.contrast, ImageEnhance.Contrast),
+    "brightness": (policy.brightness, ImageEnhance.Brightness),
+    "sharpness": (policy.sharpness, ImageEnhance.Sharpness),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ENHANCERS)
+def test_enhancements_are_pillows_within_one(name: str, channels: int) -> None:
+    ours, theirs = ENHANCERS[name]
+    factors = (0.0, 0.1, 0.55, 1.0, 1.45, 1.9)
+    pixels = pictures(channels)
+    expected = [
+        theirs(pillow(picture)).enhance(factor)
+        for picture, factor in zip(pixels, factors, strict=True)
+    ]
+    assert furthest(ours(pixels, numbers(*factors)), expected) <= 1
+
+
+MATRICES = {
+    "rotation": lambda v: policy._turned(v * 100, SIDE),
+    "shear across": lambda v: policy._moved(0, 1, v),
+    "shear down": lambda v: policy._moved(1, 0, v),
+    "translation across": lambda v: policy._moved(0, 2, v * 30),
+    "translation down": lambda v: policy._moved(1, 2, v * 30),
+}
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_motions_are_pillows_within_one(name: str) -> None:
+    values = np.array([-0.9, -0.3, -0.1, 0.1, 0.37, 0.5])
+    pixels = pictures()
+    matrices = MATRICES[name](values)
+    fill = torch.tensor(FILL)
+    moved = policy.affine(pixels, torch.from_numpy(matrices).float(), fill)
+    colour = tuple(int(value) for value in FILL)
+    expected = []
+    for picture, value, matrix in zip(pixels, values, matrices, strict=True):
+        image = pillow(picture)
+        if name == "rotation":
+            expected.append(image.rotate(value * 100, Image.Resampling.BILINEAR, fillcolor=colour))
+        else:
+            expected.append(
+                image.transform(
+                    image.size,
+                    Image.Transform.AFFINE,
+                    tuple(matrix.flatten()),
+                    Image.Resampling.BILINEAR,
+                    fillcolor=colour,
+                )
+            )
+    assert furthest(moved, expected) <= 1
+
+
+def policies(pixels: Tensor, draws: Draws) -> list[Tensor]:
+    wide = policy.trivialaugment(pixels, draws)
+    two = policy.randaugment(pixels, draws, operations=2, magnitude=9, spread=0.5, fill=FILL)
+    return [wide, two]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_picture_becomes_the_same_in_whatever_company(channels: int) -> None:
+    count = 200
+    pixels = pictures(channels).repeat(-(-count // 6), 1, 1, 1)[:count]
+    draws = Draws(0, 3, np.arange(count))
+    some = np.random.default_rng(1).permutation(count)[:37]
+    together = policies(pixels, draws)
+    apart = policies(pixels[some], Draws(0, 3, some))
+    for every, few in zip(together, apart, strict=True):
+        assert every.dtype == torch.uint8
+        assert every.shape == pixels.shape
+        torch.testing.assert_close(few, every[some], rtol=0, atol=0)
+
+
+def test_one_picture_can_be_alone() -> None:
+    for seen in policies(pictures()[:1], Draws(0, 0, np.array([5]))):
+        assert seen.shape == (1, SIDE, SIDE, 3)
+
+
+def kept(seen: Tensor, pixels: Tensor) -> float:
+    return float((seen == pixels).flatten(1).all(1).float().mean())
+
+
+def test_one_in_four_goes_untouched_through_two_operations_at_half_chance() -> None:
+    count = 4000
+    noise = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), np.uint8)
+    pixels = torch.from_numpy(np.tile(noise, (count, 1, 1, 1)))
+    draws = Draws(0, 0, np.arange(count))
+    seen = policy.randaugment(pixels, draws, operations=2, magnitude=10, spread=0.0, fill=FILL)
+    assert 0.24 < kept(seen, pixels) < 0.32  # autocontrast may leave noise as it is
+    unchanged = policy.trivialaugment(pixels, draws)
+    assert 1 / 14 - 0.01 < kept(unchanged, pixels) < 4 / 14
+
+
+def test_every_operation_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[NDArray[np.int64]] = []
+    carried_out = policy._carried_out
+
+    def spy(pixels: Tensor, operations: object, kinds: NDArray[np.int64], *rest: object) -> Tensor:
+        drawn.append(kinds)
+        return carried_out(pixels, operations, kinds, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(policy, "_carried_out", spy)
+    count = 14_000
+    pixels = torch.zeros(count, 2, 2, 3, dtype=torch.uint8)
+    policies(pixels, Draws(0, 0, np.arange(count)))
+    wide, first, second = (np.bincount(kinds + 1) / count for kinds in drawn)
+    np.testing.assert_allclose(wide, 1 / 14, atol=0.012)
+    for shares in (first, second):
+        np.testing.assert_allclose(shares[0], 0.5, atol=0.02)
+        np.testing.assert_allclose(shares[1:], 1 / 30, atol=0.008)
+
+
+def level(share: float, sign: float = 1.0) -> policy._Level:
+    return policy._Level(np.array([share]), np.array([sign]), 100)
+
+
+def test_severities_are_timms_increasing_ones() -> None:
+    names = ["posterize", "solarize", "solarize_add", "color"]
+    takes = [operation.takes for operation in policy._RANDAUGMENT[3:7]]
+    found = {
+        name: [float(take(level(share)).flat[0]) for share in (0.0, 0.7, 1.0)]
+        for name, take in zip(names, takes, strict=True)
+    }
+    assert found["posterize"] == [4, 2, 0]
+    assert found["solarize"] == [256, 77, 0]
+    assert found["solarize_add"] == [0, 77, 110]
+    np.testing.assert_allclose(found["color"], [1, 1.63, 1.9])
+    assert takes[3](level(1.0, -1.0)).flat[0] == pytest.approx(0.1)
+    shear, _, across, _ = (operation.takes for operation in policy._RANDAUGMENT[11:])
+    assert shear(level(1.0, -1.0))[0, 0, 1] == pytest.approx(-0.3)
+    assert across(level(1.0))[0, 0, 2] == pytest.approx(45)
+
+
+def test_wide_severities_are_torchvisions() -> None:
+    posterize, solarize, color = (operation.takes for operation in policy._TRIVIALAUGMENT[2:5])
+    assert [float(posterize(level(bin / 30)).flat[0]) for bin in (0, 2, 3, 30)] == [8, 8, 7, 2]
+    assert float(solarize(level(1 / 30)).flat[0]) == pytest.approx(246.5)
+    assert float(color(level(1.0, -1.0)).flat[0]) == pytest.approx(0.01)
+    shear, _, across, _ = (operation.takes for operation in policy._TRIVIALAUGMENT[9:])
+    assert shear(level(1.0))[0, 0, 1] == pytest.approx(0.99)
+    assert across(level(0.5))[0, 0, 2] == 16

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from forebear.data.sources.registry import read_data
+from forebear.errors import DataError
+from tests.data.making import encoded, noise, shared, write
+
+
+def fill(folder: Path, count: int, *, first: int = 0) -> None:
+    for seed in range(first, first + count):
+        write(folder / f"{seed}.png", encoded(noise(seed), "PNG"))
+
+
+def test_a_folder_per_class_is_split_by_content(tmp_path: Path) -> None:
+    fill(tmp_path / "dog", 20)
+    fill(tmp_path / "cat", 40, first=20)
+    data = read_data(f"folder:{tmp_path}")
+    assert data.classes == ("cat", "dog")
+    assert (data.channels, data.side, data.mirror) == (3, 224, True)
+    assert np.bincount(data.train.labels).tolist() == [34, 17]
+    assert np.bincount(data.val.labels).tolist() == [6, 3]
+    assert data.val.labels.dtype == np.int64
+    assert "15% of each class" in data.split
+    assert Path(data.val.name(0)).parent.name == data.classes[data.val.labels[0]]
+    assert data.val.picture(0).mode == "RGB"
+
+
+def test_renaming_and_moving_the_folder_changes_neither_split_nor_fingerprint(
+    tmp_path: Path,
+) -> None:
+    for root in ("one", "two"):
+        for number, seed in enumerate(range(30)):
+            name = f"{number if root == 'one' else 99 - number}.png"
+            write(tmp_path / root / "ab"[seed % 2] / name, encoded(noise(seed), "PNG"))
+    one, two = (read_data(f"folder:{tmp_path / root}") for root in ("one", "two"))
+    assert one.fingerprint == two.fingerprint
+    digests = [{data.val.digest(i) for i in range(len(data.val))} for data in (one, two)]
+    assert digests[0] == digests[1]
+
+
+def test_copies_of_a_picture_never_straddle_the_split(tmp_path: Path) -> None:
+    for seed in range(12):
+        content = encoded(noise(seed), "PNG")
+        for place in ("a/1", "a/2", "b/3") if seed % 2 else ("b/1", "a/4"):
+            write(tmp_path / f"{place}-{seed}.png", content)
+    data = read_data(f"folder:{tmp_path}")
+    train, val = ({part.digest(i) for i in range(len(part))} for part in (data.train, data.val))
+    assert len(train | val) == 12
+    assert not train & val
+
+
+@pytest.mark.parametrize("part", ["val", "validation", "test"])
+def test_given_parts_are_kept_apart(part: str, tmp_path: Path) -> None:
+    fill(tmp_path / "train" / "a", 3)
+    fill(tmp_path / "train" / "b", 4, first=3)
+    fill(tmp_path / part / "b", 2, first=7)
+    data = read_data(f"folder:{tmp_path}")
+    assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
+    assert data.val.labels.tolist() == [1, 1]  # classes of val may be fewer
+    assert data.split == f"as given by the folders train and {part}"
+
+
+def test_fingerprint_of_given_parts_sees_names_and_sizes(tmp_path: Path) -> None:
+    fill(tmp_path / "train" / "a", 3)
+    fill(tmp_path / "val" / "a", 1)
+    before = read_data(f"folder:{tmp_path}").fingerprint
+    assert read_data(f"folder:{tmp_path}").fingerprint == before
+    (tmp_path / "train/a/0.png").rename(tmp_path / "train/a/9.png")
+    renamed = read_data(f"folder:{tmp_path}").fingerprint
+    write(tmp_path / "train/a/9.png", encoded(noise(9, 20, 20), "PNG"))
+    assert len({before, renamed, read_data(f"folder:{tmp_path}").fingerprint}) == 3
+
+
+def test_a_folder_with_only_a_train_part_is_split(tmp_path: Path) -> None:
+    fill(tmp_path / "train" / "a", 10)
+    fill(tmp_path / "train" / "b", 10, first=10)
+    data = read_data(f"folder:{tmp_path}")
+    assert data.classes == ("a", "b")
+    assert (len(data.train), len(data.val)) == (16, 4)
+
+
+def test_train_is_a_class_among_vehicles(tmp_path: Path) -> None:
+    fill(tmp_path / "car", 4)
+    fill(tmp_path / "train", 4, first=4)
+    assert read_data(f"folder:{tmp_path}").classes == ("car", "train")
+
+
+def test_hidden_files_others_and_loops_are_passed_over(tmp_path: Path) -> None:
+    fill(tmp_path / "Füße", 2)
+    fill(tmp_path / "Füße" / "deeper" / "still", 2, first=2)
+    write(tmp_path / "Füße" / "UPPER.PNG", encoded(noise(4), "PNG"))
+    write(tmp_path / "Füße" / ".hidden.png", b"")
+    write(tmp_path / "Füße" / ".git" / "x.png", b"")
+    write(tmp_path / "Füße" / "notes.txt", b"words")
+    write(tmp_path / ".cache" / "x.png", b"")
+    (tmp_path / "Füße" / "loop").symlink_to(tmp_path / "Füße")
+    (tmp_path / "Füße" / "itself").symlink_to("itself")
+    data = read_data(f"folder:{tmp_path}")
+    assert data.classes == ("Füße",)
+    assert len(data.train) + len(data.val) == 5
+
+
+def test_classes_are_in_the_order_of_their_bytes(tmp_path: Path) -> None:
+    for number, name in enumerate(["b", "a", "B", "é", "10", "9", "a\nb"]):
+        fill(tmp_path / name, 2, first=2 * number)
+    assert read_data(f"folder:{tmp_path}").classes == ("10", "9", "B", "a", "a\nb", "b", "é")
+
+
+def test_folders_that_cannot_be_used_say_why(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone: no such folder\. Expected a folder for each class"):
+        read_data(f"folder:{tmp_path / 'gone'}")
+    file = write(tmp_path / "file.png", b"x")
+    with pytest.raises(DataError, match=r"file\.png: a file, not a folder"):
+        read_data(f"folder:{file}")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(DataError, match="empty: no folder inside"):
+        read_data(f"folder:{empty}")
+    fill(empty, 3)
+    with pytest.raises(DataError, match="empty: 3 pictures lie directly inside"):
+        read_data(f"folder:{empty}")
+    fill(empty / "cat", 3)
+    (empty / "dog\x1b").mkdir()
+    with pytest.raises(DataError, match=r"dog\\x1b': no pictures inside"):
+        read_data(f"folder:{empty}")
+
+
+def test_a_class_of_val_that_is_not_trained_is_named(tmp_path: Path) -> None:
+    fill(tmp_path / "train" / "cat", 2)
+    fill(tmp_path / "val" / "dog", 2)
+    with pytest.raises(DataError, match=r"val: class dog \(1 such classes\) is not in .*train"):
+        read_data(f"folder:{tmp_path}")
+
+
+def test_a_class_of_one_picture_cannot_be_split(tmp_path: Path) -> None:
+    fill(tmp_path / "cat", 5)
+    fill(tmp_path / "dog", 1, first=5)
+    with pytest.raises(DataError, match="class dog has 1 pictures, 1 of them for validation"):
+        read_data(f"folder:{tmp_path}")
+
+
+def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
+    fill(tmp_path / "cat", 2)
+    (tmp_path / "cat" / "lost.jpg").symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"lost\.jpg: cannot be read"):
+        read_data(f"folder:{tmp_path}")
+
+
+def test_given_parts_are_not_read_to_start(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        path = write(tmp_path / part / "a" / "1.png", b"not even a picture")
+        path.chmod(0)
+        os.truncate(path, 5)
+    assert len(read_data(f"folder:{tmp_path}").val) == 1
+
+
+def test_imagenette_is_counted() -> None:
+    data = read_data(f"folder:{shared('data/imagenette')}")
+    assert (len(data.train), len(data.val), len(data.classes)) == (9469, 3925, 10)

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forebear.data.sources.registry import read_data
+from forebear.errors import DataError
+from tests.data.making import shared, write
+
+
+def arrays(**changes: Any) -> dict[str, Any]:
+    random = np.random.default_rng(0)
+    return {
+        "x_train": random.integers(0, 256, (6, 5, 4, 3), dtype=np.uint8),
+        "y_train": np.array([0, 1, 2, 0, 1, 2]),
+        "x_test": random.integers(0, 256, (2, 5, 4, 3), dtype=np.uint8),
+        "y_test": np.array([2, 1], dtype=np.uint8),
+        **changes,
+    }
+
+
+def saved(folder: Path, **changes: Any) -> str:
+    kept = {name: array for name, array in arrays(**changes).items() if array is not None}
+    np.savez(folder / "set.npz", **kept)
+    return f"npz:{folder / 'set.npz'}"
+
+
+def test_digits_are_grey_stratified_and_the_same_each_time() -> None:
+    pytest.importorskip("sklearn")
+    data, again = read_data("digits"), read_data("digits")
+    assert (len(data.train), len(data.val)) == (1438, 359)
+    assert (data.channels, data.side, data.mirror) == (1, 32, False)
+    assert data.classes == tuple("0123456789")
+    shares = np.bincount(data.val.labels) / np.bincount(
+        np.append(data.val.labels, data.train.labels)
+    )
+    assert np.abs(shares - 0.2).max() < 0.01
+    assert data.fingerprint == again.fingerprint
+    picture = data.train.picture(0)
+    assert (picture.mode, picture.size) == ("L", (8, 8))
+    assert max(np.asarray(data.train.picture(i)).max() for i in range(20)) == 255
+
+
+def test_npz_gives_its_two_parts(tmp_path: Path) -> None:
+    data = read_data(saved(tmp_path))
+    assert data.classes == ("0", "1", "2")
+    assert (data.channels, data.side, data.mirror) == (3, 4, True)
+    assert data.val.labels.tolist() == [2, 1]
+    np.testing.assert_array_equal(np.asarray(data.val.picture(1)), arrays()["x_test"][1])
+
+
+def test_npz_names_and_grey_pictures(tmp_path: Path) -> None:
+    grey = {
+        name: np.zeros((6 if name == "x_train" else 2, 7, 7), np.uint8)
+        for name in ("x_train", "x_test")
+    }
+    data = read_data(saved(tmp_path, classes=np.array(["a", "b", "c", "d"]), **grey))
+    assert data.classes == ("a", "b", "c", "d")
+    assert (data.channels, data.train.picture(0).mode) == (1, "L")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"y_test": None, "y_tset": [0]}, "no array y_test, only .* Did you mean y_tset"),
+        (
+            {"x_train": np.zeros((6, 5, 4, 3))},
+            r"x_train is float64 \[6, 5, 4, 3\]\. Expected uint8",
+        ),
+        ({"x_test": np.zeros((2, 5, 4, 4), np.uint8)}, r"x_test is uint8 \[2, 5, 4, 4\]"),
+        ({"x_test": np.zeros((2, 9, 9, 3), np.uint8)}, r"x_train holds pictures \[5, 4, 3\]"),
+        ({"x_test": np.zeros((0, 5, 4, 3), np.uint8), "y_test": np.arange(0)}, "x_test is empty"),
+        ({"y_train": np.zeros(5, int)}, r"y_train is int64 \[5\]\. Expected integers \[6\]"),
+        ({"y_train": np.zeros((6, 1), int)}, r"y_train is int64 \[6, 1\]"),
+        ({"y_train": np.zeros(6)}, r"y_train is float64 \[6\]"),
+        ({"y_test": np.array([0, 3])}, r"y_test: label 3 at 1 \(1 such labels\)\. Expected 0 to 2"),
+        ({"y_test": np.array([-1, -1])}, r"y_test: label -1 at 0 \(2 such labels\)"),
+        ({"y_train": np.array([1, 2, 3, 1, 2, 3])}, r"y_train: labels 1, 2, 3\. .* Renumber"),
+        ({"classes": np.array(["a", "b"])}, "y_train: label 2 at 2"),
+        ({"classes": np.array([1, 2, 3])}, r"classes is int64 \[3\]\. Expected the names"),
+        ({"y_train": np.array([0, 1, None] * 2)}, "without Python objects"),
+    ],
+)
+def test_npz_that_does_not_fit_is_refused(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=message):
+        read_data(saved(tmp_path, **changes))
+
+
+def test_files_that_are_no_npz_are_refused(tmp_path: Path) -> None:
+    for content in (b"", b"words", b"PK\x03\x04 cut"):
+        path = write(tmp_path / "bad.npz", content)
+        with pytest.raises(DataError, match=r"bad\.npz: cannot be read"):
+            read_data(f"npz:{path}")
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(DataError, match="a single array"):
+        read_data(f"npz:{tmp_path / 'one.npy'}")
+    with pytest.raises(DataError, match="no such file"):
+        read_data(f"npz:{tmp_path / 'gone.npz'}")
+
+
+def test_the_exact_subset_of_cifar10_is_read() -> None:
+    data = read_data(f"npz:{shared('data/cifar10_exact_subset.npz')}")
+    assert (len(data.train), len(data.val), data.side) == (5085, 1017, 32)
+    assert data.classes == tuple("0123456789")

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from forebear.data.augment.pipeline import Augment
+from forebear.data.dataset import ArrayPictures
+from forebear.data.loader import Batches, Order
+from forebear.data.pixel_store import Store
+from forebear.tables.preprocessing import TORCHVISION
+
+COUNT = 23
+
+
+def batches(batch: int, *, rank: int = 0, ranks: int = 1, memory: int = 2**30) -> Batches:
+    """Pictures of noise, 12 pixels a side, of which 8 are cut."""
+    pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 12, 12, 3), dtype=np.uint8)
+    pictures = ArrayPictures(pixels, np.arange(COUNT) % 4, "noise")
+    rule = replace(TORCHVISION, size=8, side=12, resize="shorter", interpolation="bilinear")
+    store = Store(pictures, replace(rule, size=12), memory=memory, workers=0, disk=0)
+    store.fill()
+    return Batches(
+        store=store,
+        labels=pictures.labels,
+        rule=rule,
+        batch=batch,
+        device=torch.device("cpu"),
+        rank=rank,
+        ranks=ranks,
+    )
+
+
+def views(
+    source: Batches, order: Order, epoch: int = 1, first: int = 0
+) -> dict[tuple[int, int], NDArray[np.float32]]:
+    """What each picture looks like in an epoch, by its number and its view."""
+    seen = {}
+    for draft in source.drafts(order, epoch, first):
+        images, labels = source.view(draft, order, epoch, 8)
+        assert images.shape[1:] == (3, 8, 8)
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        assert np.array_equal(labels.numpy(), draft.samples % 4)
+        for sample, view, image in zip(draft.samples, draft.views, images.numpy(), strict=True):
+            seen[int(sample), int(view)] = image
+    return seen
+
+
+def same(
+    one: dict[tuple[int, int], NDArray[np.float32]],
+    other: dict[tuple[int, int], NDArray[np.float32]],
+) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[k], other[k]) for k in one)
+
+
+RULES = {
+    "shift": Augment(crop="shift", shift=2),
+    "resized": Augment(crop="resized", scale=(0.3, 1.0), jitter=0.2),
+    "alternate": Augment(crop="middle", mirror="alternate", cutout=3),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_picture_looks_the_same_whatever_the_batch_and_the_processes(name: str) -> None:
+    order = Order(augment=RULES[name], seed=5)
+    whole = views(batches(7), order)
+    assert len(whole) == COUNT
+    assert same(whole, views(batches(4), order))
+    parts: dict[tuple[int, int], NDArray[np.float32]] = {}
+    for rank in range(3):
+        part = views(batches(7, rank=rank, ranks=3), order)
+        assert not part.keys() & parts.keys()
+        parts |= part
+    assert same(whole, parts)
+    assert not same(whole, views(batches(7), order, epoch=2))
+
+
+def test_an_epoch_taken_up_again_goes_on_as_it_would_have() -> None:
+    order, source = Order(augment=RULES["resized"], seed=1), batches(6)
+    steps = [(d.step, d.samples.tolist(), d.total) for d in source.drafts(order, 3)]
+    again = [(d.step, d.samples.tolist(), d.total) for d in source.drafts(order, 3, 2)]
+    assert again == steps[2:]
+    assert [step for step, _, _ in steps] == [0, 1, 2, 3]
+    assert sorted(sample for _, samples, _ in steps for sample in samples) == list(range(COUNT))
+    assert {total for _, _, total in steps} == {5, 6}
+
+
+def test_a_share_can_be_empty_and_totals_are_those_of_all() -> None:
+    order = Order(augment=RULES["shift"], seed=1)
+    totals = []
+    for rank in range(8):
+        drafts = list(batches(4, rank=rank, ranks=8).drafts(order, 1))
+        totals.append([draft.total for draft in drafts])
+        assert all(len(draft.samples) <= 1 for draft in drafts)
+    assert all(total == totals[0] for total in totals)
+    assert sum(totals[0]) == COUNT
+
+
+def test_repeated_pictures_come_in_different_views_of_one_batch() -> None:
+    order = Order(augment=RULES["resized"], seed=1, repeats=3)
+    seen = views(batches(6), order)
+    assert len(seen) == COUNT
+    samples = {sample for sample, _ in seen}
+    assert len(samples) == 8
+    assert not np.array_equal(seen[next(iter(samples)), 0], seen[next(iter(samples)), 1])
+    for draft in batches(6).drafts(order, 1):
+        assert len(set(draft.samples.tolist())) < len(draft.samples)
+
+
+def test_sets_too_large_to_keep_are_cut_from_the_whole_picture_while_decoding() -> None:
+    order = Order(augment=replace(RULES["resized"], jitter=0.0, mirror="none"), seed=2)
+    kept, streamed = batches(6), batches(6, memory=0)
+    assert not streamed.store.fits
+    one, other = views(kept, order), views(streamed, order)
+    assert one.keys() == other.keys()
+    streamed_again = views(batches(4, memory=0), order)
+    assert same(other, streamed_again)
+
+
+def test_in_order_every_picture_comes_once_over_all_processes() -> None:
+    labels = []
+    for rank in range(2):
+        for images, part in batches(4, rank=rank, ranks=2).in_order():
+            assert images.shape[1:] == (3, 8, 8)
+            labels += part.tolist()
+    assert sorted(labels) == sorted((np.arange(COUNT) % 4).tolist())
+    source = batches(23)
+    images, _ = next(source.in_order())
+    middle = source.store[[4]][0, 2:10, 2:10]
+    rule = source.rule
+    mean, std = (np.array(values, np.float32) for values in (rule.mean, rule.std))
+    expected = (middle * np.float32(rule.scale) - mean) / std
+    assert np.allclose(images[4].permute(1, 2, 0).numpy(), expected, atol=1e-6)
+    assert Image.fromarray(middle).size == (8, 8)
