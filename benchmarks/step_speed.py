@@ -320,7 +320,7 @@ def peak(seconds: float = 2.0) -> float:
 def operations(case: Case) -> float:
     """GFLOP of one image's step: forward, and two products as large on the way back."""
     import forebear
-    from forebear.network.measure import measure
+    from forebear.network.plan.cost import measure
 
     network = forebear.create(case.forebear, num_classes=case.classes)
     rows = measure(network.plan, case.side)

@@ -10,7 +10,7 @@ from forebear.tables.registry import networks
 from forebear.tables.rows import Average, Block, Conv, Dropout, Norm, Pool, Table
 
 if TYPE_CHECKING:
-    from forebear.network.build import create
+    from forebear.network.create import create
     from forebear.network.network import Network
     from forebear.tasks.train.run import resume, train
     from forebear.tasks.train.settle import Request
@@ -49,7 +49,7 @@ __all__ = [
 _LATE = {
     "Network": "forebear.network.network",
     "Request": "forebear.tasks.train.settle",
-    "create": "forebear.network.build",
+    "create": "forebear.network.create",
     "load": "forebear.weights.load",
     "load_arrays": "forebear.weights.match",
     "read_arrays": "forebear.weights.load",

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from forebear.cli.main import main
 from forebear.errors import ForebearError
-from forebear.network.build import create
+from forebear.network.create import create
 from forebear.network.network import Network
 from forebear.tasks.benchmark import Setup, Timing, benchmark
 

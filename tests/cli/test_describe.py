@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from forebear.cli.main import main
-from forebear.network.scopes import HOMES
+from forebear.network.plan.layer_names import HOMES
 from forebear.tables.registry import NETWORKS
 
 MANIFESTS = Path(__file__).parents[3] / "shared" / "goldens" / "manifests"

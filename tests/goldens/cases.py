@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import forebear
-from forebear.network.scopes import original_end_points
+from forebear.network.plan.layer_names import original_end_points
 from forebear.tables.resnet import IMAGENET_ROOT
 from forebear.tables.rows import Block, Table
 from forebear.weights.names import pairs

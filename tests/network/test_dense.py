@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import forebear
-from forebear.network.spell import output_strides
+from forebear.network.plan.expand import output_strides
 from forebear.tables.dialects import DIALECTS
 from forebear.tables.registry import find
 from forebear.tables.rows import Form

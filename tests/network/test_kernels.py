@@ -12,14 +12,17 @@ from torch.nn import functional as F
 
 from forebear.hardware import FORCE
 from forebear.network.accelerate import accelerate
-from forebear.network.kernels import conv, groups, library, winograd
-from forebear.network.kernels.conv import convolve, fork, helps
-from forebear.network.kernels.norm import fits, normed
-from forebear.network.kernels.pool import fits as pool_fits
-from forebear.network.kernels.pool import max_pool
-from forebear.network.kernels.window import Window
+from forebear.network.kernels import convolution as conv
+from forebear.network.kernels import grouped_conv as groups
+from forebear.network.kernels import native as library
+from forebear.network.kernels import winograd
+from forebear.network.kernels.conv_geometry import Window
+from forebear.network.kernels.convolution import convolve, fork, helps
+from forebear.network.kernels.fused_norm import fits, normed
+from forebear.network.kernels.max_pool import fits as pool_fits
+from forebear.network.kernels.max_pool import max_pool
 from forebear.network.layers import BiasedNorm
-from forebear.network.plan import Activation
+from forebear.network.plan.plan import Activation
 from tests.network.kernels.making import distance, draw, pair
 
 compiles = pytest.mark.skipif(

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 import forebear
 from forebear import Block, Conv, Norm, Pool, Table
-from forebear.network.ends import end_points
-from forebear.network.measure import measure
-from forebear.network.report import report
-from forebear.network.stages import stages
+from forebear.network.describe.describe import report
+from forebear.network.describe.drawing_layout import stages
+from forebear.network.plan.cost import measure
+from forebear.network.plan.end_points import end_points
 from forebear.weights.rewrite import fold_norms
 from tests.network.making import ROOT, SMALL_ROOT, make, table
 
@@ -47,7 +47,7 @@ def test_real_end_points_have_the_planned_shapes(dialect: str, options: dict[str
 
 
 def test_counts_of_the_plan_are_those_of_the_modules() -> None:
-    from forebear.network.measure import parameters
+    from forebear.network.plan.cost import parameters
 
     for name in ("slim/alexnet_v2", "keras/ResNet50", "timm/resnetv2_18", "paper/resnet20"):
         with torch.device("meta"):

@@ -10,8 +10,8 @@ import pytest
 
 import forebear
 from forebear import Block, Conv, Pool, Table, TableError
-from forebear.network.measure import measure, parameters
-from forebear.network.spell import spell
+from forebear.network.plan.cost import measure, parameters
+from forebear.network.plan.expand import spell
 from forebear.tables.dialects import DIALECTS, Dialect
 from forebear.tables.files import read_table, table_from_dict, table_from_lists, table_to_dict
 from forebear.tables.registry import NETWORKS, find

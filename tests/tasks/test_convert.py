@@ -9,7 +9,7 @@ import torch
 import forebear
 from forebear import WeightsError
 from forebear.cli.main import main
-from forebear.network.measure import measure
+from forebear.network.plan.cost import measure
 from forebear.tasks.convert import convert, difference
 from forebear.weights.rewrite import fold_input, fold_norms, move_strides
 from forebear.weights.transfer import transfer

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from forebear.data.images.preprocess import normalise
-from forebear.network.build import create
+from forebear.network.create import create
 from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.sheets import GAP, MARGIN, RED, TILE, as_pixels, draw_mistakes, draw_sheet
 

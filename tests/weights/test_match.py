@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import forebear
-from forebear.network.scopes import original_end_points
+from forebear.network.plan.layer_names import original_end_points
 from forebear.weights.names import pairs
 from tests.goldens import cases, recipe
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forebear.cli.text_table import columns
-from forebear.network.measure import Measure
-from forebear.network.plan import Plan
-from forebear.network.report import Report, report
-from forebear.network.scopes import home_of
-from forebear.network.spell import spell
+from forebear.network.describe.describe import Report, report
+from forebear.network.plan.cost import Measure
+from forebear.network.plan.expand import spell
+from forebear.network.plan.layer_names import home_of
+from forebear.network.plan.plan import Plan
 from forebear.tables.files import resolve
 from forebear.tables.registry import NETWORKS
 
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     size = table.image_size if args.image_size is None else args.image_size
     found = report(planned, size)
     if args.draw is not None:
-        from forebear.network.draw import draw
+        from forebear.network.describe.drawing import draw
 
         title = args.network if args.network in NETWORKS else table.name
         draw(found, args.draw, title=title)

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 
 from forebear.cli.text_table import wrapped
-from forebear.network.matrix import Topic, as_dicts, find_dialects, side_by_side
+from forebear.network.describe.dialect_table import Topic, as_dicts, find_dialects, side_by_side
 
 SUMMARY = "Prints the dialects side by side: a table a topic, a row a dialect."
 EXAMPLE = 'forebear dialects "slim-*" torchvision/resnet50'

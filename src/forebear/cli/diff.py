@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from forebear.cli.text_table import columns
-from forebear.network.compare import Comparison, Difference, compare
-from forebear.network.function import Verdict
-from forebear.network.plan import Plan
-from forebear.network.spell import spell
+from forebear.network.describe.diff import Comparison, Difference, compare
+from forebear.network.describe.equivalence import Verdict
+from forebear.network.plan.expand import spell
+from forebear.network.plan.plan import Plan
 from forebear.tables.files import resolve
 from forebear.tables.registry import NETWORKS
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from forebear.network.kernels.library import Library, library
 from forebear.network.kernels.modules import FAST
+from forebear.network.kernels.native import Library, library
 from forebear.network.kernels.winograd import has_winograd
 from forebear.network.network import Network
 

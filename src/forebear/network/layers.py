@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forebear.network.plan import Activation, Layer
+from forebear.network.plan.plan import Activation, Layer
 from forebear.tables.dialects import Dialect
 
 

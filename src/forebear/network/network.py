@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from forebear.errors import near_misses
-from forebear.network import ends
-from forebear.network.card import Card
 from forebear.network.layers import make
-from forebear.network.measure import check_size, smallest_side
-from forebear.network.plan import Plan
-from forebear.network.scopes import original_end_points
-from forebear.network.spell import spell
+from forebear.network.model_card import Card
+from forebear.network.plan import end_points as ends
+from forebear.network.plan.cost import check_size, smallest_side
+from forebear.network.plan.expand import spell
+from forebear.network.plan.layer_names import original_end_points
+from forebear.network.plan.plan import Plan
 from forebear.network.units import make_unit
 from forebear.tables.dialects import Dialect
 from forebear.tables.preprocessing import Preprocessing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn, relu
 
 from forebear.network.layers import make
-from forebear.network.plan import Unit
+from forebear.network.plan.plan import Unit
 from forebear.tables.dialects import Dialect
 
 

@@ -1,7 +1,7 @@
 """The rows that a network's table is made of: data only, checked when they are made.
 
 A table says WHAT a network is; a dialect (`dialects.py`) says how one library builds it;
-`forebear.network.plan` spells both out. Nothing here imports torch.
+`forebear.network.plan.plan` spells both out. Nothing here imports torch.
 """
 
 from __future__ import annotations

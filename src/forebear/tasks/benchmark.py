@@ -23,10 +23,10 @@ from torch.nn import functional as F
 
 import forebear
 from forebear.errors import ForebearError
-from forebear.network.build import create
-from forebear.network.measure import Measure, measure, parameters
+from forebear.network.create import create
 from forebear.network.network import Network
-from forebear.network.spell import spell
+from forebear.network.plan.cost import Measure, measure, parameters
+from forebear.network.plan.expand import spell
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.rows import Table

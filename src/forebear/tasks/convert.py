@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from forebear.errors import WeightsError, near_misses
-from forebear.network.function import same_function
+from forebear.network.describe.equivalence import same_function
 from forebear.network.network import Network
-from forebear.network.plan import Plan
-from forebear.network.spell import spell
+from forebear.network.plan.expand import spell
+from forebear.network.plan.plan import Plan
 from forebear.tables.dialects import DIALECTS
 from forebear.tables.registry import NETWORKS, find
 from forebear.weights.files import save

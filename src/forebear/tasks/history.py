@@ -13,8 +13,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from forebear.errors import ForebearError, RunError
-from forebear.network.measure import parameters
-from forebear.network.spell import spell
+from forebear.network.plan.cost import parameters
+from forebear.network.plan.expand import spell
 from forebear.tables.files import dialect_from_dict, preprocessing_from_dict, table_from_dict
 
 SETTINGS, METRICS, WEIGHTS = "settings.json", "metrics.jsonl", "model.safetensors"

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from forebear.errors import ForebearError, WeightsError
 from forebear.files import write_whole
-from forebear.network.card import Card
+from forebear.network.model_card import Card
 from forebear.network.network import Network
-from forebear.network.spell import spell
+from forebear.network.plan.expand import spell
 from forebear.tables.files import (
     dialect_from_dict,
     preprocessing_from_dict,

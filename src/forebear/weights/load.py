@@ -11,10 +11,10 @@ from typing import Any
 
 import forebear
 from forebear.errors import WeightsError
-from forebear.network.build import create
-from forebear.network.card import Card
+from forebear.network.create import create
+from forebear.network.model_card import Card
 from forebear.network.network import Network
-from forebear.network.spell import spell
+from forebear.network.plan.expand import spell
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.registry import NETWORKS

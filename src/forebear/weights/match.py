@@ -10,8 +10,8 @@ import torch
 
 from forebear.errors import WeightsError, near_misses
 from forebear.network.network import Network
-from forebear.network.plan import Plan
-from forebear.network.scopes import HOMES, home_of
+from forebear.network.plan.layer_names import HOMES, home_of
+from forebear.network.plan.plan import Plan
 from forebear.weights.layouts import Array
 from forebear.weights.names import Pair, pairs
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from forebear.network.measure import arrays
-from forebear.network.plan import Layer, Plan
-from forebear.network.scopes import HOMES, Part, Role, home_of, roles
+from forebear.network.plan.cost import arrays
+from forebear.network.plan.layer_names import HOMES, Part, Role, home_of, roles
+from forebear.network.plan.plan import Layer, Plan
 from forebear.weights import layouts
 from forebear.weights.layouts import Layout
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """How one home stores arrays; `forebear.network.scopes` says under which scopes."""
+    """How one home stores arrays; `forebear.network.plan.layer_names` says under which scopes."""
 
     arrays: dict[str, str]  # our array to their array, "conv.weight" to "weights"
     separator: str

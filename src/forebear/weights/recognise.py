@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from forebear.errors import WeightsError
-from forebear.network.function import same_function
-from forebear.network.plan import Plan
-from forebear.network.spell import spell
+from forebear.network.describe.equivalence import same_function
+from forebear.network.plan.expand import spell
+from forebear.network.plan.plan import Plan
 from forebear.tables.registry import NETWORKS, find
 from forebear.weights.match import bare, beside
 from forebear.weights.names import Pair, pairs

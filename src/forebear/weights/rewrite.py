@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from forebear.network.network import Network
-from forebear.network.plan import Plan
-from forebear.network.spell import spell
+from forebear.network.plan.expand import spell
+from forebear.network.plan.plan import Plan
 from forebear.tables.dialects import Dialect
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from forebear.errors import WeightsError
-from forebear.network.function import same_function
+from forebear.network.describe.equivalence import same_function
 from forebear.network.network import Network
-from forebear.network.plan import Plan
+from forebear.network.plan.plan import Plan
 
 
 def transfer(source: Network, target: Network) -> None:

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 import forebear
 from forebear.network import layers
 from forebear.network.accelerate import accelerate
-from forebear.network.kernels import library, modules
+from forebear.network.kernels import modules
+from forebear.network.kernels import native as library
 from forebear.network.layers import Conv, Norm, Pool
 from forebear.network.units import UnitV1, UnitV2
 from tests.network.kernels.making import NETWORKS, distance, draw, pair, plain_network

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forebear.network.kernels.conv import convolve, fork, helps
-from forebear.network.kernels.norm import fits, normed
-from forebear.network.kernels.pool import fits as pool_fits
-from forebear.network.kernels.pool import max_pool
-from forebear.network.kernels.window import Window
+from forebear.network.kernels.conv_geometry import Window
+from forebear.network.kernels.convolution import convolve, fork, helps
+from forebear.network.kernels.fused_norm import fits, normed
+from forebear.network.kernels.max_pool import fits as pool_fits
+from forebear.network.kernels.max_pool import max_pool
 from forebear.network.layers import BiasedNorm, Conv, Norm, Pool, activate, pads
-from forebear.network.plan import Activation
+from forebear.network.plan.plan import Activation
 from forebear.network.units import UnitV1, UnitV2
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from forebear.hardware import processor
-from forebear.network.kernels.groups import has_groups
-from forebear.network.kernels.library import Library, built, library
+from forebear.network.kernels.grouped_conv import has_groups
+from forebear.network.kernels.native import Library, built, library
 from forebear.network.kernels.winograd import has_winograd
 
 

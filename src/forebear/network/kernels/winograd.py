@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from forebear.hardware import processor
-from forebear.network.kernels.library import Library, Shape, compiled, job_over, library
-from forebear.network.kernels.library import Winograd as Job
-from forebear.network.kernels.window import Window
+from forebear.network.kernels.conv_geometry import Window
+from forebear.network.kernels.native import Library, Shape, compiled, job_over, library
+from forebear.network.kernels.native import Winograd as Job
 
 CHANNELS = 32  # that the C functions take at once
 

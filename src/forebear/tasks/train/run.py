@@ -15,10 +15,10 @@ from forebear.data.dataset import Data
 from forebear.data.sources.registry import read_data
 from forebear.data.sources.split import held_out
 from forebear.errors import RunError
-from forebear.network.build import create
+from forebear.network.create import create
 from forebear.network.initialize import zero_last_norms
-from forebear.network.measure import check_size
 from forebear.network.network import Network
+from forebear.network.plan.cost import check_size
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import (
     dialect_from_dict,

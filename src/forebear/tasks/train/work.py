@@ -20,9 +20,9 @@ from forebear.data.strata import stratified
 from forebear.errors import RunError, StopError
 from forebear.hardware import processor
 from forebear.network.accelerate import accelerate
-from forebear.network.card import Card
-from forebear.network.measure import smallest_side
+from forebear.network.model_card import Card
 from forebear.network.network import Network
+from forebear.network.plan.cost import smallest_side
 from forebear.tasks.device import Precision, algorithms, device_name, has_bf16
 from forebear.tasks.evaluate import Evaluation, InOrder, combined, evaluate, sorted_by
 from forebear.tasks.memory import keep_memory

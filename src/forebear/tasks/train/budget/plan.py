@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from forebear.network.measure import smallest_side
-from forebear.network.plan import Plan
+from forebear.network.plan.cost import smallest_side
+from forebear.network.plan.plan import Plan
 from forebear.tasks.train.budget.timing import StepTimes
 from forebear.tasks.train.course import FINISH
 from forebear.tasks.train.recipe import Recipe

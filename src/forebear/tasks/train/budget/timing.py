@@ -15,10 +15,10 @@ from typing import Protocol
 import torch
 
 from forebear.hardware import processor
-from forebear.network.kernels.library import Library, library
-from forebear.network.measure import measure, parameters
+from forebear.network.kernels.native import Library, library
 from forebear.network.network import Network
-from forebear.network.plan import Plan
+from forebear.network.plan.cost import measure, parameters
+from forebear.network.plan.plan import Plan
 from forebear.tables.files import table_to_dict
 from forebear.tasks.device import device_name
 from forebear.tasks.train.budget.memory import key_of, remember, remembered

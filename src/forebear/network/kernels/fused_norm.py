@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from forebear.network.kernels.library import Library, Norm, compiled, library
-from forebear.network.plan import Activation
+from forebear.network.kernels.native import Library, Norm, compiled, library
+from forebear.network.plan.plan import Activation
 
 LANES = 16  # channels that the C functions take at once
 CODES: dict[Activation, int] = {"none": 0, "relu": 1, "hardswish": 2}  # as norm.c has them

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from forebear.network.plan import Plan
+from forebear.network.plan.plan import Plan
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from forebear.errors import ForebearError
 from forebear.files import write_whole
-from forebear.network.report import Report
-from forebear.network.stages import Box, Stage, stages
+from forebear.network.describe.describe import Report
+from forebear.network.describe.drawing_layout import Box, Stage, stages
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from forebear.errors import TableError
-from forebear.network.plan import Layer, Plan, Unit
+from forebear.network.plan.plan import Layer, Plan, Unit
 from forebear.tables.dialects import Dialect
 from forebear.tables.rows import Average, Block, Dropout, Norm, Pool, Row, Table, convs_of
 

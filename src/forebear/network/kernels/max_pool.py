@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from forebear.network.kernels.library import Library, MaxPool, Shape, compiled, job_over, library
+from forebear.network.kernels.native import Library, MaxPool, Shape, compiled, job_over, library
 
 LANES = 16  # channels that the C functions take at once
 KERNEL = 7  # pixels, the largest that they take

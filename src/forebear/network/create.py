@@ -9,7 +9,7 @@ import torch
 
 from forebear.network.initialize import initialize
 from forebear.network.network import Network
-from forebear.network.spell import spell
+from forebear.network.plan.expand import spell
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.rows import Table

@@ -5,7 +5,7 @@ Pure: no torch.
 
 from __future__ import annotations
 
-from forebear.network.plan import Layer, Plan
+from forebear.network.plan.plan import Layer, Plan
 from forebear.tables.dialects import Dialect
 from forebear.tables.preprocessing import Preprocessing
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, fields, replace
 from itertools import zip_longest
 
 from forebear.errors import TableError
-from forebear.network.answers import answers
-from forebear.network.function import Verdict, same_function
-from forebear.network.plan import Plan
-from forebear.network.report import Report, report
-from forebear.network.spell import spell
+from forebear.network.describe.describe import Report, report
+from forebear.network.describe.dialect_text import answers
+from forebear.network.describe.equivalence import Verdict, same_function
+from forebear.network.plan.expand import spell
+from forebear.network.plan.plan import Plan
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tables.rows import Block, Row, Table
 

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
 
-from forebear.network.answers import pixels, summary
-from forebear.network.measure import Measure, measure, parameters, smallest_side
-from forebear.network.plan import ACTIVATIONS, Layer, Plan, Unit
-from forebear.network.spell import output_strides
+from forebear.network.describe.dialect_text import pixels, summary
+from forebear.network.plan.cost import Measure, measure, parameters, smallest_side
+from forebear.network.plan.expand import output_strides
+from forebear.network.plan.plan import ACTIVATIONS, Layer, Plan, Unit
 from forebear.tables.files import table_to_dict
 
 

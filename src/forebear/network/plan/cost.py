@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from forebear.network.plan import Layer, Plan, Unit
+from forebear.network.plan.plan import Layer, Plan, Unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

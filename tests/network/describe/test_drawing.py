@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from forebear.errors import ForebearError
-from forebear.network.draw import draw, figure
-from forebear.network.report import Report, report
-from forebear.network.spell import spell
-from forebear.network.stages import stages
+from forebear.network.describe.describe import Report, report
+from forebear.network.describe.drawing import draw, figure
+from forebear.network.describe.drawing_layout import stages
+from forebear.network.plan.expand import spell
 from forebear.tables.dialects import SLIM_V2
 from forebear.tables.registry import find
 from forebear.tables.rows import Block, Conv, Table

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from forebear.network.plan import ACTIVATIONS, Layer, Unit
-from forebear.network.report import Report
+from forebear.network.describe.describe import Report
+from forebear.network.plan.plan import ACTIVATIONS, Layer, Unit
 
 Arc = Literal["none", "identity", "projection"]
 # other: a layer that keeps its plain colour, such as the root's and the pools

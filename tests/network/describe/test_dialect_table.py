@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from forebear.network.answers import answers
-from forebear.network.matrix import as_dicts, find_dialects, side_by_side
+from forebear.network.describe.dialect_table import as_dicts, find_dialects, side_by_side
+from forebear.network.describe.dialect_text import answers
 from forebear.tables.dialects import DIALECTS, Dialect
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tables.registry import NETWORKS

@@ -15,12 +15,12 @@ from torch.nn import functional as F
 import forebear
 from forebear.hardware import FORCE, LEVELS, Level, own_level
 from forebear.network.accelerate import accelerate
-from forebear.network.kernels import library
-from forebear.network.kernels.groups import has_groups
-from forebear.network.kernels.library import Library
-from forebear.network.kernels.norm import fits, normed
-from forebear.network.kernels.pool import fits as pool_fits
-from forebear.network.kernels.pool import max_pool
+from forebear.network.kernels import native as library
+from forebear.network.kernels.fused_norm import fits, normed
+from forebear.network.kernels.grouped_conv import has_groups
+from forebear.network.kernels.max_pool import fits as pool_fits
+from forebear.network.kernels.max_pool import max_pool
+from forebear.network.kernels.native import Library
 from forebear.network.kernels.status import built_by, kernels
 from forebear.network.kernels.winograd import has_winograd
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from forebear.network.compare import Comparison, compare
-from forebear.network.function import same_function
+from forebear.network.describe.diff import Comparison, compare
+from forebear.network.describe.equivalence import same_function
 from forebear.network.network import Network
-from forebear.network.plan import Plan
-from forebear.network.spell import spell
+from forebear.network.plan.expand import spell
+from forebear.network.plan.plan import Plan
 from forebear.tables.dialects import DIALECTS, SLIM_V1, TORCHVISION_V1, Dialect
 from forebear.tables.registry import NETWORKS, find
 from forebear.tables.rows import Block, Conv, Form, Pool, Table

@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from forebear.network.kernels import groups, winograd
-from forebear.network.kernels.window import Window
+from forebear.network.kernels import grouped_conv as groups
+from forebear.network.kernels import winograd
+from forebear.network.kernels.conv_geometry import Window
 
 # Sides of the maps given out up to which a product was the faster one (bfloat16, AVX-512).
 POINTWISE = 7  # 1x1: the output and the gradient of the input; strided ones at any size

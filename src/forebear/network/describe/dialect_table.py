@@ -14,9 +14,9 @@ from functools import cached_property
 from typing import Any
 
 from forebear.errors import near_misses
-from forebear.network.answers import answers, question, strided_layer
-from forebear.network.plan import ACTIVATIONS, Layer, Plan
-from forebear.network.spell import spell
+from forebear.network.describe.dialect_text import answers, question, strided_layer
+from forebear.network.plan.expand import spell
+from forebear.network.plan.plan import ACTIVATIONS, Layer, Plan
 from forebear.tables import resnet
 from forebear.tables.dialects import DIALECTS, Dialect
 from forebear.tables.registry import NETWORKS

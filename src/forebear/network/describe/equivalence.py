@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from forebear.network.answers import decimal
-from forebear.network.measure import arrays
-from forebear.network.plan import Layer, Plan, Unit
+from forebear.network.describe.dialect_text import decimal
+from forebear.network.plan.cost import arrays
+from forebear.network.plan.plan import Layer, Plan, Unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from forebear.errors import near_misses
-from forebear.network.ends import end_points
-from forebear.network.plan import Layer, Plan
+from forebear.network.plan.end_points import end_points
+from forebear.network.plan.plan import Layer, Plan
 
 Role = Literal[
     "root",

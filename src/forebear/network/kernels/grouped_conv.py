@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from forebear.network.kernels.library import Groups as Job
-from forebear.network.kernels.library import Library, Shape, compiled, job_over, library
-from forebear.network.kernels.window import Window
+from forebear.network.kernels.conv_geometry import Window
+from forebear.network.kernels.native import Groups as Job
+from forebear.network.kernels.native import Library, Shape, compiled, job_over, library
 
 SIZES = (4, 8, 16, 32)  # channels of a group
 CHANNELS = 32  # that the C functions take at once

@@ -1,0 +1,1 @@
+"""Descriptions, comparisons and drawings that are read off the plan."""

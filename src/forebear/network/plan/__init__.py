@@ -1,0 +1,1 @@
+"""A table in a dialect, expanded layer by layer, without torch."""
