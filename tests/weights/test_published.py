@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from forebear import WeightsError
+from forebear.tables.imagenet_classes import class_names
 from forebear.tables.preprocessing import (
     KERAS_CAFFE,
     KERAS_TF,
@@ -22,7 +23,6 @@ from forebear.tables.preprocessing import (
 )
 from forebear.tables.registry import NETWORKS
 from forebear.weights import published as module
-from forebear.weights.imagenet import class_names
 from forebear.weights.published import (
     PUBLISHED,
     Hash,

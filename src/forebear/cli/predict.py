@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _shown(name: str) -> str:
     """A class's name; with the word beside it where the name is a synset of ImageNet's."""
-    from forebear.weights.imagenet import synset_name
+    from forebear.tables.imagenet_classes import synset_name
 
     word = synset_name(name)
     return name if word is None else f"{name} ({word})"

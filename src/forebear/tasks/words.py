@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from forebear.data.images.decode import printable
-from forebear.weights.imagenet import synset_name
+from forebear.tables.imagenet_classes import synset_name
 
 DASH = "-"
 

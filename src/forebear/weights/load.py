@@ -17,11 +17,11 @@ from forebear.network.network import Network
 from forebear.network.plan.expand import spell
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
+from forebear.tables.imagenet_classes import class_names
 from forebear.tables.registry import NETWORKS
 from forebear.tables.rows import Table
 from forebear.weights.fetch import fetch
 from forebear.weights.files import describes_itself, load_file
-from forebear.weights.imagenet import class_names
 from forebear.weights.match import bare, load_arrays
 from forebear.weights.names import pairs
 from forebear.weights.published import Published, by_digest, find_published

@@ -22,9 +22,9 @@ from typing import Literal, NamedTuple
 
 from forebear.errors import WeightsError, near_misses
 from forebear.tables import preprocessing as p
+from forebear.tables.imagenet_classes import ClassSet
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tables.registry import NETWORKS, find
-from forebear.weights.imagenet import ClassSet
 
 
 class Hash(NamedTuple):

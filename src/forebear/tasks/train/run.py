@@ -26,6 +26,7 @@ from forebear.tables.files import (
     resolve,
     table_from_dict,
 )
+from forebear.tables.imagenet_classes import synset_name
 from forebear.tables.rows import Table
 from forebear.tasks.device import device_name
 from forebear.tasks.threads import uncrowded
@@ -40,7 +41,6 @@ from forebear.tasks.train.recipes import network_of, recipe_from_dict
 from forebear.tasks.train.settle import Request, asked, settled
 from forebear.tasks.train.work import carry_out
 from forebear.tasks.world import World
-from forebear.weights.imagenet import synset_name
 from forebear.weights.load import find_card, find_network, home_arrays
 from forebear.weights.match import load_arrays
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forebear.data.sources.cifar10 import CLASSES
-from forebear.weights.imagenet import class_names, synset_name
+from forebear.tables.imagenet_classes import class_names, synset_name
 
 
 def test_a_thousand_names_and_no_two_alike() -> None:

@@ -40,6 +40,6 @@ def synset_name(synset: str) -> str | None:
 @cache
 def _imagenet() -> dict[str, str]:
     """Synset to name, in the order of the 1000 classes."""
-    text = (files("forebear.weights") / "imagenet_classes.txt").read_text(encoding="utf-8")
+    text = (files("forebear.tables") / "imagenet_classes.txt").read_text(encoding="utf-8")
     rows = (line.partition(" ") for line in text.splitlines() if not line.startswith("#"))
     return {synset: name for synset, _, name in rows}
