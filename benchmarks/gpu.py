@@ -25,9 +25,9 @@ from step_speed import CASES, Case, timm_network, torchvision_network
 from torch import Tensor, nn
 
 import forebear
+from forebear.tasks.machine.distributed import ALONE
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.step import Mode, Stepper
-from forebear.tasks.world import ALONE
 
 CASE = CASES["resnet50"]
 # He et al. 2015, section 3.4.

@@ -102,7 +102,7 @@ def torch_step(contestant: str, case: Case) -> Step | None:
     import torch
     from torch import nn
 
-    from forebear.tasks.device import has_bf16
+    from forebear.tasks.machine.device import has_bf16
 
     if contestant.startswith("torchvision"):
         network, images, labels = torchvision_network(case), *torch_data(case)
@@ -150,7 +150,7 @@ def torch_data(case: Case) -> tuple[object, object]:
 def forebear_network(case: Case, *, fast: bool) -> object:
     import forebear
     from forebear.network.accelerate import accelerate
-    from forebear.tasks.memory import keep_memory
+    from forebear.tasks.machine.allocator import keep_memory
 
     network = forebear.create(case.forebear, num_classes=case.classes)
     if fast:
@@ -295,7 +295,7 @@ def peak(seconds: float = 2.0) -> float:
     """
     import torch
 
-    from forebear.tasks.device import fastest_dtype
+    from forebear.tasks.machine.device import fastest_dtype
 
     dtype = fastest_dtype(torch.device("cpu"))
 

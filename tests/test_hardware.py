@@ -19,7 +19,7 @@ from forebear.hardware import (
     name_of,
     processor,
 )
-from forebear.tasks.device import fastest_dtype, find_precision
+from forebear.tasks.machine.device import fastest_dtype, find_precision
 
 CPU = torch.device("cpu")
 # Flags that Linux lists, cut to those that matter here.

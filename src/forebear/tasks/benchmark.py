@@ -30,7 +30,7 @@ from forebear.network.plan.expand import spell
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.rows import Table
-from forebear.tasks.device import Precision, device_name, find_device, find_precision
+from forebear.tasks.machine.device import Precision, device_name, find_device, find_precision
 
 # What a step is counted as, in forward passes: the backward one takes two products for each one
 # of the forward pass, by the inputs and by the weights.

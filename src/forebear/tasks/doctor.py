@@ -14,7 +14,7 @@ import forebear
 from forebear.files import home
 from forebear.hardware import Level, Processor, own_level, processor
 from forebear.network.kernels.status import Kernel, built_by, kernels
-from forebear.tasks.device import has_bf16
+from forebear.tasks.machine.device import has_bf16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,8 +18,8 @@ from forebear.data.pixel_store import Store
 from forebear.data.sources.registry import read_data
 from forebear.errors import DataError
 from forebear.network.network import Network
-from forebear.tasks.device import Precision, find_device, find_precision
-from forebear.tasks.threads import Threads
+from forebear.tasks.machine.device import Precision, find_device, find_precision
+from forebear.tasks.machine.thread_tuning import Threads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -12,11 +12,11 @@ from torch import Tensor
 import forebear
 from forebear import Block, Conv, Table
 from forebear.errors import RunError
+from forebear.tasks.machine.distributed import ALONE
 from forebear.tasks.train import compiled
 from forebear.tasks.train.compiled import compiling, mode_of
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.step import Mode, Stepper
-from forebear.tasks.world import ALONE
 
 TABLE = Table("tiny", (Conv("conv1", 8, 3),), "basic", (Block("block1", 2, 8, 8, 2),))
 GPU = torch.device("cuda")  # it need not be there

@@ -39,12 +39,12 @@ from forebear.data.pixel_store import Store
 from forebear.network.network import Network
 from forebear.tables.preprocessing import TORCHVISION
 from forebear.tasks.evaluate import evaluate
+from forebear.tasks.machine.distributed import ALONE
 from forebear.tasks.train.loss import soft
 from forebear.tasks.train.prepare import order_of
 from forebear.tasks.train.recipe import Optimizer, Recipe
 from forebear.tasks.train.recipes import read_recipe, recipes
 from forebear.tasks.train.step import Stepper
-from forebear.tasks.world import ALONE
 from tests.data.augment.test_pipeline import RULES
 
 COUNT, SIDE, CLASSES = 24, 40, 4

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import forebear
 from forebear import Block, Conv, Table
 from forebear.network.network import Network
-from forebear.tasks import device
+from forebear.tasks.machine import device
 from forebear.tasks.train.muon import orthogonal
 from forebear.tasks.train.optimizer import make_optimizer
 from forebear.tasks.train.recipe import Optimizer, Recipe

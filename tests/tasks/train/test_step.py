@@ -10,10 +10,10 @@ from torch import Tensor
 import forebear
 from forebear import Block, Conv, Table
 from forebear.errors import RunError
+from forebear.tasks.machine.distributed import ALONE
 from forebear.tasks.train.loss import loss
 from forebear.tasks.train.recipe import Optimizer, Recipe
 from forebear.tasks.train.step import Stepper
-from forebear.tasks.world import ALONE
 
 TABLE = Table("tiny", (Conv("conv1", 8, 3),), "basic", (Block("block1", 2, 8, 8, 2),))
 OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "caffe", "adam", "adamw", "lamb", "muon")

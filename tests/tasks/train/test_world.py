@@ -23,9 +23,9 @@ from forebear.data.loader import Batches, Order
 from forebear.data.pixel_store import Store
 from forebear.network.layers import BiasedNorm
 from forebear.tables.preprocessing import TORCHVISION
+from forebear.tasks.machine.distributed import ALONE, World
 from forebear.tasks.train.folder import load_run
 from forebear.tasks.train.sync import Together, synchronised
-from forebear.tasks.world import ALONE, World
 from tests.cli.making import folder, table
 from tests.tasks.train.processes import Processes
 

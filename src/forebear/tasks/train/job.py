@@ -16,14 +16,14 @@ from forebear.data.dataset import Data
 from forebear.network.network import Network
 from forebear.tables.files import table_to_dict
 from forebear.tables.preprocessing import Preprocessing
-from forebear.tasks.device import device_name
 from forebear.tasks.evaluate import Evaluation
+from forebear.tasks.machine.device import device_name
+from forebear.tasks.machine.distributed import ALONE, World
 from forebear.tasks.train.budget.timing import StepTimes
 from forebear.tasks.train.folder import RunFolder
 from forebear.tasks.train.loop import Epoch
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.settle import Request
-from forebear.tasks.world import ALONE, World
 
 # What a resumed run must be asked for again, beside the recipe
 KEPT = (

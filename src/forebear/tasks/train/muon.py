@@ -11,7 +11,7 @@ from torch.optim.adam import adam
 from torch.optim.optimizer import ParamsT
 from torch.optim.sgd import sgd
 
-from forebear.tasks.device import fastest_dtype
+from forebear.tasks.machine.device import fastest_dtype
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.skip import Mover, keep
 

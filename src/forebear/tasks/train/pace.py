@@ -12,9 +12,9 @@ from torch import nn
 
 from forebear.network.accelerate import accelerate
 from forebear.network.network import Network
+from forebear.tasks.machine.distributed import ALONE
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.step import Mode, Stepper
-from forebear.tasks.world import ALONE
 
 TRIALS = 4  # steps that are timed; the first one warms up
 GRAPHS = 3  # more of them until a graph is recorded and played once

@@ -20,9 +20,9 @@ from forebear.data.strata import stratified
 from forebear.hardware import processor
 from forebear.network.network import Network
 from forebear.tables.preprocessing import TORCHVISION, Preprocessing
+from forebear.tasks.machine.distributed import World
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.settle import typical_side
-from forebear.tasks.world import World
 
 Progress = Callable[[int, int], None]  # told the pictures done, and of all
 

@@ -10,9 +10,9 @@ import torch
 
 from forebear.errors import RunError
 from forebear.network.network import Network
+from forebear.tasks.machine.distributed import ALONE
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.step import Stepper
-from forebear.tasks.world import ALONE
 
 
 @contextmanager

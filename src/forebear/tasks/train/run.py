@@ -28,8 +28,9 @@ from forebear.tables.files import (
 )
 from forebear.tables.imagenet_classes import synset_name
 from forebear.tables.rows import Table
-from forebear.tasks.device import device_name
-from forebear.tasks.threads import uncrowded
+from forebear.tasks.machine.device import device_name
+from forebear.tasks.machine.distributed import World
+from forebear.tasks.machine.thread_tuning import uncrowded
 from forebear.tasks.train.budget.plan import Allowance, Amount, Fitted, fitted
 from forebear.tasks.train.budget.timing import StepTimes
 from forebear.tasks.train.changed import changed_machine, changed_pictures
@@ -40,7 +41,6 @@ from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipes import network_of, recipe_from_dict
 from forebear.tasks.train.settle import Request, asked, settled
 from forebear.tasks.train.work import carry_out
-from forebear.tasks.world import World
 from forebear.weights.load import find_card, find_network, home_arrays
 from forebear.weights.match import load_arrays
 

@@ -13,7 +13,7 @@ import torch
 
 from forebear.data.dataset import Data, Pictures
 from forebear.data.pixel_store import Bad
-from forebear.tasks.device import find_precision
+from forebear.tasks.machine.device import find_precision
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipes import read_recipe, with_sets
 

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.parallel import DistributedDataParallel
 
 from forebear.network.layers import BiasedNorm
-from forebear.tasks.world import World
+from forebear.tasks.machine.distributed import World
 
 
 class Together:

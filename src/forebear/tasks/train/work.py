@@ -23,12 +23,12 @@ from forebear.network.accelerate import accelerate
 from forebear.network.model_card import Card
 from forebear.network.network import Network
 from forebear.network.plan.cost import smallest_side
-from forebear.tasks.device import Precision, algorithms, device_name, has_bf16
 from forebear.tasks.evaluate import Evaluation, InOrder, combined, evaluate, sorted_by
-from forebear.tasks.memory import keep_memory
+from forebear.tasks.machine.allocator import keep_memory
+from forebear.tasks.machine.device import Precision, algorithms, device_name, has_bf16
+from forebear.tasks.machine.thread_tuning import Threads
 from forebear.tasks.plots import can_draw
 from forebear.tasks.tensorboard import Scalars
-from forebear.tasks.threads import Threads
 from forebear.tasks.train.budget.adapt import Sizes
 from forebear.tasks.train.budget.clocked import Clocked
 from forebear.tasks.train.budget.evaluation import UntilTime, seconds_of_image

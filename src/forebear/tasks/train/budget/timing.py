@@ -20,7 +20,7 @@ from forebear.network.network import Network
 from forebear.network.plan.cost import measure, parameters
 from forebear.network.plan.plan import Plan
 from forebear.tables.files import table_to_dict
-from forebear.tasks.device import device_name
+from forebear.tasks.machine.device import device_name
 from forebear.tasks.train.budget.memory import key_of, remember, remembered
 from forebear.tasks.train.pace import seconds_of_step
 from forebear.tasks.train.recipe import Recipe

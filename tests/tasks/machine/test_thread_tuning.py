@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from forebear.tasks import threads as module
-from forebear.tasks.threads import Threads
+from forebear.tasks.machine import thread_tuning as module
+from forebear.tasks.machine.thread_tuning import Threads
 
 CPU = torch.device("cpu")
 

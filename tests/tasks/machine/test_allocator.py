@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from forebear.tasks import memory
+from forebear.tasks.machine import allocator as memory
 
 PROGRAM = """
 import resource, torch
-from forebear.tasks.memory import keep_memory
+from forebear.tasks.machine.allocator import keep_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(5):

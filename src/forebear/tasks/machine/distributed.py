@@ -30,7 +30,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from forebear.errors import ForebearError, RunError, StopError
 from forebear.hardware import processor
-from forebear.tasks.device import find_device
+from forebear.tasks.machine.device import find_device
 
 T = TypeVar("T")
 

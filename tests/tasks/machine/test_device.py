@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from forebear.tasks.device import algorithms
+from forebear.tasks.machine.device import algorithms
 
 GPU = torch.device("cuda")
 

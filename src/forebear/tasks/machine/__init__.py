@@ -1,0 +1,1 @@
+"""What tasks ask about devices, threads, memory and processes."""
