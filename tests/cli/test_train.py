@@ -11,7 +11,7 @@ from PIL import Image
 
 import forebear
 from forebear.cli.main import main
-from forebear.tasks.train.folder import RunFolder, load_run
+from forebear.tasks.runs.folder import RunFolder, load_run
 from forebear.tasks.train.loop import Epoch
 from tests.cli.making import CLASSES, folder, picture, table
 

@@ -13,7 +13,7 @@ from forebear.cli.output_path import check_drawing
 from forebear.cli.text_table import columns
 
 if TYPE_CHECKING:
-    from forebear.tasks.compare import Result, Spread
+    from forebear.tasks.runs.compare import Result, Spread
 
 SUMMARY = "Sets runs beside one another: what differs, what came out, what it took."
 EXAMPLE = "forebear compare runs/first runs/second --out compare.png"
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints a row a run, and mean and deviation where several seeds were run."""
     check_drawing(args.out)
-    from forebear.tasks.compare import compare, draw, spreads
+    from forebear.tasks.runs.compare import compare, draw, spreads
 
     results = compare(args.runs)
     if args.out is not None:
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _as_text(results: Sequence[Result], groups: Sequence[Spread]) -> str:
-    from forebear.tasks.words import magnitude, percent, shown, whole
+    from forebear.tasks.runs.formatting import magnitude, percent, shown, whole
 
     apart = len({result.data for result in results}) > 1
     rows = [_HEAD]
@@ -99,7 +99,7 @@ def _say(value: object) -> str:
 
 
 def _epochs(result: Result) -> str:
-    from forebear.tasks.words import passes
+    from forebear.tasks.runs.formatting import passes
 
     run = result.run
     done = passes(run.last("epoch"))

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints the accuracies, a line a class, and the confusion matrix of up to 20 classes."""
     check_drawing(args.draw)
     from forebear.tasks.evaluate import evaluate_on
-    from forebear.tasks.plots import draw_confusion
+    from forebear.tasks.runs.plots import draw_confusion
 
     network = model.load_model(args.run_folder, args)
     measured = evaluate_on(

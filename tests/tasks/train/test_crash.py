@@ -28,10 +28,10 @@ from PIL import Image
 from forebear.cli.main import main
 from forebear.data.loader import Batches
 from forebear.errors import RunError
+from forebear.tasks.runs.folder import RunFolder
 from forebear.tasks.train import pages, work
 from forebear.tasks.train.checkpoint import checkpoints, load_checkpoint
 from forebear.tasks.train.display import Display
-from forebear.tasks.train.folder import RunFolder
 from forebear.tasks.train.loop import Epoch, Loop
 from forebear.tasks.train.pages import Pages
 from forebear.tasks.train.step import Stepper

@@ -19,8 +19,8 @@ from forebear.tables.preprocessing import Preprocessing
 from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.machine.device import device_name
 from forebear.tasks.machine.distributed import ALONE, World
+from forebear.tasks.runs.folder import RunFolder
 from forebear.tasks.train.budget.timing import StepTimes
-from forebear.tasks.train.folder import RunFolder
 from forebear.tasks.train.loop import Epoch
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.settle import Request

@@ -10,9 +10,9 @@ import numpy as np
 from forebear.data.loader import Batches, Order
 from forebear.errors import DataError
 from forebear.tasks.evaluate import Evaluation
-from forebear.tasks.plots import can_draw, draw_confusion, draw_curves
-from forebear.tasks.report import write_index
-from forebear.tasks.sheets import as_pixels, draw_mistakes, draw_sheet
+from forebear.tasks.runs.html_report import write_index
+from forebear.tasks.runs.image_grid import as_pixels, draw_mistakes, draw_sheet
+from forebear.tasks.runs.plots import can_draw, draw_confusion, draw_curves
 from forebear.tasks.train.display import Display
 from forebear.tasks.train.job import Job
 from forebear.tasks.train.loop import Epoch, side

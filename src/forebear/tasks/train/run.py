@@ -31,11 +31,11 @@ from forebear.tables.rows import Table
 from forebear.tasks.machine.device import device_name
 from forebear.tasks.machine.distributed import World
 from forebear.tasks.machine.thread_tuning import uncrowded
+from forebear.tasks.runs.folder import CHECKPOINTS, RunFolder
 from forebear.tasks.train.budget.plan import Allowance, Amount, Fitted, fitted
 from forebear.tasks.train.budget.timing import StepTimes
 from forebear.tasks.train.changed import changed_machine, changed_pictures
 from forebear.tasks.train.checkpoint import checkpoints
-from forebear.tasks.train.folder import CHECKPOINTS, RunFolder
 from forebear.tasks.train.job import Job, Outcome
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipes import network_of, recipe_from_dict

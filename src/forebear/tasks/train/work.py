@@ -27,8 +27,9 @@ from forebear.tasks.evaluate import Evaluation, InOrder, combined, evaluate, sor
 from forebear.tasks.machine.allocator import keep_memory
 from forebear.tasks.machine.device import Precision, algorithms, device_name, has_bf16
 from forebear.tasks.machine.thread_tuning import Threads
-from forebear.tasks.plots import can_draw
-from forebear.tasks.tensorboard import Scalars
+from forebear.tasks.runs.folder import BEST
+from forebear.tasks.runs.plots import can_draw
+from forebear.tasks.runs.tensorboard import Scalars
 from forebear.tasks.train.budget.adapt import Sizes
 from forebear.tasks.train.budget.clocked import Clocked
 from forebear.tasks.train.budget.evaluation import UntilTime, seconds_of_image
@@ -39,7 +40,6 @@ from forebear.tasks.train.compiled import compiling, mode_of
 from forebear.tasks.train.course import FINISH, Course
 from forebear.tasks.train.depth import leave_out
 from forebear.tasks.train.display import Display
-from forebear.tasks.train.folder import BEST
 from forebear.tasks.train.job import Job, Outcome, settings_of
 from forebear.tasks.train.loop import Epoch, Glance, Loop, Setting, State
 from forebear.tasks.train.pages import Pages

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from forebear.errors import RunError
-from forebear.tasks.compare import compare, spreads
+from forebear.tasks.runs.compare import compare, spreads
 from tests.tasks.making import Made, write_run
 
 

@@ -27,7 +27,7 @@ from typing import Any
 from forebear.errors import RunError
 from forebear.files import write_text
 from forebear.network.network import Network
-from forebear.tasks.history import METRICS, SETTINGS, WEIGHTS
+from forebear.tasks.runs.read import METRICS, SETTINGS, WEIGHTS
 from forebear.tasks.train.loop import Epoch
 from forebear.weights.files import load_file, save
 from forebear.weights.load import load

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from forebear.errors import ForebearError
-from forebear.tasks.tensorboard import FOLDER, Scalars
+from forebear.tasks.runs.tensorboard import FOLDER, Scalars
 
 
 def line(step: int, **more: Any) -> dict[str, Any]:

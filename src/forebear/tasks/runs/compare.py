@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forebear.tasks.history import Run, read_run
-from forebear.tasks.plots import Line, draw_comparison
+from forebear.tasks.runs.plots import Line, draw_comparison
+from forebear.tasks.runs.read import Run, read_run
 
 # Of a recipe, what does not tell two settings apart: words, and what a comparison has columns for
 _ASIDE = ("summary", "source", "network", "epochs", "iterations")

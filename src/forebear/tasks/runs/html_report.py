@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from forebear.files import write_text
-from forebear.tasks.history import Run, read_run
-from forebear.tasks.words import (
+from forebear.tasks.runs.formatting import (
     class_title,
     digits,
     duration,
@@ -25,6 +24,7 @@ from forebear.tasks.words import (
     shown,
     whole,
 )
+from forebear.tasks.runs.read import Run, read_run
 
 INDEX, BEST = "index.html", "best.safetensors"
 _PICTURES = {  # file to what it shows

@@ -10,7 +10,15 @@ from PIL import Image
 from forebear.data.images.preprocess import normalise
 from forebear.network.create import create
 from forebear.tasks.evaluate import Evaluation
-from forebear.tasks.sheets import GAP, MARGIN, RED, TILE, as_pixels, draw_mistakes, draw_sheet
+from forebear.tasks.runs.image_grid import (
+    GAP,
+    MARGIN,
+    RED,
+    TILE,
+    as_pixels,
+    draw_mistakes,
+    draw_sheet,
+)
 
 RED_RGB = tuple(bytes.fromhex(RED[1:]))
 

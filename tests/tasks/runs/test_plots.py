@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from forebear.tasks import plots
 from forebear.tasks.evaluate import Evaluation
-from forebear.tasks.plots import Line, draw_comparison, draw_confusion, draw_curves
+from forebear.tasks.runs import plots
+from forebear.tasks.runs.plots import Line, draw_comparison, draw_confusion, draw_curves
 
 pytest.importorskip("matplotlib")
 

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from forebear.files import write_whole
 from forebear.tables.preprocessing import Preprocessing
-from forebear.tasks.words import class_title, shown
+from forebear.tasks.runs.formatting import class_title, shown
 
 if TYPE_CHECKING:
     from forebear.tasks.evaluate import Evaluation

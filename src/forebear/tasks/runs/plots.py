@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from forebear.errors import ForebearError
 from forebear.files import write_whole
-from forebear.tasks.words import class_title, shown
+from forebear.tasks.runs.formatting import class_title, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

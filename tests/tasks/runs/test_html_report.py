@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from forebear.errors import RunError
-from forebear.tasks.report import in_force, write_index
+from forebear.tasks.runs.html_report import in_force, write_index
 from tests.tasks.making import Made, write_run
 
 EMPTY = {"meta", "img", "br"}
