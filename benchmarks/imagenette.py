@@ -176,7 +176,7 @@ def reference(data: Path, budget: float) -> str:
 
 
 def against_torchvision(args: Any) -> list[str]:
-    from forebear.tasks.train.course import seconds
+    from forebear.tasks.train.budget.progress import seconds
 
     data = args.data / "imagenette"
     if args.row:

@@ -41,8 +41,9 @@ import forebear.files
 from forebear.cli.main import main
 from forebear.data.pixel_store import Store
 from forebear.hardware import processor
-from forebear.tasks.train import checkpoint, run  # noqa: F401 - imported before the forks
+from forebear.tasks.train import api as run
 from forebear.tasks.train.loop import Loop
+from forebear.tasks.train.resume import checkpoint
 from forebear.weights.files import digest, load_file
 
 TABLE = """
@@ -229,7 +230,7 @@ def _stand_still(shared: Shared, after: int, point: float | str) -> None:
 
     checkpoint.write_whole = saved
     save_checkpoint, unlink = checkpoint.save_checkpoint, Path.unlink
-    work = sys.modules["forebear.tasks.train.work"]
+    work = sys.modules["forebear.tasks.train.trainer"]
 
     def rotated(folder: Path, *args: Any) -> Path:
         Path.unlink = before("", unlink, "in the rotation")  # type: ignore[method-assign]

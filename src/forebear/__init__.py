@@ -12,8 +12,8 @@ from forebear.tables.rows import Average, Block, Conv, Dropout, Norm, Pool, Tabl
 if TYPE_CHECKING:
     from forebear.network.create import create
     from forebear.network.network import Network
-    from forebear.tasks.train.run import resume, train
-    from forebear.tasks.train.settle import Request
+    from forebear.tasks.train.api import resume, train
+    from forebear.tasks.train.resolve import Request
     from forebear.weights.files import save
     from forebear.weights.load import load, read_arrays
     from forebear.weights.match import load_arrays
@@ -48,14 +48,14 @@ __all__ = [
 # What needs torch is imported at its first use, so that help and list answer at once.
 _LATE = {
     "Network": "forebear.network.network",
-    "Request": "forebear.tasks.train.settle",
+    "Request": "forebear.tasks.train.resolve",
     "create": "forebear.network.create",
     "load": "forebear.weights.load",
     "load_arrays": "forebear.weights.match",
     "read_arrays": "forebear.weights.load",
-    "resume": "forebear.tasks.train.run",
+    "resume": "forebear.tasks.train.api",
     "save": "forebear.weights.files",
-    "train": "forebear.tasks.train.run",
+    "train": "forebear.tasks.train.api",
 }
 
 

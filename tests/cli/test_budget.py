@@ -12,9 +12,9 @@ import pytest
 from forebear.cli.main import main
 from forebear.data.reading import Beside
 from forebear.tasks.runs.folder import load_run
-from forebear.tasks.train import work
-from forebear.tasks.train.budget.clocked import Clocked
-from forebear.tasks.train.course import Course
+from forebear.tasks.train import trainer as work
+from forebear.tasks.train.budget.deadlines import Clocked
+from forebear.tasks.train.budget.progress import Course
 from forebear.tasks.train.loop import Loop
 from tests.cli.making import folder, table
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from forebear.cli.main import main
-from forebear.tasks.train.recipes import recipes, show
+from forebear.tasks.train.recipe_files import recipes, show
 
 
 def test_a_line_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import argparse
 
 from forebear.cli.text_table import columns
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.recipes import read_recipe, recipes, show
+from forebear.tasks.train.recipe_files import read_recipe, recipes, show
 
 SUMMARY = "Names the published training recipes, or prints one as a file to save and change."
 EXAMPLE = "forebear recipes show cifar-modern > mine.toml"

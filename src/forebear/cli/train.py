@@ -161,7 +161,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
-    from forebear.tasks.train.course import seconds
+    from forebear.tasks.train.budget.progress import seconds
 
     try:
         return seconds(text)
@@ -192,7 +192,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     if (args.data is None) == (args.resume is None):
         raise ValueError("--data and --resume: expected one of them. Pass --data KIND:PATH.")
-    from forebear.tasks.train.run import Request, resume, seeds, train
+    from forebear.tasks.train.api import Request, resume, seeds, train
 
     if args.resume is not None:
         _refuse_beside_resume(args)

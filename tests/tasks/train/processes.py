@@ -17,7 +17,7 @@ import torch
 
 # Starts with torch and forebear in memory: a process of its own takes seconds to read them.
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["forebear.cli.main", "forebear.tasks.train.run", "torch._dynamo"])
+_server.set_forkserver_preload(["forebear.cli.main", "forebear.tasks.train.api", "torch._dynamo"])
 
 Work = Callable[..., Any]
 

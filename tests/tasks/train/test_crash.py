@@ -29,11 +29,12 @@ from forebear.cli.main import main
 from forebear.data.loader import Batches
 from forebear.errors import RunError
 from forebear.tasks.runs.folder import RunFolder
-from forebear.tasks.train import pages, work
-from forebear.tasks.train.checkpoint import checkpoints, load_checkpoint
-from forebear.tasks.train.display import Display
+from forebear.tasks.train import artifacts as pages
+from forebear.tasks.train import trainer as work
+from forebear.tasks.train.artifacts import Pages
 from forebear.tasks.train.loop import Epoch, Loop
-from forebear.tasks.train.pages import Pages
+from forebear.tasks.train.progress_bar import Display
+from forebear.tasks.train.resume.checkpoint import checkpoints, load_checkpoint
 from forebear.tasks.train.step import Stepper
 from forebear.weights.files import digest, load_file
 from tests.cli.making import folder, picture, table
@@ -46,7 +47,7 @@ RECIPE = (
 )  # fmt: skip
 
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["forebear.cli.main", "forebear.tasks.train.run"])
+_server.set_forkserver_preload(["forebear.cli.main", "forebear.tasks.train.api"])
 
 
 @pytest.fixture(autouse=True)
@@ -521,7 +522,7 @@ def test_a_full_disk_is_told_by_the_bytes_that_are_missing(
     def full(*_: Any) -> None:
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("forebear.tasks.train.checkpoint.save_file", full)
+    monkeypatch.setattr("forebear.tasks.train.resume.checkpoint.save_file", full)
     assert main(train(place, tmp_path / "run")) == 2
     told = capsys.readouterr().err.splitlines()[-1]
     assert "No space left on device: 0.1 MiB needed, " in told
@@ -596,7 +597,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_data_are_read(
     def read(_: str) -> None:
         raise Crash
 
-    monkeypatch.setattr("forebear.tasks.train.run.read_data", read)
+    monkeypatch.setattr("forebear.tasks.train.api.read_data", read)
     (tmp_path / "file").write_text("precious")
     for out, why in (
         (tmp_path / "file", "is a file. Expected a folder to make."),

@@ -40,10 +40,10 @@ from forebear.network.network import Network
 from forebear.tables.preprocessing import TORCHVISION
 from forebear.tasks.evaluate import evaluate
 from forebear.tasks.machine.distributed import ALONE
+from forebear.tasks.train.input_pipeline import order_of
 from forebear.tasks.train.loss import soft
-from forebear.tasks.train.prepare import order_of
 from forebear.tasks.train.recipe import Optimizer, Recipe
-from forebear.tasks.train.recipes import read_recipe, recipes
+from forebear.tasks.train.recipe_files import read_recipe, recipes
 from forebear.tasks.train.step import Stepper
 from tests.data.augment.test_pipeline import RULES
 

@@ -25,7 +25,7 @@ from forebear.network.layers import BiasedNorm
 from forebear.tables.preprocessing import TORCHVISION
 from forebear.tasks.machine.distributed import ALONE, World
 from forebear.tasks.runs.folder import load_run
-from forebear.tasks.train.sync import Together, synchronised
+from forebear.tasks.train.data_parallel import Together, synchronised
 from tests.cli.making import folder, table
 from tests.tasks.train.processes import Processes
 

@@ -23,7 +23,7 @@ from forebear.tasks.runs.folder import RunFolder
 from forebear.tasks.train.budget.timing import StepTimes
 from forebear.tasks.train.loop import Epoch
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.settle import Request
+from forebear.tasks.train.resolve import Request
 
 # What a resumed run must be asked for again, beside the recipe
 KEPT = (

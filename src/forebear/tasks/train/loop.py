@@ -21,12 +21,12 @@ from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.machine.device import peak_memory
 from forebear.tasks.machine.distributed import ALONE, World
 from forebear.tasks.machine.thread_tuning import Threads
-from forebear.tasks.train.course import Course
+from forebear.tasks.train.budget.progress import Course
 from forebear.tasks.train.loss import soft
+from forebear.tasks.train.optim.lr_schedule import rate
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.schedule import rate
+from forebear.tasks.train.signals import Stop
 from forebear.tasks.train.step import Mode, Stepper
-from forebear.tasks.train.stop import Stop
 
 PARTS = 20  # of an epoch, for the curves
 GLANCE = 0.25  # seconds between two looks at the loss: each waits for the device

@@ -1,6 +1,6 @@
 """The settings of a training run: one frozen record, each field with its unit.
 
-The files in forebear/recipes say them one a line; `forebear.tasks.train.recipes` reads these.
+The files in forebear/recipes say them one a line; `forebear.tasks.train.recipe_files` reads these.
 """
 
 from __future__ import annotations

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from forebear.errors import RunError
 from forebear.network.network import Network
 from forebear.tasks.machine.distributed import World
-from forebear.tasks.train.average import Average
+from forebear.tasks.train.data_parallel import Together, synchronised
 from forebear.tasks.train.loss import loss as losses_of
-from forebear.tasks.train.optimizer import make_optimizer
+from forebear.tasks.train.optim.ema import Average
+from forebear.tasks.train.optim.factory import make_optimizer
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.sync import Together, synchronised
 
 Mode = Literal["off", "on", "graphs"]  # torch's own operations, compiled, or in CUDA graphs
 

@@ -4,8 +4,8 @@ import pytest
 
 import forebear
 from forebear.tasks.train.budget.adapt import Sizes
+from forebear.tasks.train.budget.progress import Course
 from forebear.tasks.train.budget.timing import Operations
-from forebear.tasks.train.course import Course
 from tests.tasks.train.budget.making import Clock, recipe
 
 

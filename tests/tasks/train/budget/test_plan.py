@@ -20,7 +20,7 @@ from forebear.tasks.train.budget.plan import (
     planned,
     smaller_batch,
 )
-from forebear.tasks.train.settle import Request
+from forebear.tasks.train.resolve import Request
 from tests.tasks.train.budget.making import Clock, Machine, recipe, times_of
 
 

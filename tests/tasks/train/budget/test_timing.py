@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import forebear
-from forebear.tasks.train.budget import memory
-from forebear.tasks.train.budget.memory import remember, remembered
+from forebear.tasks.train.budget import timing_cache as memory
 from forebear.tasks.train.budget.timing import Operations
+from forebear.tasks.train.budget.timing_cache import remember, remembered
 from tests.tasks.train.budget.making import Clock, Machine, recipe, times_of
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from forebear.tasks.train.budget.plan import HARDLY, STRIDE
+from forebear.tasks.train.budget.progress import Course
 from forebear.tasks.train.budget.timing import Operations
-from forebear.tasks.train.course import Course
 
 NEWEST = 0.4  # weight of the last step in the mean of all
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 
 from forebear.network.plan.cost import smallest_side
 from forebear.network.plan.plan import Plan
+from forebear.tasks.train.budget.progress import FINISH
 from forebear.tasks.train.budget.timing import StepTimes
-from forebear.tasks.train.course import FINISH
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.settle import PHOTOGRAPH, Request, lengthened
+from forebear.tasks.train.resolve import PHOTOGRAPH, Request, lengthened
 
 STRIDE = 32  # pixels: the product of an ImageNet network's strides, in which sides are planned
 ENOUGH = 2.1  # passes over the images, for which a budget makes them smaller

@@ -21,10 +21,10 @@ from forebear.network.plan.cost import measure, parameters
 from forebear.network.plan.plan import Plan
 from forebear.tables.files import table_to_dict
 from forebear.tasks.machine.device import device_name
-from forebear.tasks.train.budget.memory import key_of, remember, remembered
-from forebear.tasks.train.pace import seconds_of_step
+from forebear.tasks.train.budget.step_timing import seconds_of_step
+from forebear.tasks.train.budget.timing_cache import key_of, remember, remembered
+from forebear.tasks.train.out_of_memory import ran_out
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.room import ran_out
 
 EFFICIENCY = 0.5  # share of a matrix product's rate that a step reaches
 STEPS = 3  # whose cost a measurement may reach: the first one, which warms up, counts twice

@@ -15,7 +15,7 @@ from forebear.data.dataset import Data, Pictures
 from forebear.data.pixel_store import Bad
 from forebear.tasks.machine.device import find_precision
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.recipes import read_recipe, with_sets
+from forebear.tasks.train.recipe_files import read_recipe, with_sets
 
 PHOTOGRAPH = 96  # pixels, from which random parts teach more than shifts do
 FEW_STEPS = 300  # that a run should have, however few the pictures (BiT-HyperRule's least is 500)

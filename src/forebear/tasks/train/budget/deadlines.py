@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 
 from forebear.tasks.train.budget.plan import BEFORE
-from forebear.tasks.train.checkpoint import seconds_of
 from forebear.tasks.train.job import Job
+from forebear.tasks.train.resume.checkpoint import seconds_of
 
 LATER = 0.02  # share of the budget that evaluation is timed in, after the reading
 

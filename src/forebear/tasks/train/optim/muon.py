@@ -12,8 +12,8 @@ from torch.optim.optimizer import ParamsT
 from torch.optim.sgd import sgd
 
 from forebear.tasks.machine.device import fastest_dtype
+from forebear.tasks.train.optim.skippable import Mover, keep
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.skip import Mover, keep
 
 # The polynomial a x + b x^3 + c x^5 lifts singular values from 0 up to between 0.7 and 1.2 within
 # 5 rounds (Jordan 2024, "Muon: an optimizer for hidden layers in neural networks").

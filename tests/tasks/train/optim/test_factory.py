@@ -14,8 +14,8 @@ import forebear
 from forebear import Block, Conv, Table
 from forebear.network.network import Network
 from forebear.tasks.machine import device
-from forebear.tasks.train.muon import orthogonal
-from forebear.tasks.train.optimizer import make_optimizer
+from forebear.tasks.train.optim.factory import make_optimizer
+from forebear.tasks.train.optim.muon import orthogonal
 from forebear.tasks.train.recipe import Optimizer, Recipe
 
 Array = npt.NDArray[np.float64]

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from forebear.network.network import Network
-from forebear.tasks.train.caffe import Caffe
-from forebear.tasks.train.lamb import Lamb
-from forebear.tasks.train.muon import Muon
+from forebear.tasks.train.optim.caffe_sgd import Caffe
+from forebear.tasks.train.optim.lamb import Lamb
+from forebear.tasks.train.optim.muon import Muon
 from forebear.tasks.train.recipe import Recipe
 
 

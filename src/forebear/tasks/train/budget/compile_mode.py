@@ -22,7 +22,7 @@ from forebear.files import home, write_text
 from forebear.network.network import Network
 from forebear.tables.files import table_to_dict
 from forebear.tasks.machine.device import device_name
-from forebear.tasks.train.pace import seconds_of_step
+from forebear.tasks.train.budget.step_timing import seconds_of_step
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.step import Mode
 

@@ -11,7 +11,7 @@ import torch
 from forebear.data.dataset import ArrayPictures, Data
 from forebear.tasks.train.loop import side
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.settle import Request, settled
+from forebear.tasks.train.resolve import Request, settled
 
 CPU = torch.device("cpu")
 

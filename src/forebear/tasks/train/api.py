@@ -34,13 +34,13 @@ from forebear.tasks.machine.thread_tuning import uncrowded
 from forebear.tasks.runs.folder import CHECKPOINTS, RunFolder
 from forebear.tasks.train.budget.plan import Allowance, Amount, Fitted, fitted
 from forebear.tasks.train.budget.timing import StepTimes
-from forebear.tasks.train.changed import changed_machine, changed_pictures
-from forebear.tasks.train.checkpoint import checkpoints
 from forebear.tasks.train.job import Job, Outcome
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.recipes import network_of, recipe_from_dict
-from forebear.tasks.train.settle import Request, asked, settled
-from forebear.tasks.train.work import carry_out
+from forebear.tasks.train.recipe_files import network_of, recipe_from_dict
+from forebear.tasks.train.resolve import Request, asked, settled
+from forebear.tasks.train.resume.checkpoint import checkpoints
+from forebear.tasks.train.resume.differences import changed_machine, changed_pictures
+from forebear.tasks.train.trainer import carry_out
 from forebear.weights.load import find_card, find_network, home_arrays
 from forebear.weights.match import load_arrays
 

@@ -9,7 +9,7 @@ import forebear
 from forebear import Block, Conv, Table
 from forebear.network.accelerate import accelerate
 from forebear.network.network import Network
-from forebear.tasks.train.depth import leave_out
+from forebear.tasks.train.stochastic_depth import leave_out
 
 TABLE = Table("deep", (Conv("conv1", 4, 3),), "basic", (Block("block1", 3, 4, 4),), classes=3)
 

@@ -13,9 +13,9 @@ from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.runs.html_report import write_index
 from forebear.tasks.runs.image_grid import as_pixels, draw_mistakes, draw_sheet
 from forebear.tasks.runs.plots import can_draw, draw_confusion, draw_curves
-from forebear.tasks.train.display import Display
 from forebear.tasks.train.job import Job
 from forebear.tasks.train.loop import Epoch, side
+from forebear.tasks.train.progress_bar import Display
 from forebear.tasks.train.recipe import Recipe
 
 SHEET = 36  # pictures

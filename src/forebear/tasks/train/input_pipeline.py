@@ -22,7 +22,7 @@ from forebear.network.network import Network
 from forebear.tables.preprocessing import TORCHVISION, Preprocessing
 from forebear.tasks.machine.distributed import World
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.settle import typical_side
+from forebear.tasks.train.resolve import typical_side
 
 Progress = Callable[[int, int], None]  # told the pictures done, and of all
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from forebear.tasks.train.course import Course, seconds
+from forebear.tasks.train.budget.progress import Course, seconds
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from forebear.tasks.train.optim.lr_schedule import rate
 from forebear.tasks.train.recipe import Recipe, Schedule
-from forebear.tasks.train.schedule import rate
 
 
 def rates(steps: int, **options: Any) -> list[float]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import forebear
-from forebear.tasks.train.pace import TRIALS, seconds_of_step
+from forebear.tasks.train.budget.step_timing import TRIALS, seconds_of_step
 from forebear.tasks.train.recipe import Recipe
 
 CPU = torch.device("cpu")

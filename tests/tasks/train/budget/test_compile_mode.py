@@ -13,8 +13,8 @@ import forebear
 from forebear import Block, Conv, Table
 from forebear.errors import RunError
 from forebear.tasks.machine.distributed import ALONE
-from forebear.tasks.train import compiled
-from forebear.tasks.train.compiled import compiling, mode_of
+from forebear.tasks.train.budget import compile_mode as compiled
+from forebear.tasks.train.budget.compile_mode import compiling, mode_of
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.step import Mode, Stepper
 

@@ -30,20 +30,15 @@ from forebear.tasks.machine.thread_tuning import Threads
 from forebear.tasks.runs.folder import BEST
 from forebear.tasks.runs.plots import can_draw
 from forebear.tasks.runs.tensorboard import Scalars
+from forebear.tasks.train.artifacts import Pages
 from forebear.tasks.train.budget.adapt import Sizes
-from forebear.tasks.train.budget.clocked import Clocked
+from forebear.tasks.train.budget.compile_mode import compiling, mode_of
+from forebear.tasks.train.budget.deadlines import Clocked
 from forebear.tasks.train.budget.evaluation import UntilTime, seconds_of_image
 from forebear.tasks.train.budget.plan import EVALUATION, SHORT, evaluated, planned
+from forebear.tasks.train.budget.progress import FINISH, Course
 from forebear.tasks.train.budget.timing import Operations
-from forebear.tasks.train.checkpoint import load_checkpoint, save_checkpoint
-from forebear.tasks.train.compiled import compiling, mode_of
-from forebear.tasks.train.course import FINISH, Course
-from forebear.tasks.train.depth import leave_out
-from forebear.tasks.train.display import Display
-from forebear.tasks.train.job import Job, Outcome, settings_of
-from forebear.tasks.train.loop import Epoch, Glance, Loop, Setting, State
-from forebear.tasks.train.pages import Pages
-from forebear.tasks.train.prepare import (
+from forebear.tasks.train.input_pipeline import (
     Decoding,
     Limit,
     batches,
@@ -52,11 +47,16 @@ from forebear.tasks.train.prepare import (
     opened,
     order_of,
 )
+from forebear.tasks.train.job import Job, Outcome, settings_of
+from forebear.tasks.train.loop import Epoch, Glance, Loop, Setting, State
+from forebear.tasks.train.out_of_memory import room
+from forebear.tasks.train.progress_bar import Display
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.room import room
-from forebear.tasks.train.settle import asked
+from forebear.tasks.train.resolve import asked
+from forebear.tasks.train.resume.checkpoint import load_checkpoint, save_checkpoint
+from forebear.tasks.train.signals import Stop
 from forebear.tasks.train.step import Mode
-from forebear.tasks.train.stop import Stop
+from forebear.tasks.train.stochastic_depth import leave_out
 from forebear.weights.files import load_file
 
 _GO_ON = "forebear train --resume"

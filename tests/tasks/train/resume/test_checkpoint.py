@@ -10,8 +10,13 @@ import torch
 from safetensors import SafetensorError
 
 from forebear.errors import RunError
-from forebear.tasks.train.checkpoint import KEPT, checkpoints, load_checkpoint, save_checkpoint
 from forebear.tasks.train.loop import State
+from forebear.tasks.train.resume.checkpoint import (
+    KEPT,
+    checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 
 def state(value: float) -> dict[str, Any]:
@@ -147,7 +152,7 @@ def test_a_full_disk_is_an_oserror_whoever_finds_it(
         path.write_bytes(b"half")
         raise SafetensorError("Error while serializing: I/O error: No space left (os error 28)")
 
-    monkeypatch.setattr("forebear.tasks.train.checkpoint.save_file", half)
+    monkeypatch.setattr("forebear.tasks.train.resume.checkpoint.save_file", half)
     with pytest.raises(OSError, match=r"No space left on device: 0\.0 MiB needed, .* free") as told:
         save_checkpoint(tmp_path, state(2.0), record(2))
     assert told.value.errno == 28

@@ -9,9 +9,9 @@ import pytest
 from forebear.errors import ForebearError
 from forebear.tables.files import resolve
 from forebear.tables.registry import NETWORKS
+from forebear.tasks.train.optim.lr_schedule import rate
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.recipes import network_of, read_recipe, recipes, show, with_sets
-from forebear.tasks.train.schedule import rate
+from forebear.tasks.train.recipe_files import network_of, read_recipe, recipes, show, with_sets
 
 
 def test_all_that_were_promised_are_shipped() -> None:

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from forebear.errors import StopError
-from forebear.tasks.train.stop import Stop
+from forebear.tasks.train.signals import Stop
 
 
 def test_a_signal_is_noted_once_there_is_something_to_save() -> None:

@@ -10,8 +10,8 @@ import forebear
 from forebear import Block, Conv, Table
 from forebear.errors import RunError
 from forebear.network.network import Network
+from forebear.tasks.train.out_of_memory import room
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.room import room
 
 TINY = Table("tiny", (Conv("conv1", 4, 3),), "basic", (Block("block1", 1, 4, 4),), classes=3)
 RECIPE = Recipe(lr=0.1, schedule="constant", epochs=1, batch=64, size=8, precision="fp32")

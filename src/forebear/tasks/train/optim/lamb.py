@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from forebear.tasks.train.skip import Mover, keep
+from forebear.tasks.train.optim.skippable import Mover, keep
 
 
 class Lamb(Mover):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from forebear.tasks.train.average import Average
+from forebear.tasks.train.optim.ema import Average
 
 
 class Small(nn.Module):
