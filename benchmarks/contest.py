@@ -56,7 +56,7 @@ def train(name: str, *words: object) -> Run:
 
 def finished(folder: Path) -> Run:
     """The run of a folder; its seconds are those that its last line of metrics tells."""
-    from forebear.weights.files import load_file
+    from forebear.weights.native_format import load_file
 
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     settings = json.loads((folder / "settings.json").read_text())

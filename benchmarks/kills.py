@@ -44,7 +44,7 @@ from forebear.hardware import processor
 from forebear.tasks.train import api as run
 from forebear.tasks.train.loop import Loop
 from forebear.tasks.train.resume import checkpoint
-from forebear.weights.files import digest, load_file
+from forebear.weights.native_format import digest, load_file
 
 TABLE = """
 name = "tiny"

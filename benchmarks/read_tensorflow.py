@@ -26,9 +26,9 @@ import tensorflow as tf  # type: ignore[import-untyped,unused-ignore]
 
 import forebear
 from forebear.hardware import processor
-from forebear.weights.readers.arrays import Array
-from forebear.weights.readers.tensorflow import open_tensorflow
-from forebear.weights.writers.tensorflow import write_tensorflow
+from forebear.weights.readers.base import Array
+from forebear.weights.readers.tensorflow.open import open_tensorflow
+from forebear.weights.writers.tensorflow.checkpoint_v2 import write_tensorflow
 
 
 def network(megabytes: int) -> dict[str, Array]:

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from forebear.network.network import Network
     from forebear.tasks.train.api import resume, train
     from forebear.tasks.train.resolve import Request
-    from forebear.weights.files import save
+    from forebear.weights.assign import load_arrays
     from forebear.weights.load import load, read_arrays
-    from forebear.weights.match import load_arrays
+    from forebear.weights.native_format import save
 
 __version__ = "0.1.0"
 __all__ = [
@@ -51,10 +51,10 @@ _LATE = {
     "Request": "forebear.tasks.train.resolve",
     "create": "forebear.network.create",
     "load": "forebear.weights.load",
-    "load_arrays": "forebear.weights.match",
+    "load_arrays": "forebear.weights.assign",
     "read_arrays": "forebear.weights.load",
     "resume": "forebear.tasks.train.api",
-    "save": "forebear.weights.files",
+    "save": "forebear.weights.native_format",
     "train": "forebear.tasks.train.api",
 }
 

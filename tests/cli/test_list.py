@@ -9,7 +9,7 @@ import pytest
 
 from forebear import networks
 from forebear.cli.main import main
-from forebear.weights.published import PUBLISHED
+from forebear.weights.catalog import PUBLISHED
 
 
 def listed(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:

@@ -14,7 +14,7 @@ import forebear
 from forebear.network.plan.layer_names import original_end_points
 from forebear.tables.resnet import IMAGENET_ROOT
 from forebear.tables.rows import Block, Table
-from forebear.weights.names import pairs
+from forebear.weights.variable_names import pairs
 from tests.goldens import recipe
 from tests.goldens.recipe import Array
 

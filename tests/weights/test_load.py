@@ -15,8 +15,8 @@ import forebear
 from forebear import Block, Table, WeightsError
 from forebear.cli.main import main
 from forebear.tables.resnet import IMAGENET_ROOT
+from forebear.weights.identify import fits
 from forebear.weights.readers.detect import open_arrays
-from forebear.weights.recognise import fits
 from tests.network.making import make
 
 SHARED = Path(__file__).parents[3] / "shared"

@@ -20,7 +20,7 @@ from forebear.tables.files import resolve
 from forebear.tables.registry import NETWORKS
 
 if TYPE_CHECKING:
-    from forebear.weights.names import Pair
+    from forebear.weights.variable_names import Pair
 
 SUMMARY = "Prints a network as the paper's table 1, each layer's end point and cost, and totals."
 EXAMPLE = "forebear describe slim/resnet_v1_50 --output-stride 8"
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_names(planned: Plan, args: argparse.Namespace) -> None:
-    from forebear.weights.names import pairs  # imports numpy
+    from forebear.weights.variable_names import pairs  # imports numpy
 
     if args.layers or args.draw is not None:
         other = "--layers" if args.layers else "--draw"

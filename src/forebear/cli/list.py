@@ -46,7 +46,7 @@ def _networks(pattern: str) -> list[str]:
 
 
 def _weights(pattern: str) -> list[str]:
-    from forebear.weights.published import PUBLISHED, published
+    from forebear.weights.catalog import PUBLISHED, published
 
     found = published(pattern) or published(f"*{pattern}*")
     if not found:

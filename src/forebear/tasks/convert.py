@@ -17,13 +17,13 @@ from forebear.network.plan.expand import spell
 from forebear.network.plan.plan import Plan
 from forebear.tables.dialects import DIALECTS
 from forebear.tables.registry import NETWORKS, find
-from forebear.weights.files import save
 from forebear.weights.layouts import Array
 from forebear.weights.load import load
-from forebear.weights.names import Pair, pairs
+from forebear.weights.native_format import save
 from forebear.weights.rewrite import REWRITES
 from forebear.weights.transfer import transfer
-from forebear.weights.writers.target import write_new
+from forebear.weights.variable_names import Pair, pairs
+from forebear.weights.writers.overwrite import write_new
 
 HOMES = ("slim", "keras", "torchvision", "timm", "paper")
 
@@ -185,7 +185,7 @@ def _writer(target: Path) -> Writer:
 
 
 def _write_tensorflow(path: Path, _: Plan, arrays: Mapping[str, Array], replace: bool) -> None:
-    from forebear.weights.writers.tensorflow import write_tensorflow
+    from forebear.weights.writers.tensorflow.checkpoint_v2 import write_tensorflow
 
     write_tensorflow(path, arrays.items(), replace=replace)
 

@@ -20,14 +20,14 @@ from forebear.tables.files import resolve
 from forebear.tables.imagenet_classes import class_names
 from forebear.tables.registry import NETWORKS
 from forebear.tables.rows import Table
-from forebear.weights.fetch import fetch
-from forebear.weights.files import describes_itself, load_file
-from forebear.weights.match import bare, load_arrays
-from forebear.weights.names import pairs
-from forebear.weights.published import Published, by_digest, find_published
-from forebear.weights.readers.arrays import Array, Arrays
+from forebear.weights.assign import bare, load_arrays
+from forebear.weights.catalog import Published, by_digest, find_published
+from forebear.weights.download import fetch
+from forebear.weights.identify import recognise
+from forebear.weights.native_format import describes_itself, load_file
+from forebear.weights.readers.base import Array, Arrays
 from forebear.weights.readers.detect import open_arrays
-from forebear.weights.recognise import recognise
+from forebear.weights.variable_names import pairs
 
 
 def read_arrays(path: str | Path) -> Arrays:

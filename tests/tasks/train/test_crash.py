@@ -36,7 +36,7 @@ from forebear.tasks.train.loop import Epoch, Loop
 from forebear.tasks.train.progress_bar import Display
 from forebear.tasks.train.resume.checkpoint import checkpoints, load_checkpoint
 from forebear.tasks.train.step import Stepper
-from forebear.weights.files import digest, load_file
+from forebear.weights.native_format import digest, load_file
 from tests.cli.making import folder, picture, table
 
 STEPS, EPOCHS, EVERY = 7, 3, 3  # steps an epoch, epochs, steps between two saves

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from forebear import WeightsError
-from forebear.weights.readers.arrays import Arrays
+from forebear.weights.readers.base import Arrays
 from forebear.weights.readers.detect import open_arrays
 
 GOLDENS = Path(__file__).parent / "goldens" / "keras"

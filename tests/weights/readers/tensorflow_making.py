@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from forebear.errors import WeightsError
-from forebear.weights.readers.arrays import Array
-from forebear.weights.readers.crc32c import crc32c, masked
-from forebear.weights.readers.tensorflow import open_tensorflow
-from forebear.weights.readers.tensors import FULL, Slice, slice_key, whole
-from forebear.weights.writers.protobuf import message, number
-from forebear.weights.writers.table import write_table
+from forebear.weights.readers.base import Array
+from forebear.weights.readers.tensorflow.crc32c import crc32c, masked
+from forebear.weights.readers.tensorflow.open import open_tensorflow
+from forebear.weights.readers.tensorflow.tensor_records import FULL, Slice, slice_key, whole
+from forebear.weights.writers.tensorflow.protobuf import message, number
+from forebear.weights.writers.tensorflow.sstable import write_table
 
 GOLDENS = Path(__file__).parent / "goldens" / "tensorflow"
 SHARED = Path(__file__).parents[3].parent / "shared" / "goldens" / "checkpoints"

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from forebear.weights.readers.detect import open_arrays
-from forebear.weights.writers.tensorflow import write_tensorflow
+from forebear.weights.writers.tensorflow.checkpoint_v2 import write_tensorflow
 from tests.weights.readers.making import KERAS_FILES, assert_same, damaged, golden, refusal
 
 SOURCE = Path(__file__).parents[3] / "src"

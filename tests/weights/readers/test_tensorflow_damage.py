@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from forebear.errors import WeightsError
-from forebear.weights.readers.table import FOOTER, MAGIC
-from forebear.weights.readers.tensorflow import open_tensorflow
-from forebear.weights.readers.tensors import slice_key, whole
-from forebear.weights.writers.protobuf import fixed32, message, number, varint
+from forebear.weights.readers.tensorflow.open import open_tensorflow
+from forebear.weights.readers.tensorflow.sstable import FOOTER, MAGIC
+from forebear.weights.readers.tensorflow.tensor_records import slice_key, whole
+from forebear.weights.writers.tensorflow.protobuf import fixed32, message, number, varint
 from tests.weights.readers.tensorflow_making import (
     GOLDENS,
     block,

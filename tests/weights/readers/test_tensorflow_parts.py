@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from forebear.weights.readers.crc32c import crc32c, masked
-from forebear.weights.readers.damage import DamageError
-from forebear.weights.readers.protobuf import varint, varints
-from forebear.weights.readers.snappy import decompress
-from forebear.weights.readers.tensors import FULL, slice_key
-from forebear.weights.writers import protobuf
+from forebear.weights.readers.tensorflow.corruption import DamageError
+from forebear.weights.readers.tensorflow.crc32c import crc32c, masked
+from forebear.weights.readers.tensorflow.protobuf import varint, varints
+from forebear.weights.readers.tensorflow.snappy import decompress
+from forebear.weights.readers.tensorflow.tensor_records import FULL, slice_key
+from forebear.weights.writers.tensorflow import protobuf
 
 
 def test_the_checksum_is_crc32c() -> None:

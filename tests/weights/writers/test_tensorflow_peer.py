@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from forebear.errors import WeightsError
-from forebear.weights.readers.arrays import Array
-from forebear.weights.readers.tensorflow import open_tensorflow
-from forebear.weights.writers.tensorflow import write_tensorflow
+from forebear.weights.readers.base import Array
+from forebear.weights.readers.tensorflow.open import open_tensorflow
+from forebear.weights.writers.tensorflow.checkpoint_v2 import write_tensorflow
 from tests.weights.readers.tensorflow_making import GOLDENS, read_all
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

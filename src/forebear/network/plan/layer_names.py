@@ -6,7 +6,7 @@ Templates stand for every layer of a role; the plan fills their slots:
     {w} = b - 1, {v} = u - 1   {letter} {branch} unit and convolution as Caffe letters them
     {row} {out} what the home's own list calls the layer, and its ReLU
 Each role has up to three parts: the convolution, the norm, and what the layer gives out. Weight
-names (`forebear.weights.names`) and end points are both read off these templates.
+names (`forebear.weights.variable_names`) and end points are both read off these templates.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ from forebear.files import write_text
 from forebear.network.network import Network
 from forebear.tasks.runs.read import METRICS, SETTINGS, WEIGHTS
 from forebear.tasks.train.loop import Epoch
-from forebear.weights.files import load_file, save
 from forebear.weights.load import load
+from forebear.weights.native_format import load_file, save
 
 BEST, CHECKPOINTS, LOCK = "best.safetensors", "checkpoints", ".lock"
 

@@ -41,8 +41,8 @@ from forebear.tasks.train.resolve import Request, asked, settled
 from forebear.tasks.train.resume.checkpoint import checkpoints
 from forebear.tasks.train.resume.differences import changed_machine, changed_pictures
 from forebear.tasks.train.trainer import carry_out
+from forebear.weights.assign import load_arrays
 from forebear.weights.load import find_card, find_network, home_arrays
-from forebear.weights.match import load_arrays
 
 __all__ = ["Outcome", "Request", "resume", "seeds", "train"]
 

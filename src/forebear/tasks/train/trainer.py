@@ -57,7 +57,7 @@ from forebear.tasks.train.resume.checkpoint import load_checkpoint, save_checkpo
 from forebear.tasks.train.signals import Stop
 from forebear.tasks.train.step import Mode
 from forebear.tasks.train.stochastic_depth import leave_out
-from forebear.weights.files import load_file
+from forebear.weights.native_format import load_file
 
 _GO_ON = "forebear train --resume"
 END = 0.15  # share of a budget that the end may keep back, however slow the start was

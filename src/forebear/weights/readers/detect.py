@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from forebear.weights.readers.archive import open_archive
-from forebear.weights.readers.arrays import Arrays
-from forebear.weights.readers.hdf5 import find_hdf5
+from forebear.weights.readers.base import Arrays
+from forebear.weights.readers.errors import reading, refused, shown
 from forebear.weights.readers.hub import HubArrays, is_hub_folder
-from forebear.weights.readers.keras import WEIGHTS_MEMBER, KerasArrays, open_keras_archive
+from forebear.weights.readers.keras.hdf5 import find_hdf5
+from forebear.weights.readers.keras.keras import WEIGHTS_MEMBER, KerasArrays, open_keras_archive
 from forebear.weights.readers.npz import NpzArrays
-from forebear.weights.readers.refusal import reading, refused, shown
 from forebear.weights.readers.safetensors_file import SafetensorsArrays, is_safetensors, open_index
-from forebear.weights.readers.tensorflow import is_tensorflow, open_tensorflow
-from forebear.weights.readers.torch_file import LEGACY_START, TorchArrays
+from forebear.weights.readers.tensorflow.open import is_tensorflow, open_tensorflow
+from forebear.weights.readers.torch.state_dict import LEGACY_START, TorchArrays
+from forebear.weights.readers.zip_archive import open_archive
 
 _EXPECTED = (
     "a TensorFlow checkpoint, Keras .h5, .weights.h5 or .keras, torch state dict, safetensors, "

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from forebear.weights.readers.arrays import Array, Arrays
-from forebear.weights.readers.refusal import reading, refused
+from forebear.weights.readers.base import Array, Arrays
+from forebear.weights.readers.errors import reading, refused
 from forebear.weights.readers.safetensors_file import SafetensorsArrays, open_index
-from forebear.weights.readers.torch_file import TorchArrays
+from forebear.weights.readers.torch.state_dict import TorchArrays
 
 _EXPECTED = "a timm or transformers folder with config.json and weights"
 _MAX_CONFIG = 16 * 2**20  # bytes

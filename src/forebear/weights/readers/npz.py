@@ -10,10 +10,10 @@ from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 
-from forebear.weights.readers.archive import open_archive
-from forebear.weights.readers.arrays import Array
-from forebear.weights.readers.listed import Listed
-from forebear.weights.readers.refusal import check_names, reading, refused, shown
+from forebear.weights.readers.base import Array
+from forebear.weights.readers.errors import check_names, reading, refused, shown
+from forebear.weights.readers.indexed import Listed
+from forebear.weights.readers.zip_archive import open_archive
 
 _EXPECTED = "an .npz file of plain arrays, without Python objects"
 _REMEDY = "Save it again with numpy.savez."

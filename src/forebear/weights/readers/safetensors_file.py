@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
-from forebear.weights.readers.arrays import Array
-from forebear.weights.readers.listed import Listed
-from forebear.weights.readers.refusal import check_names, reading, refused, shown
+from forebear.weights.readers.base import Array
+from forebear.weights.readers.errors import check_names, reading, refused, shown
+from forebear.weights.readers.indexed import Listed
 
 _EXPECTED = "a whole safetensors file"
 _MAX_INDEX = 16 * 2**20  # bytes

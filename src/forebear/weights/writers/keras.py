@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forebear.errors import WeightsError, near_misses
-from forebear.weights.readers.keras import NUMBERED
-from forebear.weights.writers.target import write_new
+from forebear.weights.readers.keras.keras import NUMBERED
+from forebear.weights.writers.overwrite import write_new
 
 # Name, Keras class, and weights under the names that forebear gives them: kernel, gamma, ...
 Layer = tuple[str, str, Sequence[tuple[str, NDArray[Any]]]]

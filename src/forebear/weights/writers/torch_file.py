@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from forebear.weights.writers.target import write_new
+from forebear.weights.writers.overwrite import write_new
 
 
 def write_torch(path: Path, arrays: Mapping[str, NDArray[Any]], *, replace: bool = False) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor
 from forebear.errors import RunError
 from forebear.files import write_whole
 from forebear.tasks.train.loop import State
-from forebear.weights.files import digest
+from forebear.weights.native_format import digest
 
 FORMAT = "forebear checkpoint 2"
 KEPT = 2  # the newest ones

@@ -1,0 +1,126 @@
+"""Arrays into a network, all of them: a leftover on either side is an error that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from forebear.errors import WeightsError, near_misses
+from forebear.network.network import Network
+from forebear.network.plan.layer_names import HOMES, home_of
+from forebear.network.plan.plan import Plan
+from forebear.weights.layouts import Array
+from forebear.weights.variable_names import Pair, pairs
+
+# What the homes store beside the weights: TF-Slim's step counter and Caffe's mean colour.
+_BESIDE = ("global_step", "mean_rgb")
+
+
+def load_arrays(network: Network, arrays: Mapping[str, Any], *, partial: bool = False) -> list[str]:
+    """Fills a network with its home's arrays.
+
+    Args:
+        network: changed only when every array fits, or with `partial` those that do.
+        arrays: {the home's variable name: array in the home's layout}, numpy or torch. A
+            ":0" that TensorFlow appends and a "module." that DataParallel prepends are accepted.
+        partial: leave out what does not fit, as the head of other classes in fine-tuning.
+
+    Returns:
+        The network's own names of the arrays that stayed as they were; none unless `partial`.
+
+    Raises:
+        WeightsError: missing or unexpected names or wrong shapes, listed, or with `partial` not
+            one array that fits; the network is unchanged.
+    """
+    given = {bare(name): name for name in arrays}
+    wanted = pairs(network.plan)
+    renamed = _other_logits(network.plan, given)
+    given = {renamed.get(name, name): key for name, key in given.items()}
+    state: dict[str, torch.Tensor] = {}
+    missing, wrong = [], []
+    for pair in wanted:
+        if pair.theirs not in given:
+            if pair.needed:
+                missing.append(pair.theirs)
+            continue
+        array = np.asarray(arrays[given.pop(pair.theirs)])  # one at a time, for lazy readers
+        if array.shape != pair.their_shape:
+            wrong.append(f"{pair.theirs} {list(array.shape)}, expected {list(pair.their_shape)}")
+            continue
+        state[pair.ours] = _tensor(pair, array)
+    left = _unexpected({name: arrays[key] for name, key in given.items()})
+    fits = any(pair.needed and pair.ours in state for pair in wanted)
+    if not fits or (not partial and (missing or wrong or left)):
+        raise WeightsError(_complaint(network.plan, missing, wrong, left))
+    network.load_state_dict(network.state_dict() | state)
+    return [pair.ours for pair in wanted if pair.needed and pair.ours not in state]
+
+
+def bare(name: str) -> str:
+    """A name without what TensorFlow and DataParallel add to it."""
+    return name.removesuffix(":0").removeprefix("module.")
+
+
+def _tensor(pair: Pair, array: Array) -> torch.Tensor:
+    return torch.from_numpy(np.array(pair.layout.load(array, pair.shape), order="C"))
+
+
+def _other_logits(plan: Plan, given: Mapping[str, Any]) -> dict[str, str]:
+    home = HOMES[home_of(plan)]
+    wanted = home.scopes["logits", "conv"].format(net=plan.table.name)
+    others = {}
+    for scope in home.other_logits:
+        for last in ("kernel", "bias"):
+            if f"{scope}/{last}" in given:
+                others[f"{scope}/{last}"] = f"{wanted}/{last}"
+    return others
+
+
+def _unexpected(given: Mapping[str, Any]) -> list[str]:
+    """Names left over, without those that carry no weights; checks that the latter do not."""
+    left = []
+    for name, array in given.items():
+        if beside(name) and not name.endswith("_2_gconv/kernel"):
+            continue
+        if name.endswith("_2_gconv/kernel") and _sums_groups(np.asarray(array)):
+            continue  # keras-applications' frozen kernel: the grouped convolution does its sum
+        left.append(name)
+    return left
+
+
+def beside(name: str) -> bool:
+    """Whether a name is of what homes store beside the weights, which nothing here needs."""
+    return name.rpartition("/")[2] in _BESIDE or name.endswith("_2_gconv/kernel")
+
+
+def _sums_groups(kernel: Array) -> bool:
+    """Whether a kernel is the 0/1 sum of resnet_common.py, block3."""
+    if kernel.ndim != 4 or kernel.shape[:2] != (1, 1) or kernel.shape[2] % kernel.shape[3]:
+        return False
+    filters = kernel.shape[3]
+    each = kernel.shape[2] // filters
+    inputs, outputs = np.nonzero(kernel[0, 0])
+    group, place = np.divmod(inputs, each * each)
+    fits = outputs == group * each + place % each
+    return bool(
+        len(inputs) == filters * each and fits.all() and (kernel[0, 0].sum(0) == each).all()
+    )
+
+
+def _complaint(plan: Plan, missing: list[str], wrong: list[str], left: list[str]) -> str:
+    lines = [
+        f"the arrays do not fit {plan.table.name} in dialect {plan.dialect.name}: {len(missing)} "
+        f"missing, {len(left)} unexpected, {len(wrong)} of another shape. Expected the "
+        f"{len(pairs(plan))} arrays that describe --names lists. Pass the network that the file "
+        "was made from."
+    ]
+    for title, names in (("missing", missing), ("unexpected", left), ("shape", wrong)):
+        for name in sorted(names)[:20]:
+            near = near_misses(name, left) if title == "missing" else ""
+            lines.append(f"  {title}: {name}{near}")
+        if len(names) > 20:
+            lines.append(f"  {title}: and {len(names) - 20} more")
+    return "\n".join(lines)

@@ -1,0 +1,99 @@
+"""Which published network a file's arrays belong to, told by their names and shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from forebear.errors import WeightsError
+from forebear.network.describe.equivalence import same_function
+from forebear.network.plan.expand import spell
+from forebear.network.plan.plan import Plan
+from forebear.tables.registry import NETWORKS, find
+from forebear.weights.assign import bare, beside
+from forebear.weights.readers.base import Arrays
+from forebear.weights.variable_names import Pair, pairs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """A network that a file's arrays fill, all of them and nothing else."""
+
+    network: str  # as in forebear.networks()
+    num_classes: int | None  # None: the file has no logits
+    in_channels: int
+
+    def plan(self) -> Plan:
+        """The network, spelled out."""
+        entry = find(self.network)
+        return spell(
+            entry.table,
+            entry.dialect,
+            num_classes=self.num_classes,
+            in_channels=self.in_channels,
+        )
+
+
+@cache
+def _pairs(network: str, logits: bool) -> tuple[Pair, ...]:
+    entry = find(network)
+    classes = entry.table.classes if logits else None
+    return tuple(pairs(spell(entry.table, entry.dialect, num_classes=classes)))
+
+
+def fits(arrays: Arrays) -> list[Fit]:
+    """Every published network that the arrays fill."""
+    shapes = {bare(name): arrays.shape(name) for name in arrays if not beside(name)}
+    shapes = {name.replace("probs/", "predictions/"): shape for name, shape in shapes.items()}
+    found = []
+    for network in NETWORKS:
+        home, dialect = network.split("/")[0], find(network).dialect
+        if home == "paper" and dialect.names == "torchvision":
+            continue  # a paper's ImageNet network was never published under torch's names
+        fit = _fit(network, shapes)
+        if fit is not None:
+            found.append(fit)
+    return found
+
+
+def _fit(network: str, shapes: dict[str, tuple[int, ...]]) -> Fit | None:
+    for logits in (True, False):
+        known = _pairs(network, logits)
+        names = {pair.theirs for pair in known}
+        needed = {pair.theirs for pair in known if pair.needed}
+        if not needed <= shapes.keys() <= names:
+            continue
+        first = next(pair for pair in known if pair.ours.endswith("conv.weight"))
+        if len(shapes[first.theirs]) != 4:
+            continue
+        classes = shapes[known[-1].theirs][0] if logits else None
+        channels = shapes[first.theirs][first.their_shape.index(3)]  # the table's own are 3
+        fit = Fit(network=network, num_classes=classes, in_channels=channels)
+        exact = {pair.theirs: pair.their_shape for pair in pairs(fit.plan())}
+        if all(exact[name] == shape for name, shape in shapes.items()):
+            return fit
+    return None
+
+
+def recognise(arrays: Arrays) -> Fit:
+    """The one network that the arrays fill, or the first of those that are one function.
+
+    Raises:
+        WeightsError: none fits, or several that are different functions; the message lists them.
+    """
+    found = fits(arrays)
+    if not found:
+        raise WeightsError(
+            f"{arrays.path}: its {len(arrays)} arrays fill none of the {len(NETWORKS)} networks, "
+            f"from {next(iter(arrays), 'nothing')!r} on. Expected the weights of a published "
+            "network. Pass the network that they are of, as in --network slim/resnet_v1_50."
+        )
+    first = found[0].plan()
+    different = [fit for fit in found if same_function(first, fit.plan()).answer != "same"]
+    if different:
+        names = ", ".join(fit.network for fit in found)
+        raise WeightsError(
+            f"{arrays.path}: its arrays fill {names}, which are not one function. Expected to be "
+            "told which. Pass one of these as the network."
+        )
+    return found[0]

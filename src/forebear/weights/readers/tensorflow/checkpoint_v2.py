@@ -1,0 +1,177 @@
+"""TensorFlow's checkpoint V2: a table that says where in which data file each array lies.
+
+Facts: tensorflow/core/protobuf/tensor_bundle.proto. Values are raw, little-endian, in C order.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forebear.weights.readers.base import Array
+from forebear.weights.readers.tensorflow.checkpoint import Checkpoint
+from forebear.weights.readers.tensorflow.corruption import DamageError, blame
+from forebear.weights.readers.tensorflow.crc32c import crc32c, masked
+from forebear.weights.readers.tensorflow.protobuf import Field, fields
+from forebear.weights.readers.tensorflow.sstable import Table
+from forebear.weights.readers.tensorflow.tensor_records import (
+    KINDS,
+    Kind,
+    Slice,
+    Tensor,
+    name_of,
+    shape_of,
+    slice_key,
+    slice_of,
+    slice_shape,
+    whole,
+)
+
+OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # how TF2's objects hang together; no array
+_CHUNK = 1 << 20  # bytes that are read and then checked while the cache still has them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the values of an array or of a slice lie."""
+
+    shard: int
+    offset: int  # bytes
+    size: int  # bytes
+    checksum: int  # masked
+
+
+class CheckpointV2(Checkpoint):
+    """The arrays of a V2 checkpoint. Data files are opened for as long as an array is read."""
+
+    format = "TensorFlow checkpoint V2"
+
+    def __init__(self, path: Path, index: Path, table: Table) -> None:
+        """Reads and closes the index; looks whether the data files are there and long enough.
+
+        Raises:
+            DamageError: the index makes no sense.
+            WeightsError: a data file is missing or too short.
+        """
+        self._prefix = index.with_suffix("")
+        entries = dict(table.items())
+        table.close()
+        self._shards = _shards(entries.get(b"", memoryview(b"")))
+        tensors: dict[str, Tensor] = {}
+        self._places: dict[tuple[str, Slice], Place] = {}
+        for key, message in entries.items():
+            if key[:1] not in (b"", b"\0") and key != OBJECT_GRAPH.encode():
+                name = name_of(key)
+                with blame(index, name):
+                    tensors[name], place = _entry(message)
+                    places = _places(name, tensors[name], place, entries)
+                    beyond = [p.shard for p in places.values() if p.shard >= self._shards]
+                    if beyond:
+                        raise DamageError(f"lies in data file {beyond[0]} of {self._shards}")
+                    self._places |= places
+        super().__init__(path, tensors, self._bytes())
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _piece(self, name: str, part: Slice, kind: Kind) -> Array:
+        place = self._places[name, part]
+        array = np.empty(slice_shape(part, self.shape(name)), kind.stored)
+        data = array.reshape(-1).view(np.uint8)
+        with blame(self._file(place.shard), name):
+            if read_checked(self._file(place.shard), place.offset, data) != place.checksum:
+                raise DamageError("the checksum of its values does not match")
+        return array
+
+    def _file(self, shard: int) -> Path:
+        return data_file(self._prefix, shard, self._shards)
+
+    def _bytes(self) -> int:
+        """The size of the data files in all, each at least as long as it must be."""
+        sizes: dict[int, int] = {}
+        for (name, _), place in self._places.items():
+            file = self._file(place.shard)
+            with blame(file, name):
+                if place.shard not in sizes:
+                    if not file.is_file():
+                        raise DamageError("its data file is missing")
+                    sizes[place.shard] = file.stat().st_size
+                if place.offset + place.size > sizes[place.shard]:
+                    raise DamageError(f"its values lie beyond byte {sizes[place.shard]}, the last")
+        return sum(sizes.values())
+
+
+def data_file(prefix: Path, shard: int, shards: int) -> Path:
+    """The name of a data file, which TensorFlow derives and stores nowhere."""
+    return prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{shards:05d}")
+
+
+def read_checked(file: Path, offset: int, data: NDArray[np.uint8]) -> int:
+    """Fills `data` from a file, and gives the masked checksum of what was read.
+
+    Raises:
+        DamageError: the file ends before.
+    """
+    crc = 0
+    with file.open("rb", buffering=0) as source:
+        source.seek(offset)
+        for start in range(0, len(data), _CHUNK):
+            chunk = data[start : start + _CHUNK]
+            if source.readinto(chunk.data) != len(chunk):
+                raise DamageError("the file ends within its values")
+            crc = crc32c(chunk, crc)
+    return masked(crc)
+
+
+def _shards(message: memoryview) -> int:
+    """Reads a BundleHeaderProto: how many data files there are."""
+    found = {field.number: field.integer() for field in fields(message) if field.number in (1, 2)}
+    if found.get(2, 0) != 0:
+        raise DamageError("its values are big-endian, as only rare machines write them")
+    if found.get(1, 0) < 1:
+        raise DamageError("its index has no header that counts data files")
+    return found[1]
+
+
+def _entry(message: memoryview) -> tuple[Tensor, Place]:
+    """Reads a BundleEntryProto."""
+    found = list(fields(message))
+    parts = {field.number: field for field in found}
+    shape = shape_of(parts[2].message()) if 2 in parts else ()
+    slices = tuple(slice_of(field.message(), shape) for field in found if field.number == 7)
+    tensor = Tensor(kind=_number(parts, 1), shape=shape, slices=slices or (whole(shape),))
+    return tensor, Place(
+        shard=_number(parts, 3),
+        offset=_number(parts, 4),
+        size=_number(parts, 5),
+        checksum=_number(parts, 6),
+    )
+
+
+def _number(parts: dict[int, Field], number: int) -> int:
+    return parts[number].integer() if number in parts else 0
+
+
+def _places(
+    name: str, tensor: Tensor, place: Place, entries: dict[bytes, memoryview]
+) -> dict[tuple[str, Slice], Place]:
+    """Where an array's slices lie, each checked against its shape; a whole array is one."""
+    places = {}
+    for part in tensor.slices:
+        if part != whole(tensor.shape):
+            message = entries.get(slice_key(name, part))
+            if message is None:
+                raise DamageError(f"the index has no entry for its slice {list(part)}")
+            piece, place = _entry(message)
+            if (piece.kind, piece.shape) != (tensor.kind, slice_shape(part, tensor.shape)):
+                raise DamageError(f"its slice {list(part)} is of another type or shape")
+        if tensor.kind in KINDS:  # the size of others is not known
+            needed = math.prod(slice_shape(part, tensor.shape)) * KINDS[tensor.kind].stored.itemsize
+            if place.size != needed:
+                raise DamageError(f"{place.size} bytes stand where {needed} belong")
+        places[name, part] = place
+    return places

@@ -1,0 +1,1 @@
+"""torch files, read without executing them."""

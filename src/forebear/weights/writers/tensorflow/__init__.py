@@ -1,0 +1,1 @@
+"""TensorFlow checkpoints, written without TensorFlow."""
