@@ -39,9 +39,8 @@ from PIL import Image
 import forebear
 import forebear.files
 from forebear.cli.main import main
-from forebear.data.pixel_store import Store
+from forebear.data.pixel_store import PixelStore
 from forebear.hardware import processor
-from forebear.tasks.train import api as run
 from forebear.tasks.train.loop import Loop
 from forebear.tasks.train.resume import checkpoint
 from forebear.weights.native_format import digest, load_file
@@ -174,7 +173,7 @@ def child(words: list[str], log: Path, shared: Shared, kill: Kill | None) -> int
 
 
 def _patch(shared: Shared, kill: Kill | None) -> None:
-    kept: dict[str, Any] = Store.__init__.__kwdefaults__
+    kept: dict[str, Any] = PixelStore.__init__.__kwdefaults__
     kept["memory"] = kept["disk"] = 0  # every step decodes its pictures
     step = Loop._step
 

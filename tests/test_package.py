@@ -48,6 +48,11 @@ def test_every_public_name_is_there_and_sorted() -> None:
         _ = forebear.creat
 
 
+def test_an_older_public_name_works_and_names_the_new_one() -> None:
+    with pytest.warns(DeprecationWarning, match=r"forebear\.Request is now forebear\.TrainConfig"):
+        assert forebear.Request is forebear.TrainConfig
+
+
 @pytest.mark.parametrize(
     "words",
     [["--help"], ["list"], ["train", "--help"], ["predict", "--help"], ["evaluate", "--help"]],
@@ -67,7 +72,7 @@ def test_help_and_list_do_not_import_torch(words: list[str]) -> None:
 
 
 def test_training_from_python_gives_the_result_and_the_folder(tmp_path: Path) -> None:
-    request = forebear.Request(
+    request = forebear.TrainConfig(
         data="digits", network="paper/resnet20", epochs=2, threads=1, out=tmp_path / "run"
     )
     outcome = forebear.train(request)
@@ -85,7 +90,7 @@ def test_training_in_a_thread_of_its_own_leaves_signals_alone(tmp_path: Path) ->
     found = []
 
     def work() -> None:
-        request = forebear.Request(
+        request = forebear.TrainConfig(
             data="digits", network="paper/resnet20", epochs=1, out=tmp_path / "run"
         )
         found.append(forebear.train(request).held_out.images)

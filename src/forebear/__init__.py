@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from forebear.errors import DataError, ForebearError, RunError, TableError, WeightsError
+from forebear.tables.dialects import Dialect
 from forebear.tables.files import read_table, table_from_lists
+from forebear.tables.preprocessing import Preprocessing
 from forebear.tables.registry import networks
 from forebear.tables.rows import Average, Block, Conv, Dropout, Norm, Pool, Table
 
@@ -13,7 +16,8 @@ if TYPE_CHECKING:
     from forebear.network.create import create
     from forebear.network.network import Network
     from forebear.tasks.train.api import resume, train
-    from forebear.tasks.train.resolve import Request
+    from forebear.tasks.train.job import TrainResult
+    from forebear.tasks.train.resolve import TrainConfig
     from forebear.weights.assign import load_arrays
     from forebear.weights.load import load, read_arrays
     from forebear.weights.native_format import save
@@ -24,15 +28,18 @@ __all__ = [
     "Block",
     "Conv",
     "DataError",
+    "Dialect",
     "Dropout",
     "ForebearError",
     "Network",
     "Norm",
     "Pool",
-    "Request",
+    "Preprocessing",
     "RunError",
     "Table",
     "TableError",
+    "TrainConfig",
+    "TrainResult",
     "WeightsError",
     "create",
     "load",
@@ -48,7 +55,8 @@ __all__ = [
 # What needs torch is imported at its first use, so that help and list answer at once.
 _LATE = {
     "Network": "forebear.network.network",
-    "Request": "forebear.tasks.train.resolve",
+    "TrainConfig": "forebear.tasks.train.resolve",
+    "TrainResult": "forebear.tasks.train.job",
     "create": "forebear.network.create",
     "load": "forebear.weights.load",
     "load_arrays": "forebear.weights.assign",
@@ -59,7 +67,16 @@ _LATE = {
 }
 
 
+_RENAMED = {"Request": "TrainConfig"}  # public names of older versions
+
+
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        import warnings
+
+        new = _RENAMED[name]
+        warnings.warn(f"forebear.{name} is now forebear.{new}", DeprecationWarning, stacklevel=2)
+        return getattr(sys.modules[__name__], new)
     if name not in _LATE:
         raise AttributeError(f"module 'forebear' has no attribute {name!r}")
     import importlib

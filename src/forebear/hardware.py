@@ -1,6 +1,6 @@
 """What the processor can do: every choice of dtype, kernel and thread count asks this module.
 
-Importing it needs no torch. GPUs are described by `forebear.tasks.machine.device`, which asks torch.
+Importing it needs no torch. `forebear.tasks.machine.device` asks torch about GPUs.
 """
 
 from __future__ import annotations

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from forebear.cli.main import main
-from forebear.data.reading import Beside
+from forebear.data.reading import BackgroundReader
 from forebear.tasks.runs.folder import load_run
 from forebear.tasks.train import trainer as work
-from forebear.tasks.train.budget.deadlines import Clocked
-from forebear.tasks.train.budget.progress import Course
+from forebear.tasks.train.budget.deadlines import Deadlines
+from forebear.tasks.train.budget.progress import Progress
 from forebear.tasks.train.loop import Loop
 from tests.cli.making import folder, table
 
@@ -40,9 +40,9 @@ STEPS = 60  # that a run has
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs end after 60 steps, and reading has no time before the training."""
-    monkeypatch.setattr(Course, "over", lambda _, step: step >= STEPS)
-    monkeypatch.setattr(Course, "progress", lambda _, step: min(step / STEPS, 1.0))
-    monkeypatch.setattr(Clocked, "read", property(lambda _: 0.0))
+    monkeypatch.setattr(Progress, "over", lambda _, step: step >= STEPS)
+    monkeypatch.setattr(Progress, "progress", lambda _, step: min(step / STEPS, 1.0))
+    monkeypatch.setattr(Deadlines, "read", property(lambda _: 0.0))
 
 
 def test_a_budget_that_is_shorter_than_the_end_of_a_run_is_one_clear_line(
@@ -131,7 +131,7 @@ def test_a_run_that_was_interrupted_while_reading_goes_on(
 
     with monkeypatch.context() as patched:
         patched.setattr(Loop, "_step", interrupted)
-        patched.setattr(Beside, "start", lambda _: None)
+        patched.setattr(BackgroundReader, "start", lambda _: None)
         code, run = trained(tmp_path, "1h", "--save-every", 3)
     assert code == 130
     assert not (run / "model.safetensors").exists()

@@ -9,22 +9,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from forebear.data.augment.pipeline import Augment
-from forebear.data.dataset import ArrayPictures
-from forebear.data.loader import Batches, Order
-from forebear.data.pixel_store import Store
+from forebear.data.dataset import ArrayImages
+from forebear.data.loader import Loader, Order
+from forebear.data.pixel_store import PixelStore
 from forebear.tables.preprocessing import TORCHVISION
 
 COUNT = 23
 
 
-def batches(batch: int, *, rank: int = 0, ranks: int = 1, memory: int = 2**30) -> Batches:
+def batches(batch: int, *, rank: int = 0, ranks: int = 1, memory: int = 2**30) -> Loader:
     """Pictures of noise, 12 pixels a side, of which 8 are cut."""
     pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 12, 12, 3), dtype=np.uint8)
-    pictures = ArrayPictures(pixels, np.arange(COUNT) % 4, "noise")
+    pictures = ArrayImages(pixels, np.arange(COUNT) % 4, "noise")
     rule = replace(TORCHVISION, size=8, side=12, resize="shorter", interpolation="bilinear")
-    store = Store(pictures, replace(rule, size=12), memory=memory, workers=0, disk=0)
+    store = PixelStore(pictures, replace(rule, size=12), memory=memory, workers=0, disk=0)
     store.fill()
-    return Batches(
+    return Loader(
         store=store,
         labels=pictures.labels,
         rule=rule,
@@ -36,7 +36,7 @@ def batches(batch: int, *, rank: int = 0, ranks: int = 1, memory: int = 2**30) -
 
 
 def views(
-    source: Batches, order: Order, epoch: int = 1, first: int = 0
+    source: Loader, order: Order, epoch: int = 1, first: int = 0
 ) -> dict[tuple[int, int], NDArray[np.float32]]:
     """What each picture looks like in an epoch, by its number and its view."""
     seen = {}

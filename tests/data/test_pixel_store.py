@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image, JpegImagePlugin
 
-from forebear.data.dataset import ArrayPictures, EncodedPictures
+from forebear.data.dataset import ArrayImages, EncodedPictures
 from forebear.data.images.decode import Box, open_picture
 from forebear.data.pixel_cache import Pixels
-from forebear.data.pixel_store import Store
+from forebear.data.pixel_store import PixelStore
 from forebear.errors import DataError
 from forebear.tables.preprocessing import TORCHVISION, Preprocessing
 from tests.data.making import encoded, noise
@@ -35,15 +35,15 @@ def files(folder: Path, count: int) -> EncodedPictures:
     return EncodedPictures(paths, paths, np.zeros(count, dtype=np.int64))
 
 
-def arrays(side: int, channels: int) -> ArrayPictures:
+def arrays(side: int, channels: int) -> ArrayImages:
     shape = (5, side, side, channels)
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    return ArrayPictures(pixels, np.arange(5), "test")
+    return ArrayImages(pixels, np.arange(5), "test")
 
 
 def test_pictures_come_in_the_order_asked_for(tmp_path: Path) -> None:
     pictures = files(tmp_path, 9)
-    found = Store(pictures, square(10))[[4, 0, 4]]
+    found = PixelStore(pictures, square(10))[[4, 0, 4]]
     assert (str(found.dtype), found.shape) == ("uint8", (3, 10, 10, 3))
     for place, index in enumerate([4, 0, 4]):
         whole = pictures.picture(index)
@@ -54,8 +54,8 @@ def test_pictures_come_in_the_order_asked_for(tmp_path: Path) -> None:
 
 def test_filled_and_unfilled_stores_give_the_same(tmp_path: Path) -> None:
     pictures = files(tmp_path, 150)
-    filled = Store(pictures, square(8))
-    small = Store(pictures, square(8), memory=150 * 8 * 8 * 3 - 1, disk=0)
+    filled = PixelStore(pictures, square(8))
+    small = PixelStore(pictures, square(8), memory=150 * 8 * 8 * 3 - 1, disk=0)
     assert (filled.fits, small.fits) == (True, False)
     steps: list[tuple[int, int]] = []
     filled.fill(lambda done, total: steps.append((done, total)))
@@ -72,7 +72,7 @@ def test_filled_and_unfilled_stores_give_the_same(tmp_path: Path) -> None:
 
 def test_arrays_of_the_right_side_are_untouched() -> None:
     pictures = arrays(8, 3)
-    store = Store(pictures, square(8), memory=0)
+    store = PixelStore(pictures, square(8), memory=0)
     found = store[[3, 1]]
     np.testing.assert_array_equal(found, pictures.pixels[[3, 1]])
     found[:] = 0
@@ -81,7 +81,7 @@ def test_arrays_of_the_right_side_are_untouched() -> None:
 
 def test_small_grey_arrays_are_enlarged() -> None:
     pictures = arrays(8, 1)
-    store = Store(pictures, replace(square(32), order="L", mean=(0.0,), std=(1.0,)))
+    store = PixelStore(pictures, replace(square(32), order="L", mean=(0.0,), std=(1.0,)))
     store.fill()
     expected = pictures.picture(2).resize((32, 32), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(store[[2]][0, :, :, 0], np.asarray(expected))
@@ -114,7 +114,7 @@ def test_jpegs_are_decoded_at_a_reduced_scale_when_that_is_enough(
 ) -> None:
     seen = watch_scales(monkeypatch)
     picture = gradient(800, 600)
-    found = Store(one(encoded(picture, "JPEG")), square(100), reduced=True)[[0]][0].astype(int)
+    found = PixelStore(one(encoded(picture, "JPEG")), square(100), reduced=True)[[0]][0].astype(int)
     assert seen == [200]
     exact = np.asarray(picture.resize((133, 100), Image.Resampling.BILINEAR))[:, 16:116]
     assert np.abs(found - exact).max() <= 4
@@ -127,7 +127,9 @@ def test_a_reduced_store_keeps_what_the_exact_one_does(tmp_path: Path) -> None:
         [str(seed) for seed in range(6)],
         np.zeros(6, dtype=np.int64),
     )
-    exact, reduced = (Store(pictures, rule, reduced=r)[range(6)].astype(int) for r in (False, True))
+    exact, reduced = (
+        PixelStore(pictures, rule, reduced=r)[range(6)].astype(int) for r in (False, True)
+    )
     assert np.abs(exact - reduced).max() <= 1
 
 
@@ -152,7 +154,7 @@ def test_crops_are_those_of_the_whole_picture(monkeypatch: pytest.MonkeyPatch) -
         told.append((index, width, height))
         return 100.5, 50.25, 500.5, 550.25
 
-    found = Store(pictures, square(90), workers=0).crops([2, 0, 1], box)
+    found = PixelStore(pictures, square(90), workers=0).crops([2, 0, 1], box)
     assert told == [(2, 800, 600), (0, 800, 600), (1, 800, 600)]
     assert seen == [200, 150]  # a quarter: a half of the smaller side would be 200 pixels, over 90
     exact = picture.resize((90, 90), Image.Resampling.BILINEAR, (100.5, 50.25, 500.5, 550.25))
@@ -163,14 +165,14 @@ def test_crops_are_those_of_the_whole_picture(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_small_box_is_decoded_at_full_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = watch_scales(monkeypatch)
-    store = Store(one(encoded(gradient(800, 600), "JPEG")), square(90), workers=0)
+    store = PixelStore(one(encoded(gradient(800, 600), "JPEG")), square(90), workers=0)
     store.crops([0], lambda index, width, height: (700.0, 500.0, 800.0, 600.0))
     assert seen == [800]
 
 
 def test_crops_of_a_filled_store_are_of_the_files_and_in_its_channels(tmp_path: Path) -> None:
     grey = replace(square(6), order="L", mean=(0.0,), std=(1.0,))
-    store = Store(files(tmp_path, 3), grey)
+    store = PixelStore(files(tmp_path, 3), grey)
     store.fill()
     found = store.crops([1], lambda index, width, height: (0.0, 0.0, 6.0, 6.0))
     exact = store.pictures.picture(1).crop((0, 0, 6, 6)).convert("L")
@@ -181,8 +183,8 @@ def test_a_fault_of_the_box_is_not_a_bad_picture(tmp_path: Path) -> None:
     def box(index: int, width: int, height: int) -> Box:
         raise ZeroDivisionError
 
-    jpeg = Store(one(encoded(noise(0), "JPEG")), square(8), bad="skip")
-    for store in (jpeg, Store(files(tmp_path, 1), square(8), bad="skip")):
+    jpeg = PixelStore(one(encoded(noise(0), "JPEG")), square(8), bad="skip")
+    for store in (jpeg, PixelStore(files(tmp_path, 1), square(8), bad="skip")):
         with pytest.raises(ZeroDivisionError):
             store.crops([0], box)
         assert store.skipped == {}
@@ -191,7 +193,7 @@ def test_a_fault_of_the_box_is_not_a_bad_picture(tmp_path: Path) -> None:
 def test_a_picture_that_cannot_be_decoded_is_named_and_never_replaced(tmp_path: Path) -> None:
     pictures = files(tmp_path, 5)
     (tmp_path / "3.png").write_bytes(b"words")
-    store = Store(pictures, square(8))
+    store = PixelStore(pictures, square(8))
     with pytest.raises(DataError, match=r"3\.png: not a picture"):
         store.fill()
     with pytest.raises(DataError, match=r"3\.png: not a picture"):
@@ -212,7 +214,7 @@ def damaged(folder: Path, count: int, bad: Mapping[int, bytes] = BAD) -> Encoded
 @pytest.mark.parametrize("workers", [0, 2])
 def test_four_bad_files_of_fifty_are_skipped_and_named(workers: int, tmp_path: Path) -> None:
     pictures = damaged(tmp_path, 50)
-    store = Store(pictures, square(8), bad="skip", workers=workers)
+    store = PixelStore(pictures, square(8), bad="skip", workers=workers)
     assert store.indices.tolist() == list(range(50))
     store.fill()
     assert len(store.skipped) == 4
@@ -221,13 +223,13 @@ def test_four_bad_files_of_fifty_are_skipped_and_named(workers: int, tmp_path: P
     assert "17.png: not a picture" in store.skipped[17]
     found, squares = store.take([2, 3, 4])
     assert found.tolist() == [2, 4]
-    np.testing.assert_array_equal(squares, Store(pictures, square(8))[[2, 4]])
+    np.testing.assert_array_equal(squares, PixelStore(pictures, square(8))[[2, 4]])
     with pytest.raises(DataError, match=r"3\.png: the file is empty"):
         store[[2, 3, 4]]
 
 
 def test_in_a_stream_a_bad_file_is_dropped_from_its_batch(tmp_path: Path) -> None:
-    store = Store(damaged(tmp_path, 50), square(8), bad="skip")
+    store = PixelStore(damaged(tmp_path, 50), square(8), bad="skip")
     found, squares = store.take([17, 16, 2, 3])
     assert found.tolist() == [16, 2]
     assert squares.shape == (2, 8, 8, 3)
@@ -243,8 +245,8 @@ def test_in_a_stream_a_bad_file_is_dropped_from_its_batch(tmp_path: Path) -> Non
 def test_more_than_one_percent_is_an_error(tmp_path: Path) -> None:
     many = dict.fromkeys(range(6), b"words")
     with pytest.raises(DataError, match=r"6 of 50 pictures cannot be decoded, .* at most 1%, or 5"):
-        Store(damaged(tmp_path, 50, many), square(8), bad="skip").fill()
-    store = Store(damaged(tmp_path, 600, many), square(8), bad="skip")
+        PixelStore(damaged(tmp_path, 50, many), square(8), bad="skip").fill()
+    store = PixelStore(damaged(tmp_path, 600, many), square(8), bad="skip")
     store.fill()
     assert sorted(store.skipped) == list(many)
 
@@ -252,9 +254,9 @@ def test_more_than_one_percent_is_an_error(tmp_path: Path) -> None:
 def test_settings_that_cannot_be_are_refused(tmp_path: Path) -> None:
     pictures = files(tmp_path, 1)
     with pytest.raises(ValueError, match="workers=-1: expected 0 or more"):
-        Store(pictures, square(8), workers=-1)
+        PixelStore(pictures, square(8), workers=-1)
     with pytest.raises(ValueError, match="bad='drop': expected fail or skip"):
-        Store(pictures, square(8), bad="drop")  # type: ignore[arg-type]
+        PixelStore(pictures, square(8), bad="drop")  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads are Linux's")
@@ -271,10 +273,10 @@ def test_threads_beside_the_training_give_way_and_the_caller_does_not(
     monkeypatch.setattr("forebear.data.dataset.open_picture", watched)
     pictures = files(tmp_path, 4)
     own = os.getpriority(os.PRIO_PROCESS, 0)
-    Store(pictures, square(8), workers=0)[[0]]
+    PixelStore(pictures, square(8), workers=0)[[0]]
     assert seen == {"MainThread": own}
     seen.clear()
-    store = Store(pictures, square(8), workers=1)
+    store = PixelStore(pictures, square(8), workers=1)
     store[[0, 1]]
     assert list(seen.values()) == [19]
     seen.clear()
@@ -304,16 +306,16 @@ def test_what_took_seconds_is_not_decoded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pictures = files(tmp_path, 60)
-    Store(pictures, square(8)).fill()
+    PixelStore(pictures, square(8)).fill()
     assert kept(tmp_path) == []  # it took no time
     monkeypatch.setattr("forebear.data.pixel_store.WORTH_KEEPING", 0.0)
-    first = Store(pictures, square(8))
+    first = PixelStore(pictures, square(8))
     first.fill()
     assert kept(tmp_path) == [".json", ".pixels"]
-    again = Store(pictures, square(8))
+    again = PixelStore(pictures, square(8))
     monkeypatch.setattr("forebear.data.pixel_store._SAMPLE", 1)
     steps: list[tuple[int, int]] = []
-    monkeypatch.setattr(Store, "_fill_memory", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(PixelStore, "_fill_memory", lambda *_: pytest.fail("decoded again"))
     again.fill(lambda done, total: steps.append((done, total)))
     assert steps == [(60, 60)]
     np.testing.assert_array_equal(again[range(60)], first[range(60)])
@@ -324,8 +326,8 @@ def test_a_set_beyond_memory_is_mapped_from_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pictures = files(tmp_path, 300)
-    expected = Store(pictures, square(8), disk=0)[range(300)]
-    store = Store(pictures, square(8), memory=0)
+    expected = PixelStore(pictures, square(8), disk=0)[range(300)]
+    store = PixelStore(pictures, square(8), memory=0)
     steps: list[tuple[int, int]] = []
     store.fill(lambda done, total: steps.append((done, total)))
     assert steps == [(256, 300), (300, 300)]
@@ -333,7 +335,7 @@ def test_a_set_beyond_memory_is_mapped_from_disk(
     np.testing.assert_array_equal(store[range(300)], expected)
     found = store[[5]]
     found[:] = 0  # a copy: the file stays as it is
-    again = Store(pictures, square(8), memory=0)
+    again = PixelStore(pictures, square(8), memory=0)
     again.fill()
     np.testing.assert_array_equal(again[range(300)], expected)
 
@@ -343,9 +345,9 @@ def test_other_pictures_geometry_or_order_are_other_sets(tmp_path: Path) -> None
     pictures = files(tmp_path, 20)
 
     def filled(pictures: EncodedPictures, rule: Preprocessing, **options: Any) -> Pixels:
-        store = Store(pictures, rule, memory=0, **options)
+        store = PixelStore(pictures, rule, memory=0, **options)
         store.fill()
-        exact = Store(pictures, rule, disk=0, **options)
+        exact = PixelStore(pictures, rule, disk=0, **options)
         np.testing.assert_array_equal(store[range(len(store))], exact[range(len(store))])
         return store[range(len(store))]
 
@@ -366,14 +368,14 @@ def test_other_pictures_geometry_or_order_are_other_sets(tmp_path: Path) -> None
 @pytest.mark.usefixtures("patient")
 def test_what_was_skipped_is_known_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = damaged(tmp_path, 50)
-    first, again = (Store(pictures, square(8), memory=0, bad="skip") for _ in range(2))
+    first, again = (PixelStore(pictures, square(8), memory=0, bad="skip") for _ in range(2))
     first.fill()
     no_decoding(monkeypatch)
     again.fill()
     assert again.skipped == first.skipped
     assert again.take([2, 3])[0].tolist() == [2]
     with pytest.raises(DataError, match=r"3\.png: the file is empty"):
-        Store(pictures, square(8), memory=0).fill()
+        PixelStore(pictures, square(8), memory=0).fill()
 
 
 @pytest.mark.usefixtures("patient")
@@ -382,8 +384,8 @@ def test_a_damaged_set_is_noticed_and_decoded_again(
     memory: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pictures = files(tmp_path, 40)
-    expected = Store(pictures, square(8), disk=0)[range(40)]
-    Store(pictures, square(8), memory=memory).fill()
+    expected = PixelStore(pictures, square(8), disk=0)[range(40)]
+    PixelStore(pictures, square(8), memory=memory).fill()
     (pixels,), (note,) = (
         list((tmp_path / "home/cache").glob(f"*.{s}")) for s in ("pixels", "json")
     )
@@ -403,7 +405,7 @@ def test_a_damaged_set_is_noticed_and_decoded_again(
         pixels.write_bytes(content)
         note.write_bytes(text)
         caplog.clear()
-        store = Store(pictures, square(8), memory=memory)
+        store = PixelStore(pictures, square(8), memory=memory)
         store.fill()
         assert message in caplog.text
         np.testing.assert_array_equal(store[range(40)], expected)
@@ -423,11 +425,11 @@ def test_a_full_disk_leaves_nothing_behind_and_stops_nothing(
 
     monkeypatch.setattr("forebear.data.pixel_cache.write_text", full)
     pictures = files(tmp_path, 20)
-    store = Store(pictures, square(8), memory=memory)
+    store = PixelStore(pictures, square(8), memory=memory)
     store.fill()
     assert "No space left on device" in caplog.text
     assert kept(tmp_path) == []
-    np.testing.assert_array_equal(store[[3]], Store(pictures, square(8))[[3]])
+    np.testing.assert_array_equal(store[[3]], PixelStore(pictures, square(8))[[3]])
 
 
 @pytest.mark.usefixtures("patient")
@@ -436,11 +438,11 @@ def test_a_limit_of_file_sizes_is_survived(tmp_path: Path) -> None:
 import resource, signal, sys
 from pathlib import Path
 from tests.data.test_pixel_store import files, square
-from forebear.data.pixel_store import Store
+from forebear.data.pixel_store import PixelStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 pictures = files(Path({str(tmp_path)!r}), 300)
-store = Store(pictures, square(8), memory=0)
+store = PixelStore(pictures, square(8), memory=0)
 store.fill()
 assert store[[7]].shape == (1, 8, 8, 3)
 """
@@ -460,7 +462,7 @@ assert store[[7]].shape == (1, 8, 8, 3)
 def test_the_sets_unused_for_longest_make_room(tmp_path: Path) -> None:
     pictures = files(tmp_path, 20)
     size = 20 * 8 * 8 * 3
-    first = Store(pictures, square(8), memory=0, disk=2 * size)
+    first = PixelStore(pictures, square(8), memory=0, disk=2 * size)
     first.fill()
     (old,) = (tmp_path / "home/cache").glob("*.json")
     os.utime(old, (1, 1))
@@ -468,10 +470,10 @@ def test_the_sets_unused_for_longest_make_room(tmp_path: Path) -> None:
     abandoned.write_bytes(b"x")
     os.utime(abandoned, (1, 1))
     for rule in (replace(square(8), side=9), replace(square(8), side=10)):
-        Store(pictures, rule, memory=0, disk=2 * size).fill()
+        PixelStore(pictures, rule, memory=0, disk=2 * size).fill()
     assert not old.exists()
     assert not abandoned.exists()
     assert len(kept(tmp_path)) == 4
     first[[0]]  # what is mapped stays readable
-    Store(pictures, square(8), memory=0, disk=size - 1).fill()
+    PixelStore(pictures, square(8), memory=0, disk=size - 1).fill()
     assert len(kept(tmp_path)) == 4

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from forebear.data.augment.pipeline import Augment
-from forebear.data.dataset import ArrayPictures
+from forebear.data.dataset import ArrayImages
 from forebear.data.home import cache_folder
-from forebear.data.loader import Batches, Order
-from forebear.data.pixel_store import Bad, Store, Threads
-from forebear.data.reading import Beside, Reading
+from forebear.data.loader import Loader, Order
+from forebear.data.pixel_store import Bad, DecodingThreads, PixelStore
+from forebear.data.reading import BackgroundReader, Reading
 from forebear.data.strata import stratified
 from forebear.errors import DataError
 from forebear.tables.preprocessing import TORCHVISION
@@ -34,7 +34,7 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SlowPictures(ArrayPictures):
+class SlowPictures(ArrayImages):
     """Images that take a second each of a clock, and may be broken or held up."""
 
     clock: Clock = field(default_factory=Clock)
@@ -62,12 +62,12 @@ def slow(count: int = 64, *, broken: tuple[int, ...] = (), gated: bool = False) 
 
 
 def reading_of(pictures: SlowPictures, *, bad: Bad = "fail") -> Reading:
-    store = Store(pictures, RULE, bad=bad, workers=1)
+    store = PixelStore(pictures, RULE, bad=bad, workers=1)
     return Reading(store, stratified(pictures.labels, 0), clock=pictures.clock)
 
 
-def batches_of(reading: Reading, labels: NDArray[np.int64]) -> Batches:
-    return Batches(
+def batches_of(reading: Reading, labels: NDArray[np.int64]) -> Loader:
+    return Loader(
         store=reading.store,
         labels=labels,
         rule=RULE,
@@ -77,7 +77,7 @@ def batches_of(reading: Reading, labels: NDArray[np.int64]) -> Batches:
     )
 
 
-def samples(batches: Batches, epoch: int) -> list[int]:
+def samples(batches: Loader, epoch: int) -> list[int]:
     order = Order(augment=Augment(crop="middle"), seed=0)
     drafts = list(batches.drafts(order, epoch, among=batches.available()))
     return sorted(int(one) for draft in drafts for one in draft.samples)
@@ -86,7 +86,7 @@ def samples(batches: Batches, epoch: int) -> list[int]:
 def test_reading_ends_at_its_time_and_not_long_after() -> None:
     pictures = slow()
     reading = reading_of(pictures)
-    with Threads(0, low=False) as threads:
+    with DecodingThreads(0, low=False) as threads:
         reading.first(threads, until=120.0, least=2)
     assert 20 <= reading.count <= 21
     assert pictures.clock.now <= 121
@@ -95,7 +95,7 @@ def test_reading_ends_at_its_time_and_not_long_after() -> None:
 
 def test_some_images_are_read_however_late_it_is() -> None:
     reading = reading_of(slow())
-    with Threads(0, low=False) as threads:
+    with DecodingThreads(0, low=False) as threads:
         reading.first(threads, until=0.0, least=12)
     assert reading.count == 12
 
@@ -104,10 +104,10 @@ def test_training_begins_before_all_is_read_and_uses_all_images_in_the_end() -> 
     pictures = slow(gated=True)
     assert pictures.gate is not None
     reading = reading_of(pictures)
-    with Threads(0, low=False) as threads:
+    with DecodingThreads(0, low=False) as threads:
         reading.first(threads, until=0.0, least=8)
     batches = batches_of(reading, pictures.labels)
-    beside = Beside([reading], workers=1, keeps=False)
+    beside = BackgroundReader([reading], workers=1, keeps=False)
     beside.start()  # is held up, so that the first epoch comes before it
     assert samples(batches, 1) == sorted(reading.order[:8].tolist())
     pictures.gate.set()
@@ -123,9 +123,9 @@ def test_training_begins_before_all_is_read_and_uses_all_images_in_the_end() -> 
 def test_without_threads_images_are_decoded_by_the_steps_that_need_them() -> None:
     pictures = slow()
     reading = reading_of(pictures)
-    with Threads(0, low=False) as threads:
+    with DecodingThreads(0, low=False) as threads:
         reading.first(threads, until=0.0, least=8)
-    Beside([reading], workers=0).start()
+    BackgroundReader([reading], workers=0).start()
     assert len(pictures.seen) == 8
     assert samples(batches_of(reading, pictures.labels), 1) == list(range(64))
     assert len(pictures.seen) == 64
@@ -135,9 +135,9 @@ def test_a_broken_image_that_is_met_beside_the_training_ends_it() -> None:
     pictures = slow(broken=(63,))
     reading = reading_of(pictures)
     reading.order = np.arange(64)
-    with Threads(0, low=False) as threads:
+    with DecodingThreads(0, low=False) as threads:
         reading.first(threads, until=0.0, least=8)
-    beside = Beside([reading], workers=1, keeps=False)
+    beside = BackgroundReader([reading], workers=1, keeps=False)
     beside.start()
     beside._thread.join(30)
     with pytest.raises(DataError, match="number 63: broken"):
@@ -148,10 +148,10 @@ def test_broken_images_are_skipped_and_counted_wherever_they_are_met() -> None:
     pictures = slow(broken=(3, 63))
     reading = reading_of(pictures, bad="skip")
     reading.order = np.arange(64)
-    with Threads(0, low=False) as threads:
+    with DecodingThreads(0, low=False) as threads:
         reading.first(threads, until=0.0, least=8)
     assert sorted(reading.store.skipped) == [3]
-    beside = Beside([reading], workers=1, keeps=False)
+    beside = BackgroundReader([reading], workers=1, keeps=False)
     beside.start()
     beside._thread.join(30)
     assert sorted(reading.store.skipped) == [3, 63]
@@ -168,7 +168,7 @@ def test_an_error_that_nobody_expects_ends_the_training_too(
         raise MemoryError("no room for an image")
 
     monkeypatch.setattr(reading.store, "read", fail)
-    beside = Beside([reading], workers=1, keeps=False)
+    beside = BackgroundReader([reading], workers=1, keeps=False)
     beside.start()
     beside._thread.join(30)
     with pytest.raises(MemoryError, match="no room for an image"):
@@ -181,11 +181,11 @@ def test_a_set_that_was_slow_to_read_is_kept_whole_for_the_next_run(
     monkeypatch.setenv("FOREBEAR_HOME", str(tmp_path))
     pictures = slow()
     reading = reading_of(pictures)
-    beside = Beside([reading], workers=1)
+    beside = BackgroundReader([reading], workers=1)
     beside.start()
     beside._thread.join(30)
     again = reading_of(slow())
-    with Threads(0, low=False) as threads:
+    with DecodingThreads(0, low=False) as threads:
         assert again.store.recall(threads, lambda: False)
     assert again.store.kept is not None
     assert again.store.kept[:, 0, 0, 0].tolist() == list(range(64))
@@ -198,7 +198,7 @@ def test_a_reading_that_is_ended_leaves_nothing_half_written(
     pictures = slow(gated=True)
     assert pictures.gate is not None
     reading = reading_of(pictures)
-    beside = Beside([reading], workers=1)
+    beside = BackgroundReader([reading], workers=1)
     beside.start()
     beside._ended.set()
     pictures.gate.set()
@@ -213,7 +213,7 @@ def test_writing_a_set_ends_when_it_is_told_to(
 ) -> None:
     monkeypatch.setenv("FOREBEAR_HOME", str(tmp_path))
     reading = reading_of(slow())
-    with Threads(0, low=False) as threads:
+    with DecodingThreads(0, low=False) as threads:
         reading.first(threads, until=0.0, least=64)
         asked: list[None] = []
 
@@ -232,5 +232,5 @@ def test_the_files_of_a_set_are_read_only_if_a_set_of_its_shape_is_kept(
 ) -> None:
     monkeypatch.setenv("FOREBEAR_HOME", str(tmp_path))
     reading = reading_of(slow())
-    with Threads(0, low=False) as threads:
+    with DecodingThreads(0, low=False) as threads:
         assert not reading.store.recall(threads, lambda: pytest.fail("files were read"))

@@ -11,7 +11,7 @@ import pytest
 import forebear
 from forebear import Block, Conv, Pool, Table, TableError
 from forebear.network.plan.cost import measure, parameters
-from forebear.network.plan.expand import spell
+from forebear.network.plan.expand import expand
 from forebear.tables.dialects import DIALECTS, Dialect
 from forebear.tables.files import read_table, table_from_dict, table_from_lists, table_to_dict
 from forebear.tables.registry import NETWORKS, find
@@ -69,7 +69,7 @@ LISTS_50 = [
 
 def spelled(name: str, **options: Any) -> Any:
     entry = find(name)
-    return spell(entry.table, entry.dialect, **{"num_classes": entry.table.classes, **options})
+    return expand(entry.table, entry.dialect, **{"num_classes": entry.table.classes, **options})
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -79,7 +79,7 @@ def test_parameters_are_the_peers_to_the_last_digit(name: str) -> None:
 
 def test_option_b_and_the_background_class_add_what_they_should() -> None:
     assert parameters(
-        spell(find("paper/resnet20").table, DIALECTS["paper-cifar-b"], num_classes=10)
+        expand(find("paper/resnet20").table, DIALECTS["paper-cifar-b"], num_classes=10)
     ) == (272_474, 274_042)
     more = parameters(spelled("slim/resnet_v2_50", num_classes=1001))[0]
     assert more - COUNTS["slim/resnet_v2_50"][0] == 2_049
@@ -166,11 +166,11 @@ def test_networks_are_found_by_pattern_and_wrong_names_get_near_misses() -> None
 
 def test_the_lists_of_the_keras_recipe_give_its_counts() -> None:
     lists = table_from_lists(LISTS_18)
-    whole = spell(lists, DIALECTS["keras-lists"], num_classes=10)
+    whole = expand(lists, DIALECTS["keras-lists"], num_classes=10)
     assert parameters(whole)[1] == 11_196_042
     plain = table_from_lists(LISTS_18, shortcuts=False)
-    assert parameters(spell(plain, DIALECTS["keras-lists"], num_classes=10))[1] == 11_019_530
-    deep = spell(table_from_lists(LISTS_50), DIALECTS["keras-lists"], num_classes=10)
+    assert parameters(expand(plain, DIALECTS["keras-lists"], num_classes=10))[1] == 11_019_530
+    deep = expand(table_from_lists(LISTS_50), DIALECTS["keras-lists"], num_classes=10)
     first = next(deep.units())
     assert first.shortcut is not None
     assert (first.shortcut.kind, first.channels) == ("conv", 256)  # the original could not build it
@@ -217,10 +217,10 @@ def test_rows_that_do_not_fit_together_are_refused_when_planned() -> None:
     blocks = (Block("b1", 1, 8, 16, groups=8), Block("b2", 1, 8, 8))
     wide = Table("mine", (Conv("conv1", 6, 3),), blocks=blocks)
     with pytest.raises(TableError, match="row b2: 16 channels come in and 8 go out"):
-        spell(wide, DIALECTS["paper-v1-a"], num_classes=2)
+        expand(wide, DIALECTS["paper-v1-a"], num_classes=2)
     even = Table("mine", (Conv("conv1", 6, 4),), blocks=blocks)
     with pytest.raises(TableError, match="row conv1: kernel=4 has no centre"):
-        spell(even, DIALECTS["torchvision"], num_classes=2)
+        expand(even, DIALECTS["torchvision"], num_classes=2)
     with pytest.raises(TableError, match="row 'mine': blocks and layers"):
         Table("mine", (Conv("conv1", 6, 3),))
     with pytest.raises(TableError, match="activation='hardswish'. Expected .* a table of layers"):

@@ -96,8 +96,8 @@ def _text(found: Benchmark) -> Iterator[str]:
         yield timing.line()
     yield ""
     rows = [("", *(timing.what for timing in found.timings))]
-    for name, spell in _CELLS.items():
-        rows.append((name, *(spell(timing) for timing in found.timings)))
+    for name, expand in _CELLS.items():
+        rows.append((name, *(expand(timing) for timing in found.timings)))
     yield from columns(rows, "<>>")
     yield ""
     yield from columns(list(_setting(found)), "<<")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from forebear.cli.text_table import columns
 from forebear.network.describe.describe import Report, report
 from forebear.network.plan.cost import Measure
-from forebear.network.plan.expand import spell
+from forebear.network.plan.expand import expand
 from forebear.network.plan.layer_names import home_of
 from forebear.network.plan.plan import Plan
 from forebear.tables.files import resolve
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     """
     table, dialect = resolve(args.network, args.dialect)
     classes = table.classes if args.num_classes is None else args.num_classes
-    planned = spell(table, dialect, num_classes=classes, output_stride=args.output_stride)
+    planned = expand(table, dialect, num_classes=classes, output_stride=args.output_stride)
     if args.names is not None:
         _print_names(planned, args)
         return 0

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from forebear.cli.text_table import columns
 from forebear.network.describe.diff import Comparison, Difference, compare
 from forebear.network.describe.equivalence import Verdict
-from forebear.network.plan.expand import spell
+from forebear.network.plan.expand import expand
 from forebear.network.plan.plan import Plan
 from forebear.tables.files import resolve
 from forebear.tables.registry import NETWORKS
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _planned(name: str, dialect: str | None) -> Plan:
     table, spoken = resolve(name, None if name in NETWORKS else dialect)
-    return spell(table, spoken, num_classes=table.classes)
+    return expand(table, spoken, num_classes=table.classes)
 
 
 def _text(names: tuple[str, str], found: Comparison) -> list[str]:
@@ -95,13 +95,13 @@ def _costs(names: tuple[str, str], found: Comparison) -> list[str]:
 def _change(
     what: str, first: int, second: int, scale: float, unit: str
 ) -> tuple[str, str, str, str, str]:
-    def spell(count: int, sign: str = "") -> str:
+    def expand(count: int, sign: str = "") -> str:
         return f"{count:{sign},}" if scale == 1 else f"{count / scale:{sign},.3f}{unit}"
 
     if first == second:
-        return what, spell(first), spell(second), "", ""
+        return what, expand(first), expand(second), "", ""
     percent = f"{100 * (second - first) / first:+.1f} %" if first else ""
-    return what, spell(first), spell(second), spell(second - first, "+"), percent
+    return what, expand(first), expand(second), expand(second - first, "+"), percent
 
 
 def _verdict(verdict: Verdict) -> list[str]:

@@ -192,7 +192,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     if (args.data is None) == (args.resume is None):
         raise ValueError("--data and --resume: expected one of them. Pass --data KIND:PATH.")
-    from forebear.tasks.train.api import Request, resume, seeds, train
+    from forebear.tasks.train.api import TrainConfig, resume, seeds, train
 
     if args.resume is not None:
         _refuse_beside_resume(args)
@@ -203,7 +203,7 @@ def run(args: argparse.Namespace) -> int:
             for key, value in vars(args).items()
             if key not in ("run", "resume", "sets", "seeds")
         }
-        request = Request(**named, sets=tuple(args.sets), started=started)
+        request = TrainConfig(**named, sets=tuple(args.sets), started=started)
         outcomes = [train(request)] if args.seeds is None else seeds(request, args.seeds)
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
         return 0

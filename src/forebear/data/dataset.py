@@ -26,7 +26,7 @@ class Row(Protocol[T_co]):
     def __getitem__(self, index: int, /) -> T_co: ...
 
 
-class Pictures(Protocol):
+class Images(Protocol):
     """N pictures with their classes; reading one is safe from several threads at once."""
 
     @property
@@ -59,7 +59,7 @@ class Pictures(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ArrayPictures:
+class ArrayImages:
     """Pictures that are in memory already."""
 
     pixels: NDArray[np.uint8]  # [N, H, W, C], C 1 or 3
@@ -96,9 +96,9 @@ class ArrayPictures:
         """sha256 of the pixels."""
         return hashlib.sha256(self.pixels[index].tobytes()).digest()
 
-    def take(self, indices: NDArray[np.int64]) -> ArrayPictures:
+    def take(self, indices: NDArray[np.int64]) -> ArrayImages:
         """A copy of these pictures; they are counted anew in their names."""
-        return ArrayPictures(self.pixels[indices], self.labels[indices], self.origin)
+        return ArrayImages(self.pixels[indices], self.labels[indices], self.origin)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,13 +178,13 @@ def _chosen(row: Row[T], indices: NDArray[np.int64]) -> Row[T]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Data:
+class Dataset:
     """A data set with its training and validation pictures."""
 
     spec: str  # as given to read_data
     classes: tuple[str, ...]  # in the order of the labels
-    train: Pictures
-    val: Pictures
+    train: Images
+    val: Images
     side: int  # pixels: the side to train at unless told otherwise
     mirror: bool  # whether a left-right flip shows the same class
     split: str  # a sentence: how train and val were separated

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from forebear.data.augment.counter_rng import Draws
+from forebear.data.augment.counter_rng import CounterRNG
 from forebear.data.augment.crop import to_device
-from forebear.data.loader import Batch, Draft, Order
+from forebear.data.loader import Batch, Order, RawBatch
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Features:
+class FeatureLoader:
     """What the logits start from, of every picture, in the place of the pictures themselves."""
 
     values: Tensor  # [views, N, ...] floats on the device: of the picture, of its mirror image
@@ -36,20 +36,20 @@ class Features:
             samples = mine[start : start + self.batch]
             yield self._taken(samples, np.zeros(len(samples), np.int64))
 
-    def drafts(self, order: Order, epoch: int, first: int = 0) -> Iterator[Draft]:
+    def drafts(self, order: Order, epoch: int, first: int = 0) -> Iterator[RawBatch]:
         """The steps of one epoch from `first` on, every picture once."""
         chosen = np.random.default_rng((order.seed, epoch)).permutation(self.values.shape[1])
         for step, part in enumerate(np.array_split(chosen, len(self))):
             if step >= first:
                 mine = np.array_split(part, self.ranks)[self.rank]
                 zeros = np.zeros(len(mine), np.int64)
-                yield Draft(
+                yield RawBatch(
                     step=step, pixels=self.values[0], samples=mine, views=zeros, total=len(part)
                 )
 
-    def view(self, draft: Draft, order: Order, epoch: int, size: int) -> Batch:
+    def view(self, draft: RawBatch, order: Order, epoch: int, size: int) -> Batch:
         """The features of a step, of each picture or by chance of its mirror image."""
-        draws = Draws(order.seed, epoch, draft.samples)
+        draws = CounterRNG(order.seed, epoch, draft.samples)
         return self._taken(draft.samples, draws.integers("mirror", len(self.values)))
 
     def _taken(self, samples: NDArray[np.int64], views: NDArray[np.int64]) -> Batch:

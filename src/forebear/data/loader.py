@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from forebear.data.augment.counter_rng import Draws
+from forebear.data.augment.counter_rng import CounterRNG
 from forebear.data.augment.crop import to_device
 from forebear.data.augment.pipeline import Augment, augment, resized_box
 from forebear.data.images.decode import Box
 from forebear.data.pixel_cache import Pixels
-from forebear.data.pixel_store import Indices, Store
+from forebear.data.pixel_store import Indices, PixelStore
 from forebear.data.reading import Reading
 from forebear.tables.preprocessing import Preprocessing
 
@@ -30,7 +30,7 @@ Batch = tuple[Tensor, Tensor]  # images [n, C, size, size] floats, labels [n] in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class RawBatch:
     """The pictures of one step, as they are kept."""
 
     step: int  # within its epoch, from 0
@@ -50,10 +50,10 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Batches:
+class Loader:
     """A store's pictures and labels, as a network takes them."""
 
-    store: Store
+    store: PixelStore
     labels: NDArray[np.int64]  # [N] int64, in the order of the logits
     rule: Preprocessing  # the size, order, scale, mean and std of what comes out
     batch: int  # pictures a step, over all processes
@@ -109,7 +109,7 @@ class Batches:
 
     def drafts(
         self, order: Order, epoch: int, first: int = 0, among: Indices | None = None
-    ) -> Iterator[Draft]:
+    ) -> Iterator[RawBatch]:
         """The steps of one epoch of training from `first` on.
 
         Every picture comes once, or so many times in a row as the order repeats, in an epoch of
@@ -139,7 +139,7 @@ class Batches:
             if self.reading is not None:
                 self.reading.available()  # raises what ended it
             gone = np.isin(parts[step][0], list(self.store.skipped))
-            yield Draft(
+            yield RawBatch(
                 step=step,
                 pixels=self._there(found[0], pixels),
                 samples=found[0],
@@ -147,9 +147,9 @@ class Batches:
                 total=int(np.count_nonzero(~gone)),
             )
 
-    def view(self, draft: Draft, order: Order, epoch: int, size: int) -> Batch:
+    def view(self, draft: RawBatch, order: Order, epoch: int, size: int) -> Batch:
         """The images and labels of a step: cut to `size` pixels, augmented, normalised."""
-        draws = Draws(order.seed, epoch, draft.samples, draft.views)
+        draws = CounterRNG(order.seed, epoch, draft.samples, draft.views)
         rule = order.augment
         if self._streams(rule):
             rule = replace(rule, crop="middle")
@@ -171,7 +171,7 @@ class Batches:
         for view in np.unique(wanted[1]).tolist():
 
             def box(index: int, width: int, height: int, view: int = view) -> Box:
-                draws = Draws(order.seed, epoch, np.array([index]), view)
+                draws = CounterRNG(order.seed, epoch, np.array([index]), view)
                 left, top, right, bottom = resized_box(width, height, order.augment, draws)[0]
                 return float(left), float(top), float(right), float(bottom)
 

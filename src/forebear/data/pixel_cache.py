@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Cache:
+class PixelCache:
     """The place of one decoded set."""
 
     name: str  # of its files: equal for equal pictures and geometry alone

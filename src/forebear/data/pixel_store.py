@@ -21,10 +21,10 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
-from forebear.data.dataset import ArrayPictures, Pictures
+from forebear.data.dataset import ArrayImages, Images
 from forebear.data.images.decode import Box
 from forebear.data.images.preprocess import centre_box, fit
-from forebear.data.pixel_cache import Cache, Pixels
+from forebear.data.pixel_cache import PixelCache, Pixels
 from forebear.errors import DataError
 from forebear.hardware import processor
 from forebear.tables.preprocessing import Preprocessing
@@ -45,7 +45,7 @@ _SAMPLE = 32  # pictures decoded to tell how long all will take
 _LOWEST = 19  # priority of threads that decode beside a training step
 
 
-class Store:
+class PixelStore:
     """Indexed by picture numbers [n], gives uint8 [n, size, size, C] as a rule's `fit` does.
 
     float32 where the rule does not round between pixels. Pictures that are arrays of this very
@@ -54,7 +54,7 @@ class Store:
 
     def __init__(
         self,
-        pictures: Pictures,
+        pictures: Images,
         rule: Preprocessing,
         *,
         reduced: bool = False,
@@ -105,16 +105,12 @@ class Store:
         )
         self._disk = disk
         self._workers = processor().cores if workers is None else workers
-        self._beside = Threads(self._workers, low=low)
+        self._beside = DecodingThreads(self._workers, low=low)
         self._kept: Pixels | None = None
         self._squares: Pixels | None = None  # images that were read so far, while not all are
         self._ready = np.zeros(0, dtype=np.bool_)  # [N], which images these are
         untouched = rule.resize in ("shorter", "none") and rule.side == rule.size
-        if (
-            untouched
-            and isinstance(pictures, ArrayPictures)
-            and pictures.pixels.shape == self.shape
-        ):
+        if untouched and isinstance(pictures, ArrayImages) and pictures.pixels.shape == self.shape:
             self._kept = pictures.pixels
 
     def __len__(self) -> int:
@@ -204,7 +200,9 @@ class Store:
         """
         if self._kept is not None or not len(self):
             return
-        with Threads(self._workers, low=False) as threads:  # no training step to give way to yet
+        with DecodingThreads(
+            self._workers, low=False
+        ) as threads:  # no training step to give way to yet
             quick = self.fits and self.seconds(threads) < WORTH_KEEPING
             cache = None if quick or self._disk == 0 else self._cache(threads, lambda: False)
             if cache is not None and self._recall(cache):
@@ -225,7 +223,7 @@ class Store:
             self._squares = np.zeros(self.shape, dtype=self.dtype)
             self._ready = np.zeros(len(self), dtype=np.bool_)
 
-    def read(self, wanted: Indices, threads: Threads) -> None:
+    def read(self, wanted: Indices, threads: DecodingThreads) -> None:
         """Decodes those of these images that were not read before, and keeps them in memory.
 
         Only after `open`. Images that cannot be decoded count as read.
@@ -255,7 +253,7 @@ class Store:
             self._kept = self._squares  # which stays: another thread may be looking at it
         return self._kept is not None
 
-    def recall(self, threads: Threads, ends: Callable[[], bool]) -> bool:
+    def recall(self, threads: DecodingThreads, ends: Callable[[], bool]) -> bool:
         """Takes all images from the disk, if an earlier run kept them there.
 
         Files are read for that only if a set of this shape lies in the cache folder.
@@ -269,12 +267,12 @@ class Store:
         """
         if self._kept is not None or not len(self):
             return True
-        if self._disk == 0 or not Cache("", self.shape, self.dtype).has_like():
+        if self._disk == 0 or not PixelCache("", self.shape, self.dtype).has_like():
             return False
         cache = self._cache(threads, ends)
         return cache is not None and self._recall(cache)
 
-    def save(self, threads: Threads, ends: Callable[[], bool]) -> None:
+    def save(self, threads: DecodingThreads, ends: Callable[[], bool]) -> None:
         """Writes all images to the cache folder, whole or not at all.
 
         Args:
@@ -290,8 +288,8 @@ class Store:
 
     def _fill_memory(
         self,
-        cache: Cache | None,
-        threads: Threads,
+        cache: PixelCache | None,
+        threads: DecodingThreads,
         progress: Callable[[int, int], None] | None,
     ) -> Pixels:
         started = time.perf_counter()
@@ -304,7 +302,7 @@ class Store:
 
     def _chunks(
         self,
-        threads: Threads,
+        threads: DecodingThreads,
         progress: Callable[[int, int], None] | None,
         squares: Pixels | None = None,
     ) -> Iterator[Pixels]:
@@ -322,7 +320,7 @@ class Store:
                 progress(stop, len(self))
             yield chunk
 
-    def _recall(self, cache: Cache) -> bool:
+    def _recall(self, cache: PixelCache) -> bool:
         """Takes what the cache has, if it has all that this store may give."""
         found = cache.load()
         if found is None:
@@ -334,7 +332,7 @@ class Store:
         self.skipped.update(skipped)
         return True
 
-    def _cache(self, threads: Threads, ends: Callable[[], bool]) -> Cache | None:
+    def _cache(self, threads: DecodingThreads, ends: Callable[[], bool]) -> PixelCache | None:
         """The place for these very pictures, in this order and geometry; None once it ends."""
         rule = self._rule
         total = hashlib.sha256()
@@ -348,7 +346,7 @@ class Store:
                 return None
             for digest in threads.map(self._digest, range(start, min(start + _CHUNK, len(self)))):
                 total.update(digest)
-        return Cache(total.hexdigest()[:32], self.shape, self.dtype, self._disk)
+        return PixelCache(total.hexdigest()[:32], self.shape, self.dtype, self._disk)
 
     def _digest(self, index: int) -> bytes:
         try:
@@ -356,7 +354,7 @@ class Store:
         except DataError:  # it will be met again when it is decoded
             return bytes(32)
 
-    def seconds(self, threads: Threads) -> float:
+    def seconds(self, threads: DecodingThreads) -> float:
         """How long all pictures will take to decode, by a few of them."""
         started = time.perf_counter()
         sample = np.unique(np.linspace(0, len(self) - 1, _SAMPLE).astype(np.int64))
@@ -369,7 +367,7 @@ class Store:
         wanted: Indices,
         squares: NDArray[P],
         decode: Callable[[int], Pixels],
-        threads: Threads,
+        threads: DecodingThreads,
     ) -> tuple[Indices, NDArray[P]]:
         """Fills `squares`, and gives back the part of both that could be decoded."""
 
@@ -434,7 +432,7 @@ def _until(pixels: Pixels, ends: Callable[[], bool]) -> Iterator[Pixels]:
         yield pixels[start : start + _CHUNK]
 
 
-class Threads:
+class DecodingThreads:
     """Maps a function over numbers, in threads or, with none, here."""
 
     def __init__(self, workers: int, *, low: bool) -> None:
@@ -445,7 +443,7 @@ class Threads:
             else None
         )
 
-    def __enter__(self) -> Threads:
+    def __enter__(self) -> DecodingThreads:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from forebear.data.pixel_store import WORTH_KEEPING, Indices, Store, Threads
+from forebear.data.pixel_store import WORTH_KEEPING, DecodingThreads, Indices, PixelStore
 
 _FEW = 8  # images in the first piece, whose time decides on the size of the next
 _MOST = 256  # images in a piece
@@ -22,7 +22,7 @@ class Reading:
     """
 
     def __init__(
-        self, store: Store, order: Indices, *, clock: Callable[[], float] = time.perf_counter
+        self, store: PixelStore, order: Indices, *, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         """Reads nothing yet.
 
@@ -60,7 +60,7 @@ class Reading:
 
     def first(
         self,
-        threads: Threads,
+        threads: DecodingThreads,
         until: float,
         least: int,
         progress: Callable[[int, int], None] | None = None,
@@ -86,7 +86,7 @@ class Reading:
                 progress(self.count, len(self.order))
         self.store.close()
 
-    def rest(self, threads: Threads, ends: Callable[[], bool]) -> None:
+    def rest(self, threads: DecodingThreads, ends: Callable[[], bool]) -> None:
         """Reads the images that are left, until it ends."""
         while not self.done and not ends():
             self._read(threads, self._piece(_PIECE))
@@ -98,7 +98,7 @@ class Reading:
             return _FEW
         return max(1, min(_MOST, int(min(seconds, _PIECE) / self._image)))
 
-    def _read(self, threads: Threads, count: int) -> None:
+    def _read(self, threads: DecodingThreads, count: int) -> None:
         wanted = self.order[self.count : self.count + count]
         started = self.clock()
         self.store.read(wanted, threads)
@@ -106,7 +106,7 @@ class Reading:
         self.count += len(wanted)
 
 
-class Beside:
+class BackgroundReader:
     """One thread of low priority that reads what is left of several readings, in order.
 
     Sets that took long to decode are then kept on disk, whole or not at all.
@@ -140,7 +140,7 @@ class Beside:
 
     def _run(self) -> None:
         try:
-            with Threads(self.workers, low=True) as threads:
+            with DecodingThreads(self.workers, low=True) as threads:
                 for reading in self.readings:
                     started = reading.seconds
                     reading.rest(threads, self._ended.is_set)

@@ -9,7 +9,7 @@ import torch
 
 from forebear.network.initialize import initialize
 from forebear.network.network import Network
-from forebear.network.plan.expand import spell
+from forebear.network.plan.expand import expand
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.rows import Table
@@ -45,7 +45,7 @@ def create(
     """
     table, spoken = resolve(network, dialect)
     classes = table.classes if isinstance(num_classes, EllipsisType) else num_classes
-    spelled = spell(
+    spelled = expand(
         table,
         spoken,
         num_classes=classes,

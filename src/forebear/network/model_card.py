@@ -10,7 +10,7 @@ from forebear.tables.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
+class ModelCard:
     """Kept in a saved file beside the arrays; at first the dialect's preprocessing alone."""
 
     preprocessing: Preprocessing

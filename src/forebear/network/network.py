@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from forebear.errors import near_misses
 from forebear.network.layers import make
-from forebear.network.model_card import Card
+from forebear.network.model_card import ModelCard
 from forebear.network.plan import end_points as ends
 from forebear.network.plan.cost import check_size, smallest_side
-from forebear.network.plan.expand import spell
+from forebear.network.plan.expand import expand
 from forebear.network.plan.layer_names import original_end_points
 from forebear.network.plan.plan import Plan
 from forebear.network.units import make_unit
@@ -33,7 +33,7 @@ class Network(nn.Module):
     def __init__(self, plan: Plan) -> None:
         super().__init__()
         self.plan = plan
-        self.card = Card(preprocessing=plan.dialect.preprocessing)
+        self.card = ModelCard(preprocessing=plan.dialect.preprocessing)
         self.smallest_side = smallest_side(plan)  # pixels; smaller images are refused
         dialect = plan.dialect
         self.root = nn.Sequential(OrderedDict((r.name, make(r, dialect)) for r in plan.root))
@@ -230,7 +230,7 @@ class Network(nn.Module):
     def _at(self, output_stride: int | None) -> Network:
         """The same weights, unpooled, at another output stride, in evaluation mode."""
         old = self.plan
-        plan = spell(
+        plan = expand(
             old.table,
             old.dialect,
             num_classes=old.num_classes,

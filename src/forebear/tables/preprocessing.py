@@ -1,6 +1,6 @@
 """What a picture goes through before a network sees it, as data.
 
-The records say what was published with the weights; `forebear.data.images.preprocess` carries them out.
+The records say what was published with the weights. `forebear.data.images.preprocess` applies them.
 """
 
 from __future__ import annotations

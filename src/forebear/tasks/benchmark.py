@@ -26,7 +26,7 @@ from forebear.errors import ForebearError
 from forebear.network.create import create
 from forebear.network.network import Network
 from forebear.network.plan.cost import Measure, measure, parameters
-from forebear.network.plan.expand import spell
+from forebear.network.plan.expand import expand
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.rows import Table
@@ -38,7 +38,7 @@ PASSES = {"Forward": 1, "Forward-backward": 3}
 WARM_UP = 10  # steps at most, as in the benchmarks of TensorFlow's tutorials
 
 # called with "Forward" or "Forward-backward", the steps begun and all steps
-Progress = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,7 @@ def benchmark(
     setup: Setup,
     *,
     dialect: str | Dialect | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Benchmark:
     """Times a network with its first weights on random images.
 
@@ -136,7 +136,7 @@ def benchmark(
     device = find_device(setup.device)
     precision = find_precision(setup.precision, device)
     table, spoken = resolve(network, dialect)
-    planned = spell(table, spoken, num_classes=table.classes)
+    planned = expand(table, spoken, num_classes=table.classes)
     size = table.image_size if setup.size is None else setup.size
     rows = measure(planned, size)
     _check_norms(rows, setup.batch, size)
@@ -222,7 +222,7 @@ def _timed(
     setup: Setup,
     device: torch.device,
     multiply_adds: int,
-    progress: Progress | None,
+    progress: OnProgress | None,
 ) -> Timing:
     for _ in range(_warm_up(setup)):
         step()

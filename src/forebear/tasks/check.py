@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 
-from forebear.data.dataset import Data, Pictures
+from forebear.data.dataset import Dataset, Images
 from forebear.data.images.decode import Facts, look_at
 from forebear.errors import DataError
 from forebear.files import write_whole
@@ -131,7 +131,7 @@ class Checked:
         return (row.facts for row in self.rows if row.facts is not None)
 
 
-def check(data: Data, progress: Callable[[int, int], None] | None = None) -> Checked:
+def check(data: Dataset, progress: Callable[[int, int], None] | None = None) -> Checked:
     """Decodes every picture of both parts.
 
     Args:
@@ -145,7 +145,7 @@ def check(data: Data, progress: Callable[[int, int], None] | None = None) -> Che
     with ThreadPoolExecutor(processor().cores, "check") as threads:
         for part, pictures in parts:
 
-            def look(index: int, part: str = part, pictures: Pictures = pictures) -> Row:
+            def look(index: int, part: str = part, pictures: Images = pictures) -> Row:
                 return _row(pictures, index, part, data.classes)
 
             for start in range(0, len(pictures), _CHUNK):
@@ -156,7 +156,7 @@ def check(data: Data, progress: Callable[[int, int], None] | None = None) -> Che
     return Checked(data.classes, tuple(rows), time.perf_counter() - started)
 
 
-def _row(pictures: Pictures, index: int, part: str, classes: tuple[str, ...]) -> Row:
+def _row(pictures: Images, index: int, part: str, classes: tuple[str, ...]) -> Row:
     name, label = pictures.name(index), classes[int(pictures.labels[index])]
     try:
         content = pictures.content(index)

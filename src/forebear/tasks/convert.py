@@ -13,7 +13,7 @@ import torch
 from forebear.errors import WeightsError, near_misses
 from forebear.network.describe.equivalence import same_function
 from forebear.network.network import Network
-from forebear.network.plan.expand import spell
+from forebear.network.plan.expand import expand
 from forebear.network.plan.plan import Plan
 from forebear.tables.dialects import DIALECTS
 from forebear.tables.registry import NETWORKS, find
@@ -142,7 +142,7 @@ def _like(name: str, other: Plan) -> Plan | None:
     entry = find(name)
     if [block.units for block in entry.table.blocks] != [b.units for b in other.table.blocks]:
         return None
-    return spell(
+    return expand(
         entry.table,
         entry.dialect,
         num_classes=other.num_classes,

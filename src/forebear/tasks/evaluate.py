@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from forebear.data.dataset import Data
-from forebear.data.loader import Batch, Batches
-from forebear.data.pixel_store import Store
+from forebear.data.dataset import Dataset
+from forebear.data.loader import Batch, Loader
+from forebear.data.pixel_store import PixelStore
 from forebear.data.sources.registry import read_data
 from forebear.errors import DataError
 from forebear.network.network import Network
 from forebear.tasks.machine.device import Precision, find_device, find_precision
-from forebear.tasks.machine.thread_tuning import Threads
+from forebear.tasks.machine.thread_tuning import ThreadTuner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -112,7 +112,7 @@ def combined(parts: Sequence[Evaluation]) -> Evaluation:
 
     Args:
         parts: one a process; that of process r has every picture r, r + processes, and so on, as
-            `Batches.in_order` deals them out. A share that has become shorter, by pictures that
+            `Loader.in_order` deals them out. A share that has become shorter, by pictures that
             could not be decoded, is counted as well; only the order is its own then.
 
     Raises:
@@ -152,7 +152,7 @@ def evaluate(
     classes: tuple[str, ...],
     *,
     precision: Precision,
-    threads: Threads | None = None,
+    threads: ThreadTuner | None = None,
 ) -> Evaluation:
     """Runs a network over every picture, in evaluation mode, and leaves its mode as it was.
 
@@ -219,8 +219,8 @@ def evaluate_on(
     where = find_device(device)
     data = read_data(spec)
     numbers = _numbers(network, data)
-    store = Store(data.val, network.preprocessing)
-    batches = Batches(
+    store = PixelStore(data.val, network.preprocessing)
+    batches = Loader(
         store=store,
         labels=numbers[data.val.labels],
         rule=network.preprocessing,
@@ -231,13 +231,13 @@ def evaluate_on(
     network = network.to(where)
     if kind == "bf16" or where.type == "cpu":  # the faster layout of convolutions there
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    with closing(Threads(where)) as threads:
+    with closing(ThreadTuner(where)) as threads:
         return evaluate(
             network, batches, network.classes or data.classes, precision=kind, threads=threads
         )
 
 
-def _numbers(network: Network, data: Data) -> NDArray[np.int64]:
+def _numbers(network: Network, data: Dataset) -> NDArray[np.int64]:
     """The logit of each of the data's classes, by name; by number where either has no names.
 
     Raises:

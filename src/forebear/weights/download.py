@@ -29,7 +29,7 @@ from forebear.errors import WeightsError
 from forebear.files import home, write_text, write_whole
 from forebear.weights.catalog import Published
 
-Progress = Callable[[int, int | None], None]  # bytes there, and of how many where that is known
+OnProgress = Callable[[int, int | None], None]  # bytes there, and of how many where that is known
 
 _MOST = 2 * 2**30  # bytes of a file, and of an unpacked archive; the largest row has 0.5 GiB
 _SLACK = 2**20  # bytes: published sizes are rounded
@@ -38,7 +38,7 @@ _PATIENCE = 30.0  # seconds without a byte
 _MEMBERS = 100  # files of an archive that are looked at; TF-Slim's have one to three
 
 
-def fetch(row: Published, *, progress: Progress | None = None) -> Path:
+def fetch(row: Published, *, progress: OnProgress | None = None) -> Path:
     """The file of a row, downloaded unless it is there with the right hash.
 
     Raises:
@@ -88,7 +88,7 @@ def _note(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def _bring(row: Published, path: Path, progress: Progress) -> None:
+def _bring(row: Published, path: Path, progress: OnProgress) -> None:
     """Puts a row's file in its place, whole and checked."""
     partial = path.with_name(f"{row.file}.part")
     _download(row, partial, progress)
@@ -112,7 +112,7 @@ def _move(source: Path, target: Path) -> None:
     source.replace(target)
 
 
-def _download(row: Published, partial: Path, progress: Progress) -> None:
+def _download(row: Published, partial: Path, progress: OnProgress) -> None:
     """Fills a file from the row's address, going on where an earlier attempt ended."""
     limit = _MOST if row.size is None else row.size + _SLACK
     # An end is joined to a beginning only where a checksum (gzip's, for archives) covers both.

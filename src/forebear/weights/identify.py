@@ -7,7 +7,7 @@ from functools import cache
 
 from forebear.errors import WeightsError
 from forebear.network.describe.equivalence import same_function
-from forebear.network.plan.expand import spell
+from forebear.network.plan.expand import expand
 from forebear.network.plan.plan import Plan
 from forebear.tables.registry import NETWORKS, find
 from forebear.weights.assign import bare, beside
@@ -26,7 +26,7 @@ class Fit:
     def plan(self) -> Plan:
         """The network, spelled out."""
         entry = find(self.network)
-        return spell(
+        return expand(
             entry.table,
             entry.dialect,
             num_classes=self.num_classes,
@@ -38,7 +38,7 @@ class Fit:
 def _pairs(network: str, logits: bool) -> tuple[Pair, ...]:
     entry = find(network)
     classes = entry.table.classes if logits else None
-    return tuple(pairs(spell(entry.table, entry.dialect, num_classes=classes)))
+    return tuple(pairs(expand(entry.table, entry.dialect, num_classes=classes)))
 
 
 def fits(arrays: Arrays) -> list[Fit]:

@@ -12,9 +12,9 @@ from typing import Any
 import forebear
 from forebear.errors import WeightsError
 from forebear.network.create import create
-from forebear.network.model_card import Card
+from forebear.network.model_card import ModelCard
 from forebear.network.network import Network
-from forebear.network.plan.expand import spell
+from forebear.network.plan.expand import expand
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.imagenet_classes import class_names
@@ -104,7 +104,7 @@ def find_network(path: Path) -> tuple[str, Table, Dialect]:
     return (name, *resolve(name, None))
 
 
-def find_card(path: Path) -> Card | None:
+def find_card(path: Path) -> ModelCard | None:
     """The preprocessing and the classes that a checkpoint, or its publisher, names; None: nobody.
 
     Raises:
@@ -115,10 +115,10 @@ def find_card(path: Path) -> Card | None:
     row = by_digest(path)
     if row is not None:
         classes = class_names(row.classes) if row.classes else ()
-        return Card(preprocessing=row.preprocessing, classes=classes)
+        return ModelCard(preprocessing=row.preprocessing, classes=classes)
     if describes_itself(path):
         card = load_file(path).card
-        return Card(preprocessing=card.preprocessing, classes=card.classes)
+        return ModelCard(preprocessing=card.preprocessing, classes=card.classes)
     return None
 
 
@@ -153,7 +153,7 @@ def _load_named(
 
 def _classes(table: Table, dialect: Dialect, arrays: Mapping[str, Array]) -> int | None:
     """The logits that a file has for a network, whatever their number."""
-    last = pairs(spell(table, dialect, num_classes=table.classes))[-1]
+    last = pairs(expand(table, dialect, num_classes=table.classes))[-1]
     names = {bare(key).replace("probs/", "predictions/"): key for key in arrays}
     return len(arrays[names[last.theirs]]) if last.theirs in names else None
 

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from forebear.errors import ForebearError, WeightsError
 from forebear.files import write_whole
-from forebear.network.model_card import Card
+from forebear.network.model_card import ModelCard
 from forebear.network.network import Network
-from forebear.network.plan.expand import spell
+from forebear.network.plan.expand import expand
 from forebear.tables.files import (
     dialect_from_dict,
     preprocessing_from_dict,
@@ -58,7 +58,7 @@ def save(
         ValueError: as many class names as the network has logits are expected.
     """
     card = network.card
-    card = Card(
+    card = ModelCard(
         classes=card.classes if classes is None else tuple(classes),
         preprocessing=preprocessing or card.preprocessing,
         metrics=card.metrics if metrics is None else metrics,
@@ -144,7 +144,7 @@ def load_file(path: Path) -> Network:
         )
     try:
         table = table_from_dict(json.loads(metadata["table"]))
-        spelled = spell(
+        spelled = expand(
             replace(table, source=metadata.get("table_source", "")),
             dialect_from_dict(json.loads(metadata["dialect"])),
             **json.loads(metadata["built"]),
@@ -152,7 +152,7 @@ def load_file(path: Path) -> Network:
         with torch.device("meta"):
             network = Network(spelled)
         network.load_state_dict(tensors, assign=True)
-        network.card = Card(
+        network.card = ModelCard(
             classes=tuple(json.loads(metadata["classes"])),
             preprocessing=preprocessing_from_dict(json.loads(metadata["preprocessing"])),
             metrics=json.loads(metadata["metrics"]),

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from forebear.network.network import Network
-from forebear.network.plan.expand import spell
+from forebear.network.plan.expand import expand
 from forebear.network.plan.plan import Plan
 from forebear.tables.dialects import Dialect
 
 
 def _again(old: Plan, *, dialect: Dialect | None = None, folded: bool | None = None) -> Network:
     """An empty network like another, in another dialect or with its norms folded."""
-    spelled = spell(
+    spelled = expand(
         old.table,
         dialect or old.dialect,
         num_classes=old.num_classes,

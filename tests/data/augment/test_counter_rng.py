@@ -3,22 +3,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from forebear.data.augment.counter_rng import Draws
+from forebear.data.augment.counter_rng import CounterRNG
 
 
-def draws(count: int, *, seed: int = 0, epoch: int = 0) -> Draws:
-    return Draws(seed, epoch, np.arange(count))
+def draws(count: int, *, seed: int = 0, epoch: int = 0) -> CounterRNG:
+    return CounterRNG(seed, epoch, np.arange(count))
 
 
 def test_a_picture_draws_the_same_in_whatever_company_and_order() -> None:
     every = draws(1000, seed=3, epoch=7).uniform("crop", 5)
     some = np.array([999, 4, 4, 512])
-    np.testing.assert_array_equal(Draws(3, 7, some).uniform("crop", 5), every[some])
-    np.testing.assert_array_equal(Draws(3, 7, some[:1]).uniform("crop", 5), every[999:])
+    np.testing.assert_array_equal(CounterRNG(3, 7, some).uniform("crop", 5), every[some])
+    np.testing.assert_array_equal(CounterRNG(3, 7, some[:1]).uniform("crop", 5), every[999:])
 
 
 def test_the_numbers_of_this_version_are_those_of_the_next() -> None:
-    values = Draws(1, 2, np.array([0, 3, 2**40])).uniform("crop", 2)
+    values = CounterRNG(1, 2, np.array([0, 3, 2**40])).uniform("crop", 2)
     golden = [
         [1661453805942768, 5620988452471314],
         [1472245666274792, 5512630703317922],

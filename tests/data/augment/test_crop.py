@@ -11,13 +11,13 @@ from PIL import Image
 from torch import Tensor
 
 from forebear.data.augment import crop
-from forebear.data.augment.counter_rng import Draws
+from forebear.data.augment.counter_rng import CounterRNG
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 
 
-def draws(count: int, epoch: int = 0) -> Draws:
-    return Draws(0, epoch, np.arange(count))
+def draws(count: int, epoch: int = 0) -> CounterRNG:
+    return CounterRNG(0, epoch, np.arange(count))
 
 
 def noise(*shape: int) -> Tensor:
@@ -173,7 +173,7 @@ def test_a_picture_has_the_same_part_alone_and_in_a_batch_of_mixed_sizes() -> No
     widths, heights = sizes.T
     every = crop.random_part(widths, heights, draws(3), scale=SCALE, ratio=RATIO)
     for number, (width, height) in enumerate(sizes.tolist()):
-        alone = Draws(0, 0, np.array([number]))
+        alone = CounterRNG(0, 0, np.array([number]))
         one = crop.random_part(width, height, alone, scale=SCALE, ratio=RATIO)
         np.testing.assert_array_equal(one[0], every[number])
 

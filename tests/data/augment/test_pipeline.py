@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from forebear.data.augment import pipeline as module
-from forebear.data.augment.counter_rng import Draws
+from forebear.data.augment.counter_rng import CounterRNG
 from forebear.data.augment.pipeline import Augment, augment, resized_box
 
 FILL = (120.0, 110.0, 100.0)
@@ -29,8 +29,8 @@ def noise(count: int, height: int = 20, width: int = 20, channels: int = 3) -> T
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
 
 
-def draws(samples: object, epoch: int = 0, seed: int = 0) -> Draws:
-    return Draws(seed, epoch, np.asarray(samples))
+def draws(samples: object, epoch: int = 0, seed: int = 0) -> CounterRNG:
+    return CounterRNG(seed, epoch, np.asarray(samples))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -117,7 +117,7 @@ def test_jitter_is_brightness_contrast_and_saturation_in_turn(
     chances = {"jitter": np.array([[0.1, 0.9, 0.7]]), "jitter order": np.empty((1, 3))}
     chances["lighting"] = np.zeros((1, 6))
     chances["jitter order"][0, list(order)] = [0.1, 0.2, 0.3]
-    monkeypatch.setattr(Draws, "uniform", lambda self, what, count=None: chances[what])
+    monkeypatch.setattr(CounterRNG, "uniform", lambda self, what, count=None: chances[what])
     pixels = noise(1)
     seen = module._coloured(pixels, Augment(jitter=0.4), draws([0]))
     factors = [1 + 0.4 * (2 * chance - 1) for chance in (0.1, 0.9, 0.7)]

@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from forebear.data.augment import randaugment as policy
-from forebear.data.augment.counter_rng import Draws
+from forebear.data.augment.counter_rng import CounterRNG
 
 SIDE = 24
 FILL = (10.0, 200.0, 77.0)
@@ -138,7 +138,7 @@ def test_motions_are_pillows_within_one(name: str) -> None:
     assert furthest(moved, expected) <= 1
 
 
-def policies(pixels: Tensor, draws: Draws) -> list[Tensor]:
+def policies(pixels: Tensor, draws: CounterRNG) -> list[Tensor]:
     wide = policy.trivialaugment(pixels, draws)
     two = policy.randaugment(pixels, draws, operations=2, magnitude=9, spread=0.5, fill=FILL)
     return [wide, two]
@@ -148,10 +148,10 @@ def policies(pixels: Tensor, draws: Draws) -> list[Tensor]:
 def test_a_picture_becomes_the_same_in_whatever_company(channels: int) -> None:
     count = 200
     pixels = pictures(channels).repeat(-(-count // 6), 1, 1, 1)[:count]
-    draws = Draws(0, 3, np.arange(count))
+    draws = CounterRNG(0, 3, np.arange(count))
     some = np.random.default_rng(1).permutation(count)[:37]
     together = policies(pixels, draws)
-    apart = policies(pixels[some], Draws(0, 3, some))
+    apart = policies(pixels[some], CounterRNG(0, 3, some))
     for every, few in zip(together, apart, strict=True):
         assert every.dtype == torch.uint8
         assert every.shape == pixels.shape
@@ -159,7 +159,7 @@ def test_a_picture_becomes_the_same_in_whatever_company(channels: int) -> None:
 
 
 def test_one_picture_can_be_alone() -> None:
-    for seen in policies(pictures()[:1], Draws(0, 0, np.array([5]))):
+    for seen in policies(pictures()[:1], CounterRNG(0, 0, np.array([5]))):
         assert seen.shape == (1, SIDE, SIDE, 3)
 
 
@@ -171,7 +171,7 @@ def test_one_in_four_goes_untouched_through_two_operations_at_half_chance() -> N
     count = 4000
     noise = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), np.uint8)
     pixels = torch.from_numpy(np.tile(noise, (count, 1, 1, 1)))
-    draws = Draws(0, 0, np.arange(count))
+    draws = CounterRNG(0, 0, np.arange(count))
     seen = policy.randaugment(pixels, draws, operations=2, magnitude=10, spread=0.0, fill=FILL)
     assert 0.24 < kept(seen, pixels) < 0.32  # autocontrast may leave noise as it is
     unchanged = policy.trivialaugment(pixels, draws)
@@ -189,7 +189,7 @@ def test_every_operation_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "_carried_out", spy)
     count = 14_000
     pixels = torch.zeros(count, 2, 2, 3, dtype=torch.uint8)
-    policies(pixels, Draws(0, 0, np.arange(count)))
+    policies(pixels, CounterRNG(0, 0, np.arange(count)))
     wide, first, second = (np.bincount(kinds + 1) / count for kinds in drawn)
     np.testing.assert_allclose(wide, 1 / 14, atol=0.012)
     for shares in (first, second):

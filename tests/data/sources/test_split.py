@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from forebear.data.dataset import ArrayPictures
+from forebear.data.dataset import ArrayImages
 from forebear.data.sources.split import fingerprint, held_out, validating
 from forebear.errors import DataError
 
@@ -42,7 +42,7 @@ def test_the_split_does_not_hang_on_the_order() -> None:
 def test_a_class_that_cannot_be_on_both_sides_is_named() -> None:
     pixels = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
     pixels[3] = pixels[2]  # two copies of one picture cannot be parted
-    pictures = ArrayPictures(pixels, np.array([0, 0, 1, 1]), "test")
+    pictures = ArrayImages(pixels, np.array([0, 0, 1, 1]), "test")
     with pytest.raises(DataError, match=r"class dog has 2 pictures, 2 of them for validation"):
         held_out(pictures, share=0.2, spec="npz:x", classes=("cat", "dog"), side=1)
 

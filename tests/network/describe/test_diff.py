@@ -14,7 +14,7 @@ from torch import Tensor
 from forebear.network.describe.diff import Comparison, compare
 from forebear.network.describe.equivalence import same_function
 from forebear.network.network import Network
-from forebear.network.plan.expand import spell
+from forebear.network.plan.expand import expand
 from forebear.network.plan.plan import Plan
 from forebear.tables.dialects import DIALECTS, SLIM_V1, TORCHVISION_V1, Dialect
 from forebear.tables.registry import NETWORKS, find
@@ -33,7 +33,7 @@ def tiny(form: Form = "bottleneck", *, pool: bool = True) -> Table:
 
 
 def planned(table: Table, dialect: Dialect) -> Plan:
-    return spell(table, dialect, num_classes=table.classes)
+    return expand(table, dialect, num_classes=table.classes)
 
 
 def compared(first: str, second: str) -> Comparison:

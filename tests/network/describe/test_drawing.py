@@ -13,7 +13,7 @@ from forebear.errors import ForebearError
 from forebear.network.describe.describe import Report, report
 from forebear.network.describe.drawing import draw, figure
 from forebear.network.describe.drawing_layout import stages
-from forebear.network.plan.expand import spell
+from forebear.network.plan.expand import expand
 from forebear.tables.dialects import SLIM_V2
 from forebear.tables.registry import find
 from forebear.tables.rows import Block, Conv, Table
@@ -28,7 +28,7 @@ MANY_BLOCKS = Table(
 
 def reported(name: str, output_stride: int | None = None) -> Report:
     table, dialect = find(name)
-    planned = spell(table, dialect, num_classes=table.classes, output_stride=output_stride)
+    planned = expand(table, dialect, num_classes=table.classes, output_stride=output_stride)
     return report(planned, table.image_size)
 
 
@@ -99,7 +99,7 @@ def test_no_text_overlaps_another_or_leaves_the_drawing(
     from matplotlib.backends.backend_agg import RendererAgg
 
     if name == "many":
-        found = report(spell(MANY_BLOCKS, SLIM_V2, num_classes=10), 128)
+        found = report(expand(MANY_BLOCKS, SLIM_V2, num_classes=10), 128)
     else:
         found = reported(name, output_stride)
     picture = figure(found, name)

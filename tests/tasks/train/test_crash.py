@@ -26,14 +26,14 @@ import torch
 from PIL import Image
 
 from forebear.cli.main import main
-from forebear.data.loader import Batches
+from forebear.data.loader import Loader
 from forebear.errors import RunError
 from forebear.tasks.runs.folder import RunFolder
 from forebear.tasks.train import artifacts as pages
 from forebear.tasks.train import trainer as work
-from forebear.tasks.train.artifacts import Pages
+from forebear.tasks.train.artifacts import Artifacts
 from forebear.tasks.train.loop import Epoch, Loop
-from forebear.tasks.train.progress_bar import Display
+from forebear.tasks.train.progress_bar import ProgressBar
 from forebear.tasks.train.resume.checkpoint import checkpoints, load_checkpoint
 from forebear.tasks.train.step import Stepper
 from forebear.weights.native_format import digest, load_file
@@ -136,14 +136,14 @@ def at(point: str, number: int, do: Callable[[], object]) -> Iterator[None]:
     when, what = point.split(" ")
     owner, name = {
         "step": (Loop, "_step"),
-        "evaluation": (work._Work, "evaluate"),
+        "evaluation": (work.Trainer, "evaluate"),
         "line": (RunFolder, "epoch"),
         "saving": (work, "save_checkpoint"),
         "settings": (RunFolder, "begin"),
         "weights": (RunFolder, "weights"),
-        "pictures": (Pages, "mistakes"),
-        "decoding": (Display, "decoding"),
-        "batch": (Batches, "in_order"),
+        "pictures": (Artifacts, "mistakes"),
+        "decoding": (ProgressBar, "decoding"),
+        "batch": (Loader, "in_order"),
     }[what]
     call, calls = getattr(owner, name), 0
 
@@ -698,7 +698,7 @@ def test_weights_that_are_not_finite_are_never_saved(
 @contextmanager
 def nan_at(*steps: int) -> Iterator[None]:
     """Puts a NaN into a picture of these steps of a run, counted from 1."""
-    step, view = Loop._step, Batches.view
+    step, view = Loop._step, Loader.view
     now = 0
 
     def counted(loop: Loop, *args: Any) -> None:
@@ -706,7 +706,7 @@ def nan_at(*steps: int) -> Iterator[None]:
         now = loop.state.step + 1
         step(loop, *args)
 
-    def spoiled(batches: Batches, *args: Any) -> Any:
+    def spoiled(batches: Loader, *args: Any) -> Any:
         images, labels = view(batches, *args)
         if now in steps:
             images[0, 0, 3, 3] = float("nan")
@@ -714,7 +714,7 @@ def nan_at(*steps: int) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Loop, "_step", counted)
-        patch.setattr(Batches, "view", spoiled)
+        patch.setattr(Loader, "view", spoiled)
         yield
 
 

@@ -29,13 +29,13 @@ from torch.utils.cpp_extension import include_paths, library_paths
 
 import forebear
 from forebear import Block, Conv, Table
-from forebear.data.augment.counter_rng import Draws
+from forebear.data.augment.counter_rng import CounterRNG
 from forebear.data.augment.mixup import mix
 from forebear.data.augment.pipeline import Augment, augment
-from forebear.data.dataset import ArrayPictures
-from forebear.data.feature_loader import Features
-from forebear.data.loader import Batches, Order
-from forebear.data.pixel_store import Store
+from forebear.data.dataset import ArrayImages
+from forebear.data.feature_loader import FeatureLoader
+from forebear.data.loader import Loader, Order
+from forebear.data.pixel_store import PixelStore
 from forebear.network.network import Network
 from forebear.tables.preprocessing import TORCHVISION
 from forebear.tasks.evaluate import evaluate
@@ -111,7 +111,7 @@ def test_a_gpu_without_numbers_tells_who_waits_and_who_mixes(gpu: torch.device) 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_a_gpu_changes_pictures_without_being_waited_for(rule: Augment, gpu: torch.device) -> None:
     pixels = torch.zeros(COUNT, SIDE, SIDE, 3, dtype=torch.uint8, device=gpu)
-    views = augment(pixels, 32, rule, Draws(0, 1, np.arange(COUNT)), window=36)
+    views = augment(pixels, 32, rule, CounterRNG(0, 1, np.arange(COUNT)), window=36)
     assert views.device == gpu
     assert views.shape == (COUNT, 32, 32, 3)
 
@@ -172,7 +172,7 @@ def take_steps(recipe: Recipe, gpu: torch.device, monkeypatch: pytest.MonkeyPatc
 def test_a_gpu_keeps_the_features_that_a_head_learns_from(gpu: torch.device) -> None:
     values = torch.zeros(2, COUNT, 8, 1, 1, device=gpu)
     labels = np.arange(COUNT) % CLASSES
-    features = Features(values=values, labels=labels, batch=COUNT // 2, device=gpu)
+    features = FeatureLoader(values=values, labels=labels, batch=COUNT // 2, device=gpu)
     order = Order(augment=Augment(), seed=0)
     batches = [features.view(draft, order, 1, 32) for draft in features.drafts(order, 1)]
     for taken, theirs in [*batches, *features.in_order()]:
@@ -200,12 +200,12 @@ def test_a_gpu_is_waited_for_once_in_an_evaluation(
     assert [one.shape for one in waits] == [(COUNT,)] * 5
 
 
-def pictures(device: torch.device, batch: int, *, kept: bool) -> Batches:
+def pictures(device: torch.device, batch: int, *, kept: bool) -> Loader:
     """Black pictures, decoded at the beginning or as they come."""
     pixels = np.zeros((COUNT, SIDE, SIDE, 3), np.uint8)
-    source = ArrayPictures(pixels, np.arange(COUNT) % CLASSES, "black")
+    source = ArrayImages(pixels, np.arange(COUNT) % CLASSES, "black")
     rule = replace(TORCHVISION, size=32, side=SIDE, resize="shorter", interpolation="bilinear")
-    store = Store(source, replace(rule, size=SIDE), memory=2**30 * kept, workers=0, disk=0)
+    store = PixelStore(source, replace(rule, size=SIDE), memory=2**30 * kept, workers=0, disk=0)
     if kept:
         store.fill()
-    return Batches(store=store, labels=source.labels, rule=rule, batch=batch, device=device)
+    return Loader(store=store, labels=source.labels, rule=rule, batch=batch, device=device)

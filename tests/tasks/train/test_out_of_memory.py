@@ -10,7 +10,7 @@ import forebear
 from forebear import Block, Conv, Table
 from forebear.errors import RunError
 from forebear.network.network import Network
-from forebear.tasks.train.out_of_memory import room
+from forebear.tasks.train.out_of_memory import explain_out_of_memory
 from forebear.tasks.train.recipe import Recipe
 
 TINY = Table("tiny", (Conv("conv1", 4, 3),), "basic", (Block("block1", 1, 4, 4),), classes=3)
@@ -41,7 +41,10 @@ def test_the_batch_that_fits_is_named(
     monkeypatch: pytest.MonkeyPatch, most: int, told: str
 ) -> None:
     network = small(monkeypatch, most)
-    with pytest.raises(RunError) as raised, room(network, RECIPE, torch.device("cpu")):
+    with (
+        pytest.raises(RunError) as raised,
+        explain_out_of_memory(network, RECIPE, torch.device("cpu")),
+    ):
         network(torch.zeros(64, 3, 8, 8))
     assert str(raised.value).startswith("64 pictures of 8 x 8 pixels at a time do not fit")
     assert told in str(raised.value)
@@ -49,5 +52,8 @@ def test_the_batch_that_fits_is_named(
 
 def test_other_errors_pass() -> None:
     network: Any = None
-    with pytest.raises(RuntimeError, match="another"), room(network, RECIPE, torch.device("cpu")):
+    with (
+        pytest.raises(RuntimeError, match="another"),
+        explain_out_of_memory(network, RECIPE, torch.device("cpu")),
+    ):
         raise RuntimeError("another")

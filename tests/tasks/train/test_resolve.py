@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from forebear.data.dataset import ArrayPictures, Data
+from forebear.data.dataset import ArrayImages, Dataset
 from forebear.tasks.train.loop import side
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.resolve import Request, settled
+from forebear.tasks.train.resolve import TrainConfig, resolve_recipe
 
 CPU = torch.device("cpu")
 
 
-def data(count: int, size: int = 16, *, mirror: bool = True) -> Data:
+def data(count: int, size: int = 16, *, mirror: bool = True) -> Dataset:
     pixels = np.zeros((count, size, size, 3), np.uint8)
-    part = ArrayPictures(pixels, np.arange(count) % 2, "zeros")
-    return Data(
+    part = ArrayImages(pixels, np.arange(count) % 2, "zeros")
+    return Dataset(
         spec="zeros",
         classes=("a", "b"),
         train=part,
@@ -31,12 +31,12 @@ def data(count: int, size: int = 16, *, mirror: bool = True) -> Data:
     )
 
 
-def settle(request: Request, count: int = 320, *, mirror: bool = True) -> Recipe:
-    return settled(request, data(count, mirror=mirror), norms=True, device=CPU)
+def settle(request: TrainConfig, count: int = 320, *, mirror: bool = True) -> Recipe:
+    return resolve_recipe(request, data(count, mirror=mirror), norms=True, device=CPU)
 
 
 def test_what_nobody_asked_for_is_chosen_by_the_data() -> None:
-    recipe = settle(Request(data="zeros"), mirror=False)
+    recipe = settle(TrainConfig(data="zeros"), mirror=False)
     assert (recipe.size, recipe.eval_size, recipe.shift) == (16, 16, 2)
     assert (recipe.batch, recipe.epochs, recipe.mirror) == (16, 15, "none")
     assert (recipe.optimizer, recipe.crop) == ("muon", "shift")
@@ -44,23 +44,23 @@ def test_what_nobody_asked_for_is_chosen_by_the_data() -> None:
 
 
 def test_trained_weights_see_pictures_of_their_own_size_unless_told_otherwise() -> None:
-    request = Request(data="zeros", weights=Path("trained.safetensors"))
+    request = TrainConfig(data="zeros", weights=Path("trained.safetensors"))
     for given, size in ((None, 48), (32, 32)):
         asked = replace(request, size=given)
-        recipe = settled(asked, data(320), norms=True, device=CPU, side=48)
+        recipe = resolve_recipe(asked, data(320), norms=True, device=CPU, side=48)
         assert (recipe.size, recipe.eval_size) == (size, size)
 
 
 def test_photographs_are_cut_at_random() -> None:
-    assert settle(Request(data="zeros", size=95)).crop == "shift"
-    assert settle(Request(data="zeros", size=96)).crop == "resized"
-    assert settle(Request(data="zeros", size=96, sets=("crop=middle",))).crop == "middle"
+    assert settle(TrainConfig(data="zeros", size=95)).crop == "shift"
+    assert settle(TrainConfig(data="zeros", size=96)).crop == "resized"
+    assert settle(TrainConfig(data="zeros", size=96, sets=("crop=middle",))).crop == "middle"
 
 
 @pytest.mark.parametrize(("norms", "lr"), [(True, 0.1), (False, 0.01)])
 def test_sgd_moves_what_muon_would_spoil(norms: bool, lr: float) -> None:
-    request = Request(data="zeros", weights=Path("trained.safetensors") if norms else None)
-    recipe = settled(request, data(320), norms=norms, device=CPU)
+    request = TrainConfig(data="zeros", weights=Path("trained.safetensors") if norms else None)
+    recipe = resolve_recipe(request, data(320), norms=norms, device=CPU)
     assert recipe.optimizer == "sgd"
     assert recipe.lr == pytest.approx(lr * 16 / 128)
     assert not recipe.rescale
@@ -69,20 +69,20 @@ def test_sgd_moves_what_muon_would_spoil(norms: bool, lr: float) -> None:
 @pytest.mark.parametrize("beside", [{"epochs": 3}, {"deterministic": True}])
 def test_a_budget_is_refused_beside_what_it_would_have_ignored(beside: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"budget=90 seconds and (epochs=3|deterministic): "):
-        Request(data="zeros", budget=90.0, **beside)
+        TrainConfig(data="zeros", budget=90.0, **beside)
 
 
 def test_what_is_asked_for_stands_before_the_recipe() -> None:
-    asked = Request(data="zeros", batch=40, lr=0.7, size=12, seed=9, mirror=False, epochs=2)
+    asked = TrainConfig(data="zeros", batch=40, lr=0.7, size=12, seed=9, mirror=False, epochs=2)
     recipe = settle(asked)
     assert (recipe.batch, recipe.lr, recipe.size, recipe.seed) == (40, 0.7, 12, 9)
     assert (recipe.mirror, recipe.epochs) == ("none", 2)
 
 
 def test_a_longer_run_stretches_its_schedule() -> None:
-    paper = settle(Request(data="zeros", recipe="imagenet-paper", epochs=9))
+    paper = settle(TrainConfig(data="zeros", recipe="imagenet-paper", epochs=9))
     assert paper.milestones == pytest.approx((3, 6))
-    steps = settle(Request(data="zeros", recipe="cifar-paper", epochs=64))
+    steps = settle(TrainConfig(data="zeros", recipe="cifar-paper", epochs=64))
     assert (steps.iterations, steps.epochs) == (0, 64)
     assert steps.milestones == pytest.approx((32, 48))
 
@@ -94,12 +94,12 @@ def test_a_longer_run_stretches_its_schedule() -> None:
 def test_a_trained_network_is_finetuned_by_the_number_of_pictures(
     count: int, batch: int, epochs: int, norms: str
 ) -> None:
-    recipe = settle(Request(data="zeros", recipe="finetune"), count)
+    recipe = settle(TrainConfig(data="zeros", recipe="finetune"), count)
     assert (recipe.batch, recipe.epochs, recipe.norms) == (batch, epochs, norms)
 
 
 def test_a_few_pictures_are_seen_often_enough_for_300_steps() -> None:
-    recipe = settle(Request(data="zeros", recipe="finetune"), 24)
+    recipe = settle(TrainConfig(data="zeros", recipe="finetune"), 24)
     assert recipe.batch == 4
     assert recipe.epochs * 24 / recipe.batch >= 300 - 6
 

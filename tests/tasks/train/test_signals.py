@@ -6,11 +6,11 @@ import signal
 import pytest
 
 from forebear.errors import StopError
-from forebear.tasks.train.signals import Stop
+from forebear.tasks.train.signals import StopSignals
 
 
 def test_a_signal_is_noted_once_there_is_something_to_save() -> None:
-    with Stop(says=False) as stopping:
+    with StopSignals(says=False) as stopping:
         stopping.wait()
         os.kill(os.getpid(), signal.SIGTERM)
         assert stopping.number == signal.SIGTERM
@@ -18,7 +18,7 @@ def test_a_signal_is_noted_once_there_is_something_to_save() -> None:
 
 
 def test_before_that_it_ends_the_run_where_it_is() -> None:
-    with Stop(says=False), pytest.raises(StopError, match="before the first step") as raised:
+    with StopSignals(says=False), pytest.raises(StopError, match="before the first step") as raised:
         os.kill(os.getpid(), signal.SIGTERM)
     assert raised.value.code == 143
 
@@ -32,7 +32,7 @@ def test_two_signals_of_one_request_are_one_under_torchrun(
         ended.clear()
         if run:
             monkeypatch.setenv("TORCHELASTIC_RUN_ID", run)
-        with Stop(says=False) as stopping:
+        with StopSignals(says=False) as stopping:
             stopping.wait()
             for _ in range(2):
                 os.kill(os.getpid(), signal.SIGTERM)

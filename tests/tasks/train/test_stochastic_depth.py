@@ -9,7 +9,7 @@ import forebear
 from forebear import Block, Conv, Table
 from forebear.network.accelerate import accelerate
 from forebear.network.network import Network
-from forebear.tasks.train.stochastic_depth import leave_out
+from forebear.tasks.train.stochastic_depth import apply_stochastic_depth
 
 TABLE = Table("deep", (Conv("conv1", 4, 3),), "basic", (Block("block1", 3, 4, 4),), classes=3)
 
@@ -22,7 +22,7 @@ def network() -> Network:
 def test_units_are_left_out_in_training_alone_the_last_most_often() -> None:
     net, images = network(), torch.randn(2000, 3, 4, 4)
     whole = net.eval()(images)
-    leave_out(net, 0.6)
+    apply_stochastic_depth(net, 0.6)
     assert torch.equal(net.eval()(images), whole)
     torch.manual_seed(0)
     ends = [f"block1.unit_{n}" for n in (1, 2, 3)]
@@ -39,7 +39,7 @@ def test_units_are_left_out_in_training_alone_the_last_most_often() -> None:
 def test_what_is_kept_is_divided_by_its_share() -> None:
     net = network()
     unit = net.get_submodule("block1.unit_3")
-    leave_out(net, 0.5)
+    apply_stochastic_depth(net, 0.5)
     inputs = torch.randn(4000, 4, 4, 4)
     conv2 = unit.get_submodule("conv2").train()
     torch.manual_seed(1)
@@ -63,7 +63,7 @@ def test_an_accelerated_network_leaves_out_the_same_units(before: bool) -> None:
     images = torch.randn(8, 3, 16, 16).to(memory_format=torch.channels_last)
     logits = []
     for net in (plain, fast):
-        leave_out(net, 0.5)
+        apply_stochastic_depth(net, 0.5)
         if net is fast:
             accelerate(net)
         torch.manual_seed(0)
@@ -75,4 +75,4 @@ def test_an_accelerated_network_leaves_out_the_same_units(before: bool) -> None:
 def test_a_network_without_units_has_none_to_leave_out() -> None:
     net = forebear.create("slim/alexnet_v2", num_classes=3)
     with pytest.raises(ValueError, match="no residual units to leave out. Expected 0"):
-        leave_out(net, 0.1)
+        apply_stochastic_depth(net, 0.1)

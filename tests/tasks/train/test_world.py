@@ -18,26 +18,26 @@ from torch import Tensor, nn
 
 from forebear.cli.main import main
 from forebear.data.augment.pipeline import Augment
-from forebear.data.dataset import ArrayPictures
-from forebear.data.loader import Batches, Order
-from forebear.data.pixel_store import Store
+from forebear.data.dataset import ArrayImages
+from forebear.data.loader import Loader, Order
+from forebear.data.pixel_store import PixelStore
 from forebear.network.layers import BiasedNorm
 from forebear.tables.preprocessing import TORCHVISION
 from forebear.tasks.machine.distributed import ALONE, World
 from forebear.tasks.runs.folder import load_run
-from forebear.tasks.train.data_parallel import Together, synchronised
+from forebear.tasks.train.data_parallel import DataParallel, synchronised
 from tests.cli.making import folder, table
 from tests.tasks.train.processes import Processes
 
 SHARES = {1: [7], 2: [4, 3], 3: [3, 4, 0]}  # pictures of each process, of 7
 
 
-def batches(count: int, batch: int, rank: int, ranks: int) -> Batches:
+def batches(count: int, batch: int, rank: int, ranks: int) -> Loader:
     rule = replace(TORCHVISION, size=4, side=4)
     labels = np.arange(count) % 3
-    pictures = ArrayPictures(np.zeros((count, 4, 4, 3), np.uint8), labels, "zeros")
-    return Batches(
-        store=Store(pictures, rule),
+    pictures = ArrayImages(np.zeros((count, 4, 4, 3), np.uint8), labels, "zeros")
+    return Loader(
+        store=PixelStore(pictures, rule),
         labels=labels,
         rule=rule,
         batch=batch,
@@ -68,7 +68,7 @@ def test_every_picture_comes_once_an_epoch_and_in_the_same_step_at_any_world_siz
 def test_a_process_that_nobody_gave_company_is_alone() -> None:
     with World.join("cpu") as world:
         assert world is ALONE
-        assert world.first(lambda: 5) == 5
+        assert world.on_rank0(lambda: 5) == 5
         assert world.gather("a") == ["a"]
 
 
@@ -86,9 +86,9 @@ def speak(path: Path) -> dict[str, Any]:
     """All that the processes can say to each other."""
     with World.join("cpu") as world:
         means = [torch.full((2, 2), float(world.rank)), torch.tensor([float(world.rank) * 2])]
-        world.mean(means)
+        world.all_reduce_mean(means)
         shared = torch.tensor([7.0 + world.rank])
-        world.share([shared])
+        world.broadcast([shared])
         skipped = {world.rank: "bad"}
 
         def write() -> None:
@@ -98,10 +98,10 @@ def speak(path: Path) -> dict[str, Any]:
         world.in_turn(write)
         return {
             "means": [float(mean.mean()) for mean in means],
-            "most": world.most([world.rank, -world.rank]),
-            "sum": world.sum(torch.tensor([1.0])).tolist(),
+            "most": world.all_reduce_max([world.rank, -world.rank]),
+            "sum": world.all_reduce_sum(torch.tensor([1.0])).tolist(),
             "gathered": world.gather(world.rank * 10),
-            "first": world.first(lambda: f"of {world.rank}"),
+            "first": world.on_rank0(lambda: f"of {world.rank}"),
             "shared": shared.tolist(),
             "grew": [world.united(skipped), world.united(skipped)],
             "skipped": sorted(skipped),
@@ -154,7 +154,7 @@ def learn(count: int, norms: str, parts: int) -> dict[str, Any]:
         if norms == "sync" and count > 1:
             synchronised(net)
         assert list(net.state_dict()) == before
-        together = Together(net, world)
+        together = DataParallel(net, world)
         found = {}
         for phase in ("head", "all"):
             net.train(norms == "sync")

@@ -20,7 +20,7 @@ _30, _27, _31, _11 = (np.uint64(bits) for bits in (30, 27, 31, 11))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Draws:
+class CounterRNG:
     """Random numbers for some pictures: one row a picture, the same in whatever company."""
 
     seed: int
@@ -31,11 +31,11 @@ class Draws:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def of_epoch(self, epoch: int) -> Draws:
+    def of_epoch(self, epoch: int) -> CounterRNG:
         """The same pictures in another epoch."""
         return replace(self, epoch=epoch)
 
-    def of_views(self, views: int | NDArray[np.int64]) -> Draws:
+    def of_views(self, views: int | NDArray[np.int64]) -> CounterRNG:
         """Other views of the same pictures in the same epoch, one number each or one for all."""
         return replace(self, views=views)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from forebear.data.augment.counter_rng import Draws
+from forebear.data.augment.counter_rng import CounterRNG
 
 Border = Literal["black", "reflect"]
 Mirror = Literal["random", "alternate", "none"]
@@ -30,7 +30,7 @@ def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def mirrored(rule: Mirror, draws: Draws) -> NDArray[np.bool_]:
+def mirrored(rule: Mirror, draws: CounterRNG) -> NDArray[np.bool_]:
     """[n], True where left and right change places.
 
     "alternate": by chance at first, then the other way from each epoch to the next, so that any
@@ -112,7 +112,7 @@ def _inside(places: Numbers, side: int, border: Border) -> Numbers:
 def random_part(
     width: int | Numbers,
     height: int | Numbers,
-    draws: Draws,
+    draws: CounterRNG,
     *,
     scale: tuple[float, float],
     ratio: tuple[float, float],
@@ -139,7 +139,7 @@ def random_part(
     return np.concatenate([start, start + chosen], 1)
 
 
-def erased_box(side: int, draws: Draws, share: float) -> Numbers:
+def erased_box(side: int, draws: CounterRNG, share: float) -> Numbers:
     """Rectangles to blank in a share of the pictures: left, top, right, bottom, [n, 4].
 
     Zhong et al. 2017, "Random erasing data augmentation", with the ranges that torchvision's
@@ -155,7 +155,7 @@ def erased_box(side: int, draws: Draws, share: float) -> Numbers:
     return boxes * (fits & (draws.uniform("erase at all") < share))[:, None]
 
 
-def cutout_box(side: int, cutout: int, draws: Draws) -> Numbers:
+def cutout_box(side: int, cutout: int, draws: CounterRNG) -> Numbers:
     """Squares of `cutout` pixels to blank around any pixel: left, top, right, bottom, [n, 4].
 
     Clipped at the border, as DeVries and Taylor 2017 do, so that some are smaller.
@@ -166,7 +166,7 @@ def cutout_box(side: int, cutout: int, draws: Draws) -> Numbers:
 
 def _attempts(
     sides: Numbers,
-    draws: Draws,
+    draws: CounterRNG,
     what: str,
     *,
     scale: tuple[float, float],

@@ -1,7 +1,8 @@
 """Training pictures as no epoch showed them before: cut, mirrored, coloured and blanked.
 
-All chance comes from `forebear.data.augment.counter_rng`, so that a picture's view hangs on the seed, the epoch
-and the picture alone. It is drawn in numpy and copied to the device; nothing waits for it there.
+All random numbers come from `forebear.data.augment.counter_rng`, so that the view of an image
+depends on the seed, the epoch and the image alone. They are drawn in numpy and copied to the
+device, where nothing waits for them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from forebear.data.augment import crop
-from forebear.data.augment.counter_rng import Draws
+from forebear.data.augment.counter_rng import CounterRNG
 from forebear.data.augment.crop import Border, Mirror, Numbers, to_device
 from forebear.data.augment.randaugment import randaugment, trivialaugment
 
@@ -56,7 +57,7 @@ def augment(
     pixels: Tensor,
     size: int,
     rule: Augment,
-    draws: Draws,
+    draws: CounterRNG,
     *,
     window: int | None = None,
     fill: tuple[float, ...] = (0.0, 0.0, 0.0),
@@ -99,13 +100,13 @@ def augment(
 
 
 def resized_box(
-    width: int | Numbers, height: int | Numbers, rule: Augment, draws: Draws
+    width: int | Numbers, height: int | Numbers, rule: Augment, draws: CounterRNG
 ) -> Numbers:
     """The parts that `augment` resizes: left, top, right and bottom in pixels, [n, 4]."""
     return crop.random_part(width, height, draws, scale=rule.scale, ratio=rule.ratio)
 
 
-def _cropped(pixels: Tensor, size: int, rule: Augment, draws: Draws, window: int) -> Tensor:
+def _cropped(pixels: Tensor, size: int, rule: Augment, draws: CounterRNG, window: int) -> Tensor:
     mirror = crop.mirrored(rule.mirror, draws)
     height, width = pixels.shape[1:3]
     if rule.crop == "resized":
@@ -123,7 +124,7 @@ def _cropped(pixels: Tensor, size: int, rule: Augment, draws: Draws, window: int
     return crop.resized(squares, whole, np.zeros(len(draws), np.bool_), size=size)
 
 
-def _coloured(pixels: Tensor, rule: Augment, draws: Draws) -> Tensor:
+def _coloured(pixels: Tensor, rule: Augment, draws: CounterRNG) -> Tensor:
     """Brightness, contrast and saturation in any order, then lighting: float32 [n, H, W, C].
 
     Each is linear in the picture's mean colour and in what a pixel differs from it; so are all
@@ -145,7 +146,7 @@ def _coloured(pixels: Tensor, rule: Augment, draws: Draws) -> Tensor:
 
 
 def _jitters(
-    channels: int, jitter: float, draws: Draws
+    channels: int, jitter: float, draws: CounterRNG
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """What a pixel's difference from the mean is multiplied by, and the mean: [n, C, C] both."""
     same = np.eye(channels)

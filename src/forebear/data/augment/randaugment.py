@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from forebear.data.augment.counter_rng import Draws
+from forebear.data.augment.counter_rng import CounterRNG
 from forebear.data.augment.crop import Numbers, to_device
 
 Floats = NDArray[np.float64]
@@ -23,7 +23,13 @@ Fill = tuple[float, ...]  # 0..255 a channel
 
 
 def randaugment(
-    pixels: Tensor, draws: Draws, *, operations: int, magnitude: float, spread: float, fill: Fill
+    pixels: Tensor,
+    draws: CounterRNG,
+    *,
+    operations: int,
+    magnitude: float,
+    spread: float,
+    fill: Fill,
 ) -> Tensor:
     """So many operations a picture, each carried out in half of the cases.
 
@@ -47,7 +53,7 @@ def randaugment(
     return pixels
 
 
-def trivialaugment(pixels: Tensor, draws: Draws) -> Tensor:
+def trivialaugment(pixels: Tensor, draws: CounterRNG) -> Tensor:
     """One operation a picture, of any magnitude; black comes in from outside.
 
     Mueller and Hutter 2021, its wide ranges, as torchvision's TrivialAugmentWide has them:
@@ -64,7 +70,7 @@ def trivialaugment(pixels: Tensor, draws: Draws) -> Tensor:
     return _carried_out(pixels, _TRIVIALAUGMENT, kinds, signed, (0.0,) * pixels.shape[3])
 
 
-def _signs(draws: Draws, turn: int) -> Floats:
+def _signs(draws: CounterRNG, turn: int) -> Floats:
     return np.where(draws.uniform(f"sign {turn}") < 0.5, -1.0, 1.0)
 
 

@@ -1,7 +1,7 @@
 """From an encoded picture to 8-bit RGB or grey pixels, the same whatever the file's mode is.
 
 Colour profiles are not applied: CMYK goes through Pillow's plain conversion, which is what the
-published networks saw. Cropping, resizing and scaling are left to `forebear.data.images.preprocess`.
+published networks saw. `forebear.data.images.preprocess` crops, resizes and scales.
 """
 
 from __future__ import annotations

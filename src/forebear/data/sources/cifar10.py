@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from forebear.data.dataset import Data
+from forebear.data.dataset import Dataset
 from forebear.data.sources.cifar_archive import Edition, read_cifar
 
 CLASSES = (
@@ -23,7 +23,7 @@ EDITION = Edition(
 )
 
 
-def read_cifar10(path: Path, spec: str) -> Data:
+def read_cifar10(path: Path, spec: str) -> Dataset:
     """The 50,000 training and 10,000 test pictures.
 
     Args:

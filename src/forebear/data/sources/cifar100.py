@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from forebear.data.dataset import Data
+from forebear.data.dataset import Dataset
 from forebear.data.sources.cifar_archive import Edition, read_cifar
 
 # The order of fine_label_names in the archive's own file `meta`: alphabetical.
@@ -35,7 +35,7 @@ EDITION = Edition(
 )
 
 
-def read_cifar100(path: Path, spec: str) -> Data:
+def read_cifar100(path: Path, spec: str) -> Dataset:
     """The 50,000 training and 10,000 test pictures.
 
     Args:

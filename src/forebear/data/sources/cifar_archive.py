@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forebear.data.dataset import ArrayPictures, Data
+from forebear.data.dataset import ArrayImages, Dataset
 from forebear.data.images.decode import printable
 from forebear.data.sources.label_checks import checked_labels
 from forebear.data.sources.safe_unpickle import unpickle_arrays
@@ -65,7 +65,7 @@ class Edition:
         return f"{self.archive}-python.tar.gz or {self.archive}-binary.tar.gz"
 
 
-def read_cifar(path: Path, spec: str, edition: Edition) -> Data:
+def read_cifar(path: Path, spec: str, edition: Edition) -> Dataset:
     """The training batches and the test batch of an archive or its folder, in the official order.
 
     Raises:
@@ -210,10 +210,10 @@ def _text(name: object) -> str:
     return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
 
 
-def _pictures(batches: list[_Batch], origin: str) -> ArrayPictures:
+def _pictures(batches: list[_Batch], origin: str) -> ArrayImages:
     planes = np.concatenate([planes for planes, _ in batches]).reshape(-1, 3, SIDE, SIDE)
     pixels = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
-    return ArrayPictures(pixels, np.concatenate([labels for _, labels in batches]), origin)
+    return ArrayImages(pixels, np.concatenate([labels for _, labels in batches]), origin)
 
 
 def _shown(path: Path) -> str:

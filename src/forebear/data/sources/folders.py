@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from forebear.data.dataset import Data, EncodedPictures
+from forebear.data.dataset import Dataset, EncodedPictures
 from forebear.data.images.decode import printable
 from forebear.data.sources.split import fingerprint, held_out
 from forebear.errors import DataError
@@ -25,7 +25,7 @@ EXTENSIONS = {
 _LAYOUT = "a folder for each class, or train and val folders that hold them"
 
 
-def read_folder(root: Path, spec: str) -> Data:
+def read_folder(root: Path, spec: str) -> Dataset:
     """The pictures below root/CLASS/, or below root/train/CLASS/ and root/val/CLASS/.
 
     Classes are in the order of their names' bytes. Hidden files and files that are no pictures by
@@ -53,7 +53,7 @@ def read_folder(root: Path, spec: str) -> Data:
         [(scan.key(i), label) for i, label in enumerate(part.labels.tolist())]
         for scan, part in zip((train, val), both, strict=True)
     ]
-    return Data(
+    return Dataset(
         spec=spec,
         classes=train.classes,
         train=both[0],

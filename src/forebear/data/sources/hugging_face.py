@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forebear.data.dataset import Data, EncodedPictures
+from forebear.data.dataset import Dataset, EncodedPictures
 from forebear.data.images.decode import printable
 from forebear.data.sources.label_checks import checked_labels, numbered_classes
 from forebear.data.sources.optional_imports import extra
@@ -24,7 +24,7 @@ VALIDATION = ("validation", "val", "valid", "dev", "test")  # the first of these
 LABELS = ("label", "labels", "fine_label")  # tried in turn where several columns are class labels
 
 
-def read_hub(path: Path, spec: str) -> Data:
+def read_hub(path: Path, spec: str) -> Dataset:
     """A data set by its name on the Hub, as in hub:NAME, hub:USER/NAME or hub:USER/NAME/CONFIG.
 
     A local folder is read instead where there is one: what `save_to_disk` wrote, or pictures or

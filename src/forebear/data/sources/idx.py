@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from forebear.data.dataset import ArrayPictures, Data
+from forebear.data.dataset import ArrayImages, Dataset
 from forebear.data.images.decode import printable
 from forebear.data.sources.label_checks import checked_labels, numbered_classes
 from forebear.data.sources.split import given
@@ -24,7 +24,7 @@ _LAYOUT = (
 )
 
 
-def read_idx(folder: Path, spec: str) -> Data:
+def read_idx(folder: Path, spec: str) -> Dataset:
     """The training and test pictures of MNIST, Fashion-MNIST, KMNIST and their like.
 
     Classes are called by their numbers, as the files have no names. Pictures are not mirrored:
@@ -53,7 +53,7 @@ def read_idx(folder: Path, spec: str) -> Data:
     )
 
 
-def _pictures(folder: Path, part: str) -> ArrayPictures:
+def _pictures(folder: Path, part: str) -> ArrayImages:
     begin = _PARTS[part]
     images, labels = _find(folder, f"{begin}-images", 3), _find(folder, f"{begin}-labels", 1)
     pixels, numbers = _array(images, 3), _array(labels, 1)
@@ -67,7 +67,7 @@ def _pictures(folder: Path, part: str) -> ArrayPictures:
             f"{_shown(images)}: no pixels, {list(pixels.shape)}. Expected pictures. "
             "Fetch the file again."
         )
-    return ArrayPictures(pixels[..., None], numbers.astype(np.int64), f"{folder} {part}")
+    return ArrayImages(pixels[..., None], numbers.astype(np.int64), f"{folder} {part}")
 
 
 def _find(folder: Path, name: str, axes: int) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forebear.data.dataset import ArrayPictures, Data
+from forebear.data.dataset import ArrayImages, Dataset
 from forebear.data.images.decode import printable
 from forebear.data.sources.label_checks import checked_labels, numbered_classes
 from forebear.data.sources.optional_imports import extra
@@ -21,12 +21,12 @@ DIGITS_SIDE = 32  # pixels: the 8x8 digits enlarged so that a network may halve 
 DIGITS_HELD_OUT = 0.2  # share of each class
 
 
-def read_digits(spec: str) -> Data:
+def read_digits(spec: str) -> Dataset:
     """1,797 handwritten digits of 8x8 grey pixels (Alpaydin and Kaynak 1998), from scikit-learn."""
     bunch = extra("sklearn.datasets", "scikit-learn").load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, :, :, None]  # 0..16
     return held_out(
-        ArrayPictures(pixels, bunch.target.astype(np.int64), "digits"),
+        ArrayImages(pixels, bunch.target.astype(np.int64), "digits"),
         share=DIGITS_HELD_OUT,
         spec=spec,
         classes=tuple(map(str, bunch.target_names)),
@@ -35,7 +35,7 @@ def read_digits(spec: str) -> Data:
     )
 
 
-def read_npz(path: Path, spec: str) -> Data:
+def read_npz(path: Path, spec: str) -> Dataset:
     """Arrays x_train, y_train, x_test and y_test, and optionally the names in `classes`.
 
     Pictures are uint8 [N, H, W] or [N, H, W, C] with 1 or 3 channels, labels integers [N]. Without
@@ -95,7 +95,7 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
         ) from error
 
 
-def _pictures(arrays: dict[str, NDArray[Any]], part: str, path: Path) -> ArrayPictures:
+def _pictures(arrays: dict[str, NDArray[Any]], part: str, path: Path) -> ArrayImages:
     for name in (f"x_{part}", f"y_{part}"):
         if name not in arrays:
             raise DataError(
@@ -122,7 +122,7 @@ def _pictures(arrays: dict[str, NDArray[Any]], part: str, path: Path) -> ArrayPi
             "Save the file again."
         )
     # Not yet held to the classes, which may have to be counted first.
-    return ArrayPictures(pixels, labels.astype(np.int64), f"{path} x_{part}")
+    return ArrayImages(pixels, labels.astype(np.int64), f"{path} x_{part}")
 
 
 def _shown(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forebear.data.dataset import Data, EncodedPictures
+from forebear.data.dataset import Dataset, EncodedPictures
 from forebear.data.images.decode import printable
 from forebear.data.sources.label_checks import checked_labels, numbered_classes
 from forebear.data.sources.optional_imports import extra
@@ -21,7 +21,7 @@ HELD_OUT = 0.15  # share of each class, where there is no file for validation
 VALIDATION = ("val", "test")  # beginnings of names; the first that is there ("val": validation too)
 
 
-def read_parquet(path: Path, spec: str) -> Data:
+def read_parquet(path: Path, spec: str) -> Dataset:
     """The columns `image` (encoded bytes, or {bytes, path}) and `label` (integers or strings).
 
     Class names come from the `datasets` metadata, else from the labels: strings in the order of

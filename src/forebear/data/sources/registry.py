@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from forebear.data.dataset import Data, Pictures
+from forebear.data.dataset import Dataset
 from forebear.data.images.decode import printable
 from forebear.data.sources.cifar10 import read_cifar10
 from forebear.data.sources.cifar100 import read_cifar100
@@ -17,9 +17,9 @@ from forebear.data.sources.parquet import read_parquet
 from forebear.data.sources.webdataset import read_shards
 from forebear.errors import near_misses
 
-__all__ = ["KINDS", "Data", "Pictures", "read_data"]
+__all__ = ["KINDS", "Dataset", "read_data"]
 
-KINDS: dict[str, Callable[[Path, str], Data]] = {  # all but digits, which has no path
+KINDS: dict[str, Callable[[Path, str], Dataset]] = {  # all but digits, which has no path
     "folder": read_folder,
     "cifar10": read_cifar10,
     "cifar100": read_cifar100,
@@ -33,7 +33,7 @@ KINDS: dict[str, Callable[[Path, str], Data]] = {  # all but digits, which has n
 _SPECS = ", ".join(["digits", *(f"{kind}:PATH" for kind in KINDS)])
 
 
-def read_data(spec: str) -> Data:
+def read_data(spec: str) -> Dataset:
     """The labelled pictures that a spec names: `digits`, or KIND:PATH with a kind of `KINDS`.
 
     Raises:

@@ -8,20 +8,20 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from forebear.data.dataset import Data, Pictures
+from forebear.data.dataset import Dataset, Images
 from forebear.data.images.decode import printable
 from forebear.errors import DataError
 
 
 def held_out(
-    pictures: Pictures,
+    pictures: Images,
     *,
     share: float,
     spec: str,
     classes: tuple[str, ...],
     side: int,
     mirror: bool = True,
-) -> Data:
+) -> Dataset:
     """Data of which a share of each class was put aside for validation, by content.
 
     Raises:
@@ -32,7 +32,7 @@ def held_out(
     _refuse_one_sided(val, pictures.labels, classes, spec)
     parts = [np.flatnonzero(~val), np.flatnonzero(val)]
     entries = [[(digests[i], int(pictures.labels[i])) for i in part] for part in parts]
-    return Data(
+    return Dataset(
         spec=spec,
         classes=classes,
         train=pictures.take(parts[0]),
@@ -45,21 +45,21 @@ def held_out(
 
 
 def given(
-    train: Pictures,
-    val: Pictures,
+    train: Images,
+    val: Images,
     *,
     spec: str,
     classes: tuple[str, ...],
     side: int,
     split: str,
     mirror: bool = True,
-) -> Data:
+) -> Dataset:
     """Data that came in two parts; `split` says so in a sentence."""
     entries = [
         [(part.digest(index), int(part.labels[index])) for index in range(len(part))]
         for part in (train, val)
     ]
-    return Data(
+    return Dataset(
         spec=spec,
         classes=classes,
         train=train,

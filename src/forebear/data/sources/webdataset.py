@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from forebear.data.dataset import Data, EncodedPictures
+from forebear.data.dataset import Dataset, EncodedPictures
 from forebear.data.home import cache_folder
 from forebear.data.images.decode import printable
 from forebear.data.sources.folders import EXTENSIONS
@@ -40,7 +40,7 @@ _LAYOUT = "KEY.jpg and KEY.cls (or KEY.json with an entry label) beside each oth
 _log = logging.getLogger(__name__)
 
 
-def read_shards(path: Path, spec: str) -> Data:
+def read_shards(path: Path, spec: str) -> Dataset:
     """The pictures of all shards of a folder, or of those that a pattern names.
 
     Shards whose names begin with val, validation or test are for validation; without one, 15 % of
@@ -67,7 +67,7 @@ def read_shards(path: Path, spec: str) -> Data:
         [(key, label) for key, label in zip(_keys(part), own.labels.tolist(), strict=True)]
         for part, own in zip((train, val), both, strict=True)
     ]
-    return Data(
+    return Dataset(
         spec=spec,
         classes=classes,
         train=both[0],

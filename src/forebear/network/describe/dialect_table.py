@@ -15,7 +15,7 @@ from typing import Any
 
 from forebear.errors import near_misses
 from forebear.network.describe.dialect_text import answers, question, strided_layer
-from forebear.network.plan.expand import spell
+from forebear.network.plan.expand import expand
 from forebear.network.plan.plan import ACTIVATIONS, Layer, Plan
 from forebear.tables import resnet
 from forebear.tables.dialects import DIALECTS, Dialect
@@ -48,7 +48,7 @@ class _Built:
         """Of its networks; of a ResNet-50 and a ResNet-18 where none is published in it."""
         tables = [NETWORKS[name].table for name in self.networks]
         tables = tables or [resnet.imagenet(f"resnet{depth}", depth) for depth in (50, 18)]
-        return tuple(spell(table, self.dialect, num_classes=table.classes) for table in tables)
+        return tuple(expand(table, self.dialect, num_classes=table.classes) for table in tables)
 
     def layers(self) -> Iterator[Layer]:
         for plan in self.plans:

@@ -13,7 +13,7 @@ from forebear.errors import TableError
 from forebear.network.describe.describe import Report, report
 from forebear.network.describe.dialect_text import answers
 from forebear.network.describe.equivalence import Verdict, same_function
-from forebear.network.plan.expand import spell
+from forebear.network.plan.expand import expand
 from forebear.network.plan.plan import Plan
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tables.rows import Block, Row, Table
@@ -141,7 +141,7 @@ def _replanned(plan: Plan, field: str, other: Plan) -> Plan | None:
     """The plan with one answer of the other's dialect; None where that cannot be built."""
     answer = {field: getattr(other.dialect, field)}
     try:
-        return spell(
+        return expand(
             plan.table,
             replace(plan.dialect, **answer),
             num_classes=plan.num_classes,

@@ -66,7 +66,7 @@ def _unit_steps(table: Table, dialect: Dialect) -> Iterator[list[int]]:
         yield steps
 
 
-def spell(
+def expand(
     table: Table,
     dialect: Dialect,
     *,
@@ -87,11 +87,11 @@ def spell(
         TableError: a row that cannot be built; the message names it.
     """
     _check(table, dialect, num_classes, in_channels, output_stride, include_root)
-    spell = _Speller(table, dialect, folded)
+    expand = _Speller(table, dialect, folded)
     channels, stride, root = in_channels, 1, []
     if include_root:
         for first in table.root:
-            layer = spell.row(f"root.{first.name}", first, channels, first.stride, 1)
+            layer = expand.row(f"root.{first.name}", first, channels, first.stride, 1)
             root.append(layer)
             channels, stride = layer.channels, stride * first.stride
     pace = _Pace(stride, output_stride)
@@ -100,7 +100,7 @@ def spell(
         taken, rate = pace.take(getattr(row, "stride", 1))
         if isinstance(row, Average) and not global_pool:
             continue  # a dense map keeps its size
-        layer = spell.row(row.name, row, channels, taken, rate)
+        layer = expand.row(row.name, row, channels, taken, rate)
         body.append(layer)
         channels = layer.channels
     blocks: list[tuple[str, tuple[Unit, ...]]] = []
@@ -111,7 +111,7 @@ def spell(
             taken, rate = pace.take(step)
             path = f"{block.name}.unit_{number}"
             units.append(
-                spell.unit(path, block, channels, step, taken, rate, first=number == 1, bare=bare)
+                expand.unit(path, block, channels, step, taken, rate, first=number == 1, bare=bare)
             )
             channels = block.channels
         blocks.append((block.name, tuple(units)))
@@ -133,7 +133,7 @@ def spell(
         root=tuple(root),
         body=tuple(body),
         blocks=tuple(blocks),
-        postnorm=spell.norm("postnorm", channels) if dialect.final_norm else None,
+        postnorm=expand.norm("postnorm", channels) if dialect.final_norm else None,
         pool=mean if global_pool else None,
         logits=logits,
     )

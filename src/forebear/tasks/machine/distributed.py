@@ -110,14 +110,14 @@ class World:
             return found
         return torch.device("cuda", self.local_rank)
 
-    def sum(self, values: Tensor) -> Tensor:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, in place; of a tensor on the processor."""
         if self.size > 1:
             distributed.all_reduce(values, group=self.quick)
         return values
 
     @torch.no_grad()
-    def mean(self, values: Sequence[Tensor]) -> None:
+    def all_reduce_mean(self, values: Sequence[Tensor]) -> None:
         """Puts the mean over all processes into each tensor of floats, in one message."""
         if self.size > 1 and values:
             flat = torch.cat([value.flatten() for value in values])
@@ -128,7 +128,7 @@ class World:
                 value.copy_(flat[start : start + value.numel()].view_as(value))
                 start += value.numel()
 
-    def most(self, values: list[float]) -> list[float]:
+    def all_reduce_max(self, values: list[float]) -> list[float]:
         """The greatest of each value over all processes, so that all decide alike.
 
         Asked at every step, so in ceil(log2(size)) rounds, in which each hands on what it knows
@@ -147,7 +147,7 @@ class World:
         return most
 
     @torch.no_grad()
-    def share(self, values: Sequence[Tensor]) -> None:
+    def broadcast(self, values: Sequence[Tensor]) -> None:
         """Puts the first process' values into each tensor.
 
         Raises:
@@ -158,7 +158,7 @@ class World:
         for value in values:
             distributed.broadcast(value, src=0)
         total = float(sum(float(value.double().sum()) for value in values))
-        least, most = self.most([-total, total])
+        least, most = self.all_reduce_max([-total, total])
         if not math.isnan(total) and -least != most:
             raise RunError(
                 f"the weights of process {self.rank} of {self.size} are not those of the first. "
@@ -173,7 +173,7 @@ class World:
         distributed.all_gather_object(found, value, group=self.quick)
         return found
 
-    def first(self, work: Callable[[], T]) -> T:
+    def on_rank0(self, work: Callable[[], T]) -> T:
         """What the first process makes of `work`, on all; the others wait however long it takes."""
         if self.size == 1:
             return work()

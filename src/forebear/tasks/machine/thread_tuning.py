@@ -21,7 +21,7 @@ CROWDED = 0.8  # times the seconds of one thread, from which all threads are not
 FIRST_WAIT, LONGEST_WAIT = 5.0, 80.0  # seconds until all threads are tried again, doubled each time
 
 
-class Threads:
+class ThreadTuner:
     """Times steps, each a `with` block of like work, and sets torch's threads between them."""
 
     def __init__(

@@ -68,7 +68,7 @@ def draw_mistakes(
 
     Args:
         evaluation: of one or more pictures.
-        pixels_of: gives the pictures of these places in the set, as a `Store` does by its index.
+        pixels_of: gives the images of these places in the set, as a `PixelStore` does by index.
         path: of the file, which appears whole or not at all.
         title: over all.
         count: pictures at most; where mistakes are few, some follow that were nearly mistaken.

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from forebear.errors import ForebearError, RunError
 from forebear.network.plan.cost import parameters
-from forebear.network.plan.expand import spell
+from forebear.network.plan.expand import expand
 from forebear.tables.files import dialect_from_dict, preprocessing_from_dict, table_from_dict
 
 SETTINGS, METRICS, WEIGHTS = "settings.json", "metrics.jsonl", "model.safetensors"
@@ -79,7 +79,7 @@ class Run:
     def parameters(self) -> int | None:
         """Trainable values of the network; None where the settings do not say what it is."""
         try:
-            plan = spell(
+            plan = expand(
                 table_from_dict(self.settings["table"]),
                 dialect_from_dict(self.settings["dialect"]),
                 num_classes=len(self.part("data")["classes"]),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from forebear.data.dataset import Data
+from forebear.data.dataset import Dataset
 from forebear.data.sources.registry import read_data
 from forebear.data.sources.split import held_out
 from forebear.errors import RunError
@@ -32,24 +32,24 @@ from forebear.tasks.machine.device import device_name
 from forebear.tasks.machine.distributed import World
 from forebear.tasks.machine.thread_tuning import uncrowded
 from forebear.tasks.runs.folder import CHECKPOINTS, RunFolder
-from forebear.tasks.train.budget.plan import Allowance, Amount, Fitted, fitted
+from forebear.tasks.train.budget.plan import Allowance, Amount, Fitted, fit_to_budget
 from forebear.tasks.train.budget.timing import StepTimes
-from forebear.tasks.train.job import Job, Outcome
+from forebear.tasks.train.job import PreparedRun, TrainResult
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipe_files import network_of, recipe_from_dict
-from forebear.tasks.train.resolve import Request, asked, settled
+from forebear.tasks.train.resolve import TrainConfig, asked, resolve_recipe
 from forebear.tasks.train.resume.checkpoint import checkpoints
 from forebear.tasks.train.resume.differences import changed_machine, changed_pictures
-from forebear.tasks.train.trainer import carry_out
+from forebear.tasks.train.trainer import run_training
 from forebear.weights.assign import load_arrays
 from forebear.weights.load import find_card, find_network, home_arrays
 
-__all__ = ["Outcome", "Request", "resume", "seeds", "train"]
+__all__ = ["TrainConfig", "TrainResult", "resume", "seeds", "train"]
 
 SMALL = 48  # pixels: up to here the default network has the CIFAR root
 
 
-def train(request: Request) -> Outcome:
+def train(request: TrainConfig) -> TrainResult:
     """Trains a network on a data set and leaves a finished run folder.
 
     Raises:
@@ -60,30 +60,30 @@ def train(request: Request) -> Outcome:
     started = request.started or now
     request = replace(request, started=started)
     with World.join(request.device) as world:
-        if world.restarts and request.out is not None and world.first(lambda: _begun(request)):
+        if world.restarts and request.out is not None and world.on_rank0(lambda: _begun(request)):
             return _resume(request.out, request.device, request.threads, world, started)
         return _train(request, world, imports=now - started)
 
 
-def _begun(request: Request) -> bool:
+def _begun(request: TrainConfig) -> bool:
     """Whether an earlier start by torchrun left the run unfinished: it is then gone on with."""
     assert request.out is not None
     return any((request.out / CHECKPOINTS).glob("step-*"))
 
 
-def _train(request: Request, world: World, *, imports: float) -> Outcome:
+def _train(request: TrainConfig, world: World, *, imports: float) -> TrainResult:
     device = world.device(request.device)
     if request.deterministic and request.threads is None:
         request = replace(request, threads=torch.get_num_threads())
     if request.out is not None:  # what is in the way is said before data are read
-        world.first(partial(RunFolder, request.out, replace=request.replace))
+        world.on_rank0(partial(RunFolder, request.out, replace=request.replace))
     if request.network is not None:
         resolve(request.network, request.dialect)  # a wrong name is refused before data are read
     data, test = _parts(read_data(request.data), request.hold_out)
     _refuse_if_spent(request)
     card = None if request.weights is None else find_card(request.weights)
     side = 0 if card is None else card.preprocessing.size
-    settle = partial(settled, data=data, device=device, side=side)
+    settle = partial(resolve_recipe, data=data, device=device, side=side)
     first = settle(request, norms=True)
     name, table, dialect = _network(request, first)
     norms = dialect.root_norm or dialect.final_norm
@@ -93,7 +93,7 @@ def _train(request: Request, world: World, *, imports: float) -> Outcome:
     notes: tuple[str, ...] = ()
     if request.budget:
         times = StepTimes(recipe, network, device)
-        fits = world.first(partial(_fitted, request, data, times, world.size))
+        fits = world.on_rank0(partial(_fitted, request, data, times, world.size))
         sizes = replace(request, size=fits.size, batch=fits.batch)
         recipe = settle(sizes, norms=norms)
         notes = (fits.line,) if fits.line else ()
@@ -101,12 +101,12 @@ def _train(request: Request, world: World, *, imports: float) -> Outcome:
     if request.weights is not None:
         notes += _begin_with(network, request, data, recipe)
     kind = data.spec.partition(":")[0]
-    folder = world.first(
+    folder = world.on_rank0(
         lambda: RunFolder(
             request.out or _new_folder(f"{kind}-{table.name}"), replace=request.replace
         )
     )
-    job = Job(
+    job = PreparedRun(
         request=request,
         name=name,
         network=network,
@@ -121,10 +121,10 @@ def _train(request: Request, world: World, *, imports: float) -> Outcome:
         times=times,
         imports=imports,
     )
-    return carry_out(job)
+    return run_training(job)
 
 
-def _refuse_if_spent(request: Request) -> None:
+def _refuse_if_spent(request: TrainConfig) -> None:
     """Refuses a budget that is shorter than listing the images of the data set.
 
     Raises:
@@ -140,7 +140,7 @@ def _refuse_if_spent(request: Request) -> None:
         )
 
 
-def _fitted(request: Request, data: Data, times: StepTimes, processes: int) -> Fitted:
+def _fitted(request: TrainConfig, data: Dataset, times: StepTimes, processes: int) -> Fitted:
     """The size and the batch for a budget, by steps with as many threads as are faster now."""
     assert request.budget is not None
     assert request.started is not None
@@ -151,10 +151,10 @@ def _fitted(request: Request, data: Data, times: StepTimes, processes: int) -> F
     free = asked(request, data, norms=True)
     careful = times.device.type == "cpu" and request.threads is None
     with uncrowded() if careful else nullcontext():
-        return fitted(request, free, times.recipe, times, amount, until)
+        return fit_to_budget(request, free, times.recipe, times, amount, until)
 
 
-def seeds(request: Request, count: int) -> list[Outcome]:
+def seeds(request: TrainConfig, count: int) -> list[TrainResult]:
     """Runs of one setting that differ by their seed alone, each in a folder of its own.
 
     Args:
@@ -178,7 +178,7 @@ def seeds(request: Request, count: int) -> list[Outcome]:
 
 def resume(
     path: Path, *, device: str = "auto", threads: int | None = None, started: float | None = None
-) -> Outcome:
+) -> TrainResult:
     """Goes on with a run that broke off, after the last step that it saved.
 
     Of a deterministic run, or one with its threads fixed, the weights end on the same machine as
@@ -197,11 +197,13 @@ def resume(
         return _resume(path, device, threads, world, started or time.perf_counter())
 
 
-def _resume(path: Path, device: str, threads: int | None, world: World, started: float) -> Outcome:
+def _resume(
+    path: Path, device: str, threads: int | None, world: World, started: float
+) -> TrainResult:
     where = world.device(device)
-    folder = world.first(lambda: RunFolder(path, replace=True))
-    settings, epochs = world.first(folder.read)
-    begun = world.first(lambda: bool(checkpoints(folder.checkpoints)))
+    folder = world.on_rank0(lambda: RunFolder(path, replace=True))
+    settings, epochs = world.on_rank0(folder.read)
+    begun = world.on_rank0(lambda: bool(checkpoints(folder.checkpoints)))
     if not begun and (epochs or settings.get("weights")):
         what = "its checkpoints are gone" if epochs else "it was killed before its first checkpoint"
         raise RunError(
@@ -215,7 +217,7 @@ def _resume(path: Path, device: str, threads: int | None, world: World, started:
         colours = preprocessing_from_dict(settings["preprocessing"])
         name, spec = settings["network"], settings["data"]["spec"]
         fingerprint = settings["data"]["fingerprint"]
-        request = Request(data=spec, **settings["request"])
+        request = TrainConfig(data=spec, **settings["request"])
         if where.type != "cuda" and request.compile == "graphs":
             request = replace(request, compile="auto")  # there are none of them here
         threads = threads or request.threads
@@ -235,7 +237,7 @@ def _resume(path: Path, device: str, threads: int | None, world: World, started:
             "train again with --replace."
         )
     network = _create(table, dialect, data, recipe)
-    job = Job(
+    job = PreparedRun(
         request=replace(request, device=device, threads=threads, started=started),
         name=name,
         network=network,
@@ -251,10 +253,10 @@ def _resume(path: Path, device: str, threads: int | None, world: World, started:
         resumes=begun,
         times=StepTimes(recipe, network, where) if request.budget else None,
     )
-    return carry_out(job)
+    return run_training(job)
 
 
-def _parts(data: Data, share: float | None) -> tuple[Data, Data | None]:
+def _parts(data: Dataset, share: float | None) -> tuple[Dataset, Dataset | None]:
     """The data to train and to choose by; as they came, if their own part is to test on at last."""
     if share is None:
         return data, None
@@ -271,7 +273,7 @@ def _parts(data: Data, share: float | None) -> tuple[Data, Data | None]:
     return split, data
 
 
-def _network(request: Request, recipe: Recipe) -> tuple[str, Table, Dialect]:
+def _network(request: TrainConfig, recipe: Recipe) -> tuple[str, Table, Dialect]:
     """The network to train and its name: asked for, the recipe's, the checkpoint's, or by size."""
     if request.network is None and recipe.dialect:
         own = resolve(network_of(recipe), request.dialect or recipe.dialect)
@@ -284,7 +286,7 @@ def _network(request: Request, recipe: Recipe) -> tuple[str, Table, Dialect]:
     return (name, *resolve(name, request.dialect))
 
 
-def _create(table: Table, dialect: Dialect, data: Data, recipe: Recipe) -> Network:
+def _create(table: Table, dialect: Dialect, data: Dataset, recipe: Recipe) -> Network:
     network = create(
         table,
         dialect=dialect,
@@ -299,7 +301,9 @@ def _create(table: Table, dialect: Dialect, data: Data, recipe: Recipe) -> Netwo
     return network
 
 
-def _begin_with(network: Network, request: Request, data: Data, recipe: Recipe) -> tuple[str, ...]:
+def _begin_with(
+    network: Network, request: TrainConfig, data: Dataset, recipe: Recipe
+) -> tuple[str, ...]:
     """Fills the network, which has the checkpoint's card; what is to be said of what stays random.
 
     As many classes need not be the same ones: logits are taken where the checkpoint names the

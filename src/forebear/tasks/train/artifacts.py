@@ -7,25 +7,25 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from forebear.data.loader import Batches, Order
+from forebear.data.loader import Loader, Order
 from forebear.errors import DataError
 from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.runs.html_report import write_index
 from forebear.tasks.runs.image_grid import as_pixels, draw_mistakes, draw_sheet
 from forebear.tasks.runs.plots import can_draw, draw_confusion, draw_curves
-from forebear.tasks.train.job import Job
+from forebear.tasks.train.job import PreparedRun
 from forebear.tasks.train.loop import Epoch, side
-from forebear.tasks.train.progress_bar import Display
+from forebear.tasks.train.progress_bar import ProgressBar
 from forebear.tasks.train.recipe import Recipe
 
 SHEET = 36  # pictures
 DRAWING = 30  # times what drawing takes, at least, from one drawing of the curves to the next
 
 
-class Pages:
+class Artifacts:
     """Draws into a run's folder; a full disk costs a picture, not the run."""
 
-    def __init__(self, job: Job, display: Display) -> None:
+    def __init__(self, job: PreparedRun, display: ProgressBar) -> None:
         """Draws nothing yet.
 
         Args:
@@ -44,7 +44,7 @@ class Pages:
             why = error.strerror if isinstance(error, OSError) else None
             self.display.say(f"{self.path}: not all can be written ({why or error}).")
 
-    def sheet(self, learned: Batches, order: Order, recipe: Recipe) -> None:
+    def sheet(self, learned: Loader, order: Order, recipe: Recipe) -> None:
         """What the network is given in its first step."""
 
         def draw() -> None:
@@ -77,7 +77,7 @@ class Pages:
 
         self.attempt(draw)
 
-    def mistakes(self, last: Evaluation, held_out: Batches) -> None:
+    def mistakes(self, last: Evaluation, held_out: Loader) -> None:
         """What was named as what, and the worst mistakes."""
 
         def draw() -> None:

@@ -15,7 +15,7 @@ from forebear.network.layers import BiasedNorm
 from forebear.tasks.machine.distributed import World
 
 
-class Together:
+class DataParallel:
     """A model whose backward pass leaves the mean of all processes' gradients, the same in each.
 
     Li et al. 2020 (PyTorch Distributed): gradients are summed in buckets while the backward pass

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from forebear.data.augment.pipeline import Augment
-from forebear.data.dataset import Data, Pictures
-from forebear.data.feature_loader import Features
-from forebear.data.loader import Batches, Order
-from forebear.data.pixel_store import Bad, Indices, Store, Threads
+from forebear.data.dataset import Dataset, Images
+from forebear.data.feature_loader import FeatureLoader
+from forebear.data.loader import Loader, Order
+from forebear.data.pixel_store import Bad, DecodingThreads, Indices, PixelStore
 from forebear.data.reading import Reading
 from forebear.data.strata import stratified
 from forebear.hardware import processor
@@ -24,7 +24,7 @@ from forebear.tasks.machine.distributed import World
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.resolve import typical_side
 
-Progress = Callable[[int, int], None]  # told the pictures done, and of all
+OnProgress = Callable[[int, int], None]  # told the pictures done, and of all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ def order_of(recipe: Recipe) -> Order:
 
 
 def rules(
-    data: Data, recipe: Recipe, colours: Preprocessing | None
+    data: Dataset, recipe: Recipe, colours: Preprocessing | None
 ) -> tuple[Preprocessing, Preprocessing]:
     """What is kept of a training picture and of a held-out one.
 
@@ -83,16 +83,16 @@ def rules(
 
 
 def batches(
-    data: Data,
+    data: Dataset,
     recipe: Recipe,
     device: torch.device,
     *,
     colours: Preprocessing | None,
     decoding: Decoding,
     world: World,
-    progress: Progress,
+    progress: OnProgress,
     limit: Limit | None = None,
-) -> tuple[Batches, Batches]:
+) -> tuple[Loader, Loader]:
     """Training and held-out pictures, decoded when they fit in memory.
 
     With a limit only some of the training images are decoded here; `reading` of the batches says
@@ -102,7 +102,7 @@ def batches(
         DataError: a picture that cannot be decoded.
     """
     moving, still = rules(data, recipe, colours)
-    first = Store(
+    first = PixelStore(
         data.train,
         replace(moving, size=moving.side),
         reduced=True,
@@ -119,7 +119,7 @@ def batches(
         there = first.indices if reading is None else np.sort(reading.available())
         mean, std = _own_colours(first, there, still.scale)
         moving, still = (replace(rule, mean=mean, std=std) for rule in (moving, still))
-    training = Batches(
+    training = Loader(
         store=first,
         labels=data.train.labels,
         rule=moving,
@@ -140,20 +140,20 @@ def batches(
 
 
 def measured(
-    pictures: Pictures,
+    pictures: Images,
     rule: Preprocessing,
-    training: Batches,
+    training: Loader,
     *,
     decoding: Decoding,
     world: World,
-    progress: Progress | None = None,
-) -> Batches:
+    progress: OnProgress | None = None,
+) -> Loader:
     """Pictures to measure on, where and in as large batches as the training ones.
 
     Raises:
         DataError: a picture that cannot be decoded.
     """
-    store = Store(pictures, rule, workers=decoding.workers, bad=decoding.bad)
+    store = PixelStore(pictures, rule, workers=decoding.workers, bad=decoding.bad)
     world.in_turn(lambda: store.fill(progress))
     return replace(
         training, store=store, labels=pictures.labels, rule=rule, batch=max(training.batch, 64)
@@ -161,19 +161,19 @@ def measured(
 
 
 def _read_first(
-    store: Store,
-    pictures: Pictures,
+    store: PixelStore,
+    pictures: Images,
     seed: int,
     limit: Limit,
     decoding: Decoding,
-    progress: Progress,
+    progress: OnProgress,
 ) -> Reading:
     """A store of which as many images are read as the limit allows, of each class its share.
 
     Images that do not fit in memory are decoded when they are needed, unless the disk has them.
     """
     workers = processor().cores if decoding.workers is None else decoding.workers
-    with Threads(workers, low=False) as threads:
+    with DecodingThreads(workers, low=False) as threads:
         store.recall(threads, lambda: time.perf_counter() > limit.until)
         reading = Reading(store, stratified(pictures.labels, seed))
         reading.first(threads, limit.until, limit.least, progress)
@@ -181,13 +181,13 @@ def _read_first(
 
 
 def opened(
-    pictures: Pictures,
+    pictures: Images,
     rule: Preprocessing,
-    training: Batches,
+    training: Loader,
     *,
     decoding: Decoding,
     until: float,
-) -> Batches:
+) -> Loader:
     """As `measured`, but images are decoded only when they are needed, and then stay in memory.
 
     They come in a fixed random order that holds the classes in proportion from the start, so that
@@ -203,9 +203,9 @@ def opened(
     Raises:
         DataError: the cache folder has them, and tells of one that cannot be decoded.
     """
-    store = Store(pictures, rule, workers=decoding.workers, bad=decoding.bad, low=False)
+    store = PixelStore(pictures, rule, workers=decoding.workers, bad=decoding.bad, low=False)
     workers = processor().cores if decoding.workers is None else decoding.workers
-    with Threads(workers, low=False) as threads:
+    with DecodingThreads(workers, low=False) as threads:
         store.recall(threads, lambda: time.perf_counter() > until)
     store.open()
     return replace(
@@ -220,7 +220,7 @@ def opened(
 
 
 @torch.no_grad()
-def features(network: Network, part: Batches, recipe: Recipe) -> Features:
+def features(network: Network, part: Loader, recipe: Recipe) -> FeatureLoader:
     """What the logits of a frozen network start from, for every picture of a part.
 
     Pictures that may be mirrored are seen both ways. The middle of each is taken.
@@ -237,7 +237,7 @@ def features(network: Network, part: Batches, recipe: Recipe) -> Features:
         with torch.autocast(part.device.type, torch.bfloat16, recipe.precision == "bf16"):
             for way, kept in enumerate(found):
                 kept.append(frozen(images.flip(3) if way else images).float())
-    return Features(
+    return FeatureLoader(
         values=torch.stack([torch.cat(kept) for kept in found]),
         labels=torch.cat(classes).numpy(),
         batch=part.batch,
@@ -247,7 +247,9 @@ def features(network: Network, part: Batches, recipe: Recipe) -> Features:
     )
 
 
-def _own_colours(store: Store, there: Indices, scale: float) -> tuple[tuple[float], tuple[float]]:
+def _own_colours(
+    store: PixelStore, there: Indices, scale: float
+) -> tuple[tuple[float], tuple[float]]:
     """The mean and the spread of grey pictures, which ImageNet's colours do not fit."""
     sample = store.take(there[:: max(1, len(there) // 2000)])[1] * scale
     mean, std = (round(float(value), 4) for value in (sample.mean(), sample.std()))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import forebear
-from forebear.data.dataset import Data
+from forebear.data.dataset import Dataset
 from forebear.network.network import Network
 from forebear.tables.files import table_to_dict
 from forebear.tables.preprocessing import Preprocessing
@@ -23,7 +23,7 @@ from forebear.tasks.runs.folder import RunFolder
 from forebear.tasks.train.budget.timing import StepTimes
 from forebear.tasks.train.loop import Epoch
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.resolve import Request
+from forebear.tasks.train.resolve import TrainConfig
 
 # What a resumed run must be asked for again, beside the recipe
 KEPT = (
@@ -33,14 +33,14 @@ KEPT = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class PreparedRun:
     """A run, ready to begin or to go on."""
 
-    request: Request
+    request: TrainConfig
     name: str  # of the network, as it was asked for
     network: Network
-    data: Data  # with the part to choose by
-    test: Data | None = None  # with the part to test on at last, where it is another
+    data: Dataset  # with the part to choose by
+    test: Dataset | None = None  # with the part to test on at last, where it is another
     recipe: Recipe
     folder: RunFolder
     device: torch.device
@@ -64,7 +64,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class TrainResult:
     """What a finished run came to."""
 
     held_out: Evaluation  # the last one
@@ -72,7 +72,9 @@ class Outcome:
     folder: Path
 
 
-def settings_of(job: Job, recipe: Recipe, rule: Preprocessing, *, evaluated: int) -> dict[str, Any]:
+def settings_of(
+    job: PreparedRun, recipe: Recipe, rule: Preprocessing, *, evaluated: int
+) -> dict[str, Any]:
     """What settings.json holds: all that the run is made from.
 
     Args:

@@ -13,19 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from forebear.data.augment.mixup import mix
-from forebear.data.feature_loader import Features
-from forebear.data.loader import Batches, Draft, Order
+from forebear.data.feature_loader import FeatureLoader
+from forebear.data.loader import Loader, Order, RawBatch
 from forebear.errors import RunError, StopError
 from forebear.network.network import Network
 from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.machine.device import peak_memory
 from forebear.tasks.machine.distributed import ALONE, World
-from forebear.tasks.machine.thread_tuning import Threads
-from forebear.tasks.train.budget.progress import Course
+from forebear.tasks.machine.thread_tuning import ThreadTuner
+from forebear.tasks.train.budget.progress import Progress
 from forebear.tasks.train.loss import soft
 from forebear.tasks.train.optim.lr_schedule import rate
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.signals import Stop
+from forebear.tasks.train.signals import StopSignals
 from forebear.tasks.train.step import Mode, Stepper
 
 PARTS = 20  # of an epoch, for the curves
@@ -35,7 +35,7 @@ SAVING_SHARE = 20.0  # times what saving takes, at least, between two savings at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Glance:
+class EpochProgress:
     """The state within an epoch."""
 
     epoch: int  # from 1
@@ -73,7 +73,7 @@ class Epoch:
 
 
 @dataclass(slots=True, kw_only=True)
-class State:
+class TrainState:
     """Where a run is: all that its tensors do not say."""
 
     step: int = 0  # steps done
@@ -90,7 +90,7 @@ class State:
     lrs: list[float] = field(default_factory=list)
 
     @classmethod
-    def read(cls, data: dict[str, Any]) -> State:
+    def read(cls, data: dict[str, Any]) -> TrainState:
         """The state of a checkpoint's record; KeyError where a field is missing."""
         return cls(**{one.name: data[one.name] for one in fields(cls)})
 
@@ -98,17 +98,17 @@ class State:
 class Hooks(Protocol):
     """What the loop asks of its caller."""
 
-    def glance(self, glance: Glance) -> None:
+    def glance(self, glance: EpochProgress) -> None:
         """Shows where the training is."""
 
     def evaluate(self) -> Evaluation:
         """Measures the network, or its average, as it is now."""
 
-    def save(self, state: State) -> None:
+    def save(self, state: TrainState) -> None:
         """Keeps all that a resumed run needs; one process does."""
 
 
-class Sizes(Protocol):
+class ImageSizes(Protocol):
     """Chooses the size of a step's images by the seconds of those before."""
 
     def size(self, wanted: int) -> int:
@@ -119,38 +119,38 @@ class Sizes(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class LoopConfig:
     """What a loop works with."""
 
-    training: Batches | Features
+    training: Loader | FeatureLoader
     classes: int
     order: Order
     recipe: Recipe  # without anything left to the data
-    course: Course
-    threads: Threads
+    course: Progress
+    threads: ThreadTuner
     every: int = 0  # steps between two savings within an epoch; 0: by the clock
     world: World = ALONE
     mode: Mode = "off"
-    sizes: Sizes | None = None  # makes images smaller where steps are too long for a budget
+    sizes: ImageSizes | None = None  # makes images smaller where steps are too long for a budget
 
 
 class Loop:
     """A network on its way through a run; every step can be the first of a resumed one."""
 
-    def __init__(self, network: Network, setting: Setting) -> None:
+    def __init__(self, network: Network, setting: LoopConfig) -> None:
         """Moves nothing yet; where only the head learns, the batches hold its features."""
         self.network, self.setting = network, setting
         recipe, device = setting.recipe, setting.training.device
         model = network.get_submodule("logits") if recipe.head_only else network
         self.stepper = Stepper(model, network, recipe, device, setting.world, mode=setting.mode)
-        self.state = State()
+        self.state = TrainState()
         self._fresh: list[Tensor] = []  # [2] a step: loss and hits, still on the device
         self._seen: list[list[float]] = []  # the same of this process, not yet summed over all
         self._looked = self._saved = self._began = 0.0  # time.perf_counter() of the last ...
         self._saving = 0.0  # seconds that the last saving took
         self._ended = False  # whether the epoch under way has had all its steps
 
-    def load(self, state: dict[str, Any], record: State) -> None:
+    def load(self, state: dict[str, Any], record: TrainState) -> None:
         """Takes up a run where a checkpoint has it.
 
         Raises:
@@ -160,7 +160,7 @@ class Loop:
         self.stepper.count(skipped=record.skipped, in_row=record.in_row)
         self.state = record
 
-    def run(self, hooks: Hooks, stop: Stop) -> Iterator[tuple[Epoch, Evaluation]]:
+    def run(self, hooks: Hooks, stop: StopSignals) -> Iterator[tuple[Epoch, Evaluation]]:
         """Trains to the end of the course, and gives each epoch with the evaluation after it.
 
         Raises:
@@ -176,7 +176,7 @@ class Loop:
             if not state.losses:  # a budget ended right after an evaluation
                 continue
             if not over and not self._agree(stop)[2]:
-                self._turn()
+                self._next_epoch()
                 continue
             started = time.perf_counter()
             self.stepper.settle()
@@ -186,21 +186,21 @@ class Loop:
                 self._save(hooks)
                 raise
             course.measured(time.perf_counter() - started)
-            yield self._round(evaluation), evaluation
+            yield self._make_epoch(evaluation), evaluation
             state.losses, state.hits, state.counts, state.lrs = [], [], [], []
             state.trained = 0.0
-            self._turn()
+            self._next_epoch()
             if over or self._due(time.perf_counter(), ended=True):
                 self._save(hooks)
 
-    def _agree(self, stop: Stop) -> tuple[int, bool, bool, float]:
+    def _agree(self, stop: StopSignals) -> tuple[int, bool, bool, float]:
         """What all processes do next: the signal that came, over, measures, progress."""
         course, step = self.setting.course, self.state.step
         mine = [float(stop.number), course.over(step), course.measures(), course.progress(step)]
-        number, over, measures, progress = self.setting.world.most(mine)
+        number, over, measures, progress = self.setting.world.all_reduce_max(mine)
         return int(number), bool(over), bool(measures), progress
 
-    def _epoch(self, hooks: Hooks, stop: Stop) -> bool:
+    def _epoch(self, hooks: Hooks, stop: StopSignals) -> bool:
         """Trains from where the epoch stands to its end; whether the run is over."""
         state, training = self.state, self.setting.training
         self._mode(self._agree(stop)[3])
@@ -231,27 +231,27 @@ class Loop:
         self._check(hooks)
         return over or self._agree(stop)[1]
 
-    def _drafts(self) -> Iterator[Draft]:
+    def _drafts(self) -> Iterator[RawBatch]:
         """The steps that the epoch still has, drawn from the images that all processes have read.
 
         Raises:
             DataError: an image that is read beside the training cannot be decoded.
         """
         training, order, state = self.setting.training, self.setting.order, self.state
-        if isinstance(training, Features) or training.reading is None:
+        if isinstance(training, FeatureLoader) or training.reading is None:
             return training.drafts(order, state.epoch, state.place)
         mine = training.reading.available()
-        count = -int(self.setting.world.most([-float(len(mine))])[0])
+        count = -int(self.setting.world.all_reduce_max([-float(len(mine))])[0])
         among = None if count == len(training.store) else mine[:count]
         return training.drafts(order, state.epoch, state.place, among)
 
-    def _turn(self) -> None:
+    def _next_epoch(self) -> None:
         """Goes from a finished epoch to the next; only once it is evaluated, or needs not be."""
         if self._ended or self.state.place == len(self.setting.training):
             self._ended = False
             self.state.epoch, self.state.place = self.state.epoch + 1, 0
 
-    def _step(self, draft: Draft, progress: float) -> None:
+    def _step(self, draft: RawBatch, progress: float) -> None:
         recipe, state, setting = self.setting.recipe, self.state, self.setting
         size = side(recipe, progress)
         if setting.sizes is not None:
@@ -279,12 +279,14 @@ class Loop:
         if setting.sizes is not None:
             setting.sizes.stepped(size, taken)
 
-    def _total(self, draft: Draft) -> int:
+    def _total(self, draft: RawBatch) -> int:
         """Pictures of a step; a process can know of a skipped one that the others never read."""
         training, world = self.setting.training, self.setting.world
-        if world.size == 1 or isinstance(training, Features) or training.store.bad == "fail":
+        if world.size == 1 or isinstance(training, FeatureLoader) or training.store.bad == "fail":
             return draft.total
-        return int(world.sum(torch.tensor(float(len(draft.samples)), dtype=torch.float64)))
+        return int(
+            world.all_reduce_sum(torch.tensor(float(len(draft.samples)), dtype=torch.float64))
+        )
 
     def _rate(self, progress: float) -> float:
         """Share of the peak rate: the peak in the head's epochs, the schedule after them."""
@@ -318,7 +320,7 @@ class Loop:
         good = np.isfinite(losses)
         pictures = max(int(np.array(state.counts)[good].sum()), 1)
         hooks.glance(
-            Glance(
+            EpochProgress(
                 epoch=state.epoch,
                 progress=progress,
                 loss=float(np.array(losses)[good].sum()) / pictures,
@@ -353,7 +355,9 @@ class Loop:
         state.trained += now - self._began
         self._began = now
         if self._seen:
-            sums = self.setting.world.sum(torch.tensor(self._seen, dtype=torch.float64)).tolist()
+            sums = self.setting.world.all_reduce_sum(
+                torch.tensor(self._seen, dtype=torch.float64)
+            ).tolist()
             state.losses += [one[0] for one in sums]
             state.hits += [one[1] for one in sums]
             self._seen = []
@@ -367,7 +371,7 @@ class Loop:
             due = ended or self.state.step % every == 0
         else:
             due = since > (SAVING_SHARE * self._saving if ended else SAVING)
-        return bool(self.setting.world.most([float(due)])[0])
+        return bool(self.setting.world.all_reduce_max([float(due)])[0])
 
     def _save(self, hooks: Hooks) -> None:
         self.state.seconds = self.setting.course.spent
@@ -377,7 +381,7 @@ class Loop:
         self._saved = time.perf_counter()
         self._saving = self._saved - started
 
-    def _round(self, evaluation: Evaluation) -> Epoch:
+    def _make_epoch(self, evaluation: Evaluation) -> Epoch:
         state, training = self.state, self.setting.training
         good = np.isfinite(state.losses)  # a step that was skipped has none to tell
         if not good.any():

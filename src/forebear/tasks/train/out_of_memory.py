@@ -16,7 +16,7 @@ from forebear.tasks.train.step import Stepper
 
 
 @contextmanager
-def room(network: Network, recipe: Recipe, device: torch.device) -> Iterator[None]:
+def explain_out_of_memory(network: Network, recipe: Recipe, device: torch.device) -> Iterator[None]:
     """Turns an allocation that failed into an error that names the batch that fits.
 
     Raises:

@@ -8,10 +8,10 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from forebear.tasks.train.loop import Epoch, Glance
+from forebear.tasks.train.loop import Epoch, EpochProgress
 
 
-class Display:
+class ProgressBar:
     """Writes to stderr; use it as a context."""
 
     def __init__(self, epochs: int, budget: float = 0.0, *, shows: bool = True) -> None:
@@ -58,7 +58,7 @@ class Display:
         """Shows how many pictures have been decoded."""
         self._show("decoding", done, total, f"{done:,} of {total:,} pictures")
 
-    def glance(self, glance: Glance) -> None:
+    def glance(self, glance: EpochProgress) -> None:
         """Shows where the training is."""
         state = (
             f"loss {glance.loss:.3f}  accuracy {glance.accuracy:6.2%}  {glance.rate:,.0f} images/s"

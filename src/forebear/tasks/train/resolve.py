@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from forebear.data.dataset import Data, Pictures
+from forebear.data.dataset import Dataset, Images
 from forebear.data.pixel_store import Bad
 from forebear.tasks.machine.device import find_precision
 from forebear.tasks.train.recipe import Recipe
@@ -22,7 +22,7 @@ FEW_STEPS = 300  # that a run should have, however few the pictures (BiT-HyperRu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class TrainConfig:
     """What the caller asked for; None leaves the choice to the recipe, the data or the machine.
 
     Raises:
@@ -75,8 +75,8 @@ class Request:
             )
 
 
-def settled(
-    request: Request, data: Data, *, norms: bool, device: torch.device, side: int = 0
+def resolve_recipe(
+    request: TrainConfig, data: Dataset, *, norms: bool, device: torch.device, side: int = 0
 ) -> Recipe:
     """The recipe of a request with every choice made that the data and the machine decide.
 
@@ -110,7 +110,7 @@ def settled(
     return replace(recipe, **chosen)
 
 
-def asked(request: Request, data: Data, *, norms: bool) -> Recipe:
+def asked(request: TrainConfig, data: Dataset, *, norms: bool) -> Recipe:
     """The recipe with what was set in its place; what it leaves to the data is still open.
 
     Args:
@@ -133,7 +133,7 @@ def asked(request: Request, data: Data, *, norms: bool) -> Recipe:
     return recipe
 
 
-def _suited(data: Data, request: Request, *, norms: bool) -> Recipe:
+def _suited(data: Dataset, request: TrainConfig, *, norms: bool) -> Recipe:
     """A recipe for a first try at a data set, whatever it is: "default", or SGD where that fails.
 
     Muon brings filters to one norm, which networks without norms cannot bear, and which would undo
@@ -193,7 +193,7 @@ def lengthened(recipe: Recipe, epochs: int) -> Recipe:
     )
 
 
-def typical_side(pictures: Pictures) -> int:
+def typical_side(pictures: Images) -> int:
     """The median of the shorter sides of nine pictures, in pixels."""
     places = np.unique(np.linspace(0, len(pictures) - 1, 9).astype(int))
     return int(statistics.median(min(pictures.picture(int(place)).size) for place in places))

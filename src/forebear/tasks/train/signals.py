@@ -24,7 +24,7 @@ _SHOW_CURSOR = "\x1b[?25h"  # that a live display has hidden
 _CLEAR_LINE = "\r\x1b[2K"
 
 
-class Stop:
+class StopSignals:
     """Takes note of SIGINT and SIGTERM while it is a context; a second one ends at once.
 
     Until `wait` there is nothing to save, and the first one raises StopError where the run is.
@@ -88,7 +88,7 @@ class Stop:
 @dataclass(frozen=True, slots=True)
 class _Watched:
     batches: InOrder
-    stop: Stop
+    stop: StopSignals
 
     @property
     def device(self) -> torch.device:

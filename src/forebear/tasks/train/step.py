@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from forebear.errors import RunError
 from forebear.network.network import Network
 from forebear.tasks.machine.distributed import World
-from forebear.tasks.train.data_parallel import Together, synchronised
+from forebear.tasks.train.data_parallel import DataParallel, synchronised
 from forebear.tasks.train.loss import loss as losses_of
-from forebear.tasks.train.optim.ema import Average
+from forebear.tasks.train.optim.ema import EMA
 from forebear.tasks.train.optim.factory import make_optimizer
 from forebear.tasks.train.recipe import Recipe
 
@@ -54,11 +54,11 @@ class Stepper:
         self.device, self.world = device, world
         if recipe.norms == "sync" and world.size > 1:
             synchronised(network)
-        world.share([*network.parameters(), *network.buffers()])
+        world.broadcast([*network.parameters(), *network.buffers()])
         self.mode: Mode = mode
-        self.together = Together(_compiled(model, mode), world)
+        self.together = DataParallel(_compiled(model, mode), world)
         self.optimizer = make_optimizer(network, recipe)
-        self.average = Average(network, recipe.ema, recipe.ema_every) if recipe.ema else None
+        self.average = EMA(network, recipe.ema, recipe.ema_every) if recipe.ema else None
         self.skipped = torch.zeros((), dtype=torch.int64, device=device)
         self.in_row = torch.zeros((), dtype=torch.int64, device=device)
         self.buffers = [b for b in network.buffers() if b.is_floating_point()]
@@ -161,7 +161,9 @@ class Stepper:
             buffers = dict(self.network.named_buffers())
             average = {} if self.average is None else self.average.state_dict()["values"]
             ours = [average[name] for name in buffers if name in average]
-            self.world.mean(self.buffers + [one for one in ours if one.is_floating_point()])
+            self.world.all_reduce_mean(
+                self.buffers + [one for one in ours if one.is_floating_point()]
+            )
 
     def averaged(self) -> AbstractContextManager[None]:
         """Puts the average in the weights' place for a while, where there is one."""

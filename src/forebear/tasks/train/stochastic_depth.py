@@ -11,7 +11,7 @@ from forebear.network.network import Network
 from forebear.network.units import UnitV1, UnitV2
 
 
-def leave_out(network: Network, share: float) -> None:
+def apply_stochastic_depth(network: Network, share: float) -> None:
     """Lets each picture pass by some units, fewer of the first and `share` of the last.
 
     Huang et al. 2016, section 3, with the linear rule; what is kept is divided by its share, as

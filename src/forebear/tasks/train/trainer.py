@@ -13,30 +13,30 @@ import numpy as np
 import torch
 from torch import nn
 
-from forebear.data.feature_loader import Features
-from forebear.data.loader import Batches
-from forebear.data.reading import Beside, Reading
+from forebear.data.feature_loader import FeatureLoader
+from forebear.data.loader import Loader
+from forebear.data.reading import BackgroundReader, Reading
 from forebear.data.strata import stratified
 from forebear.errors import RunError, StopError
 from forebear.hardware import processor
 from forebear.network.accelerate import accelerate
-from forebear.network.model_card import Card
+from forebear.network.model_card import ModelCard
 from forebear.network.network import Network
 from forebear.network.plan.cost import smallest_side
 from forebear.tasks.evaluate import Evaluation, InOrder, combined, evaluate, sorted_by
 from forebear.tasks.machine.allocator import keep_memory
 from forebear.tasks.machine.device import Precision, algorithms, device_name, has_bf16
-from forebear.tasks.machine.thread_tuning import Threads
+from forebear.tasks.machine.thread_tuning import ThreadTuner
 from forebear.tasks.runs.folder import BEST
 from forebear.tasks.runs.plots import can_draw
 from forebear.tasks.runs.tensorboard import Scalars
-from forebear.tasks.train.artifacts import Pages
-from forebear.tasks.train.budget.adapt import Sizes
+from forebear.tasks.train.artifacts import Artifacts
+from forebear.tasks.train.budget.adapt import AdaptiveSize
 from forebear.tasks.train.budget.compile_mode import compiling, mode_of
-from forebear.tasks.train.budget.deadlines import Clocked
+from forebear.tasks.train.budget.deadlines import Deadlines
 from forebear.tasks.train.budget.evaluation import UntilTime, seconds_of_image
-from forebear.tasks.train.budget.plan import EVALUATION, SHORT, evaluated, planned
-from forebear.tasks.train.budget.progress import FINISH, Course
+from forebear.tasks.train.budget.plan import EVALUATION, SHORT, evaluated, plan_budget
+from forebear.tasks.train.budget.progress import FINISH, Progress
 from forebear.tasks.train.budget.timing import Operations
 from forebear.tasks.train.input_pipeline import (
     Decoding,
@@ -47,23 +47,23 @@ from forebear.tasks.train.input_pipeline import (
     opened,
     order_of,
 )
-from forebear.tasks.train.job import Job, Outcome, settings_of
-from forebear.tasks.train.loop import Epoch, Glance, Loop, Setting, State
-from forebear.tasks.train.out_of_memory import room
-from forebear.tasks.train.progress_bar import Display
+from forebear.tasks.train.job import PreparedRun, TrainResult, settings_of
+from forebear.tasks.train.loop import Epoch, EpochProgress, Loop, LoopConfig, TrainState
+from forebear.tasks.train.out_of_memory import explain_out_of_memory
+from forebear.tasks.train.progress_bar import ProgressBar
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.resolve import asked
 from forebear.tasks.train.resume.checkpoint import load_checkpoint, save_checkpoint
-from forebear.tasks.train.signals import Stop
+from forebear.tasks.train.signals import StopSignals
 from forebear.tasks.train.step import Mode
-from forebear.tasks.train.stochastic_depth import leave_out
+from forebear.tasks.train.stochastic_depth import apply_stochastic_depth
 from forebear.weights.native_format import load_file
 
 _GO_ON = "forebear train --resume"
 END = 0.15  # share of a budget that the end may keep back, however slow the start was
 
 
-def carry_out(job: Job) -> Outcome:
+def run_training(job: PreparedRun) -> TrainResult:
     """Trains to the end, and leaves a finished folder.
 
     Raises:
@@ -76,23 +76,25 @@ def carry_out(job: Job) -> Outcome:
     epochs = 0 if request.budget else job.recipe.epochs
     with (
         algorithms(job.device, deterministic=request.deterministic),
-        closing(Threads(job.device, request.threads, careful=bool(request.budget))) as threads,
-        Display(epochs, request.budget or 0.0, shows=job.world.writes) as display,
+        closing(ThreadTuner(job.device, request.threads, careful=bool(request.budget))) as threads,
+        ProgressBar(epochs, request.budget or 0.0, shows=job.world.writes) as display,
         closing(job.folder),
-        Stop(says=job.world.writes) as stop,
+        StopSignals(says=job.world.writes) as stop,
     ):
         try:
-            return _Work(job, threads, display, stop).carry_out()
+            return Trainer(job, threads, display, stop).run_training()
         except StopError as error:
             there = stop.waits or job.resumes
             then = f"To go on: {_GO_ON} {job.folder.path}" if there else "No run was begun."
             raise StopError(f"{error} {then}", error.number) from None
 
 
-class _Work:
+class Trainer:
     """The parts of a run at work; the loop's hooks."""
 
-    def __init__(self, job: Job, threads: Threads, display: Display, stop: Stop) -> None:
+    def __init__(
+        self, job: PreparedRun, threads: ThreadTuner, display: ProgressBar, stop: StopSignals
+    ) -> None:
         self.job, self.display, self.stop = job, display, stop
         self.recipe, self.network = job.recipe, job.network
         self.epochs = list(job.epochs)
@@ -102,10 +104,10 @@ class _Work:
         self.decoding = Decoding(bad=job.request.bad, workers=workers)
         told = job.request.tensorboard and job.world.writes
         self.scalars = Scalars(job.folder.path) if told else None
-        self.pages = Pages(job, display)
+        self.pages = Artifacts(job, display)
         self.best: Network | None = None  # not yet written
-        self.clocked = Clocked.of(job) if job.request.budget else None
-        self._introduce()
+        self.clocked = Deadlines.of(job) if job.request.budget else None
+        self._announce()
         self.training, self.held_out = self._batches()
         self.test_seconds = 0.0  # kept back for the test
         self.left_out: list[str] = []  # pictures that cannot be decoded, and why
@@ -113,7 +115,7 @@ class _Work:
         self.rule = self.held_out.rule
         self.network.to(job.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        with room(self.network, self.recipe, job.device):
+        with explain_out_of_memory(self.network, self.recipe, job.device):
             self.mode = self._mode()
         if self.mode != "off":
             threads.chooses = False  # another count of threads would be compiled for anew
@@ -121,19 +123,19 @@ class _Work:
         elif job.device.type == "cpu":
             display.say(accelerate(self.network))
         if self.recipe.stochastic_depth:
-            leave_out(self.network, self.recipe.stochastic_depth)
+            apply_stochastic_depth(self.network, self.recipe.stochastic_depth)
         self.test_images = 0 if job.test is None else len(job.test.val)
         if self.clocked is not None:
             self._limit_evaluation(self.clocked)
-        self.shown: Batches | Features = self.held_out
-        self.learned: Batches | Features = self.training
+        self.shown: Loader | FeatureLoader = self.held_out
+        self.learned: Loader | FeatureLoader = self.training
         if self.recipe.head_only:
             self.learned, self.shown = (
                 features(self.network, part, self.recipe) for part in (self.training, self.held_out)
             )
         self.beside = self._beside()
         self.course = self._course()
-        setting = Setting(
+        setting = LoopConfig(
             training=self.learned,
             classes=len(job.data.classes),
             order=order_of(self.recipe),
@@ -147,15 +149,15 @@ class _Work:
         )
         self.loop = Loop(self.network, setting)
 
-    def carry_out(self) -> Outcome:
+    def run_training(self) -> TrainResult:
         """Begins or goes on, trains to the end and writes what is left."""
         try:
-            return self._carried_out()
+            return self._run()
         finally:
             if self.beside is not None:
                 self.beside.stop()
 
-    def _carried_out(self) -> Outcome:
+    def _run(self) -> TrainResult:
         self.stop.wait()
         if self.beside is not None:
             self.beside.start()
@@ -167,19 +169,22 @@ class _Work:
             self.course.finish = min(max(FINISH, end), most) + self.test_seconds
         best = max((epoch.val_accuracy for epoch in self.epochs), default=-1.0)
         last = None
-        with compiling(self.mode), room(self.network, self.recipe, self.job.device):
+        with (
+            compiling(self.mode),
+            explain_out_of_memory(self.network, self.recipe, self.job.device),
+        ):
             for epoch, last in self.loop.run(self, self.stop):
                 self.epochs.append(epoch)
                 if self.job.world.writes and self.job.chooses and epoch.val_accuracy > best:
                     best = epoch.val_accuracy
                     self._keep(last)
-                self._told(epoch)
+                self._record_epoch(epoch)
         if last is None:  # all was done before the break
             last = self.evaluate()
         tested = self._finish(last)
-        return Outcome(held_out=last, test=tested, folder=self.job.folder.path)
+        return TrainResult(held_out=last, test=tested, folder=self.job.folder.path)
 
-    def _introduce(self) -> None:
+    def _announce(self) -> None:
         job, data, recipe = self.job, self.job.data, self.recipe
         self.display.say(
             f"{job.title}: {len(data.train):,} pictures to train on, "
@@ -195,7 +200,7 @@ class _Work:
         if not can_draw():
             self.display.say("no curves.png: run pip install 'forebear[plots]' for pictures")
 
-    def _batches(self) -> tuple[Batches, Batches]:
+    def _batches(self) -> tuple[Loader, Loader]:
         job, clocked = self.job, self.clocked
         limit = None
         if clocked is not None:
@@ -219,14 +224,14 @@ class _Work:
             )
         return training, held_out
 
-    def _limit_evaluation(self, clocked: Clocked) -> None:
+    def _limit_evaluation(self, clocked: Deadlines) -> None:
         """Chooses the held-out images that each evaluation takes, so that the budget is kept."""
         job, data = self.job, self.job.data
         image = seconds_of_image(self.network, self.held_out, self.recipe.precision, clocked.ready)
-        image = max(job.world.most([image])) / job.world.size
+        image = max(job.world.all_reduce_max([image])) / job.world.size
         count, every = len(data.val), len(data.val) + self.test_images
         share = count / max(every, 1)
-        part, test = job.world.first(
+        part, test = job.world.on_rank0(
             lambda: (
                 evaluated(count, image, share * clocked.left),
                 evaluated(self.test_images, image, (1 - share) * clocked.left),
@@ -244,7 +249,9 @@ class _Work:
             )
         if self.recipe.head_only:  # all features are computed before the training
             ways = 2 if self.recipe.mirror != "none" else 1
-            most = job.world.first(lambda: evaluated(len(data.train), ways * image, clocked.left))
+            most = job.world.on_rank0(
+                lambda: evaluated(len(data.train), ways * image, clocked.left)
+            )
             chosen = stratified(data.train.labels, self.recipe.seed)[: max(most.images, 2)]
             self.training = replace(self.training, reading=None, shown=np.sort(chosen))
             if len(chosen) < len(data.train):
@@ -253,7 +260,7 @@ class _Work:
                     f"all of them would take more than {EVALUATION:.0%} of the budget"
                 )
 
-    def _beside(self) -> Beside | None:
+    def _beside(self) -> BackgroundReader | None:
         """What will read, beside the training, the images that were not read before it."""
         reading = self.training.reading
         if self.clocked is None or reading is None:
@@ -263,7 +270,7 @@ class _Work:
         parts = [reading, Reading(self.held_out.store, shown)]
         workers = self.decoding.workers
         cores = processor().cores if workers is None else workers
-        return Beside(parts, cores, keeps=self.job.world.writes)
+        return BackgroundReader(parts, cores, keeps=self.job.world.writes)
 
     def _name_left_out(self) -> None:
         """Says which pictures have been skipped since the last time."""
@@ -273,13 +280,15 @@ class _Work:
                     self.left_out.append(why)
                     self.display.say(f"left out: {why}")
 
-    def _course(self) -> Course:
+    def _course(self) -> Progress:
         """The length of the run; under a budget the recipe is planned for it first."""
         request, recipe, clocked = self.job.request, self.recipe, self.clocked
         if clocked is None:
             begun = request.started or time.perf_counter()
-            return Course(steps=recipe.iterations or recipe.epochs * len(self.learned), begun=begun)
-        course = Course(budget=clocked.budget, begun=clocked.started)
+            return Progress(
+                steps=recipe.iterations or recipe.epochs * len(self.learned), begun=begun
+            )
+        course = Progress(budget=clocked.budget, begun=clocked.started)
         course.evaluation = 0.0 if recipe.head_only else self.evaluating.seconds
         course.finish += self.test_seconds
         if self.job.resumes:
@@ -298,7 +307,7 @@ class _Work:
         )
         return course
 
-    def _sizes(self) -> Sizes | None:
+    def _sizes(self) -> AdaptiveSize | None:
         """Under a budget, what makes photographs smaller if steps turn out to be too long.
 
         A size that the caller or the recipe has fixed stays; so do compiled steps.
@@ -308,7 +317,7 @@ class _Work:
         free = not fixed and not asked(job.request, job.data, norms=True).size
         if self.clocked is None or not free or recipe.crop != "resized" or self.mode != "off":
             return None
-        return Sizes(
+        return AdaptiveSize(
             operations=Operations(plan=self.network.plan, recipe=recipe),
             batch=self._share().batch,
             least=smallest_side(self.network.plan),
@@ -331,7 +340,7 @@ class _Work:
                 length=lambda seconds: job.request.budget or steps * seconds,
             )
 
-        mode = job.world.first(choose)
+        mode = job.world.on_rank0(choose)
         self.job = replace(job, request=replace(job.request, compile=mode))
         return mode
 
@@ -344,18 +353,18 @@ class _Work:
         """The recipe for so many seconds, by the steps of one process' share."""
         job, recipe, times = self.job, self.recipe, self.job.times
         assert times is not None
-        return job.world.first(
+        return job.world.on_rank0(
             lambda: replace(
-                planned(self._share(), times, left, len(self.learned)), batch=recipe.batch
+                plan_budget(self._share(), times, left, len(self.learned)), batch=recipe.batch
             )
         )
 
     def _begin(self) -> None:
         job, folder = self.job, self.job.folder
         if not job.resumes:
-            job.world.first(self._make_folder)
+            job.world.on_rank0(self._make_folder)
             return
-        state, record, damaged = job.world.first(self._take_up)
+        state, record, damaged = job.world.on_rank0(self._restore)
         for line in damaged:
             self.display.say(line)
         try:
@@ -385,15 +394,15 @@ class _Work:
                 f"({error.strerror or error}). Expected room for three of them. Make some and go "
                 f"on by {_GO_ON} {folder.path}, or pass another --out."
             ) from error
-        if isinstance(self.learned, Batches):
+        if isinstance(self.learned, Loader):
             self.pages.sheet(self.learned, self.loop.setting.order, self.recipe)
 
-    def _take_up(self) -> tuple[dict[str, Any], State, list[str]]:
+    def _restore(self) -> tuple[dict[str, Any], TrainState, list[str]]:
         """The newest checkpoint; from here on no other run may use the folder."""
         self.job.folder.hold()
         return load_checkpoint(self.job.folder.checkpoints)
 
-    def glance(self, glance: Glance) -> None:
+    def glance(self, glance: EpochProgress) -> None:
         """Shows where the training is."""
         self.display.glance(glance)
 
@@ -406,11 +415,11 @@ class _Work:
             return self._measured(stepper.bare, self.shown)
 
     def _measured(
-        self, model: nn.Module, batches: Batches | Features, *, tests: bool = False
+        self, model: nn.Module, batches: Loader | FeatureLoader, *, tests: bool = False
     ) -> Evaluation:
         """Evaluates a network; under a budget only until the end of the run has to begin."""
         half: Precision = "bf16" if self.recipe.precision == "bf16" else "fp32"
-        skipped = {} if isinstance(batches, Features) else batches.store.skipped
+        skipped = {} if isinstance(batches, FeatureLoader) else batches.store.skipped
         alone = self.job.world.size == 1  # else all processes must measure to the end
         watched: InOrder = self.stop.watch(batches) if alone else batches
         if alone and self.clocked is not None:
@@ -421,7 +430,7 @@ class _Work:
             if not self.job.world.united(skipped):  # else the shares were dealt out otherwise
                 break
         whole = combined(self.job.world.gather(part))
-        if isinstance(batches, Features):
+        if isinstance(batches, FeatureLoader):
             return whole
         places = batches.places
         if whole.images < len(places):
@@ -431,11 +440,11 @@ class _Work:
             )
         return sorted_by(whole, places[: whole.images])
 
-    def save(self, state: State) -> None:
+    def save(self, state: TrainState) -> None:
         """Keeps all that a resumed run needs; no process goes on before it is on the disk."""
-        self.job.world.first(lambda: self._write(state))
+        self.job.world.on_rank0(lambda: self._write(state))
 
-    def _write(self, state: State) -> None:
+    def _write(self, state: TrainState) -> None:
         try:
             self._keep_all(state)
         except OSError as error:
@@ -444,7 +453,7 @@ class _Work:
                 "before is whole. Free some room on the disk."
             )
 
-    def _keep_all(self, state: State) -> None:
+    def _keep_all(self, state: TrainState) -> None:
         folder = self.job.folder
         if self.best is not None:
             folder.best(self.best)
@@ -452,7 +461,7 @@ class _Work:
         folder.flush()
         save_checkpoint(folder.checkpoints, self.loop.stepper.state(), state)
 
-    def _told(self, epoch: Epoch) -> None:
+    def _record_epoch(self, epoch: Epoch) -> None:
         """Writes down what an epoch gave; a full disk costs a line, not the run."""
         self._name_left_out()
         if not self.job.world.writes:
@@ -475,10 +484,10 @@ class _Work:
     def _finish(self, last: Evaluation) -> Evaluation | None:
         """Tests what was chosen, then pictures, and last the weights: a finished run."""
         tested = self._test() if self.job.test is not None else None
-        self.job.world.first(lambda: self._leave(last, tested))
+        self.job.world.on_rank0(lambda: self._finalize(last, tested))
         return tested
 
-    def _leave(self, last: Evaluation, tested: Evaluation | None) -> None:
+    def _finalize(self, last: Evaluation, tested: Evaluation | None) -> None:
         folder = self.job.folder
         self.pages.mistakes(last, self.held_out)
         chosen = nullcontext() if tested is not None else self.loop.stepper.averaged()
@@ -503,7 +512,7 @@ class _Work:
         if job.world.writes:
             best = self.best or load_file(job.folder.path / BEST).to(job.device)
             self.network.load_state_dict(best.state_dict())
-        job.world.share([*self.network.parameters(), *self.network.buffers()])
+        job.world.broadcast([*self.network.parameters(), *self.network.buffers()])
         if self.clocked is not None:
             test = opened(job.test.val, self.rule, self.training, decoding=self.decoding, until=0.0)
             assert test.shown is not None
@@ -514,7 +523,7 @@ class _Work:
             )
         return self._measured(self.network, test, tests=True)
 
-    def _card(self, measured: Evaluation, tested: Evaluation | None = None) -> Card:
+    def _card(self, measured: Evaluation, tested: Evaluation | None = None) -> ModelCard:
         """What the saved network says of itself."""
         job = self.job
         metrics = {
@@ -537,4 +546,4 @@ class _Work:
             metrics |= {"test_accuracy": tested.top1, "test_images": tested.images}
             assert job.test is not None
             metrics["test_images_in_set"] = len(job.test.val)
-        return Card(classes=job.data.classes, preprocessing=self.rule, metrics=metrics)
+        return ModelCard(classes=job.data.classes, preprocessing=self.rule, metrics=metrics)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 import forebear
-from forebear.tasks.train.budget.adapt import Sizes
-from forebear.tasks.train.budget.progress import Course
+from forebear.tasks.train.budget.adapt import AdaptiveSize
+from forebear.tasks.train.budget.progress import Progress
 from forebear.tasks.train.budget.timing import Operations
 from tests.tasks.train.budget.making import Clock, recipe
 
@@ -13,9 +13,9 @@ def run(image: float) -> list[int]:
     """The sizes of the steps of a minute, at so many seconds for an image of 96 pixels."""
     clock = Clock()
     plan = forebear.create("torchvision/resnet18", num_classes=10).plan
-    course = Course(budget=60.0, begun=100.0, clock=clock)
+    course = Progress(budget=60.0, begun=100.0, clock=clock)
     operations = Operations(plan=plan, recipe=recipe(optimizer="sgd"))
-    sizes = Sizes(operations=operations, batch=64, least=32, course=course)
+    sizes = AdaptiveSize(operations=operations, batch=64, least=32, course=course)
     found: list[int] = []
     while not course.over(len(found)):
         size = sizes.size(96)

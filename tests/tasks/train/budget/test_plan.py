@@ -14,13 +14,13 @@ from forebear.tasks.train.budget.plan import (
     Amount,
     Fitted,
     evaluated,
-    fitted,
+    fit_to_budget,
     fitting_batch,
     fitting_size,
-    planned,
+    plan_budget,
     smaller_batch,
 )
-from forebear.tasks.train.resolve import Request
+from forebear.tasks.train.resolve import TrainConfig
 from tests.tasks.train.budget.making import Clock, Machine, recipe, times_of
 
 
@@ -42,11 +42,11 @@ def plan(
     """The plan for Imagenette; by default on two cores with AVX512-BF16."""
     machine = Machine(Clock(), fixed=fixed, images=images, room=room)
     times = times_of(machine, rate=rate, optimizer="muon", rounds=3)
-    request = Request(data="zeros", budget=budget, **given)
+    request = TrainConfig(data="zeros", budget=budget, **given)
     free = replace(recipe(), size=given.get("size", 0), batch=given.get("batch", 0))
     settled = replace(recipe(), size=given.get("size", 224), batch=given.get("batch", 64))
     amount = Amount(train=9469, evaluated=3925, budget=budget)
-    found = fitted(request, free, settled, times, amount, until)
+    found = fit_to_budget(request, free, settled, times, amount, until)
     return found, machine
 
 
@@ -97,8 +97,8 @@ def test_timing_keeps_to_its_share_whatever_a_step_takes(step: float) -> None:
     times = times_of(machine, rate=6.4e10 / step)  # a good guess
     amount = Amount(train=9469, evaluated=3925, budget=budget)
     free, until = recipe(size=0, batch=0), machine.clock.now + TIMING * budget
-    request = Request(data="zeros", budget=budget)
-    fitted(request, free, recipe(), times, amount, until)
+    request = TrainConfig(data="zeros", budget=budget)
+    fit_to_budget(request, free, recipe(), times, amount, until)
     assert machine.clock.now <= until + 0.02 * budget
 
 
@@ -150,9 +150,9 @@ def test_few_steps_halve_the_batch_unless_that_saves_nothing(
 def test_few_passes_are_seen_growing_from_three_quarters_of_the_side() -> None:
     times = times_of(Machine(Clock(), fixed=0.0, images=0.6))
     times.known[64, 128] = 0.4
-    few = planned(recipe(size=128), times, left=150.0, steps=148)
+    few = plan_budget(recipe(size=128), times, left=150.0, steps=148)
     assert (few.size_from, few.epochs) == (96, 3)
-    many = planned(recipe(size=128), times, left=6000.0, steps=148)
+    many = plan_budget(recipe(size=128), times, left=6000.0, steps=148)
     assert (many.size_from, many.epochs) == (0, 101)
 
 

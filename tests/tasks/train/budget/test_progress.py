@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from forebear.tasks.train.budget.progress import Course, seconds
+from forebear.tasks.train.budget.progress import Progress, seconds
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_what_is_no_span_of_time_is_refused(text: str) -> None:
 
 
 def test_a_course_of_steps_is_over_after_the_last_and_never_at_0_or_1() -> None:
-    course = Course(steps=4, begun=0.0)
+    course = Progress(steps=4, begun=0.0)
     assert [course.progress(step) for step in range(4)] == [0.2, 0.4, 0.6, 0.8]
     assert [course.over(step) for step in (0, 3, 4)] == [False, False, True]
     assert course.measures()
@@ -38,7 +38,7 @@ class Clock:
 
 def test_a_budget_keeps_back_what_the_end_needs_whatever_a_step_takes() -> None:
     clock = Clock()
-    course = Course(budget=60.0, begun=100.0, clock=clock, evaluation=8.0, finish=2.0)
+    course = Progress(budget=60.0, begun=100.0, clock=clock, evaluation=8.0, finish=2.0)
     step = 0
     while not course.over(step):
         taken = 0.4 if clock.now < 120 else 1.3  # a neighbour begins to compute
@@ -51,7 +51,7 @@ def test_a_budget_keeps_back_what_the_end_needs_whatever_a_step_takes() -> None:
 
 def test_a_budget_measures_on_the_way_only_while_that_costs_a_twentieth() -> None:
     clock = Clock()
-    course = Course(budget=1000.0, begun=100.0, clock=clock, evaluation=5.0)
+    course = Progress(budget=1000.0, begun=100.0, clock=clock, evaluation=5.0)
     clock.now = 190.0
     assert not course.measures()
     clock.now = 201.0

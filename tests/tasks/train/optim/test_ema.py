@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from forebear.tasks.train.optim.ema import Average
+from forebear.tasks.train.optim.ema import EMA
 
 
 class Small(nn.Module):
@@ -26,14 +26,14 @@ class Small(nn.Module):
             self.steps.fill_(int(value))
 
 
-def values(average: Average) -> dict[str, float]:
+def values(average: EMA) -> dict[str, float]:
     found: dict[str, Tensor] = average.state_dict()["values"]
     return {name: float(value) for name, value in found.items()}
 
 
 def test_the_first_steps_are_soon_forgotten() -> None:
     network = Small()
-    average = Average(network, 0.9)
+    average = EMA(network, 0.9)
     expected = 0.0
     for step in range(200):
         network.set(step + 1)
@@ -48,7 +48,7 @@ def test_the_first_steps_are_soon_forgotten() -> None:
 
 def test_an_update_every_so_many_steps_keeps_as_much_as_they_together() -> None:
     network = Small()
-    average = Average(network, 0.5, every=3)
+    average = EMA(network, 0.5, every=3)
     seen = []
     for step in range(30):
         network.set(step + 1)
@@ -62,7 +62,7 @@ def test_an_update_every_so_many_steps_keeps_as_much_as_they_together() -> None:
 
 def test_the_average_takes_the_network_s_place_and_leaves_it_again() -> None:
     network = Small()
-    average = Average(network, 0.9)
+    average = EMA(network, 0.9)
     network.set(10)
     average.update()
     network.set(20)
@@ -82,7 +82,7 @@ def test_the_average_takes_the_network_s_place_and_leaves_it_again() -> None:
 
 def test_an_error_leaves_the_network_its_own_weights() -> None:
     network = Small()
-    average = Average(network, 0.9)
+    average = EMA(network, 0.9)
     network.set(10)
     with pytest.raises(ZeroDivisionError), average.swapped():
         1 / 0  # noqa: B018
@@ -91,7 +91,7 @@ def test_an_error_leaves_the_network_its_own_weights() -> None:
 
 def test_an_average_loaded_goes_on_bit_for_bit() -> None:
     first, second = Small(), Small()
-    whole, rest = Average(first, 0.99, every=2), Average(second, 0.99, every=2)
+    whole, rest = EMA(first, 0.99, every=2), EMA(second, 0.99, every=2)
     for step in range(7):
         first.set(step / 3)
         whole.update()
@@ -106,4 +106,4 @@ def test_an_average_loaded_goes_on_bit_for_bit() -> None:
 
 def test_an_average_of_another_network_is_refused() -> None:
     with pytest.raises(ValueError, match="another network"):
-        Average(nn.Linear(1, 1), 0.9).load_state_dict(Average(Small(), 0.9).state_dict())
+        EMA(nn.Linear(1, 1), 0.9).load_state_dict(EMA(Small(), 0.9).state_dict())

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 
 from forebear.errors import RunError
-from forebear.tasks.train.loop import State
+from forebear.tasks.train.loop import TrainState
 from forebear.tasks.train.resume.checkpoint import (
     KEPT,
     checkpoints,
@@ -28,8 +28,10 @@ def state(value: float) -> dict[str, Any]:
     }
 
 
-def record(step: int) -> State:
-    return State(step=step, epoch=2, place=1, losses=[0.1, 1 / 3], counts=[4, 4], lrs=[0.5, 0.25])
+def record(step: int) -> TrainState:
+    return TrainState(
+        step=step, epoch=2, place=1, losses=[0.1, 1 / 3], counts=[4, 4], lrs=[0.5, 0.25]
+    )
 
 
 def test_a_state_comes_back_to_the_last_bit(tmp_path: Path) -> None:

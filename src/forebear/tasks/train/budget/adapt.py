@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from forebear.tasks.train.budget.plan import HARDLY, STRIDE
-from forebear.tasks.train.budget.progress import Course
+from forebear.tasks.train.budget.progress import Progress
 from forebear.tasks.train.budget.timing import Operations
 
 NEWEST = 0.4  # weight of the last step in the mean of all
 
 
 @dataclass(slots=True)
-class Sizes:
+class AdaptiveSize:
     """Chooses the input size of each step by the seconds of those before."""
 
     operations: Operations
     batch: int  # images of a step of this process
     least: int  # pixels, of the smallest images that the network takes
-    course: Course
+    course: Progress
     _image: float = field(default=0.0, init=False)  # seconds a multiply-add
     _steps: int = field(default=0, init=False)
     _whole: float = field(default=0.0, init=False)  # seconds for training, at the first step

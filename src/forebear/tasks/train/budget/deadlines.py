@@ -6,14 +6,14 @@ import time
 from dataclasses import dataclass
 
 from forebear.tasks.train.budget.plan import BEFORE
-from forebear.tasks.train.job import Job
+from forebear.tasks.train.job import PreparedRun
 from forebear.tasks.train.resume.checkpoint import seconds_of
 
 LATER = 0.02  # share of the budget that evaluation is timed in, after the reading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Clocked:
+class Deadlines:
     """When the parts of a run have to end; all as time.perf_counter()."""
 
     budget: float  # seconds of the whole run
@@ -21,12 +21,12 @@ class Clocked:
     now: float  # when this process began
 
     @classmethod
-    def of(cls, job: Job) -> Clocked:
+    def of(cls, job: PreparedRun) -> Deadlines:
         """Of a run with a budget; a resumed one has what its checkpoint leaves of it."""
         assert job.request.budget is not None
         now = job.request.started or time.perf_counter()
         folder = job.folder.checkpoints
-        done = job.world.first(lambda: seconds_of(folder)) if job.resumes else 0.0
+        done = job.world.on_rank0(lambda: seconds_of(folder)) if job.resumes else 0.0
         return cls(budget=job.request.budget, started=now - done, now=now)
 
     @property

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from forebear.data.loader import Batch, Batches
+from forebear.data.loader import Batch, Loader
 from forebear.tasks.evaluate import InOrder
 
 BATCHES = 4  # that are timed, the fastest of which counts: the first one warms up
@@ -18,7 +18,7 @@ IMAGES = 32  # in each of them
 
 
 @torch.inference_mode()
-def seconds_of_image(network: nn.Module, batches: Batches, precision: str, until: float) -> float:
+def seconds_of_image(network: nn.Module, batches: Loader, precision: str, until: float) -> float:
     """Seconds of an image's evaluation: decoded, unless it is in memory, and put through.
 
     Args:

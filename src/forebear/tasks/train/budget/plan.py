@@ -12,7 +12,7 @@ from forebear.network.plan.plan import Plan
 from forebear.tasks.train.budget.progress import FINISH
 from forebear.tasks.train.budget.timing import StepTimes
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.resolve import PHOTOGRAPH, Request, lengthened
+from forebear.tasks.train.resolve import PHOTOGRAPH, TrainConfig, lengthened
 
 STRIDE = 32  # pixels: the product of an ImageNet network's strides, in which sides are planned
 ENOUGH = 2.1  # passes over the images, for which a budget makes them smaller
@@ -72,8 +72,13 @@ class Amount:
         return max(left, 0.3 * self.budget)
 
 
-def fitted(
-    request: Request, free: Recipe, recipe: Recipe, times: StepTimes, amount: Amount, until: float
+def fit_to_budget(
+    request: TrainConfig,
+    free: Recipe,
+    recipe: Recipe,
+    times: StepTimes,
+    amount: Amount,
+    until: float,
 ) -> Fitted:
     """The size of the images and the batch for which a budget has enough steps and passes.
 
@@ -217,7 +222,7 @@ def smaller_batch(batch: int, left: float, seconds: Callable[[int], float]) -> i
     return batch
 
 
-def planned(recipe: Recipe, times: StepTimes, left: float, steps: int) -> Recipe:
+def plan_budget(recipe: Recipe, times: StepTimes, left: float, steps: int) -> Recipe:
     """The recipe for a budget of time, planned by the seconds of a step on this machine.
 
     Few passes are better spent on small pictures first: where fewer than forty fit, random parts

@@ -25,7 +25,7 @@ def seconds(text: str) -> float:
 
 
 @dataclass(slots=True, kw_only=True)
-class Course:
+class Progress:
     """The length of a run: a number of steps, or a budget of seconds.
 
     Under a budget the progress is that of the clock, so that the learning rate is at its end when

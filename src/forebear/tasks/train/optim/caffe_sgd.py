@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from forebear.tasks.train.optim.skippable import Mover, keep
+from forebear.tasks.train.optim.skippable import SkippableOptimizer, keep
 
 
-class Caffe(Mover):
+class Caffe(SkippableOptimizer):
     """v = momentum v + lr (g + weight_decay w); w -= v.
 
     KaimingHe/deep-residual-networks (README) has it so. torch's v = momentum v + g, w -= lr v is

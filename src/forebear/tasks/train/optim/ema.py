@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Average:
+class EMA:
     """A moving average of all parameters and buffers; whole numbers are those of the network.
 
     Each update keeps min(decay ** every, (1 + t) / (10 + t)) of the average, t updates being done,

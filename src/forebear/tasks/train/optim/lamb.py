@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from forebear.tasks.train.optim.skippable import Mover, keep
+from forebear.tasks.train.optim.skippable import SkippableOptimizer, keep
 
 
-class Lamb(Mover):
+class Lamb(SkippableOptimizer):
     """You et al. 2020, algorithm 2, as timm has it (timm/optim/lamb.py).
 
     u = m' / (sqrt(v') + eps) + weight_decay w, with m' and v' the moments without their bias;

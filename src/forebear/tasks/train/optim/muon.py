@@ -12,7 +12,7 @@ from torch.optim.optimizer import ParamsT
 from torch.optim.sgd import sgd
 
 from forebear.tasks.machine.device import fastest_dtype
-from forebear.tasks.train.optim.skippable import Mover, keep
+from forebear.tasks.train.optim.skippable import SkippableOptimizer, keep
 from forebear.tasks.train.recipe import Recipe
 
 # The polynomial a x + b x^3 + c x^5 lifts singular values from 0 up to between 0.7 and 1.2 within
@@ -20,7 +20,7 @@ from forebear.tasks.train.recipe import Recipe
 COEFFICIENTS = 3.4445, -4.7750, 2.0315
 
 
-class Muon(Mover):
+class Muon(SkippableOptimizer):
     """Jordan 2024 for the groups with `filters`, SGD or Adam for the others.
 
     v = momentum v + g; u = g + momentum v in Nesterov's form, else v; filters as matrices

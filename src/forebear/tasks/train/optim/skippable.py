@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-class Mover(torch.optim.Optimizer, ABC):
+class SkippableOptimizer(torch.optim.Optimizer, ABC):
     """What torch lacks moves a group of parameters at a time; a step can be left out."""
 
     found_inf: Tensor | None = None  # 1.0 leaves the step out, on the device

@@ -24,14 +24,14 @@ from torch import Tensor
 
 from forebear.errors import RunError
 from forebear.files import write_whole
-from forebear.tasks.train.loop import State
+from forebear.tasks.train.loop import TrainState
 from forebear.weights.native_format import digest
 
 FORMAT = "forebear checkpoint 2"
 KEPT = 2  # the newest ones
 
 
-def save_checkpoint(folder: Path, state: dict[str, Any], record: State) -> Path:
+def save_checkpoint(folder: Path, state: dict[str, Any], record: TrainState) -> Path:
     """Writes one file, then deletes all but it and the one before.
 
     Args:
@@ -90,7 +90,7 @@ def seconds_of(folder: Path) -> float:
     return 0.0
 
 
-def load_checkpoint(folder: Path) -> tuple[dict[str, Any], State, list[str]]:
+def load_checkpoint(folder: Path) -> tuple[dict[str, Any], TrainState, list[str]]:
     """The state of the newest checkpoint that is whole, its record, and what was found damaged.
 
     Raises:
@@ -111,7 +111,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Any], State, list[str]]:
     )
 
 
-def _read(path: Path) -> tuple[dict[str, Any], State]:
+def _read(path: Path) -> tuple[dict[str, Any], TrainState]:
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -119,7 +119,7 @@ def _read(path: Path) -> tuple[dict[str, Any], State]:
     if metadata.get("format") != FORMAT or metadata.get("sha256") != _digest(tensors, said):
         raise ValueError("its contents are not those that were saved")
     told = json.loads(said)
-    return _tree(tensors | told["numbers"]), State.read(told["record"])
+    return _tree(tensors | told["numbers"]), TrainState.read(told["record"])
 
 
 def _digest(tensors: dict[str, Tensor], said: str) -> str:

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from forebear.data.dataset import Data
+from forebear.data.dataset import Dataset
 
 
-def changed_pictures(then: dict[str, Any], now: Data) -> str:
+def changed_pictures(then: dict[str, Any], now: Dataset) -> str:
     """In a few words, as far as names and numbers tell; "as many, but others" where they do not.
 
     Args:
