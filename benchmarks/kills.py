@@ -68,8 +68,8 @@ stride = 2
 """
 STEPS, EPOCHS, EVERY = 10, 4, 3  # steps an epoch, epochs, steps between two saves
 RECIPE = (
-    "crop=resized", "scale=[0.4, 1.0]", "mirror=random", "mixup=0.2", "ema=0.9", "norms=own",
-    "smoothing=0.1", "eval_size=16", "seed=3",
+    "crop=resized", "crop_scale=[0.4, 1.0]", "mirror=random", "mixup=0.2", "ema=0.9",
+    "batch_norm=own", "label_smoothing=0.1", "eval_size=16", "seed=3",
 )  # fmt: skip
 OPTIMIZERS = ("muon", "sgd")
 WORKERS = (0, 2)

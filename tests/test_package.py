@@ -17,12 +17,23 @@ BEFORE = {
     "errors": set(),
     "files": {"errors"},
     "hardware": set(),
+    "settings": set(),
     "tables": {"errors"},
     "network": {"data", "errors", "files", "hardware", "tables"},
     "weights": {"errors", "files", "tables", "network"},
-    "data": {"errors", "files", "hardware", "tables"},
-    "tasks": {"errors", "files", "hardware", "tables", "network", "weights", "data"},
-    "cli": {"errors", "files", "hardware", "tables", "network", "weights", "data", "tasks"},
+    "data": {"errors", "files", "hardware", "settings", "tables"},
+    "tasks": {"errors", "files", "hardware", "settings", "tables", "network", "weights", "data"},
+    "cli": {
+        "errors",
+        "files",
+        "hardware",
+        "settings",
+        "tables",
+        "network",
+        "weights",
+        "data",
+        "tasks",
+    },
 }
 
 

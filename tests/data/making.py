@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from forebear.data.augment.config import Augment
+
 SHARED = Path(__file__).parents[2].parent / "shared"  # real data, which not every machine has
 
 
@@ -64,3 +66,8 @@ def _chunk(name: bytes, content: bytes) -> bytes:
         + content
         + struct.pack(">I", zlib.crc32(name + content))
     )
+
+
+def decided(**given: Any) -> Augment:
+    """An augmentation in which nothing is left to the data: no shift, mirrored at random."""
+    return Augment(**{"shift": 0, "mirror": "random", **given})

@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from forebear.data.augment.pipeline import Augment
 from forebear.data.dataset import ArrayImages
 from forebear.data.loader import Loader, Order
 from forebear.data.pixel_store import PixelStore
 from forebear.tables.preprocessing import TORCHVISION
+from tests.data.making import decided
 
 COUNT = 23
 
@@ -58,9 +58,9 @@ def same(
 
 
 RULES = {
-    "shift": Augment(crop="shift", shift=2),
-    "resized": Augment(crop="resized", scale=(0.3, 1.0), jitter=0.2),
-    "alternate": Augment(crop="middle", mirror="alternate", cutout=3),
+    "shift": decided(crop="shift", shift=2),
+    "resized": decided(crop="resized", crop_scale=(0.3, 1.0), jitter=0.2),
+    "alternate": decided(crop="middle", mirror="alternate", cutout=3),
 }
 
 

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from forebear.data.augment.pipeline import Augment
 from forebear.data.dataset import ArrayImages
 from forebear.data.home import cache_folder
 from forebear.data.loader import Loader, Order
@@ -19,6 +18,7 @@ from forebear.data.reading import BackgroundReader, Reading
 from forebear.data.strata import stratified
 from forebear.errors import DataError
 from forebear.tables.preprocessing import TORCHVISION
+from tests.data.making import decided
 
 RULE = replace(TORCHVISION, size=4)
 
@@ -78,7 +78,7 @@ def batches_of(reading: Reading, labels: NDArray[np.int64]) -> Loader:
 
 
 def samples(batches: Loader, epoch: int) -> list[int]:
-    order = Order(augment=Augment(crop="middle"), seed=0)
+    order = Order(augment=decided(crop="middle"), seed=0)
     drafts = list(batches.drafts(order, epoch, among=batches.available()))
     return sorted(int(one) for draft in drafts for one in draft.samples)
 

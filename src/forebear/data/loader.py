@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from forebear.data.augment.config import Augment
 from forebear.data.augment.counter_rng import CounterRNG
 from forebear.data.augment.crop import to_device
-from forebear.data.augment.pipeline import Augment, augment, resized_box
+from forebear.data.augment.pipeline import augment, resized_box
 from forebear.data.images.decode import Box
 from forebear.data.pixel_cache import Pixels
 from forebear.data.pixel_store import Indices, PixelStore

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from forebear.data.augment import crop
+from forebear.data.augment.config import Border
 from forebear.data.augment.counter_rng import CounterRNG
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
@@ -75,7 +76,7 @@ def test_windows_reach_all_of_the_picture_and_the_shift(
 
 @pytest.mark.parametrize("border", ["black", "reflect"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_cuts_are_slices_of_the_padded_picture(border: crop.Border, channels: int) -> None:
+def test_cuts_are_slices_of_the_padded_picture(border: Border, channels: int) -> None:
     pixels = noise(50, 10, 12, channels)
     starts = np.random.default_rng(1).integers(-4, 7, (50, 2))
     mirror = halves(50)

@@ -8,19 +8,21 @@ import torch
 from torch import Tensor
 
 from forebear.data.augment import pipeline as module
+from forebear.data.augment.config import Augment
 from forebear.data.augment.counter_rng import CounterRNG
-from forebear.data.augment.pipeline import Augment, augment, resized_box
+from forebear.data.augment.pipeline import augment, resized_box
+from tests.data.making import decided
 
 FILL = (120.0, 110.0, 100.0)
 RULES = {
-    "shifted": Augment(shift=4),
-    "reflected": Augment(shift=4, border="reflect", mirror="alternate"),
-    "resized": Augment(crop="resized"),
-    "middle": Augment(crop="middle", mirror="none"),
-    "randaugment": Augment(policy="randaugment", magnitude=6, magnitude_std=0.5),
-    "trivialaugment": Augment(crop="resized", policy="trivialaugment", erase=0.5),
-    "coloured": Augment(crop="resized", jitter=0.4, lighting=0.1),
-    "blanked": Augment(cutout=8, erase=0.5),
+    "shifted": decided(shift=4),
+    "reflected": decided(shift=4, border="reflect", mirror="alternate"),
+    "resized": decided(crop="resized"),
+    "middle": decided(crop="middle", mirror="none"),
+    "randaugment": decided(policy="randaugment", magnitude=6, magnitude_std=0.5),
+    "trivialaugment": decided(crop="resized", policy="trivialaugment", random_erasing=0.5),
+    "coloured": decided(crop="resized", jitter=0.4, lighting=0.1),
+    "blanked": decided(cutout=8, random_erasing=0.5),
 }
 
 
@@ -54,7 +56,7 @@ def test_a_view_hangs_on_seed_epoch_and_picture_alone(rule: Augment, channels: i
 def test_views_of_one_picture_differ() -> None:
     pixels = noise(1).expand(8, -1, -1, -1)
     views = draws([5] * 8).of_views(np.arange(8))
-    seen = augment(pixels, 16, Augment(crop="resized"), views)
+    seen = augment(pixels, 16, decided(crop="resized"), views)
     assert len({view.numpy().tobytes() for view in seen}) == 8
 
 
@@ -73,14 +75,14 @@ def test_the_middle_is_the_middle() -> None:
 
 def test_a_shift_moves_over_all_of_a_larger_picture() -> None:
     pixels = torch.arange(20, dtype=torch.uint8)[None, None, :, None].expand(500, 20, 20, 1)
-    seen = augment(pixels, 16, Augment(mirror="none"), draws(range(500)))
+    seen = augment(pixels, 16, decided(mirror="none"), draws(range(500)))
     assert sorted(set(seen[:, 0, 0, 0].tolist())) == [0, 1, 2, 3, 4]
 
 
 def test_the_same_part_is_seen_at_every_size_while_the_size_grows() -> None:
     across = torch.linspace(0, 255, 40).to(torch.uint8)
     pixels = across[None, None, :, None].expand(9, 40, 40, 3).contiguous()
-    rule = Augment(mirror="none")
+    rule = decided(mirror="none")
     small, large = (augment(pixels, n, rule, draws(range(9)), window=32) for n in (16, 32))
     halved = large.float().view(9, 32, 16, 2, 3).mean(3)[:, ::2]
     np.testing.assert_allclose(small[:, :, 1:-1], halved[:, :, 1:-1], atol=1)
@@ -88,11 +90,11 @@ def test_the_same_part_is_seen_at_every_size_while_the_size_grows() -> None:
 
 
 def test_a_decoder_can_cut_the_part_that_augment_resizes() -> None:
-    rule, ours = Augment(crop="resized", mirror="none"), draws([7])
+    rule, ours = decided(crop="resized", mirror="none"), draws([7])
     pixels = noise(1, 30, 40)
     left, top, right, bottom = resized_box(40, 30, rule, ours)[0].tolist()
     part = pixels[:, top:bottom, left:right]
-    whole = Augment(crop="resized", mirror="none", scale=(2.0, 2.0), ratio=(0.01, 100.0))
+    whole = decided(crop="resized", mirror="none", crop_scale=(2.0, 2.0), crop_ratio=(0.01, 100.0))
     torch.testing.assert_close(augment(part, 16, whole, ours), augment(pixels, 16, rule, ours))
 
 
@@ -119,7 +121,7 @@ def test_jitter_is_brightness_contrast_and_saturation_in_turn(
     chances["jitter order"][0, list(order)] = [0.1, 0.2, 0.3]
     monkeypatch.setattr(CounterRNG, "uniform", lambda self, what, count=None: chances[what])
     pixels = noise(1)
-    seen = module._coloured(pixels, Augment(jitter=0.4), draws([0]))
+    seen = module._coloured(pixels, decided(jitter=0.4), draws([0]))
     factors = [1 + 0.4 * (2 * chance - 1) for chance in (0.1, 0.9, 0.7)]
     expected = colour_by_steps(pixels[0], factors, order)
     np.testing.assert_allclose(seen[0], expected, atol=1e-3)
@@ -127,7 +129,7 @@ def test_jitter_is_brightness_contrast_and_saturation_in_turn(
 
 def test_a_grey_picture_stays_grey_and_its_brightness_and_contrast_change() -> None:
     grey = noise(40, channels=1)
-    rule = Augment(crop="middle", mirror="none", jitter=0.4, lighting=0.1)
+    rule = decided(crop="middle", mirror="none", jitter=0.4, lighting=0.1)
     seen = augment(grey, 20, rule, draws(range(40)))
     shares = seen.mean((1, 2, 3)) / grey.float().mean((1, 2, 3))
     assert 0.6 <= float(shares.min()) < 0.7
@@ -137,7 +139,7 @@ def test_a_grey_picture_stays_grey_and_its_brightness_and_contrast_change() -> N
 def test_lighting_follows_the_principal_colours() -> None:
     count = 20_000
     pixels = torch.zeros(count, 1, 1, 3, dtype=torch.uint8)
-    rule = Augment(crop="middle", mirror="none", lighting=0.1)
+    rule = decided(crop="middle", mirror="none", lighting=0.1)
     noise = augment(pixels, 1, rule, draws(range(count)))[:, 0, 0].double().numpy()
     np.testing.assert_allclose(noise.mean(0), 0, atol=0.15)
     values, directions = np.linalg.eigh(np.cov(noise.T))
@@ -153,7 +155,7 @@ def test_lighting_follows_the_principal_colours() -> None:
 
 def test_cutout_blanks_one_square_with_the_mean_colour() -> None:
     pixels = torch.zeros(300, 16, 16, 3, dtype=torch.uint8)
-    seen = augment(pixels, 16, Augment(cutout=6), draws(range(300)), fill=FILL)
+    seen = augment(pixels, 16, decided(cutout=6), draws(range(300)), fill=FILL)
     blank = (seen == torch.tensor(FILL)).all(3)
     assert torch.equal(blank, (seen != 0).any(3))
     areas = blank.sum((1, 2))
@@ -165,7 +167,7 @@ def test_cutout_blanks_one_square_with_the_mean_colour() -> None:
 
 def test_erasing_leaves_the_other_pictures_as_they_are() -> None:
     pixels = noise(1000)
-    rule = Augment(crop="middle", mirror="none", erase=0.1)
+    rule = decided(crop="middle", mirror="none", random_erasing=0.1)
     seen = augment(pixels, 20, rule, draws(range(1000)), fill=FILL)
     changed = (seen != pixels).flatten(1).any(1).float().mean()
     assert 0.07 < float(changed) < 0.13

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from forebear.errors import RunError
-from forebear.tasks.runs.html_report import in_force, write_index
+from forebear.settings import in_force
+from forebear.tasks.runs.html_report import write_index
+from forebear.tasks.train.recipe import Recipe
 from tests.tasks.making import Made, write_run
 
 EMPTY = {"meta", "img", "br"}
@@ -128,34 +130,32 @@ def test_epochs_are_a_table_with_the_best_one_marked(tmp_path: Path) -> None:
 
 def test_of_a_recipe_only_what_has_a_say_is_told() -> None:
     recipe = {
-        "summary": "words",
-        "network": "x",
         "optimizer": "sgd",
         "lr": 0.1,
         "momentum": 0.9,
         "beta2": 0.999,
         "nesterov": False,
         "weight_decay": 5e-4,
-        "decay": "weights",
+        "decay_on": "weights",
         "schedule": "triangular",
         "gamma": 0.1,
         "crop": "shift",
         "shift": 4,
-        "scale": [0.08, 1],
+        "crop_scale": [0.08, 1],
         "size_from": 0,
         "growth": [0, 1],
         "policy": "none",
         "magnitude": 9,
         "loss": "ce",
-        "repeats": 1,
+        "repeated_augmentation": 1,
         "mirror": "none",
         "seed": 0,
     }
-    told = ["optimizer", "lr", "momentum", "weight_decay", "decay", "schedule", "crop", "shift"]
-    assert list(in_force(recipe)) == [*told, "seed"]
+    told = ["optimizer", "lr", "momentum", "weight_decay", "decay_on", "schedule", "crop", "shift"]
+    assert list(in_force(Recipe, recipe)) == [*told, "seed"]
     other = recipe | {"optimizer": "lamb", "policy": "randaugment", "crop": "resized"}
-    assert {"beta2", "magnitude", "scale"} <= in_force(other).keys()
-    assert "shift" not in in_force(other)
+    assert {"beta2", "magnitude", "crop_scale"} <= in_force(Recipe, other).keys()
+    assert "shift" not in in_force(Recipe, other)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ STEPS, EPOCHS, EVERY = 7, 3, 3  # steps an epoch, epochs, steps between two save
 LAST = STEPS * EPOCHS
 RECIPE = (
     "optimizer=muon", "lr=0.02", "crop=resized", "mirror=random", "mixup=0.2", "ema=0.9",
-    "norms=own", "smoothing=0.1", "eval_size=16", "seed=3",
+    "batch_norm=own", "label_smoothing=0.1", "eval_size=16", "seed=3",
 )  # fmt: skip
 
 _server = multiprocessing.get_context("forkserver")

@@ -29,9 +29,10 @@ from torch.utils.cpp_extension import include_paths, library_paths
 
 import forebear
 from forebear import Block, Conv, Table
+from forebear.data.augment.config import Augment
 from forebear.data.augment.counter_rng import CounterRNG
 from forebear.data.augment.mixup import mix
-from forebear.data.augment.pipeline import Augment, augment
+from forebear.data.augment.pipeline import augment
 from forebear.data.dataset import ArrayImages
 from forebear.data.feature_loader import FeatureLoader
 from forebear.data.loader import Loader, Order
@@ -46,6 +47,7 @@ from forebear.tasks.train.recipe import Optimizer, Recipe
 from forebear.tasks.train.recipe_files import read_recipe, recipes
 from forebear.tasks.train.step import Stepper
 from tests.data.augment.test_pipeline import RULES
+from tests.data.making import decided
 
 COUNT, SIDE, CLASSES = 24, 40, 4
 TABLE = Table("tiny", (Conv("conv1", 8, 3),), "basic", (Block("block1", 2, 8, 8, 2),))
@@ -173,7 +175,7 @@ def test_a_gpu_keeps_the_features_that_a_head_learns_from(gpu: torch.device) -> 
     values = torch.zeros(2, COUNT, 8, 1, 1, device=gpu)
     labels = np.arange(COUNT) % CLASSES
     features = FeatureLoader(values=values, labels=labels, batch=COUNT // 2, device=gpu)
-    order = Order(augment=Augment(), seed=0)
+    order = Order(augment=decided(), seed=0)
     batches = [features.view(draft, order, 1, 32) for draft in features.drafts(order, 1)]
     for taken, theirs in [*batches, *features.in_order()]:
         assert taken.device == theirs.device == gpu

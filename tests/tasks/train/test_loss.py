@@ -14,7 +14,7 @@ LABELS = torch.tensor([0, 1])
 
 
 def recipe(kind: str, smoothing: float = 0.0) -> Recipe:
-    return Recipe(lr=0.1, schedule="constant", loss=kind, smoothing=smoothing)  # type: ignore[arg-type]
+    return Recipe(lr=0.1, schedule="constant", loss=kind, label_smoothing=smoothing)  # type: ignore[arg-type]
 
 
 def crossed(shares: np.ndarray) -> np.ndarray:

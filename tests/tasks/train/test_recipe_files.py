@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from forebear.errors import ForebearError
+from forebear.settings import settings
 from forebear.tables.files import resolve
 from forebear.tables.registry import NETWORKS
 from forebear.tasks.train.optim.lr_schedule import rate
-from forebear.tasks.train.recipe import Recipe
+from forebear.tasks.train.recipe import RENAMED, Recipe
 from forebear.tasks.train.recipe_files import network_of, read_recipe, recipes, show, with_sets
 
 
@@ -91,7 +93,7 @@ def test_a_field_is_set(word: str, field: str, value: Any) -> None:
         found = getattr(recipe, field)
         assert found == value
         assert type(found) is type(value)
-        assert recipe.smoothing == read_recipe("cifar-modern").smoothing
+        assert recipe.label_smoothing == read_recipe("cifar-modern").label_smoothing
 
 
 def test_the_last_of_a_field_counts_and_fields_that_hang_together_are_judged_together() -> None:
@@ -117,8 +119,8 @@ def test_the_last_of_a_field_counts_and_fields_that_hang_together_are_judged_tog
         ("optimizer=3", "optimizer=3: expected one of sgd, caffe,"),
         ("network=3", "network=3: expected text."),
         ("milestones=30", "milestones=30: expected numbers, as in [30, 60]."),
-        ("scale=[1,2,3]", "scale=[1.0, 2.0, 3.0]: expected two numbers"),
-        ("scale=1", "scale=1: expected two numbers, as in [0.5, 1.0]."),
+        ("crop_scale=[1,2,3]", "crop_scale=[1.0, 2.0, 3.0]: expected two numbers"),
+        ("crop_scale=1", "crop_scale=1: expected two numbers, as in [0.5, 1.0]."),
         ("optimizer=adam", "nesterov with optimizer='adam' and momentum=0.9: expected sgd or muon"),
         ("momentum=0", "nesterov with optimizer='sgd' and momentum=0.0"),
         ("epochs=10", "warmup=16: the run ends after 10 epochs. Expected less. Set warmup too"),
@@ -177,3 +179,28 @@ def test_a_mistake_among_the_words_is_not_laid_to_the_file(tmp_path: Path) -> No
     file.write_text("lr = 0.1\nschedule = 'no'", encoding="utf-8")
     with pytest.raises(ForebearError, match="mine"):
         read_recipe(str(file), ["lr=1"])
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_name_of_a_field_works_and_names_the_new_one(
+    old: str, new: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    value = getattr(Recipe(lr=1.0, schedule="constant"), new)
+    text = str(list(value) if isinstance(value, tuple) else value)
+    text = text.lower() if isinstance(value, bool) else text
+    assert with_sets(read_recipe("finetune"), [f"{old}={text}"]) == with_sets(
+        read_recipe("finetune"), [f"{new}={text}"]
+    )
+    assert [record.message for record in caplog.records] == [f"--set: {old} is now {new}"]
+
+
+def test_the_old_and_the_new_name_of_one_field_are_refused_together() -> None:
+    with pytest.raises(ValueError, match="smoothing and label_smoothing are the same field"):
+        with_sets(read_recipe("finetune"), ["smoothing=0.1", "label_smoothing=0.2"])
+
+
+def test_every_setting_has_help_and_fits_its_own_default() -> None:
+    known = settings(Recipe)
+    assert [field.name for field in fields(Recipe)] == list(known)
+    assert all(one.help and not one.help.endswith(".") for one in known.values())
+    assert {one.needs[0] for one in known.values() if one.needs} <= known.keys()

@@ -95,7 +95,7 @@ def test_a_trained_network_is_finetuned_by_the_number_of_pictures(
     count: int, batch: int, epochs: int, norms: str
 ) -> None:
     recipe = settle(TrainConfig(data="zeros", recipe="finetune"), count)
-    assert (recipe.batch, recipe.epochs, recipe.norms) == (batch, epochs, norms)
+    assert (recipe.batch, recipe.epochs, recipe.batch_norm) == (batch, epochs, norms)
 
 
 def test_a_few_pictures_are_seen_often_enough_for_300_steps() -> None:

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from forebear.cli.main import main
-from forebear.data.augment.pipeline import Augment
 from forebear.data.dataset import ArrayImages
 from forebear.data.loader import Loader, Order
 from forebear.data.pixel_store import PixelStore
@@ -27,6 +26,7 @@ from forebear.tasks.machine.distributed import ALONE, World
 from forebear.tasks.runs.folder import load_run
 from forebear.tasks.train.data_parallel import DataParallel, synchronised
 from tests.cli.making import folder, table
+from tests.data.making import decided
 from tests.tasks.train.processes import Processes
 
 SHARES = {1: [7], 2: [4, 3], 3: [3, 4, 0]}  # pictures of each process, of 7
@@ -52,7 +52,7 @@ def batches(count: int, batch: int, rank: int, ranks: int) -> Loader:
 def test_every_picture_comes_once_an_epoch_and_in_the_same_step_at_any_world_size(
     count: int, batch: int, ranks: int
 ) -> None:
-    order = Order(augment=Augment(), seed=3)
+    order = Order(augment=decided(), seed=3)
     alone = [draft.samples.tolist() for draft in batches(count, batch, 0, 1).drafts(order, 2)]
     assert sorted(chain(*alone)) == list(range(count))
     shares = [list(batches(count, batch, rank, ranks).drafts(order, 2)) for rank in range(ranks)]
@@ -220,7 +220,7 @@ def test_fifty_steps_of_several_processes_have_the_losses_of_one(
     tmp_path: Path, count: int
 ) -> None:
     # A small rate: at 0.025 weights moved by 1e-7 alone change the losses of one process by 8e-5.
-    given = (*SGD, "--epochs", 10, "--set", "norms=sync", "--set", "ema=0.9", "--lr", 0.005)
+    given = (*SGD, "--epochs", 10, "--set", "batch_norm=sync", "--set", "ema=0.9", "--lr", 0.005)
     given = (*given, "--seed", 1)
     assert main(words(tmp_path, *given, "--threads", 1, out="one")) == 0
     several = Processes(count, tmp_path / "p", main, words(tmp_path, *given, out="several"))
@@ -246,8 +246,8 @@ def test_fifty_steps_of_several_processes_have_the_losses_of_one(
 @pytest.mark.parametrize(
     "more",
     [
-        ("norms=own", "accumulate=3", "mixup=0.2", "clip=1.0", "ema=0.5"),
-        ("head_epochs=1", "norms=frozen"),
+        ("batch_norm=own", "accumulate=3", "mixup=0.2", "clip=1.0", "ema=0.5"),
+        ("head_epochs=1", "batch_norm=frozen"),
         ("head_only=true",),
     ],
 )
@@ -324,7 +324,7 @@ def test_one_process_that_fails_ends_all_in_time_and_is_said_once(
 
 @pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_and_one_process_goes_on(tmp_path: Path) -> None:
-    given = (*SGD, "--epochs", 12, "--set", "norms=sync", "--lr", 0.0125, "--save-every", 1000)
+    given = (*SGD, "--epochs", 12, "--set", "batch_norm=sync", "--lr", 0.0125, "--save-every", 1000)
     assert main(words(tmp_path, *given, "--threads", 1, out="one")) == 0
     several = Processes(2, tmp_path / "p", main, words(tmp_path, *given))
     run = tmp_path / "run"

@@ -5,18 +5,15 @@ A batch is cut as one and mirrored on the way; nothing here waits for the device
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from forebear.data.augment.config import Border, Mirror
 from forebear.data.augment.counter_rng import CounterRNG
 
-Border = Literal["black", "reflect"]
-Mirror = Literal["random", "alternate", "none"]
 Numbers = NDArray[np.int64]
 
 _ATTEMPTS = 10  # torchvision's RandomResizedCrop and RandomErasing both give up after ten

@@ -7,21 +7,16 @@ device, where nothing waits for them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from forebear.data.augment import crop
+from forebear.data.augment.config import Augment
 from forebear.data.augment.counter_rng import CounterRNG
-from forebear.data.augment.crop import Border, Mirror, Numbers, to_device
+from forebear.data.augment.crop import Numbers, to_device
 from forebear.data.augment.randaugment import randaugment, trivialaugment
-
-Crop = Literal["shift", "resized", "middle"]
-Policy = Literal["none", "randaugment", "trivialaugment"]
 
 # Rec. 601, as Pillow, torchvision and fb.resnet.torch (transforms.lua) turn colours to grey.
 _GREY = np.array([0.299, 0.587, 0.114])
@@ -31,26 +26,6 @@ _COLOUR_VALUES = np.array([0.2175, 0.0188, 0.0045])
 _COLOUR_DIRECTIONS = np.array(
     [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Augment:
-    """What training pictures go through; the words are those of a recipe."""
-
-    crop: Crop = "shift"
-    shift: int = 0  # pixels, the most to each side
-    border: Border = "black"
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    mirror: Mirror = "random"
-    policy: Policy = "none"
-    operations: int = 2
-    magnitude: float = 9.0
-    magnitude_std: float = 0.0
-    jitter: float = 0.0
-    lighting: float = 0.0
-    cutout: int = 0
-    erase: float = 0.0
 
 
 def augment(
@@ -94,8 +69,8 @@ def augment(
         pixels = _coloured(pixels, rule, draws)
     if rule.cutout:
         pixels = _blanked(pixels, crop.cutout_box(size, rule.cutout, draws), fill)
-    if rule.erase:
-        pixels = _blanked(pixels, crop.erased_box(size, draws, rule.erase), fill)
+    if rule.random_erasing:
+        pixels = _blanked(pixels, crop.erased_box(size, draws, rule.random_erasing), fill)
     return pixels
 
 
@@ -103,7 +78,7 @@ def resized_box(
     width: int | Numbers, height: int | Numbers, rule: Augment, draws: CounterRNG
 ) -> Numbers:
     """The parts that `augment` resizes: left, top, right and bottom in pixels, [n, 4]."""
-    return crop.random_part(width, height, draws, scale=rule.scale, ratio=rule.ratio)
+    return crop.random_part(width, height, draws, scale=rule.crop_scale, ratio=rule.crop_ratio)
 
 
 def _cropped(pixels: Tensor, size: int, rule: Augment, draws: CounterRNG, window: int) -> Tensor:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from forebear.files import write_text
+from forebear.settings import in_force
 from forebear.tasks.runs.formatting import (
     class_title,
     digits,
@@ -25,6 +26,7 @@ from forebear.tasks.runs.formatting import (
     whole,
 )
 from forebear.tasks.runs.read import Run, read_run
+from forebear.tasks.train.recipe import Recipe, renamed
 
 INDEX, BEST = "index.html", "best.safetensors"
 _PICTURES = {  # file to what it shows
@@ -34,28 +36,7 @@ _PICTURES = {  # file to what it shows
     "pictures.png": "Training pictures as the network saw them",
 }
 _KINDS = {"curves.png": "drawing curves", "confusion.png": "drawing"}
-_OFF = {"accumulate": 1, "backbone": 1, "ema_every": 1, "repeats": 1, "loss": "ce", "norms": "own"}
 _TOLD = ("summary", "source", "network")  # of a recipe: words, which say nothing of the run
-# Fields that say nothing unless another one has one of these values, or any that is not off.
-_NEEDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "momentum": ("optimizer", ("sgd", "caffe", "muon", "adam", "adamw", "lamb")),
-    "beta2": ("optimizer", ("adam", "adamw", "lamb")),
-    "eps": ("optimizer", ("adam", "adamw", "lamb")),
-    "decay": ("weight_decay", ()),
-    "warmup_from": ("warmup", ()),
-    "milestones": ("schedule", ("step",)),
-    "gamma": ("schedule", ("step",)),
-    "final": ("schedule", ("cosine", "triangular", "onecycle")),
-    "ema_every": ("ema", ()),
-    "growth": ("size_from", ()),
-    "shift": ("crop", ("shift",)),
-    "border": ("crop", ("shift",)),
-    "scale": ("crop", ("resized",)),
-    "ratio": ("crop", ("resized",)),
-    "operations": ("policy", ("randaugment",)),
-    "magnitude": ("policy", ("randaugment",)),
-    "magnitude_std": ("policy", ("randaugment",)),
-}
 
 
 def write_index(folder: Path) -> None:
@@ -92,27 +73,10 @@ def page(run: Run) -> str:
     )
 
 
-def in_force(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a recipe that have a say in the run: none that is off, or that needs one."""
-    return {
-        name: value
-        for name, value in recipe.items()
-        if name not in _TOLD and not _is_off(recipe, name) and _is_needed(recipe, name)
-    }
-
-
-def _is_off(recipe: Mapping[str, Any], name: str) -> bool:
-    value = recipe[name]
-    if name == "seed":
-        return False
-    return not value or value == "none" or (name in _OFF and value == _OFF[name])
-
-
-def _is_needed(recipe: Mapping[str, Any], name: str) -> bool:
-    other, values = _NEEDS.get(name, ("", ()))
-    if other not in recipe:  # of an older run, which had fewer choices
-        return True
-    return recipe[other] in values if values else not _is_off(recipe, other)
+def _recipe_in_force(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a recipe that had an effect, under the names that they have today."""
+    found = in_force(Recipe, renamed(recipe))
+    return {name: value for name, value in found.items() if name not in _TOLD}
 
 
 def _header(run: Run) -> str:
@@ -206,7 +170,7 @@ def _recipe(run: Run) -> str:
     recipe = run.part("recipe")
     words = [str(recipe[name]) for name in ("summary", "source") if recipe.get(name)]
     told = f"<p>{_text('. '.join(words), most=500)}</p>\n" if words else ""
-    return told + _pairs(in_force(recipe))
+    return told + _pairs(_recipe_in_force(recipe))
 
 
 def _picture(run: Run, name: str) -> str:

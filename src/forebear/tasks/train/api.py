@@ -294,7 +294,7 @@ def _create(table: Table, dialect: Dialect, data: Dataset, recipe: Recipe) -> Ne
         in_channels=data.channels,
         generator=torch.Generator().manual_seed(recipe.seed),
     )
-    if recipe.zero:
+    if recipe.zero_init_residual:
         zero_last_norms(network)
     for side in sorted({recipe.size_from or recipe.size, recipe.size, recipe.eval_size}):
         check_size(network.plan, side, side)

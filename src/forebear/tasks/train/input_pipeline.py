@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from forebear.data.augment.pipeline import Augment
+from forebear.data.augment.config import Augment
 from forebear.data.dataset import Dataset, Images
 from forebear.data.feature_loader import FeatureLoader
 from forebear.data.loader import Loader, Order
@@ -19,6 +19,7 @@ from forebear.data.reading import Reading
 from forebear.data.strata import stratified
 from forebear.hardware import processor
 from forebear.network.network import Network
+from forebear.settings import settings
 from forebear.tables.preprocessing import TORCHVISION, Preprocessing
 from forebear.tasks.machine.distributed import World
 from forebear.tasks.train.recipe import Recipe
@@ -45,12 +46,8 @@ class Limit:
 
 def order_of(recipe: Recipe) -> Order:
     """The order and the motion of a settled recipe."""
-    names = (
-        "crop", "shift", "border", "scale", "ratio", "mirror", "policy", "operations", "magnitude",
-        "magnitude_std", "jitter", "lighting", "cutout", "erase",
-    )  # fmt: skip
-    rule = Augment(**{name: getattr(recipe, name) for name in names})
-    return Order(augment=rule, seed=recipe.seed, repeats=recipe.repeats)
+    rule = Augment(**{name: getattr(recipe, name) for name in settings(Augment)})
+    return Order(augment=rule, seed=recipe.seed, repeats=recipe.repeated_augmentation)
 
 
 def rules(

@@ -306,7 +306,7 @@ class Loop:
         alone = recipe.head_only or progress < self._begun()
         self.network.train(not alone).requires_grad_(not alone)
         self.network.get_submodule("logits").train().requires_grad_(True)
-        if recipe.norms == "frozen":
+        if recipe.batch_norm == "frozen":
             for module in self.network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()

@@ -23,10 +23,12 @@ def loss(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
         recipe: gives the loss and the smoothing.
     """
     if recipe.loss == "ce":
-        return F.cross_entropy(logits, targets, reduction="none", label_smoothing=recipe.smoothing)
+        return F.cross_entropy(
+            logits, targets, reduction="none", label_smoothing=recipe.label_smoothing
+        )
     classes = logits.shape[1]
     shares = soft(targets, classes) if targets.ndim == 1 else targets
-    shares = shares * (1 - recipe.smoothing) + recipe.smoothing / classes
+    shares = shares * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
     return F.binary_cross_entropy_with_logits(logits, shares, reduction="none").mean(1)
 
 

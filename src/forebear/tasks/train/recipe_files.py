@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from forebear.errors import ForebearError, near_misses
-from forebear.tasks.train.recipe import Recipe
+from forebear.settings import settings
+from forebear.tasks.train.recipe import RENAMED, Recipe, renamed
 
+_log = logging.getLogger(__name__)
 _SHIPPED = files("forebear") / "recipes"
 _TYPES = get_type_hints(Recipe)
 
@@ -56,6 +59,7 @@ def read_recipe(name_or_path: str, sets: Sequence[str] = ()) -> Recipe:
     """
     path = Path(name_or_path) if name_or_path.endswith(".toml") else None
     data = _parsed(show(name_or_path) if path is None else _text(path), name_or_path)
+    data = _with_new_names(data, name_or_path)
     given = _given(sets)
     try:
         return recipe_from_dict(data | given)
@@ -112,7 +116,7 @@ def _given(sets: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"{word!r} sets nothing. Expected field=value, as in lr=0.2.")
         _known(name)
         given[name] = _value(value)
-    return given
+    return _with_new_names(given, "--set")
 
 
 def _value(text: str) -> Any:
@@ -130,16 +134,25 @@ def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:
     Raises:
         ValueError: an unknown field, one missing, or a value that does not fit.
     """
-    values = {name: _fitted(name, value) for name, value in data.items()}
+    values = {name: _fitted(name, value) for name, value in renamed(data).items()}
     for name in ("lr", "schedule"):
         if name not in values:
             raise ValueError(f"{name} is missing. Expected a line {name} = ... in every recipe.")
     return Recipe(**values)
 
 
+def _with_new_names(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Returns the values under the names of today, and warns about older ones in one line."""
+    old = [name for name in values if name in RENAMED]
+    if old:
+        pairs = ", ".join(f"{name} is now {RENAMED[name]}" for name in old)
+        _log.warning("%s: %s", where, pairs)
+    return renamed(values)
+
+
 def _known(name: str) -> None:
-    names = [field.name for field in fields(Recipe)]
-    if name not in names:
+    names = list(settings(Recipe))
+    if name not in names and name not in RENAMED:
         raise ValueError(
             f"the field {name!r} is unknown. Expected one of {', '.join(names)}."
             f"{near_misses(name, names)}"

@@ -90,7 +90,7 @@ def resolve_recipe(
     count = len(data.train)
     recipe = asked(request, data, norms=norms)
     size = recipe.size or side or min(data.side, typical_side(data.train))
-    batch = recipe.batch or (batch_for(count) if recipe.norms != "auto" else _few(count))
+    batch = recipe.batch or (batch_for(count) if recipe.batch_norm != "auto" else _few(count))
     epochs = recipe.epochs or (0 if recipe.iterations else epochs_for(count, batch))
     chosen: dict[str, Any] = {
         "size": size,
@@ -104,7 +104,9 @@ def resolve_recipe(
         "mirror": ("random" if data.mirror else "none")
         if recipe.mirror == "auto"
         else recipe.mirror,
-        "norms": ("frozen" if batch < 16 else "own") if recipe.norms == "auto" else recipe.norms,
+        "batch_norm": ("frozen" if batch < 16 else "own")
+        if recipe.batch_norm == "auto"
+        else recipe.batch_norm,
         "precision": find_precision(recipe.precision, device),
     }
     return replace(recipe, **chosen)

@@ -52,7 +52,7 @@ class Stepper:
         """
         self.bare, self.network, self.recipe = model, network, recipe
         self.device, self.world = device, world
-        if recipe.norms == "sync" and world.size > 1:
+        if recipe.batch_norm == "sync" and world.size > 1:
             synchronised(network)
         world.broadcast([*network.parameters(), *network.buffers()])
         self.mode: Mode = mode
@@ -157,7 +157,7 @@ class Stepper:
 
     def settle(self) -> None:
         """Puts the mean over all processes into running values that each has kept for itself."""
-        if self.recipe.norms == "own":
+        if self.recipe.batch_norm == "own":
             buffers = dict(self.network.named_buffers())
             average = {} if self.average is None else self.average.state_dict()["values"]
             ours = [average[name] for name in buffers if name in average]

@@ -41,7 +41,7 @@ def plan(
 ) -> tuple[Fitted, Machine]:
     """The plan for Imagenette; by default on two cores with AVX512-BF16."""
     machine = Machine(Clock(), fixed=fixed, images=images, room=room)
-    times = times_of(machine, rate=rate, optimizer="muon", rounds=3)
+    times = times_of(machine, rate=rate, optimizer="muon", newton_schulz_steps=3)
     request = TrainConfig(data="zeros", budget=budget, **given)
     free = replace(recipe(), size=given.get("size", 0), batch=given.get("batch", 0))
     settled = replace(recipe(), size=given.get("size", 224), batch=given.get("batch", 64))

@@ -37,7 +37,9 @@ def test_of_one_measurement_steps_follow_from_their_multiply_adds() -> None:
     assert times.learn(64, 96, until=200.0)
     assert times.seconds(64, 224) == pytest.approx(0.6 * (224 / 96) ** 2, rel=0.1)
     sgd, muon = (
-        Operations(plan=network.plan, recipe=recipe(optimizer=name, rounds=3)).of_optimizer
+        Operations(
+            plan=network.plan, recipe=recipe(optimizer=name, newton_schulz_steps=3)
+        ).of_optimizer
         for name in ("sgd", "muon")
     )
     assert sgd < 1e9 < 2e10 < muon < 5e10

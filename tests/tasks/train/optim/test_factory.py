@@ -241,7 +241,7 @@ def test_muon_scales_tall_filters_by_the_root_of_their_form() -> None:
 
 def test_muon_moves_the_logits_and_all_norms_by_sgd_at_their_own_rate() -> None:
     net = network()
-    optimizer = make_optimizer(net, recipe("muon", lr=0.3, lr_rest=0.05, momentum=0.0))
+    optimizer = make_optimizer(net, recipe("muon", lr=0.3, other_lr=0.05, momentum=0.0))
     others = {n: p for n, p in net.named_parameters() if p.ndim != 4 or n.startswith("logits")}
     before = {name: parameter.detach().clone() for name, parameter in others.items()}
     walked(optimizer, [1.0])
@@ -254,7 +254,7 @@ def test_muon_moves_the_logits_and_all_norms_by_sgd_at_their_own_rate() -> None:
 
 def test_the_backbone_has_a_share_of_the_rate_and_norms_no_decay() -> None:
     net = network()
-    options: dict[str, Any] = {"backbone": 0.1, "weight_decay": 0.01, "lr": 1.0}
+    options: dict[str, Any] = {"backbone_lr_scale": 0.1, "weight_decay": 0.01, "lr": 1.0}
     groups = make_optimizer(net, recipe(**options)).param_groups
     names = {id(parameter): name for name, parameter in net.named_parameters()}
     found = {
@@ -267,7 +267,7 @@ def test_the_backbone_has_a_share_of_the_rate_and_norms_no_decay() -> None:
     assert found["logits.bias"] == (1.0, 0.0)
     assert found["root.conv1.conv.weight"] == (0.1, 0.01)
     assert found["root.conv1.norm.weight"] == (0.1, 0.0)
-    all_decay = make_optimizer(net, recipe(**options, decay="all")).param_groups
+    all_decay = make_optimizer(net, recipe(**options, decay_on="all")).param_groups
     assert {group["weight_decay"] for group in all_decay} == {0.01}
 
 
@@ -293,7 +293,7 @@ def _flat(value: Any) -> Any:
 def test_a_state_loaded_goes_on_bit_for_bit(
     optimizer: Optimizer, layout: torch.memory_format
 ) -> None:
-    chosen = recipe(optimizer, weight_decay=0.01, backbone=0.5)
+    chosen = recipe(optimizer, weight_decay=0.01, backbone_lr_scale=0.5)
     first, second = (network().to(memory_format=layout) for _ in range(2))  # type: ignore[call-overload]
     before, after = make_optimizer(first, chosen), make_optimizer(second, chosen)
     walked(before, [0.5, 1.0, 0.3])
@@ -360,8 +360,8 @@ def test_what_is_frozen_stays(optimizer: Optimizer) -> None:
 
 def test_muon_moves_all_but_filters_by_adam_where_asked() -> None:
     net, other = network(), network()
-    how = {"lr": 0.02, "lr_rest": 0.01, "beta1": 0.8, "beta2": 0.95, "eps": 1e-7}
-    optimizer = make_optimizer(net, recipe("muon", rest="adam", weight_decay=0.1, **how))
+    how = {"lr": 0.02, "other_lr": 0.01, "beta1": 0.8, "beta2": 0.95, "eps": 1e-7}
+    optimizer = make_optimizer(net, recipe("muon", other_optimizer="adam", weight_decay=0.1, **how))
     rest = [p for p in other.parameters() if p.ndim != 4]
     adam = torch.optim.AdamW(
         [

@@ -46,13 +46,15 @@ def test_a_triangle_is_the_published_line_and_0_in_no_step() -> None:
 
 def test_a_triangle_from_a_fifth_and_down_to_a_share() -> None:
     options: dict[str, Any] = {"schedule": "triangular", "warmup": 2, "warmup_from": 0.2}
-    recipe = Recipe(lr=3.0, epochs=10, final=0.07, **options)
+    recipe = Recipe(lr=3.0, epochs=10, final_lr_scale=0.07, **options)
     places = [rate(recipe, place, 10) for place in (0.0, 0.1, 0.2, 0.6, 1.0)]
     assert places == pytest.approx([0.2, 0.6, 1.0, (1 + 0.07) / 2, 0.07])
 
 
 def test_half_a_cosine_after_a_line_up() -> None:
-    recipe = Recipe(lr=1.0, epochs=10, schedule="cosine", warmup=2, warmup_from=1e-4, final=0.01)
+    recipe = Recipe(
+        lr=1.0, epochs=10, schedule="cosine", warmup=2, warmup_from=1e-4, final_lr_scale=0.01
+    )
     places = [rate(recipe, place, 10) for place in (0.0, 0.1, 0.2, 0.4, 0.6, 1.0)]
     quarter = 0.01 + 0.99 * (1 + 0.5**0.5) / 2
     assert places == pytest.approx([1e-4, 0.50005, 1.0, quarter, 0.505, 0.01])
@@ -78,7 +80,7 @@ def test_a_warm_up_goes_before_a_constant_rate_and_before_steps() -> None:
     [("constant", 1.0), ("step", 0.01), ("cosine", 0.2), ("triangular", 0.2), ("onecycle", 0.2)],
 )
 def test_the_end_of_every_schedule(schedule: Schedule, last: float) -> None:
-    value = end(schedule=schedule, milestones=(4, 9), final=0.2)
+    value = end(schedule=schedule, milestones=(4, 9), final_lr_scale=0.2)
     assert value == pytest.approx(last)
 
 

@@ -66,7 +66,7 @@ def mode_of(
         )
     if wish != "auto":
         return cast(Mode, wish)
-    if device.type != "cuda" or recipe.head_only or (recipe.norms == "sync" and not alone):
+    if device.type != "cuda" or recipe.head_only or (recipe.batch_norm == "sync" and not alone):
         return "off"
     modes: tuple[Mode, ...] = ("on", "graphs") if alone and recipe.accumulate == 1 else ("on",)
     key = _key(recipe, network, device, modes)

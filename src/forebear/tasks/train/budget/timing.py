@@ -78,7 +78,7 @@ class Operations:
                 inside = layer.in_channels // layer.groups * layer.kernel**2
                 m, n = sorted((layer.channels, inside))
                 products += 2.0 * m * m * n + m**3
-        return arrays + self.recipe.rounds * products
+        return arrays + self.recipe.newton_schulz_steps * products
 
 
 class StepTimes:
@@ -189,7 +189,13 @@ class StepTimes:
             table_to_dict(self.network.table),
             asdict(self.network.dialect),
             [batch, size, recipe.precision, recipe.accumulate, recipe.head_only],
-            [recipe.optimizer, recipe.rest, recipe.rounds, recipe.rescale, recipe.ema],
+            [
+                recipe.optimizer,
+                recipe.other_optimizer,
+                recipe.newton_schulz_steps,
+                recipe.rescale,
+                recipe.ema,
+            ],
         )
 
 

@@ -72,9 +72,9 @@ def _groups(network: Network, recipe: Recipe) -> list[dict[str, Any]]:
     for parameter in network.parameters():
         head = id(parameter) in logits
         filters = recipe.optimizer == "muon" and parameter.ndim == 4 and not head
-        peak = recipe.lr if filters or recipe.optimizer != "muon" else recipe.lr_rest or recipe.lr
-        peak *= 1.0 if head else recipe.backbone
-        decays = recipe.decay == "all" or parameter.ndim > 1
+        peak = recipe.lr if filters or recipe.optimizer != "muon" else recipe.other_lr or recipe.lr
+        peak *= 1.0 if head else recipe.backbone_lr_scale
+        decays = recipe.decay_on == "all" or parameter.ndim > 1
         key = peak, recipe.weight_decay if decays else 0.0, filters
         groups.setdefault(key, []).append(parameter)
     return [

@@ -46,7 +46,7 @@ def _falling(recipe: Recipe, time: float, length: float) -> float:
     fallen = (time - recipe.warmup) / rest if rest > 0 else 1.0
     if recipe.schedule != "triangular":
         fallen = _wave(fallen)
-    return 1 + (recipe.final - 1) * fallen
+    return 1 + (recipe.final_lr_scale - 1) * fallen
 
 
 def _wave(place: float) -> float:

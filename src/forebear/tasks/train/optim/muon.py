@@ -35,7 +35,7 @@ class Muon(SkippableOptimizer):
         super().__init__(params, defaults)
         self.recipe = recipe
         for group in self.param_groups:
-            adam = recipe.rest == "adam" and not group["filters"]
+            adam = recipe.other_optimizer == "adam" and not group["filters"]
             for parameter in group["params"]:
                 self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
                 if adam:
@@ -46,7 +46,7 @@ class Muon(SkippableOptimizer):
         if group["filters"]:
             self._turn(params, group)
         else:
-            (self._adapt if self.recipe.rest == "adam" else self._slide)(params, group)
+            (self._adapt if self.recipe.other_optimizer == "adam" else self._slide)(params, group)
 
     def _turn(self, params: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [p.grad for p in params if p.grad is not None]
@@ -67,7 +67,7 @@ class Muon(SkippableOptimizer):
         for members in shapes.values():
             stacked = torch.stack([m.flatten(1) for _, m in members])
             dtype = fastest_dtype(stacked.device)
-            matrices = orthogonal(stacked, self.recipe.rounds, dtype=dtype)
+            matrices = orthogonal(stacked, self.recipe.newton_schulz_steps, dtype=dtype)
             scale = rate * max(1.0, matrices.shape[1] / matrices.shape[2]) ** 0.5
             for (parameter, _), matrix in zip(members, matrices, strict=True):
                 parameter.sub_(matrix.view(parameter.shape) * scale)

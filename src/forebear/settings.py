@@ -1,0 +1,166 @@
+"""Records whose fields carry their own help, unit and range: recipes, and what is read off them.
+
+`setting` declares a field, `check` refuses values out of range, and `settings` lists the fields for
+command lines, checks of files, and documentation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+_KEY = "forebear"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What is known about a field of a record."""
+
+    name: str = ""
+    type: Any = None
+    default: Any = None
+    required: bool = False  # whether the field must be given
+    help: str
+    unit: str = ""  # such as "pixels" or "epochs"
+    least: float | None = None  # the smallest value
+    below: float | None = None  # values are less than this
+    above: float | None = None  # values are greater than this
+    needs: tuple[Any, ...] = ()  # another field and its values for which this one has an effect
+    off: Any = None  # a value that changes nothing, beside 0, "none" and empty ones
+    always: bool = False  # whether 0 is a value like any other
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The possible values of a field of words; empty for all others."""
+        return get_args(self.type) if get_origin(self.type) is Literal else ()
+
+    @property
+    def matters_if(self) -> str:
+        """When the field has an effect, in words; "" for always."""
+        if not self.needs:
+            return ""
+        other, *values = self.needs
+        return f"{other} is {' or '.join(map(str, values)) or 'set'}"
+
+    @property
+    def range(self) -> str:
+        """The possible values in words, or "" where any value of the type is one."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        if self.least is not None and self.below is not None:
+            return f"a number from {self.least:g} up to, but not including, {self.below:g}"
+        if self.least is not None:
+            return f"{self.least:g} or more"
+        return f"a number above {self.above:g}" if self.above is not None else ""
+
+
+def setting(
+    default: Any = MISSING,
+    *,
+    help: str,
+    unit: str = "",
+    least: float | None = None,
+    below: float | None = None,
+    above: float | None = None,
+    needs: tuple[str, ...] = (),
+    off: Any = None,
+    always: bool = False,
+) -> Any:
+    """Declares a field of a dataclass, as `dataclasses.field` does.
+
+    Args:
+        default: of the field; without one it must be given.
+        help: what the field does, in one line.
+        unit: of its value.
+        least: the smallest value.
+        below: values must be less than this.
+        above: values must be greater than this.
+        needs: the name of another field, then those of its values for which this one has an
+            effect; the name alone stands for all values that are not off.
+        off: a value that changes nothing, beside 0, "none" and empty ones.
+        always: whether 0 is a value like any other.
+    """
+    known = Setting(
+        help=help,
+        unit=unit,
+        least=least,
+        below=below,
+        above=above,
+        needs=needs,
+        off=off,
+        always=always,
+    )
+    return field(default=default, metadata={_KEY: known})
+
+
+@cache
+def settings(record: type) -> Mapping[str, Setting]:
+    """Returns what is known about each field of a record, by name, in order."""
+    hints = get_type_hints(record)
+    return {
+        one.name: dataclasses.replace(
+            one.metadata[_KEY],
+            name=one.name,
+            type=hints[one.name],
+            default=None if one.default is MISSING else one.default,
+            required=one.default is MISSING,
+        )
+        for one in dataclasses.fields(record)
+        if _KEY in one.metadata
+    }
+
+
+def in_force(record: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values that have an effect: not off, and not for another field's other values.
+
+    Args:
+        record: whose fields they are.
+        values: by name, as JSON has them; names that the record lacks are left out.
+    """
+    known = settings(record)
+
+    def is_off(name: str) -> bool:
+        value = values.get(name)
+        if known[name].always:
+            return False
+        return not value or value == "none" or value == known[name].off
+
+    def matters(name: str) -> bool:
+        other, *wanted = known[name].needs or ("",)
+        if not other:
+            return True
+        return values.get(other) in wanted if wanted else not is_off(other)
+
+    return {
+        name: values[name]
+        for name in known
+        if name in values and not is_off(name) and matters(name)
+    }
+
+
+def check(record: Any) -> None:
+    """Refuses a record with a value out of its range.
+
+    Raises:
+        ValueError: a field has a value that its setting does not allow; the message names both.
+    """
+    kind: type = type(record)
+    for name, known in settings(kind).items():
+        value = getattr(record, name)
+        if not _fits(known, value):
+            raise ValueError(f"{name}={value!r}: expected {known.range}.")
+
+
+def _fits(known: Setting, value: Any) -> bool:
+    if known.choices:
+        return value in known.choices
+    if not isinstance(value, int | float):
+        return True
+    return not (
+        (known.least is not None and not value >= known.least)
+        or (known.below is not None and not value < known.below)
+        or (known.above is not None and not known.above < value < float("inf"))
+    )

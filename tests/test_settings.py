@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+
+from forebear.settings import check, in_force, setting, settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    kind: Literal["round", "square"] = setting("round", help="the form")
+    side: int = setting(0, help="its side", unit="pixels", least=0, needs=("kind", "square"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(Base):
+    rate: float = setting(help="must be given", above=0)
+    fraction: float = setting(0.5, help="a fraction", least=0, below=1, off=0.5)
+    every: int = setting(1, help="of the fraction", least=1, off=1, needs=("fraction",))
+    seed: int = setting(0, help="of all", always=True)
+
+
+def test_settings_are_read_off_the_fields_of_a_record_and_its_bases() -> None:
+    known = settings(Record)
+    assert list(known) == ["kind", "side", "rate", "fraction", "every", "seed"]
+    assert known["rate"].required
+    assert not known["side"].required
+    assert (known["side"].default, known["side"].unit, known["side"].type) == (0, "pixels", int)
+    assert known["kind"].choices == ("round", "square")
+    assert known["side"].matters_if == "kind is square"
+    assert known["every"].matters_if == "fraction is set"
+    assert known["rate"].matters_if == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"kind": "oval"}, "kind='oval': expected one of round, square."),
+        ({"side": -1}, "side=-1: expected 0 or more."),
+        ({"rate": 0.0}, "rate=0.0: expected a number above 0."),
+        ({"rate": float("inf")}, "rate=inf: expected a number above 0."),
+        ({"rate": float("nan")}, "rate=nan: expected a number above 0."),
+        ({"fraction": 1.0}, "fraction=1.0: expected a number from 0 up to, but not including, 1."),
+    ],
+)
+def test_a_value_out_of_its_range_is_named_with_the_possible_ones(
+    given: dict[str, object], said: str
+) -> None:
+    check(Record(rate=1.0))
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 the whole message is compared
+        check(Record(**({"rate": 1.0} | given)))  # type: ignore[arg-type]
+    assert str(raised.value) == said
+
+
+def test_only_what_has_an_effect_is_in_force() -> None:
+    values = {"kind": "round", "side": 3, "rate": 1.0, "fraction": 0.5, "every": 2, "seed": 0}
+    assert in_force(Record, values) == {"kind": "round", "rate": 1.0, "seed": 0}
+    other = values | {"kind": "square", "fraction": 0.1, "unknown": 1}
+    assert in_force(Record, other) == {k: v for k, v in other.items() if k != "unknown"}
