@@ -6,6 +6,7 @@ import logging
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -146,8 +147,13 @@ def _with_new_names(values: dict[str, Any], where: str) -> dict[str, Any]:
     old = [name for name in values if name in RENAMED]
     if old:
         pairs = ", ".join(f"{name} is now {RENAMED[name]}" for name in old)
-        _log.warning("%s: %s", where, pairs)
+        _warn_once(f"{where}: {pairs}")
     return renamed(values)
+
+
+@cache
+def _warn_once(line: str) -> None:
+    _log.warning("%s", line)
 
 
 def _known(name: str) -> None:
