@@ -11,6 +11,7 @@ from forebear.tables.files import read_table, table_from_lists
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tables.registry import networks
 from forebear.tables.rows import Average, Block, Conv, Dropout, Norm, Pool, Table
+from forebear.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from forebear.network.create import create
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from forebear.weights.load import load, read_arrays
     from forebear.weights.native_format import save
 
-__version__ = "0.1.0"
 __all__ = [
     "Average",
     "Block",

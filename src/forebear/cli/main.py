@@ -14,8 +14,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-import forebear
 from forebear.errors import ForebearError, near_misses
+from forebear.version import __version__
 
 # verb to what it does; the module is cli/<verb>.py
 VERBS = {
@@ -44,7 +44,7 @@ def _overview() -> argparse.ArgumentParser:
         epilog=f"verbs:\n{verbs}\n\nforebear VERB --help shows a verb's arguments and an example.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"forebear {forebear.__version__}")
+    parser.add_argument("--version", action="version", version=f"forebear {__version__}")
     return parser
 
 

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-import forebear
 from forebear.errors import ForebearError
 from forebear.network.create import create
 from forebear.network.network import Network
@@ -31,6 +30,7 @@ from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.rows import Table
 from forebear.tasks.machine.device import Precision, device_name, find_device, find_precision
+from forebear.version import __version__
 
 # What a step is counted as, in forward passes: the backward one takes two products for each one
 # of the forward pass, by the inputs and by the weights.
@@ -306,7 +306,7 @@ def _peak(device: torch.device) -> int | None:
 
 
 def _versions() -> Iterator[tuple[str, str]]:
-    yield "forebear", forebear.__version__
+    yield "forebear", __version__
     yield "torch", torch.__version__
     yield "python", platform.python_version()
     if torch.version.cuda is not None:

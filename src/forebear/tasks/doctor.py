@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
-import forebear
 from forebear.files import home
 from forebear.hardware import Level, Processor, own_level, processor
 from forebear.network.kernels.status import Kernel, built_by, kernels
 from forebear.tasks.machine.device import has_bf16
+from forebear.version import __version__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ def report() -> Report:
 
 
 def _versions() -> tuple[tuple[str, str], ...]:
-    found = [("forebear", forebear.__version__), ("python", platform.python_version())]
+    found = [("forebear", __version__), ("python", platform.python_version())]
     needs = (_requirement(line) for line in _requires())
     found += [(name, _version(name)) for name, extra in needs if not extra]
     return tuple(found)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import forebear
 from forebear.errors import WeightsError
 from forebear.network.create import create
 from forebear.network.model_card import ModelCard
@@ -20,6 +19,7 @@ from forebear.tables.files import resolve
 from forebear.tables.imagenet_classes import class_names
 from forebear.tables.registry import NETWORKS
 from forebear.tables.rows import Table
+from forebear.version import __version__
 from forebear.weights.assign import bare, load_arrays
 from forebear.weights.catalog import Published, by_digest, find_published
 from forebear.weights.download import fetch
@@ -169,7 +169,7 @@ def _described(network: Network, name: str, path: Path, row: Published | None = 
         "network": name,
         "file": path.name,
         "sha256": sha256(path),
-        "converter": f"forebear {forebear.__version__}",
+        "converter": f"forebear {__version__}",
     }
     if row is not None:
         card = replace(card, preprocessing=row.preprocessing)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import forebear
 from forebear.data.dataset import Dataset
 from forebear.network.network import Network
 from forebear.tables.files import table_to_dict
@@ -24,6 +23,7 @@ from forebear.tasks.train.budget.timing import StepTimes
 from forebear.tasks.train.loop import Epoch
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.resolve import TrainConfig
+from forebear.version import __version__
 
 # What a resumed run must be asked for again, beside the recipe
 KEPT = (
@@ -109,7 +109,7 @@ def settings_of(
             "system": platform.platform(),
         },
         "versions": {
-            "forebear": forebear.__version__,
+            "forebear": __version__,
             "torch": torch.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
