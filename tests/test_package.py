@@ -21,7 +21,7 @@ BEFORE = {
     "data": BASE | {"tables"},
     "tasks": BASE | {"tables", "network", "weights", "data"},
     "cli": BASE | {"tables", "network", "weights", "data", "tasks"},
-    **dict.fromkeys(BASE, {"errors"}),
+    **{name: {"errors"} for name in BASE},
 }
 LATE = {"network/network.py": {"data"}}  # Network.preprocess imports it when it is called
 
