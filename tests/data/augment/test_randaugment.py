@@ -174,8 +174,28 @@ def test_one_in_four_goes_untouched_through_two_operations_at_half_chance() -> N
     draws = CounterRNG(0, 0, np.arange(count))
     seen = policy.randaugment(pixels, draws, operations=2, magnitude=10, spread=0.0, fill=FILL)
     assert 0.24 < kept(seen, pixels) < 0.32  # autocontrast may leave noise as it is
-    unchanged = policy.trivialaugment(pixels, draws)
-    assert 1 / 14 - 0.01 < kept(unchanged, pixels) < 4 / 14
+
+
+def test_trivialaugment_leaves_one_image_in_fourteen_and_changes_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[NDArray[np.int64]] = []
+    carried_out = policy._carried_out
+
+    def spy(pixels: Tensor, operations: object, kinds: NDArray[np.int64], *rest: object) -> Tensor:
+        drawn.append(kinds)
+        return carried_out(pixels, operations, kinds, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(policy, "_carried_out", spy)
+    count = 4000
+    noise = np.random.default_rng(0).integers(20, 230, (1, 8, 8, 3), np.uint8)
+    pixels = torch.from_numpy(np.tile(noise, (count, 1, 1, 1)))
+    seen = policy.trivialaugment(pixels, CounterRNG(0, 0, np.arange(count)))
+    same = (seen == pixels).flatten(1).all(1).numpy()
+    identity = drawn[0] < 0
+    assert same[identity].all()
+    assert identity.mean() == pytest.approx(1 / 14, abs=0.012)
+    assert same[~identity].mean() < 0.12  # operations of the least strength leave noise as it is
 
 
 def test_every_operation_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
