@@ -195,7 +195,8 @@ def test_trivialaugment_leaves_one_image_in_fourteen_and_changes_the_others(
     identity = drawn[0] < 0
     assert same[identity].all()
     assert identity.mean() == pytest.approx(1 / 14, abs=0.012)
-    assert same[~identity].mean() < 0.12  # operations of the least strength leave noise as it is
+    # Equalize needs 255 pixels to change any, and the least strengths change nothing.
+    assert same[~identity].mean() < 0.12
 
 
 def test_every_operation_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
