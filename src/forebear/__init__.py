@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from forebear.network.network import Network
     from forebear.tasks.train.api import resume, train
     from forebear.tasks.train.job import TrainResult
-    from forebear.tasks.train.resolve import TrainConfig
+    from forebear.tasks.train.request import TrainConfig
     from forebear.weights.assign import load_arrays
     from forebear.weights.load import load, read_arrays
     from forebear.weights.native_format import save
@@ -55,7 +55,7 @@ __all__ = [
 # What needs torch is imported at its first use, so that help and list answer at once.
 _LATE = {
     "Network": "forebear.network.network",
-    "TrainConfig": "forebear.tasks.train.resolve",
+    "TrainConfig": "forebear.tasks.train.request",
     "TrainResult": "forebear.tasks.train.job",
     "create": "forebear.network.create",
     "load": "forebear.weights.load",

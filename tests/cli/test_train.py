@@ -12,7 +12,7 @@ from PIL import Image
 import forebear
 from forebear.cli.main import main
 from forebear.tasks.runs.folder import RunFolder, load_run
-from forebear.tasks.train.loop import Epoch
+from forebear.tasks.runs.metrics import Epoch
 from tests.cli.making import CLASSES, folder, picture, table
 
 

@@ -29,10 +29,11 @@ from forebear.cli.main import main
 from forebear.data.loader import Loader
 from forebear.errors import RunError
 from forebear.tasks.runs.folder import RunFolder
+from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.train import artifacts as pages
 from forebear.tasks.train import trainer as work
 from forebear.tasks.train.artifacts import Artifacts
-from forebear.tasks.train.loop import Epoch, Loop
+from forebear.tasks.train.loop import Loop
 from forebear.tasks.train.progress_bar import ProgressBar
 from forebear.tasks.train.resume.checkpoint import checkpoints, load_checkpoint
 from forebear.tasks.train.step import Stepper

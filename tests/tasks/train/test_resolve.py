@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from forebear.data.dataset import ArrayImages, Dataset
-from forebear.tasks.train.loop import side
+from forebear.tasks.train.optim.lr_schedule import side
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.resolve import TrainConfig, resolve_recipe
+from forebear.tasks.train.request import TrainConfig
+from forebear.tasks.train.resolve import resolve_recipe
 
 CPU = torch.device("cpu")
 

@@ -27,8 +27,8 @@ from typing import Any
 from forebear.errors import RunError
 from forebear.files import write_text
 from forebear.network.network import Network
+from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.runs.read import METRICS, SETTINGS, WEIGHTS
-from forebear.tasks.train.loop import Epoch
 from forebear.weights.load import load
 from forebear.weights.native_format import load_file, save
 

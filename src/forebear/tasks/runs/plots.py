@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from forebear.tasks.evaluate import Evaluation
-    from forebear.tasks.train.loop import Epoch
+    from forebear.tasks.runs.metrics import Epoch
 
 BLUE, ORANGE, GREY, RED = "#1f5fa8", "#d9731a", "#8a8f98", "#b3261e"
 # Told apart with every kind of colour vision: Okabe and Ito 2008, without their yellow.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -13,21 +12,13 @@ import torch
 
 from forebear.data.dataset import Dataset
 from forebear.data.sources.registry import read_data
-from forebear.data.sources.split import held_out
 from forebear.errors import RunError
-from forebear.network.create import create
-from forebear.network.initialize import zero_last_norms
-from forebear.network.network import Network
-from forebear.network.plan.cost import check_size
-from forebear.tables.dialects import Dialect
 from forebear.tables.files import (
     dialect_from_dict,
     preprocessing_from_dict,
     resolve,
     table_from_dict,
 )
-from forebear.tables.imagenet_classes import synset_name
-from forebear.tables.rows import Table
 from forebear.tasks.machine.device import device_name
 from forebear.tasks.machine.distributed import World
 from forebear.tasks.machine.thread_tuning import uncrowded
@@ -35,18 +26,21 @@ from forebear.tasks.runs.folder import CHECKPOINTS, RunFolder
 from forebear.tasks.train.budget.plan import Allowance, Amount, Fitted, fit_to_budget
 from forebear.tasks.train.budget.timing import StepTimes
 from forebear.tasks.train.job import PreparedRun, TrainResult
-from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.recipe_files import network_of, recipe_from_dict
-from forebear.tasks.train.resolve import TrainConfig, asked, resolve_recipe
+from forebear.tasks.train.recipe_files import recipe_from_dict
+from forebear.tasks.train.request import TrainConfig
+from forebear.tasks.train.resolve import asked, resolve_recipe
 from forebear.tasks.train.resume.checkpoint import checkpoints
 from forebear.tasks.train.resume.differences import changed_machine, changed_pictures
+from forebear.tasks.train.setup import (
+    choose_network,
+    create_network,
+    load_initial_weights,
+    split_data,
+)
 from forebear.tasks.train.trainer import run_training
-from forebear.weights.assign import load_arrays
-from forebear.weights.load import find_card, find_network, home_arrays
+from forebear.weights.load import find_card
 
 __all__ = ["TrainConfig", "TrainResult", "resume", "seeds", "train"]
-
-SMALL = 48  # pixels: up to here the default network has the CIFAR root
 
 
 def train(request: TrainConfig) -> TrainResult:
@@ -79,16 +73,16 @@ def _train(request: TrainConfig, world: World, *, imports: float) -> TrainResult
         world.on_rank0(partial(RunFolder, request.out, replace=request.replace))
     if request.network is not None:
         resolve(request.network, request.dialect)  # a wrong name is refused before data are read
-    data, test = _parts(read_data(request.data), request.hold_out)
+    data, test = split_data(read_data(request.data), request.hold_out)
     _refuse_if_spent(request)
     card = None if request.weights is None else find_card(request.weights)
     side = 0 if card is None else card.preprocessing.size
     settle = partial(resolve_recipe, data=data, device=device, side=side)
     first = settle(request, norms=True)
-    name, table, dialect = _network(request, first)
+    name, table, dialect = choose_network(request, first)
     norms = dialect.root_norm or dialect.final_norm
     recipe = settle(request, norms=norms)
-    network = _create(table, dialect, data, recipe)
+    network = create_network(table, dialect, data, recipe)
     times: StepTimes | None = None
     notes: tuple[str, ...] = ()
     if request.budget:
@@ -99,7 +93,7 @@ def _train(request: TrainConfig, world: World, *, imports: float) -> TrainResult
         notes = (fits.line,) if fits.line else ()
     network.card = card or network.card
     if request.weights is not None:
-        notes += _begin_with(network, request, data, recipe)
+        notes += load_initial_weights(network, request, data, recipe)
     kind = data.spec.partition(":")[0]
     folder = world.on_rank0(
         lambda: RunFolder(
@@ -229,14 +223,14 @@ def _resume(
             f"{path}: its settings are not those of a run ({error}). Expected what forebear train "
             "wrote. Train it again with --replace."
         ) from error
-    data, test = _parts(read_data(spec), request.hold_out)
+    data, test = split_data(read_data(spec), request.hold_out)
     if data.fingerprint != fingerprint:
         raise RunError(
             f"{path}: the pictures of {spec} are not those that the run began with "
             f"({changed_pictures(settings['data'], data)}). Expected the same. Restore them, or "
             "train again with --replace."
         )
-    network = _create(table, dialect, data, recipe)
+    network = create_network(table, dialect, data, recipe)
     job = PreparedRun(
         request=replace(request, device=device, threads=threads, started=started),
         name=name,
@@ -254,80 +248,6 @@ def _resume(
         times=StepTimes(recipe, network, where) if request.budget else None,
     )
     return run_training(job)
-
-
-def _parts(data: Dataset, share: float | None) -> tuple[Dataset, Dataset | None]:
-    """The data to train and to choose by; as they came, if their own part is to test on at last."""
-    if share is None:
-        return data, None
-    if not 0 < share < 1:
-        raise ValueError(f"hold_out={share}: expected a share between 0 and 1, such as 0.1.")
-    split = held_out(
-        data.train,
-        share=share,
-        spec=data.spec,
-        classes=data.classes,
-        side=data.side,
-        mirror=data.mirror,
-    )
-    return split, data
-
-
-def _network(request: TrainConfig, recipe: Recipe) -> tuple[str, Table, Dialect]:
-    """The network to train and its name: asked for, the recipe's, the checkpoint's, or by size."""
-    if request.network is None and recipe.dialect:
-        own = resolve(network_of(recipe), request.dialect or recipe.dialect)
-        return (recipe.network, *own)
-    name = request.network or recipe.network
-    if not name and request.weights is not None:
-        name, table, dialect = find_network(request.weights)
-        return (name, *resolve(table, request.dialect or dialect))
-    name = name or ("paper/resnet20" if recipe.size <= SMALL else "torchvision/resnet18")
-    return (name, *resolve(name, request.dialect))
-
-
-def _create(table: Table, dialect: Dialect, data: Dataset, recipe: Recipe) -> Network:
-    network = create(
-        table,
-        dialect=dialect,
-        num_classes=len(data.classes),
-        in_channels=data.channels,
-        generator=torch.Generator().manual_seed(recipe.seed),
-    )
-    if recipe.zero_init_residual:
-        zero_last_norms(network)
-    for side in sorted({recipe.size_from or recipe.size, recipe.size, recipe.eval_size}):
-        check_size(network.plan, side, side)
-    return network
-
-
-def _begin_with(
-    network: Network, request: TrainConfig, data: Dataset, recipe: Recipe
-) -> tuple[str, ...]:
-    """Fills the network, which has the checkpoint's card; what is to be said of what stays random.
-
-    As many classes need not be the same ones: logits are taken where the checkpoint names the
-    classes of these data in this order. Where it names none, a recipe that trains the head before
-    the rest, or alone, has one of its own.
-
-    Raises:
-        WeightsError: the checkpoint does not fit, or without `partial` not all of it.
-    """
-    path, known = request.weights, network.card.classes
-    assert path is not None
-    network.card = replace(network.card, classes=())
-    logits = network.get_submodule("logits")
-    random = copy.deepcopy(logits.state_dict())
-    with home_arrays(path) as arrays:
-        stayed = load_arrays(network, arrays, partial=request.partial)
-    notes = (f"random, as {path} has none that fit: {', '.join(stayed)}",) if stayed else ()
-    same = known in (data.classes, tuple(synset_name(name) or name for name in data.classes))
-    unsure = not known and not (recipe.head_only or recipe.head_epochs)
-    if same or unsure or "logits.weight" in stayed:
-        return notes
-    logits.load_state_dict(random)
-    why = "was trained on other classes, or in another order" if known else "names no classes"
-    return (*notes, f"logits random, as {path} {why}")
 
 
 def _new_folder(name: str) -> Path:

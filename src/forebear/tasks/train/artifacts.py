@@ -12,9 +12,10 @@ from forebear.errors import DataError
 from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.runs.html_report import write_index
 from forebear.tasks.runs.image_grid import as_pixels, draw_mistakes, draw_sheet
+from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.runs.plots import can_draw, draw_confusion, draw_curves
 from forebear.tasks.train.job import PreparedRun
-from forebear.tasks.train.loop import Epoch, side
+from forebear.tasks.train.optim.lr_schedule import side
 from forebear.tasks.train.progress_bar import ProgressBar
 from forebear.tasks.train.recipe import Recipe
 

@@ -19,10 +19,10 @@ from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.machine.device import device_name
 from forebear.tasks.machine.distributed import ALONE, World
 from forebear.tasks.runs.folder import RunFolder
+from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.train.budget.timing import StepTimes
-from forebear.tasks.train.loop import Epoch
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.resolve import TrainConfig
+from forebear.tasks.train.request import TrainConfig
 from forebear.version import __version__
 
 # What a resumed run must be asked for again, beside the recipe

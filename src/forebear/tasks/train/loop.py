@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,78 +20,19 @@ from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.machine.device import peak_memory
 from forebear.tasks.machine.distributed import ALONE, World
 from forebear.tasks.machine.thread_tuning import ThreadTuner
+from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.train.budget.progress import Progress
 from forebear.tasks.train.loss import soft
-from forebear.tasks.train.optim.lr_schedule import rate
+from forebear.tasks.train.optim.lr_schedule import rate, side
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.signals import StopSignals
+from forebear.tasks.train.state import EpochProgress, TrainState
 from forebear.tasks.train.step import Mode, Stepper
 
 PARTS = 20  # of an epoch, for the curves
 GLANCE = 0.25  # seconds between two looks at the loss: each waits for the device
 SAVING = 300.0  # seconds between two savings within an epoch
 SAVING_SHARE = 20.0  # times what saving takes, at least, between two savings at epochs' ends
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochProgress:
-    """The state within an epoch."""
-
-    epoch: int  # from 1
-    progress: float  # share of the run
-    loss: float  # mean of this epoch so far, nats
-    accuracy: float  # share of this epoch's training pictures named rightly so far
-    rate: float  # images a second since the start of the epoch or of the process
-    memory: float  # MiB, the most so far
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Epoch:
-    """What lies between two evaluations, most often one epoch: a line of metrics.jsonl."""
-
-    epoch: float  # passes over the training pictures so far; whole but for a budget's end
-    step: int  # steps so far
-    lr: float  # learning rate of its last step
-    loss: float  # mean cross-entropy of training pictures as they were seen, nats
-    accuracy: float  # share of them named rightly as they were seen
-    val_loss: float
-    val_accuracy: float
-    images_per_second: float  # of training, without evaluations
-    seconds: float  # since the first step, evaluations included
-    skipped: int  # steps so far whose gradient was not finite
-    memory: float  # MiB, the most so far; of the device where it has its own
-    val_images: int = 0  # held-out images that were evaluated; 0 in runs of older versions
-    losses: tuple[float, ...]  # the loss in up to 20 equal parts, in order
-    lrs: tuple[float, ...]  # the learning rate at the end of each part
-
-    @classmethod
-    def read(cls, line: str) -> Epoch:
-        """The epoch of a line of metrics.jsonl."""
-        data = json.loads(line)
-        return cls(**(data | {key: tuple(data[key]) for key in ("losses", "lrs")}))
-
-
-@dataclass(slots=True, kw_only=True)
-class TrainState:
-    """Where a run is: all that its tensors do not say."""
-
-    step: int = 0  # steps done
-    epoch: int = 1  # that is under way
-    place: int = 0  # steps done in it
-    seconds: float = 0.0  # that the run has taken
-    trained: float = 0.0  # of these, in training since the last evaluation
-    skipped: int = 0  # steps whose loss or gradient was not finite
-    in_row: int = 0  # of these, the last ones without a good one between
-    # Of each step since the last evaluation, over all processes:
-    losses: list[float] = field(default_factory=list)  # sum over its pictures, nats
-    hits: list[float] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)  # its pictures
-    lrs: list[float] = field(default_factory=list)
-
-    @classmethod
-    def read(cls, data: dict[str, Any]) -> TrainState:
-        """The state of a checkpoint's record; KeyError where a field is missing."""
-        return cls(**{one.name: data[one.name] for one in fields(cls)})
 
 
 class Hooks(Protocol):
@@ -408,19 +348,3 @@ class Loop:
             losses=tuple(float(part.mean()) for part in np.array_split(losses / counts, parts)),
             lrs=tuple(float(part[-1]) for part in np.array_split(lrs, parts)),
         )
-
-
-def side(recipe: Recipe, progress: float) -> int:
-    """Pixels of a training square at a share of the run: growing in steps of 32, of 16 or of 4.
-
-    FFCV's ImageNet recipe grows so from epoch to epoch (libffcv/ffcv-imagenet, train_imagenet.py).
-    """
-    if not recipe.size_from:
-        return recipe.size
-    first, last = recipe.growth
-    share = min(max((progress - first) / max(last - first, 1e-9), 0.0), 1.0)
-    step = 32 if recipe.size >= 160 else 16 if recipe.size >= 64 else 4
-    return min(
-        recipe.size,
-        round((recipe.size_from + share * (recipe.size - recipe.size_from)) / step) * step,
-    )

@@ -8,7 +8,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from forebear.tasks.train.loop import Epoch, EpochProgress
+from forebear.tasks.runs.metrics import Epoch
+from forebear.tasks.train.state import EpochProgress
 
 
 class ProgressBar:

@@ -28,6 +28,7 @@ from forebear.tasks.machine.allocator import keep_memory
 from forebear.tasks.machine.device import Precision, algorithms, device_name, has_bf16
 from forebear.tasks.machine.thread_tuning import ThreadTuner
 from forebear.tasks.runs.folder import BEST
+from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.runs.plots import can_draw
 from forebear.tasks.runs.tensorboard import Scalars
 from forebear.tasks.train.artifacts import Artifacts
@@ -48,13 +49,14 @@ from forebear.tasks.train.input_pipeline import (
     order_of,
 )
 from forebear.tasks.train.job import PreparedRun, TrainResult, settings_of
-from forebear.tasks.train.loop import Epoch, EpochProgress, Loop, LoopConfig, TrainState
+from forebear.tasks.train.loop import Loop, LoopConfig
 from forebear.tasks.train.out_of_memory import explain_out_of_memory
 from forebear.tasks.train.progress_bar import ProgressBar
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.resolve import asked
 from forebear.tasks.train.resume.checkpoint import load_checkpoint, save_checkpoint
 from forebear.tasks.train.signals import StopSignals
+from forebear.tasks.train.state import EpochProgress, TrainState
 from forebear.tasks.train.step import Mode
 from forebear.tasks.train.stochastic_depth import apply_stochastic_depth
 from forebear.weights.native_format import load_file

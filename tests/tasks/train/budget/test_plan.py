@@ -20,7 +20,7 @@ from forebear.tasks.train.budget.plan import (
     plan_budget,
     smaller_batch,
 )
-from forebear.tasks.train.resolve import TrainConfig
+from forebear.tasks.train.request import TrainConfig
 from tests.tasks.train.budget.making import Clock, Machine, recipe, times_of
 
 

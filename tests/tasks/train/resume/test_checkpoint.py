@@ -10,13 +10,13 @@ import torch
 from safetensors import SafetensorError
 
 from forebear.errors import RunError
-from forebear.tasks.train.loop import TrainState
 from forebear.tasks.train.resume.checkpoint import (
     KEPT,
     checkpoints,
     load_checkpoint,
     save_checkpoint,
 )
+from forebear.tasks.train.state import TrainState
 
 
 def state(value: float) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from forebear.network.plan.plan import Plan
 from forebear.tasks.train.budget.progress import FINISH
 from forebear.tasks.train.budget.timing import StepTimes
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.resolve import PHOTOGRAPH, TrainConfig, lengthened
+from forebear.tasks.train.request import TrainConfig
+from forebear.tasks.train.resolve import PHOTOGRAPH, lengthened
 
 STRIDE = 32  # pixels: the product of an ImageNet network's strides, in which sides are planned
 ENOUGH = 2.1  # passes over the images, for which a budget makes them smaller

@@ -52,3 +52,19 @@ def _falling(recipe: Recipe, time: float, length: float) -> float:
 def _wave(place: float) -> float:
     """From 0 to 1 along half a cosine."""
     return (1 - math.cos(math.pi * place)) / 2
+
+
+def side(recipe: Recipe, progress: float) -> int:
+    """Pixels of a training square at a share of the run: growing in steps of 32, of 16 or of 4.
+
+    FFCV's ImageNet recipe grows so from epoch to epoch (libffcv/ffcv-imagenet, train_imagenet.py).
+    """
+    if not recipe.size_from:
+        return recipe.size
+    first, last = recipe.growth
+    share = min(max((progress - first) / max(last - first, 1e-9), 0.0), 1.0)
+    step = 32 if recipe.size >= 160 else 16 if recipe.size >= 64 else 4
+    return min(
+        recipe.size,
+        round((recipe.size_from + share * (recipe.size - recipe.size_from)) / step) * step,
+    )

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from forebear.errors import RunError
 from forebear.files import write_whole
-from forebear.tasks.train.loop import TrainState
+from forebear.tasks.train.state import TrainState
 from forebear.weights.native_format import digest
 
 FORMAT = "forebear checkpoint 2"
