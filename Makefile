@@ -7,7 +7,7 @@ WORKERS ?= auto
 BIN = $(VENV)/bin
 BUILT = pyproject.toml setup.py $(wildcard src/forebear/network/kernels/*.[ch])
 
-.PHONY: train test check peers wheel try-wheel clean
+.PHONY: train test check docs docs-links peers wheel try-wheel clean
 
 train: $(VENV)/ready
 	$(BIN)/forebear train --data digits --network paper/resnet20 --out $(OUT) --replace
@@ -17,6 +17,17 @@ test: $(VENV)/ready
 
 check: $(VENV)/ready
 	PATH="$(abspath $(BIN)):$$PATH" scripts/check
+
+# The pages of docs/ into build/docs. A warning fails it, a broken link inside the pages too.
+docs: $(VENV)/ready-docs
+	$(BIN)/python -m sphinx --builder html --doctree-dir build/doctrees --fail-on-warning \
+		--keep-going --nitpicky --quiet docs build/docs
+	@echo "open build/docs/index.html"
+
+# Links to other sites, which need the network; CI has none.
+docs-links: $(VENV)/ready-docs
+	$(BIN)/python -m sphinx --builder linkcheck --doctree-dir build/doctrees --quiet \
+		docs build/linkcheck
 
 # The real TensorFlow, Keras and TF-Slim, in an environment of their own.
 peers:
@@ -41,6 +52,10 @@ $(VENV)/ready: $(BUILT) constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(VENV)/ready-docs: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'forebear[docs]'
 	touch $@
 
 clean:

@@ -331,7 +331,7 @@ def table(case: Case, times: dict[str, list[float]], top: float) -> str:
     medians = {name: statistics.median(found) for name, found in times.items()}
     best = min(value for name, value in medians.items() if name != "forebear")
     lines = [
-        f"### {case.title}, {case.side} x {case.side}, batch {case.batch}",
+        f"## {case.title}, {case.side} x {case.side}, batch {case.batch}",
         "",
         "| | ms per image | range | GFLOP/s | of the peak | forebear is faster by |",
         "|---|---|---|---|---|---|",

@@ -48,7 +48,8 @@ def _overview() -> argparse.ArgumentParser:
     return parser
 
 
-def _parser(verb: str) -> argparse.ArgumentParser:
+def make_parser(verb: str) -> argparse.ArgumentParser:
+    """The parser of a verb's arguments; the documentation's command-line page is made from it."""
     module = importlib.import_module(f"forebear.cli.{verb}")
     parser = argparse.ArgumentParser(
         prog=f"forebear {verb}",
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] not in VERBS:
         known = f"Expected one of {', '.join(VERBS)}.{near_misses(words[0], VERBS)}"
         return _refuse(f"verb {words[0]!r} is unknown. {known}")
-    args = _parser(words[0]).parse_args(words[1:])
+    args = make_parser(words[0]).parse_args(words[1:])
     try:
         code: int = args.run(args)
         sys.stdout.flush()

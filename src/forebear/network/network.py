@@ -206,7 +206,7 @@ class Network(nn.Module):
             seed: of the random image.
 
         Returns:
-            The largest |dense[::k] - nominal| over the largest |nominal|.
+            The largest `|dense[::k] - nominal|` over the largest `|nominal|`.
 
         Raises:
             ValueError: an output_stride that the network cannot reach.

@@ -143,7 +143,7 @@ NETWORKS: dict[str, Entry] = {
 
 
 def networks(pattern: str = "*") -> list[str]:
-    """Names of the published networks that match a shell pattern, as in "slim/*"."""
+    """Names of the published networks that match a shell pattern, as in `"slim/*"`."""
     return [name for name in NETWORKS if fnmatch.fnmatchcase(name, pattern)]
 
 

@@ -62,9 +62,9 @@ class Evaluation:
 
     @property
     def macro_f1(self) -> float:
-        """Mean F1 of the classes that have pictures: 2 hits / (pictures + named so).
+        """Mean F1, 2 hits / (images + predictions), of the classes that have images.
 
-        A class counts the same however many pictures it has.
+        A class counts the same however many images it has.
         """
         named = np.bincount(self.guesses, minlength=len(self.classes))
         count = np.bincount(self.labels, minlength=len(self.classes))
