@@ -31,6 +31,7 @@ html_copy_source = False
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+smartquotes = False  # quotes and dashes are often part of a command or a value
 
 default_role = "code"  # the docstrings write `name` for code, as Markdown does
 autodoc_member_order = "bysource"
