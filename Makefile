@@ -21,7 +21,7 @@ check: $(VENV)/ready
 # The pages of docs/ into build/docs. A warning fails it, a broken link inside the pages too.
 docs: $(VENV)/ready-docs
 	$(BIN)/python -m sphinx --builder html --doctree-dir build/doctrees --fail-on-warning \
-		--keep-going --nitpicky --quiet docs build/docs
+		--nitpicky --quiet docs build/docs
 	@echo "open build/docs/index.html"
 
 # Links to other sites, which need the network; CI has none.

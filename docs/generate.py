@@ -18,10 +18,12 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from forebear.cli.main import VERBS, make_parser
+from forebear.settings import Setting, settings
 from forebear.tasks.train.recipe_files import read_recipe, recipes, show
 
 _MARKER = re.compile(r"^<!-- generated: (.+) -->$", re.MULTILINE)
 _WIDTH = 88  # characters of a usage line: what a code block of the theme shows without scrolling
+_HEAD = "| field | type | default | meaning |\n| --- | --- | --- | --- |"
 _FIELD = re.compile(
     r"    (?P<name>\w+): (?P<type>.+?)(?: = (?P<default>.+?))?(?:  # (?P<meaning>.+))?"
 )
@@ -108,31 +110,63 @@ def _length(recipe: Any) -> str:
 def fields_table(record: type) -> str:
     """The fields of a dataclass: type, default, and meaning with its unit.
 
+    Fields with settings are grouped by the record that they come from. For all others the meaning
+    is the comment in the field's line, or above it.
+
     Raises:
-        ValueError: a field that is not written in one line of its class.
+        ValueError: a field without settings that is not written in one line of its class.
     """
+    if settings(record):
+        return _settings_tables(record)
     hints = get_type_hints(record)
-    rows: list[str] = []
-    head = "| field | type | default | meaning |\n| --- | --- | --- | --- |"
-    parts, found = [head], set()
-    above, blank = "", False
+    names = {one.name for one in dataclasses.fields(record)}
+    rows: dict[str, str] = {}
+    above = ""
     for line in inspect.getsource(record).splitlines():
         field = _FIELD.fullmatch(line)
-        if line.startswith("    # ") and blank:  # a comment after a blank line heads a group
-            parts += [*rows, f"\n**{line.strip(' #')}**\n", head]
-            rows = []
-        elif line.startswith("    # "):  # any other is about the field below it
+        if line.startswith("    # "):
             above += f"{line.strip(' #')} "
             continue
-        elif field and field["name"] in {one.name for one in dataclasses.fields(record)}:
-            rows.append(_row(field, hints[field["name"]], above))
-            found.add(field["name"])
-        above, blank = "", not line.strip()
-    missing = {one.name for one in dataclasses.fields(record)} - found
-    if missing:
-        raise ValueError(f"{record.__name__}: {', '.join(sorted(missing))}: expected in one line.")
-    text = "\n".join([*parts, *rows])
-    return text.replace(f"{head}\n\n**", "**", 1) if text.startswith(f"{head}\n\n**") else text
+        if field and field["name"] in names:
+            rows[field["name"]] = _row(field, hints[field["name"]], above)
+        above = ""
+    if names - set(rows):
+        missing = ", ".join(sorted(names - set(rows)))
+        raise ValueError(f"{record.__name__}: {missing}: expected in one line of the class.")
+    return "\n".join([_HEAD, *rows.values()])
+
+
+def _settings_tables(record: type) -> str:
+    known, parts = settings(record), []
+    groups = [one for one in reversed(record.__mro__) if dataclasses.is_dataclass(one)]
+    for group in groups:
+        own = [known[name] for name in inspect.get_annotations(group) if name in known]
+        if own:
+            title = str(inspect.getdoc(group)).partition("\n")[0]
+            rows = "\n".join(map(_setting, own))
+            parts.append(f"**{title}**\n\n{_HEAD}\n{rows}\n")
+    return "\n".join(parts)
+
+
+def _setting(known: Setting) -> str:
+    values = ", ".join(f"`{choice}`" for choice in known.choices) or _type(known.type)
+    limits = "" if known.choices else known.range.removeprefix("a number ")
+    meaning = [f"{_sentence(known.help)}{'' if known.help.endswith('.') else '.'}"]
+    meaning += [f"Only if {_sentence(known.matters_if)}."] if known.matters_if else []
+    default = "required" if known.required else f"`{_toml(known.default)}`"
+    kinds = ", ".join(part for part in (values, known.unit, limits) if part)
+    return f"| `{known.name}` | {kinds} | {default} | {' '.join(meaning)} |"
+
+
+def _toml(value: Any) -> str:
+    """A value as a recipe's file has it."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _row(field: re.Match[str], hint: Any, above: str) -> str:

@@ -120,7 +120,7 @@ def test_the_recipes_page_has_every_file_and_every_field(generate: ModuleType) -
     assert all(show(name).rstrip() in page for name in recipes())
     table = generate.fields_table(Recipe)
     assert all(f"| `{field.name}` | " in table for field in dataclasses.fields(Recipe))
-    assert "| `shift` | `int` | `-1` | pixels, the most to each side" in table
+    assert "| `shift` | `int`, pixels, -1 or more | `-1` | the largest shift to each side" in table
 
 
 def test_a_marker_that_nothing_is_made_for_is_refused(generate: ModuleType) -> None:
