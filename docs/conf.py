@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 import forebear
@@ -60,6 +61,14 @@ def _fill(app: Sphinx, page: str, content: list[str]) -> None:
     content[0] = fill(content[0])
 
 
+def _dashes(app: Sphinx, tree: nodes.document, page: str) -> None:
+    """Sphinx writes -- between a parameter and its meaning, and leaves the dash to smartquotes."""
+    for text in list(tree.findall(nodes.Text)):
+        if text == " -- ":
+            text.parent.replace(text, nodes.Text(" \N{EN DASH} "))
+
+
 def setup(app: Sphinx) -> None:
     """Fills the generated parts of each page as it is read."""
     app.connect("source-read", _fill)
+    app.connect("doctree-resolved", _dashes)
