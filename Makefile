@@ -35,7 +35,7 @@ peers:
 	$(VENV)-peers/bin/python -m pip install --quiet torch==2.13.0
 	$(VENV)-peers/bin/python -m pip install --quiet --editable '.[peers,datasets]'
 	$(VENV)-peers/bin/python -m pytest -m "peer or slow" -s tests/peers tests/weights
-	$(VENV)-peers/bin/python -m pytest tests/data/test_hub.py
+	$(VENV)-peers/bin/python -m pytest tests/data/sources/test_hugging_face.py
 
 # One wheel for every Python 3 and every processor of this machine's architecture.
 wheel: $(VENV)/ready
