@@ -17,12 +17,13 @@ BEFORE = {
     "errors": set(),
     "files": {"errors"},
     "hardware": set(),
+    "text": set(),
     "tables": {"errors"},
-    "network": {"data", "errors", "files", "hardware", "tables"},
-    "weights": {"errors", "files", "tables", "network"},
-    "data": {"errors", "files", "hardware", "tables"},
-    "tasks": {"errors", "files", "hardware", "tables", "network", "weights", "data"},
-    "cli": {"errors", "files", "hardware", "tables", "network", "weights", "data", "tasks"},
+    "network": {"data", "errors", "files", "hardware", "tables", "text"},
+    "weights": {"errors", "files", "tables", "network", "text"},
+    "data": {"errors", "files", "hardware", "tables", "text"},
+    "tasks": {"errors", "files", "hardware", "tables", "network", "weights", "data", "text"},
+    "cli": {"errors", "files", "hardware", "tables", "network", "weights", "data", "tasks", "text"},
 }
 
 

@@ -230,13 +230,13 @@ def _timed(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
-    def shown() -> Iterator[None]:
+    def reported() -> Iterator[None]:
         for number in range(setup.steps):
             if progress is not None:
                 progress(what, number, setup.steps)
             yield
 
-    seconds = clock(step, shown(), device)
+    seconds = clock(step, reported(), device)
     rate = setup.batch / statistics.fmean(seconds)
     return Timing(
         what=what,

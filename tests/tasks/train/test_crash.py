@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import importlib.util
-import errno
 import json
 import multiprocessing
 import os

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from forebear.data.dataset import Dataset
-from forebear.data.images.decode import printable
 from forebear.data.sources.cifar10 import read_cifar10
 from forebear.data.sources.cifar100 import read_cifar100
 from forebear.data.sources.folders import read_folder
@@ -16,6 +15,7 @@ from forebear.data.sources.numpy_arrays import read_digits, read_npz
 from forebear.data.sources.parquet import read_parquet
 from forebear.data.sources.webdataset import read_shards
 from forebear.errors import near_misses
+from forebear.text import printable
 
 __all__ = ["KINDS", "Dataset", "read_data"]
 

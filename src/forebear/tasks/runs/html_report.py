@@ -21,10 +21,10 @@ from forebear.tasks.runs.formatting import (
     nats,
     passes,
     percent,
-    shown,
     whole,
 )
 from forebear.tasks.runs.read import Run, read_run
+from forebear.text import elided
 
 INDEX, BEST = "index.html", "best.safetensors"
 _PICTURES = {  # file to what it shows
@@ -282,7 +282,7 @@ def _say(value: object) -> str:
 
 
 def _text(text: str, *, most: int = 200) -> str:
-    return escape(shown(text, most))
+    return escape(elided(text, most))
 
 
 def _lines(parts: Iterable[str]) -> str:
