@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +29,13 @@ from forebear.network.plan.expand import expand
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.rows import Table
-from forebear.tasks.machine.device import Precision, device_name, find_device, find_precision
+from forebear.tasks.machine.device import (
+    Precision,
+    device_name,
+    find_device,
+    find_precision,
+    peak_bytes,
+)
 
 # What a step is counted as, in forward passes: the backward one takes two products for each one
 # of the forward pass, by the inputs and by the weights.
@@ -244,7 +249,7 @@ def _timed(
         seconds=tuple(seconds),
         images_per_second=rate,
         gflops=2 * PASSES[what] * multiply_adds * rate / 1e9,
-        peak_bytes=_peak(device),
+        peak_bytes=peak_bytes(device),
     )
 
 
@@ -292,17 +297,6 @@ def _memory(batch: int, where: str) -> Iterator[None]:
         raise ForebearError(
             f"batch={batch}: out of memory on {where}. Expected a batch that fits. Try {less}."
         ) from error
-
-
-def _peak(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts KiB
 
 
 def _versions() -> Iterator[tuple[str, str]]:
