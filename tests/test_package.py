@@ -56,7 +56,14 @@ def test_an_older_public_name_works_and_names_the_new_one() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["list"], ["train", "--help"], ["predict", "--help"], ["evaluate", "--help"]],
+    [
+        ["--help"],
+        ["list"],
+        ["train", "--help"],
+        ["predict", "--help"],
+        ["evaluate", "--help"],
+        ["check", "--help"],
+    ],
 )
 def test_help_and_list_do_not_import_torch(words: list[str]) -> None:
     program = (

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forebear.cli.text_table import columns
+from forebear.data.sources.kinds import listed_specs
 from forebear.text import printable
 
 if TYPE_CHECKING:
@@ -25,9 +26,7 @@ Line = tuple[str, str]  # a line and its style, as rich calls it
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument(
-        "data", metavar="DATA", help="KIND:PATH, as forebear train takes it with --data"
-    )
+    parser.add_argument("data", metavar="DATA", help=listed_specs())
     parser.add_argument(
         "--manifest",
         type=Path,
