@@ -36,6 +36,7 @@ from forebear.tasks.machine.device import (
     find_precision,
     peak_bytes,
 )
+from forebear.tasks.train.out_of_memory import ran_out
 
 # What a step is counted as, in forward passes: the backward one takes two products for each one
 # of the forward pass, by the inputs and by the weights.
@@ -290,8 +291,7 @@ def _memory(batch: int, where: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        full = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        if not full and "allocate memory" not in str(error):  # what torch says on the CPU
+        if not ran_out(error):
             raise
         less = f"a batch of {batch // 2}" if batch > 1 else "a smaller size"
         raise ForebearError(
