@@ -1,7 +1,7 @@
 """Sheets of pictures with words below them, by Pillow: what a network sees, and its mistakes.
 
-The letters are those that come with matplotlib, where it is installed: Pillow's own font has no
-more than ASCII.
+Sheets need no matplotlib, which is an optional extra, and every image keeps its exact pixels. If
+matplotlib is installed, its font is used: Pillow's own has no more than ASCII.
 """
 
 from __future__ import annotations
