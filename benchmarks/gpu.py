@@ -25,6 +25,7 @@ from step_speed import CASES, Case, timm_network, torchvision_network
 from torch import Tensor, nn
 
 import forebear
+from forebear.tasks.machine.device import device_name
 from forebear.tasks.machine.distributed import ALONE
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.step import Mode, Stepper
@@ -185,10 +186,6 @@ def cifar(args: argparse.Namespace) -> None:
         "95.9 % in 167 s (cifar-modern's network and figures).",
         rows,
     )
-
-
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "the processor"
 
 
 if __name__ == "__main__":

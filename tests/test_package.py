@@ -13,7 +13,7 @@ import forebear
 SOURCE = Path(forebear.__file__).parent
 # What a package may import of the others: style's "tables -> network -> tasks -> cli", with
 # weights and data feeding tasks. All may import the modules beside the packages.
-BASE = {"errors", "files", "hardware", "settings", "version"}
+BASE = {"errors", "files", "hardware", "settings", "text", "version"}
 BEFORE = {
     "tables": BASE,
     "network": BASE | {"tables"},
@@ -69,7 +69,14 @@ def test_an_older_public_name_works_and_names_the_new_one() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["list"], ["train", "--help"], ["predict", "--help"], ["evaluate", "--help"]],
+    [
+        ["--help"],
+        ["list"],
+        ["train", "--help"],
+        ["predict", "--help"],
+        ["evaluate", "--help"],
+        ["check", "--help"],
+    ],
 )
 def test_help_and_list_do_not_import_torch(words: list[str]) -> None:
     program = (

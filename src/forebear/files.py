@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, flushed, then renamed."""
+"""Files that are whole or not there (written beside their place, flushed, renamed), and locks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+
+from filelock import FileLock
+
+# What the operating system reports if a file system has no locks.
+NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
 
 
 def home() -> Path:
@@ -37,6 +42,19 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         partial.unlink(missing_ok=True)
     _flush_folder(path.parent)
+
+
+def process_lock(path: Path, *, wait: float = -1) -> FileLock:
+    """A lock that one process at a time can hold; the system releases it when the process ends.
+
+    Nothing that a killed process leaves behind can block another one: the file may stay, the lock
+    does not. A file system without locks raises an OSError instead of taking a file for a lock.
+
+    Args:
+        path: of the file that is locked; it is made if it is missing.
+        wait: seconds after which `acquire` raises `filelock.Timeout`; -1 waits without end.
+    """
+    return FileLock(path, timeout=wait, thread_local=False, fallback_to_soft=False)
 
 
 def _as_os_error(error: Exception, path: Path) -> Exception:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forebear.cli.text_table import columns
+from forebear.data.sources.kinds import listed_specs
+from forebear.text import printable
 
 if TYPE_CHECKING:
     from forebear.tasks.check import Checked, Row
@@ -24,9 +26,7 @@ Line = tuple[str, str]  # a line and its style, as rich calls it
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument(
-        "data", metavar="DATA", help="KIND:PATH, as forebear train takes it with --data"
-    )
+    parser.add_argument("data", metavar="DATA", help=listed_specs())
     parser.add_argument(
         "--manifest",
         type=Path,
@@ -104,7 +104,7 @@ def _classes(found: Checked) -> Iterator[Line]:
     if len(counts) > _CLASSES:
         rising = sorted(counts, key=lambda row: row[1])
         counts = [*rising[: _CLASSES // 2], *rising[-_CLASSES // 2 :]]
-    table = [(_printable(name), f"{train:,}", f"{val:,}") for name, train, val in counts]
+    table = [(printable(name), f"{train:,}", f"{val:,}") for name, train, val in counts]
     head, *lines = columns([("class", "train", "val"), *table], "<>>")
     yield head, "bold"
     for at, (line, (_, train, _val)) in enumerate(zip(lines, counts, strict=True)):
@@ -139,10 +139,6 @@ def _listed(kind: str, rows: Sequence[Row], style: str, count: int | None = None
     yield "", ""
     yield f"{len(rows) if count is None else count:,} {kind}", style
     for row in rows[:_NAMES]:
-        yield f"  {row.error or f'{row.name} ({row.part}, {_printable(row.label)})'}", ""
+        yield f"  {row.error or f'{row.name} ({row.part}, {printable(row.label)})'}", ""
     if len(rows) > _NAMES:
         yield f"  ... and {len(rows) - _NAMES:,} more; --manifest FILE lists them", "dim"
-
-
-def _printable(name: str) -> str:
-    return name if name.isprintable() else repr(name)

@@ -45,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _as_text(results: Sequence[Result], groups: Sequence[Spread]) -> str:
-    from forebear.tasks.runs.formatting import magnitude, percent, shown, whole
+    from forebear.tasks.runs.formatting import magnitude, percent, whole
+    from forebear.text import elided
 
     apart = len({result.data for result in results}) > 1
     rows = [_HEAD]
@@ -53,10 +54,10 @@ def _as_text(results: Sequence[Result], groups: Sequence[Spread]) -> str:
         run = result.run
         rows.append(
             (
-                shown(str(run.path), 40),
-                shown(run.network, 40),
+                elided(run.path, 40),
+                elided(run.network, 40),
                 "-" if run.parameters is None else magnitude(run.parameters),
-                shown(run.data, 30) + (f" [{result.data + 1}]" if apart else ""),
+                elided(run.data, 30) + (f" [{result.data + 1}]" if apart else ""),
                 _recipe(result.differs),
                 _epochs(result),
                 whole(result.images_per_second),
@@ -70,7 +71,7 @@ def _as_text(results: Sequence[Result], groups: Sequence[Spread]) -> str:
     if apart:
         lines += ["", "[1], [2]: other pictures or another split. Compare accuracies within one."]
     for group in groups:
-        names = ", ".join(shown(str(one.run.path), 40) for one in group.runs)
+        names = ", ".join(elided(one.run.path, 40) for one in group.runs)
         lines += ["", f"{len(group.runs)} seeds of one setting: {names}"]
         for what, (mean, deviation) in (("last", group.last), ("best", group.best)):
             lines.append(f"{what}  {mean:.2%} ± {100 * deviation:.2f}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from forebear.cli import load_model as model
 from forebear.cli.output_path import check_drawing
+from forebear.data.sources.kinds import listed_specs
 
 if TYPE_CHECKING:
     from forebear.tasks.evaluate import Evaluation
@@ -27,12 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a run's folder or its weights; left out with --weights",
     )
     model.add_arguments(parser)
-    parser.add_argument(
-        "--data",
-        required=True,
-        metavar="KIND:PATH",
-        help="digits, folder:PATH, cifar10:PATH, npz:PATH or parquet:PATH",
-    )
+    parser.add_argument("--data", required=True, metavar="KIND:PATH", help=listed_specs())
     parser.add_argument("--batch", type=int, default=64, metavar="N", help="(default: %(default)s)")
     parser.add_argument(
         "--precision", default="fp32", metavar="P", help="auto, fp32 or bf16 (default: %(default)s)"

@@ -41,12 +41,12 @@ def run(args: argparse.Namespace) -> int:
             found = [{"class": name, "probability": share} for name, share in guesses]
             print(json.dumps({"image": str(path), "classes": found}, ensure_ascii=False))
         else:
-            named = ", ".join(f"{_shown(name)} {share:.2%}" for name, share in guesses)
+            named = ", ".join(f"{_class_with_word(name)} {share:.2%}" for name, share in guesses)
             print(f"{path}: {named}")
     return 0
 
 
-def _shown(name: str) -> str:
+def _class_with_word(name: str) -> str:
     """A class's name; with the word beside it where the name is a synset of ImageNet's."""
     from forebear.tables.imagenet_classes import synset_name
 

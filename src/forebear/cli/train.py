@@ -8,18 +8,15 @@ import statistics
 import time
 from pathlib import Path
 
+from forebear.data.sources.kinds import listed_specs
+
 SUMMARY = "Trains a network on pictures and leaves a run folder: weights, metrics, curves."
 EXAMPLE = "forebear train --data digits --network paper/resnet20 --out runs/first"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument(
-        "--data",
-        metavar="KIND:PATH",
-        help="digits, folder:PATH, cifar10:PATH, cifar100:PATH, idx:PATH, npz:PATH, "
-        "parquet:PATH, shards:PATH or hub:NAME",
-    )
+    parser.add_argument("--data", metavar="KIND:PATH", help=listed_specs())
     parser.add_argument(
         "--network",
         metavar="NAME",

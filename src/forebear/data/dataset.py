@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from forebear.data.images.decode import ChooseBox, open_part, open_picture, printable, resized
+from forebear.data.images.decode import ChooseBox, open_part, open_picture, resized
 from forebear.errors import DataError
+from forebear.text import printable
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -51,6 +51,23 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Resident:
+    """All images of a store in the memory of a GPU."""
+
+    source: Pixels  # the array that they were copied from
+    device: torch.device
+    pixels: Tensor
+
+    @classmethod
+    def upload(cls, source: Pixels, device: torch.device) -> Resident | None:
+        """Copies the images there; None if they would take more than their share of its memory."""
+        free, _ = torch.cuda.mem_get_info(device)
+        if source.nbytes > RESIDENT * free:
+            return None
+        return cls(source=source, device=device, pixels=torch.from_numpy(source).to(device))
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Loader:
     """A store's pictures and labels, as a network takes them."""
 
@@ -63,21 +80,23 @@ class Loader:
     ranks: int = 1  # so many: each takes its share of every batch
     reading: Reading | None = None  # of images that are not all read before the training
     shown: Indices | None = None  # the images that `in_order` gives, in this order; None: all
+    # All images, on a GPU that has room for them. Copies by `replace` share them.
+    resident: Resident | None = None
     _colours: tuple[Tensor, Tensor] = field(init=False)  # mean and std, on the device
-    _resident: Tensor | None = field(init=False)  # all pictures, on the device
 
     def __post_init__(self) -> None:
         colours = (torch.tensor(v, device=self.device) for v in (self.rule.mean, self.rule.std))
         object.__setattr__(self, "_colours", tuple(colours))
-        object.__setattr__(self, "_resident", self._moved())
+        object.__setattr__(self, "resident", self._moved())
 
-    def _moved(self) -> Tensor | None:
-        """All pictures on a device of its own, where they take little of its memory."""
-        kept = self.store.kept
+    def _moved(self) -> Resident | None:
+        """The images on the GPU: those that this is a copy with, if they are the store's."""
+        kept, there = self.store.kept, self.resident
         if kept is None or self.device.type != "cuda":
             return None
-        free, _ = torch.cuda.mem_get_info(self.device)
-        return torch.from_numpy(kept).to(self.device) if kept.nbytes <= RESIDENT * free else None
+        if there is not None and there.source is kept and there.device == self.device:
+            return there
+        return Resident.upload(kept, self.device)
 
     def __len__(self) -> int:
         return -(-len(self.store) // self.batch)
@@ -198,14 +217,14 @@ class Loader:
 
     def _take(self, wanted: Indices) -> tuple[Indices, Pixels]:
         """As the store's `take`; without the pixels where the device has them."""
-        if self._resident is None:
+        if self.resident is None:
             return self.store.take(wanted)
         return wanted[~np.isin(wanted, list(self.store.skipped))], np.empty(0, np.uint8)
 
     def _there(self, indices: Indices, pixels: Pixels) -> Tensor:
-        if self._resident is None:
+        if self.resident is None:
             return to_device(pixels, self.device)
-        return self._resident[to_device(indices, self.device)]
+        return self.resident.pixels[to_device(indices, self.device)]
 
     def _labels(self, indices: NDArray[np.int64]) -> Tensor:
         return to_device(self.labels[indices], self.device)

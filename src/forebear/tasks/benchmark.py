@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +28,14 @@ from forebear.network.plan.expand import expand
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.rows import Table
-from forebear.tasks.machine.device import Precision, device_name, find_device, find_precision
+from forebear.tasks.machine.device import (
+    Precision,
+    device_name,
+    find_device,
+    find_precision,
+    peak_bytes,
+)
+from forebear.tasks.train.out_of_memory import ran_out
 from forebear.version import __version__
 
 # What a step is counted as, in forward passes: the backward one takes two products for each one
@@ -230,13 +236,13 @@ def _timed(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
-    def shown() -> Iterator[None]:
+    def reported() -> Iterator[None]:
         for number in range(setup.steps):
             if progress is not None:
                 progress(what, number, setup.steps)
             yield
 
-    seconds = clock(step, shown(), device)
+    seconds = clock(step, reported(), device)
     rate = setup.batch / statistics.fmean(seconds)
     return Timing(
         what=what,
@@ -244,7 +250,7 @@ def _timed(
         seconds=tuple(seconds),
         images_per_second=rate,
         gflops=2 * PASSES[what] * multiply_adds * rate / 1e9,
-        peak_bytes=_peak(device),
+        peak_bytes=peak_bytes(device),
     )
 
 
@@ -285,24 +291,12 @@ def _memory(batch: int, where: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        full = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        if not full and "allocate memory" not in str(error):  # what torch says on the CPU
+        if not ran_out(error):
             raise
         less = f"a batch of {batch // 2}" if batch > 1 else "a smaller size"
         raise ForebearError(
             f"batch={batch}: out of memory on {where}. Expected a batch that fits. Try {less}."
         ) from error
-
-
-def _peak(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts KiB
 
 
 def _versions() -> Iterator[tuple[str, str]]:

@@ -20,6 +20,7 @@ from forebear.errors import DataError
 from forebear.network.network import Network
 from forebear.tasks.machine.device import Precision, find_device, find_precision
 from forebear.tasks.machine.thread_tuning import ThreadTuner
+from forebear.tasks.train.out_of_memory import explain_evaluation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -213,6 +214,7 @@ def evaluate_on(
     Raises:
         DataError: a class that the network does not know, or pictures that cannot be read.
         ValueError: a precision, device or batch that cannot be.
+        RunError: a batch does not fit in memory.
     """
     if batch < 1:
         raise ValueError(f"batch={batch}: expected 1 or more.")
@@ -231,7 +233,7 @@ def evaluate_on(
     network = network.to(where)
     if kind == "bf16" or where.type == "cpu":  # the faster layout of convolutions there
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    with closing(ThreadTuner(where)) as threads:
+    with closing(ThreadTuner(where)) as threads, explain_evaluation(network, batches, kind):
         return evaluate(
             network, batches, network.classes or data.classes, precision=kind, threads=threads
         )

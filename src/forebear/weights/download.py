@@ -13,7 +13,6 @@ import http.client
 import importlib
 import importlib.util
 import io
-import sys
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -26,7 +25,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from forebear.errors import WeightsError
-from forebear.files import home, write_text, write_whole
+from forebear.files import home, process_lock, write_text, write_whole
 from forebear.weights.catalog import Published
 
 OnProgress = Callable[[int, int | None], None]  # bytes there, and of how many where that is known
@@ -53,7 +52,7 @@ def fetch(row: Published, *, progress: OnProgress | None = None) -> Path:
             hub = importlib.import_module("huggingface_hub")
             return Path(hub.hf_hub_download(row.hub, row.file))
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path.parent):
+        with process_lock(path.parent / ".lock"):  # all processes of a run ask at once
             if not _is_whole(row, path):  # another process may have been faster
                 _bring(row, path, progress or (lambda done, total: None))
     except (OSError, ValueError, http.client.HTTPException) as error:
@@ -222,19 +221,6 @@ def _copy(size: int, tar: gzip.GzipFile, file: IO[bytes]) -> None:
 def _bounded(size: int) -> None:
     if not 0 <= size <= _MOST:
         raise tarfile.ReadError(f"it unpacks to more than {_MOST:,} bytes")
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Lets one process at a time download into a folder: the ranks of one run ask together."""
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    with (folder / ".lock").open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed
-        yield
 
 
 def _by_hand(row: Published, path: Path, error: Exception) -> str:

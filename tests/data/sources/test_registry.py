@@ -16,7 +16,7 @@ from forebear.errors import DataError
         ("digit", "Did you mean digits"),
         (
             "what",
-            r"data='what': unknown kind of data\. Expected one of digits, folder:PATH, cifar10:",
+            r"data='what': unknown kind of data\. Expected digits, folder:PATH, .* or hub:NAME\.",
         ),
         ("folder:", "the path is missing"),
         ("npz", "the path is missing"),

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 
 import pytest
 import torch
 
-from forebear.tasks.machine.device import algorithms
+from forebear.hardware import processor
+from forebear.tasks.machine.device import algorithms, device_name, peak_bytes, peak_memory
 
 GPU = torch.device("cuda")
 
@@ -49,3 +52,26 @@ def test_on_a_processor_nothing_is_switched(*, deterministic: bool) -> None:
     before = state()
     with algorithms(torch.device("cpu"), deterministic=deterministic):
         assert state() == before
+
+
+def test_the_peak_is_that_of_the_gpu_s_tensors_or_of_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**20)
+    assert peak_bytes(GPU) == 3 * 2**20
+    assert peak_memory(GPU) == 3.0
+    cpu = torch.device("cpu")
+    told = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    bytes_each = 1 if sys.platform == "darwin" else 1024
+    assert (peak_bytes(cpu) or 0) >= bytes_each * told > 2**20
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    assert peak_bytes(cpu) is None
+    assert peak_memory(cpu) == 0.0
+
+
+def test_a_device_has_the_name_of_its_gpu_or_of_the_processor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"a GPU, {device}")
+    assert device_name(GPU) == "a GPU, cuda"
+    assert device_name(torch.device("cpu")) == str(processor())

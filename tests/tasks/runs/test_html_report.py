@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from jinja2 import UndefinedError
 
 from forebear.errors import RunError
 from forebear.settings import in_force
-from forebear.tasks.runs.html_report import write_index
+from forebear.tasks.runs.html_report import _template, write_index
 from forebear.tasks.train.recipe import Recipe
 from tests.tasks.making import Made, write_run
 
@@ -101,6 +103,21 @@ def test_names_are_words_and_never_markup(tmp_path: Path) -> None:
     assert "script" not in shown.tags
     assert "img" not in shown.tags
     assert evil in shown.words
+
+
+def test_the_template_is_shipped_with_the_package() -> None:
+    root = Path(__file__).parents[3]
+    data = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "package-data"
+    ]
+    source = root / "src" / "forebear"
+    shipped = {path for pattern in data["forebear"] for path in source.glob(pattern)}
+    assert source / "tasks" / "runs" / "report.html.j2" in shipped
+
+
+def test_a_value_that_the_template_is_not_given_is_an_error() -> None:
+    with pytest.raises(UndefinedError, match="'title' is undefined"):
+        _template().render()
 
 
 def test_an_older_run_with_fewer_keys_is_told_as_well(tmp_path: Path) -> None:

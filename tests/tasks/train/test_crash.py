@@ -483,6 +483,26 @@ def test_a_lock_whose_owner_takes_it_away_meanwhile_is_taken_anew(tmp_path: Path
     with pytest.raises(RunError, match=f"process {os.getpid()} is training here"):
         third.hold()
     second.close()
+    assert not (tmp_path / "run" / ".lock").exists()
+    third.hold()
+    third.close()
+
+
+def test_a_folder_on_a_file_system_without_locks_is_used_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def flock(handle: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    first, second = (RunFolder(tmp_path / "run", replace=True) for _ in range(2))
+    first.begin({})
+    second.hold()
+    monkeypatch.setattr(fcntl, "flock", lambda handle, how: os.fstat(-1))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        second.hold()
 
 
 # No room

@@ -202,12 +202,38 @@ def test_a_gpu_is_waited_for_once_in_an_evaluation(
     assert [one.shape for one in waits] == [(COUNT,)] * 5
 
 
+def test_a_copy_of_a_loader_uploads_nothing_that_is_there(
+    gpu: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploaded: list[tuple[int, ...]] = []
+    from_numpy = torch.from_numpy
+
+    def counted(array: NDArray[Any]) -> Tensor:
+        uploaded.append(array.shape)
+        return from_numpy(array)
+
+    monkeypatch.setattr(torch, "from_numpy", counted)
+    loader, other = (pictures(gpu, 8, kept=True) for _ in range(2))
+    assert uploaded == 2 * [(COUNT, SIDE, SIDE, 3)]
+    copy = replace(loader, batch=4, rank=1, ranks=2, shown=np.arange(COUNT))
+    assert len(uploaded) == 2
+    assert copy.resident is loader.resident
+    assert replace(loader, store=other.store).resident is not loader.resident
+    assert len(uploaded) == 3
+    streamed = pictures(gpu, 8, kept=False)
+    assert replace(loader, store=streamed.store).resident is None
+    images, labels = next(copy.in_order())
+    assert images.device == labels.device == gpu
+
+
 def pictures(device: torch.device, batch: int, *, kept: bool) -> Loader:
     """Black pictures, decoded at the beginning or as they come."""
-    pixels = np.zeros((COUNT, SIDE, SIDE, 3), np.uint8)
+    pixels = np.zeros((COUNT, 2 * SIDE, 2 * SIDE, 3), np.uint8)  # of SIDE they were kept as given
     source = ArrayImages(pixels, np.arange(COUNT) % CLASSES, "black")
     rule = replace(TORCHVISION, size=32, side=SIDE, resize="shorter", interpolation="bilinear")
     store = PixelStore(source, replace(rule, size=SIDE), memory=2**30 * kept, workers=0, disk=0)
     if kept:
         store.fill()
-    return Loader(store=store, labels=source.labels, rule=rule, batch=batch, device=device)
+    loader = Loader(store=store, labels=source.labels, rule=rule, batch=batch, device=device)
+    assert (loader.resident is not None) == kept
+    return loader

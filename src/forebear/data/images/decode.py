@@ -18,6 +18,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from forebear.errors import DataError
+from forebear.text import printable
 
 # WEBP last: Pillow can be built without it, and stumbles over the name in a list.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM", "WEBP")
@@ -62,7 +63,7 @@ def open_picture(
     Raises:
         DataError: The picture is missing, empty, cut short, too large or no picture at all.
     """
-    shown = _shown(source, name)
+    shown = _source_name(source, name)
     encoded = _encoded(source, shown)
     with _named(shown, encoded):
         image = _opened(encoded, shown)
@@ -87,7 +88,7 @@ def open_part(
     Raises:
         DataError: As `open_picture`.
     """
-    shown = _shown(source, name)
+    shown = _source_name(source, name)
     encoded = _encoded(source, shown)
     with _named(shown, encoded):
         image = _opened(encoded, shown)
@@ -214,13 +215,9 @@ def upright(image: Image.Image, *, name: str = "the picture", channels: int = 3)
     return flat if turn is None else flat.transpose(turn)
 
 
-def printable(name: str) -> str:
-    """The name as one line of text: control characters and undecodable bytes are escaped."""
-    return name if name.isprintable() else repr(name)
-
-
-def _shown(source: Path | bytes, name: str | None) -> str:
-    return printable(name or (str(source) if isinstance(source, Path) else "the bytes given"))
+def _source_name(source: Path | bytes, name: str | None) -> str:
+    """What messages call an image: its own name, else its path."""
+    return printable(name or (source if isinstance(source, Path) else "the bytes given"))
 
 
 def _read(path: Path, shown: str) -> bytes:

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.dataset import ArrayImages, Dataset
-from forebear.data.images.decode import printable
 from forebear.data.sources.label_checks import checked_labels
 from forebear.data.sources.safe_unpickle import unpickle_arrays
 from forebear.data.sources.split import given
 from forebear.errors import DataError
+from forebear.text import printable
 
 SIDE = 32  # pixels
 
@@ -76,13 +76,13 @@ def read_cifar(path: Path, spec: str, edition: Edition) -> Dataset:
     missing = [batch + suffix for batch in edition.batches if batch + suffix not in files]
     if missing:
         raise DataError(
-            f"{_shown(path)}: {', '.join(missing)} missing. Expected the training batches and the "
-            f"test batch of {edition.expected}. Fetch the archive again."
+            f"{printable(path)}: {', '.join(missing)} missing. Expected the training batches and "
+            f"the test batch of {edition.expected}. Fetch the archive again."
         )
     classes = _classes(files, path, edition)
     batches = {}
     for name in edition.batches:
-        where, content = f"{_shown(path)}: {name}{suffix}", files.pop(name + suffix)
+        where, content = f"{printable(path)}: {name}{suffix}", files.pop(name + suffix)
         planes, labels = (_binary if suffix else _pickled)(content, where, edition)
         batches[name] = planes, checked_labels(labels, classes, where)
     return given(
@@ -117,12 +117,12 @@ def _from_tar(path: Path, edition: Edition) -> dict[str, bytes]:
                     files[name] = _member(archive, member, path)
     except FileNotFoundError:
         raise DataError(
-            f"{_shown(path)}: no such file. Expected {edition.expected}, or the unpacked folder. "
-            "Check the path."
+            f"{printable(path)}: no such file. Expected {edition.expected}, or the unpacked "
+            "folder. Check the path."
         ) from None
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise DataError(
-            f"{_shown(path)}: cannot be read ({error}). Expected {edition.expected}, whole. "
+            f"{printable(path)}: cannot be read ({error}). Expected {edition.expected}, whole. "
             "Fetch the archive again."
         ) from error
     return files
@@ -131,7 +131,7 @@ def _from_tar(path: Path, edition: Edition) -> dict[str, bytes]:
 def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> bytes:
     if member.size > _MOST_BYTES:
         raise DataError(
-            f"{_shown(path)}: {printable(member.name)} has {member.size} bytes. Expected about "
+            f"{printable(path)}: {printable(member.name)} has {member.size} bytes. Expected about "
             "31 to 155 million. Fetch the archive from its publisher."
         )
     stream = archive.extractfile(member)
@@ -141,11 +141,11 @@ def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> by
 def _classes(files: dict[str, bytes], path: Path, edition: Edition) -> tuple[str, ...]:
     file, entry = edition.names
     if file in files:
-        where = f"{_shown(path)}: {file}"
+        where = f"{printable(path)}: {file}"
         listed = _entry(unpickle_arrays(files[file], where), entry, where)
         names = tuple(_text(name) for name in listed) if isinstance(listed, list) else ()
     elif edition.binary_names in files:
-        where = f"{_shown(path)}: {edition.binary_names}"
+        where = f"{printable(path)}: {edition.binary_names}"
         names = tuple(files[edition.binary_names].decode("utf-8", "replace").split())
     else:
         return edition.classes
@@ -214,7 +214,3 @@ def _pictures(batches: list[_Batch], origin: str) -> ArrayImages:
     planes = np.concatenate([planes for planes, _ in batches]).reshape(-1, 3, SIDE, SIDE)
     pixels = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
     return ArrayImages(pixels, np.concatenate([labels for _, labels in batches]), origin)
-
-
-def _shown(path: Path) -> str:
-    return printable(str(path))

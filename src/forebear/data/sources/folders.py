@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from forebear.data.dataset import Dataset, EncodedPictures
-from forebear.data.images.decode import printable
 from forebear.data.sources.split import fingerprint, held_out
 from forebear.errors import DataError
+from forebear.text import printable
 
 SIDE = 224  # pixels, as ImageNet's networks are trained
 HELD_OUT = 0.15  # share of each class, where the folder has no part for validation
@@ -44,8 +44,8 @@ def read_folder(root: Path, spec: str) -> Dataset:
     unknown = [name for name in val.classes if name not in train.classes]
     if unknown:
         raise DataError(
-            f"{_shown(parts[1])}: class {printable(unknown[0])} ({len(unknown)} such classes) is "
-            f"not in {_shown(parts[0])}. Expected only classes that are trained. "
+            f"{printable(parts[1])}: class {printable(unknown[0])} ({len(unknown)} such classes) "
+            f"is not in {printable(parts[0])}. Expected only classes that are trained. "
             "Name the folders alike, or remove this one."
         )
     both = [_pictures(scan, train.classes) for scan in (train, val)]
@@ -82,7 +82,7 @@ def _parts(root: Path) -> list[Path]:
     """The folders to look for classes in: one, or train and val."""
     if not root.is_dir():
         found = "a file, not a folder" if root.exists() else "no such folder"
-        raise DataError(f"{_shown(root)}: {found}. Expected {_LAYOUT}. Check the path.")
+        raise DataError(f"{printable(root)}: {found}. Expected {_LAYOUT}. Check the path.")
     folders = _folders(root)
     val = next((name for name in VALIDATION if name in folders), None)
     if "train" in folders and val:
@@ -97,7 +97,7 @@ def _scan(root: Path) -> _Scan:
         lying = sum(_is_picture(entry.name) for entry in _entries(root))
         found = f"{lying} pictures lie directly inside" if lying else "no folder inside"
         raise DataError(
-            f"{_shown(root)}: {found}. Expected {_LAYOUT}. Move each picture into a folder that "
+            f"{printable(root)}: {found}. Expected {_LAYOUT}. Move each picture into a folder that "
             "bears its class's name."
         )
     for name in scan.classes:
@@ -108,8 +108,8 @@ def _scan(root: Path) -> _Scan:
             scan.owners.append(name)
         if len(scan.paths) == before:
             raise DataError(
-                f"{_shown(root / name)}: no pictures inside. Expected at least one file that ends "
-                f"in {', '.join(sorted(EXTENSIONS))}. Fill the folder or remove it."
+                f"{printable(root / name)}: no pictures inside. Expected at least one file that "
+                f"ends in {', '.join(sorted(EXTENSIONS))}. Fill the folder or remove it."
             )
     return scan
 
@@ -144,8 +144,8 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             seen = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         raise DataError(
-            f"{_shown(folder)}: cannot be listed ({error.strerror}). Expected a readable folder. "
-            "Check its permissions."
+            f"{printable(folder)}: cannot be listed ({error.strerror}). Expected a readable "
+            "folder. Check its permissions."
         ) from error
     return sorted(seen, key=lambda entry: os.fsencode(entry.name))
 
@@ -168,7 +168,3 @@ def _pictures(scan: _Scan, classes: tuple[str, ...]) -> EncodedPictures:
     number = {name: label for label, name in enumerate(classes)}
     labels = np.array([number[owner] for owner in scan.owners], dtype=np.int64)
     return EncodedPictures(scan.paths, scan.paths, labels)
-
-
-def _shown(path: Path) -> str:
-    return printable(str(path))

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.dataset import Dataset, EncodedPictures
-from forebear.data.images.decode import printable
 from forebear.data.sources.label_checks import checked_labels, numbered_classes
 from forebear.data.sources.optional_imports import extra
 from forebear.data.sources.split import given, held_out
 from forebear.errors import DataError
+from forebear.text import printable
 
 SIDE = 224  # pixels
 HELD_OUT = 0.15  # share of each class, where the data set has one part only

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.dataset import ArrayImages, Dataset
-from forebear.data.images.decode import printable
 from forebear.data.sources.label_checks import checked_labels, numbered_classes
 from forebear.data.sources.split import given
 from forebear.errors import DataError
+from forebear.text import printable
 
 _MOST_BYTES = 2 * 2**30  # of an unpacked file; EMNIST's largest, 697,932 pictures, has 0.55 GB
 _UNSIGNED_BYTE = 8  # the third byte of an idx file
@@ -36,10 +36,10 @@ def read_idx(folder: Path, spec: str) -> Dataset:
     train, val = (_pictures(folder, part) for part in _PARTS)
     if train.pixels.shape[1:] != val.pixels.shape[1:]:
         raise DataError(
-            f"{_shown(folder)}: training pictures {list(train.pixels.shape[1:3])}, test pictures "
-            f"{list(val.pixels.shape[1:3])}. Expected one shape. Fetch the files again."
+            f"{printable(folder)}: training pictures {list(train.pixels.shape[1:3])}, test "
+            f"pictures {list(val.pixels.shape[1:3])}. Expected one shape. Fetch the files again."
         )
-    where = f"{_shown(folder)}: labels"
+    where = f"{printable(folder)}: labels"
     classes = numbered_classes(train.labels, where, remedy="convert the data to a folder a class")
     checked_labels(val.labels, classes, where)
     return given(
@@ -59,12 +59,12 @@ def _pictures(folder: Path, part: str) -> ArrayImages:
     pixels, numbers = _array(images, 3), _array(labels, 1)
     if len(pixels) != len(numbers):
         raise DataError(
-            f"{_shown(images)}: {len(pixels)} pictures, but {len(numbers)} labels in "
+            f"{printable(images)}: {len(pixels)} pictures, but {len(numbers)} labels in "
             f"{printable(labels.name)}. Expected one for each. Fetch both files again."
         )
     if not pixels.size:
         raise DataError(
-            f"{_shown(images)}: no pixels, {list(pixels.shape)}. Expected pictures. "
+            f"{printable(images)}: no pixels, {list(pixels.shape)}. Expected pictures. "
             "Fetch the file again."
         )
     return ArrayImages(pixels[..., None], numbers.astype(np.int64), f"{folder} {part}")
@@ -75,7 +75,9 @@ def _find(folder: Path, name: str, axes: int) -> Path:
     names = [f"{name}{mark}idx{axes}-ubyte{end}" for mark in "-." for end in ("", ".gz")]
     found = next((folder / name for name in names if (folder / name).is_file()), None)
     if found is None:
-        raise DataError(f"{_shown(folder)}: no {names[0]} inside. Expected {_LAYOUT}. Fetch them.")
+        raise DataError(
+            f"{printable(folder)}: no {names[0]} inside. Expected {_LAYOUT}. Fetch them."
+        )
     return found
 
 
@@ -88,8 +90,8 @@ def _array(path: Path, axes: int) -> NDArray[np.uint8]:
     start = 4 + 4 * axes
     if content[:4] != bytes((0, 0, _UNSIGNED_BYTE, axes)) or len(content) < start:
         raise DataError(
-            f"{_shown(path)}: begins with {content[:4]!r}. Expected an idx file of unsigned bytes "
-            f"with {axes} axes. Fetch it again."
+            f"{printable(path)}: begins with {content[:4]!r}. Expected an idx file of unsigned "
+            f"bytes with {axes} axes. Fetch it again."
         )
     shape = tuple(int(side) for side in np.frombuffer(content[4:start], ">u4"))
     count = 1
@@ -97,7 +99,7 @@ def _array(path: Path, axes: int) -> NDArray[np.uint8]:
         count *= side
     if len(content) - start != count:
         raise DataError(
-            f"{_shown(path)}: {len(content) - start} bytes behind the header, which says "
+            f"{printable(path)}: {len(content) - start} bytes behind the header, which says "
             f"{list(shape)}. Expected {count}. Fetch the file again."
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
@@ -109,16 +111,12 @@ def _content(path: Path) -> bytes:
             content = file.read(_MOST_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
-            f"{_shown(path)}: cannot be read ({error}). Expected an idx file, whole. "
+            f"{printable(path)}: cannot be read ({error}). Expected an idx file, whole. "
             "Fetch it again."
         ) from error
     if len(content) > _MOST_BYTES:
         raise DataError(
-            f"{_shown(path)}: more than {_MOST_BYTES >> 30} GiB once unpacked. Expected a set "
+            f"{printable(path)}: more than {_MOST_BYTES >> 30} GiB once unpacked. Expected a set "
             "that fits in memory. Fetch it from its publisher."
         )
     return content
-
-
-def _shown(path: Path) -> str:
-    return printable(str(path))

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.dataset import ArrayImages, Dataset
-from forebear.data.images.decode import printable
 from forebear.data.sources.label_checks import checked_labels, numbered_classes
 from forebear.data.sources.optional_imports import extra
 from forebear.data.sources.split import given, held_out
 from forebear.errors import DataError, near_misses
+from forebear.text import printable
 
 DIGITS_SIDE = 32  # pixels: the 8x8 digits enlarged so that a network may halve them a few times
 DIGITS_HELD_OUT = 0.2  # share of each class
@@ -48,16 +48,16 @@ def read_npz(path: Path, spec: str) -> Dataset:
     train, val = (_pictures(arrays, part, path) for part in ("train", "test"))
     if train.pixels.shape[1:] != val.pixels.shape[1:]:
         raise DataError(
-            f"{_shown(path)}: x_train holds pictures {list(train.pixels.shape[1:])}, x_test "
+            f"{printable(path)}: x_train holds pictures {list(train.pixels.shape[1:])}, x_test "
             f"{list(val.pixels.shape[1:])}. Expected one shape. Resize one of them."
         )
-    where = f"{_shown(path)}: y_train"
+    where = f"{printable(path)}: y_train"
     if "classes" in arrays:
         classes = _names(arrays["classes"], path)
     else:
         classes = numbered_classes(train.labels, where, remedy="add an array of names, `classes`")
     checked_labels(train.labels, classes, where)
-    checked_labels(val.labels, classes, f"{_shown(path)}: y_test")
+    checked_labels(val.labels, classes, f"{printable(path)}: y_test")
     return given(
         train,
         val,
@@ -71,8 +71,8 @@ def read_npz(path: Path, spec: str) -> Dataset:
 def _names(classes: NDArray[Any], path: Path) -> tuple[str, ...]:
     if classes.dtype.kind != "U" or classes.ndim != 1:
         raise DataError(
-            f"{_shown(path)}: classes is {classes.dtype} {list(classes.shape)}. Expected the names "
-            "as an array of strings, in the order of the labels. Save it again."
+            f"{printable(path)}: classes is {classes.dtype} {list(classes.shape)}. Expected the "
+            "names as an array of strings, in the order of the labels. Save it again."
         )
     return tuple(classes.tolist())
 
@@ -86,11 +86,11 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
             return dict(loaded)
     except FileNotFoundError:
         raise DataError(
-            f"{_shown(path)}: no such file. Expected an .npz file. Check the path."
+            f"{printable(path)}: no such file. Expected an .npz file. Check the path."
         ) from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
-            f"{_shown(path)}: cannot be read ({error}). Expected an .npz file of plain arrays "
+            f"{printable(path)}: cannot be read ({error}). Expected an .npz file of plain arrays "
             "without Python objects. Save it again with numpy.savez_compressed."
         ) from error
 
@@ -99,7 +99,7 @@ def _pictures(arrays: dict[str, NDArray[Any]], part: str, path: Path) -> ArrayIm
     for name in (f"x_{part}", f"y_{part}"):
         if name not in arrays:
             raise DataError(
-                f"{_shown(path)}: no array {name}, only {', '.join(sorted(arrays)) or 'none'}."
+                f"{printable(path)}: no array {name}, only {', '.join(sorted(arrays)) or 'none'}."
                 f"{near_misses(name, arrays)} Expected x_train, y_train, x_test and y_test. "
                 "Save the file again under these names."
             )
@@ -108,22 +108,18 @@ def _pictures(arrays: dict[str, NDArray[Any]], part: str, path: Path) -> ArrayIm
         pixels = pixels[:, :, :, None]
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] not in (1, 3):
         raise DataError(
-            f"{_shown(path)}: x_{part} is {pixels.dtype} {list(pixels.shape)}. Expected uint8 "
+            f"{printable(path)}: x_{part} is {pixels.dtype} {list(pixels.shape)}. Expected uint8 "
             "[N, H, W] or [N, H, W, C] with 1 or 3 channels, 0 to 255. Convert it."
         )
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != pixels.shape[:1]:
         raise DataError(
-            f"{_shown(path)}: y_{part} is {labels.dtype} {list(labels.shape)}. Expected integers "
-            f"[{len(pixels)}], one for each picture of x_{part}. Convert it."
+            f"{printable(path)}: y_{part} is {labels.dtype} {list(labels.shape)}. Expected "
+            f"integers [{len(pixels)}], one for each picture of x_{part}. Convert it."
         )
     if not pixels.size:
         raise DataError(
-            f"{_shown(path)}: x_{part} is empty, {list(pixels.shape)}. Expected pictures. "
+            f"{printable(path)}: x_{part} is empty, {list(pixels.shape)}. Expected pictures. "
             "Save the file again."
         )
     # Not yet held to the classes, which may have to be counted first.
     return ArrayImages(pixels, labels.astype(np.int64), f"{path} x_{part}")
-
-
-def _shown(path: Path) -> str:
-    return printable(str(path))

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.dataset import Dataset, EncodedPictures
-from forebear.data.images.decode import printable
 from forebear.data.sources.label_checks import checked_labels, numbered_classes
 from forebear.data.sources.optional_imports import extra
 from forebear.data.sources.split import given, held_out
 from forebear.errors import DataError, near_misses
+from forebear.text import printable
 
 SIDE = 224  # pixels
 HELD_OUT = 0.15  # share of each class, where there is no file for validation
@@ -58,7 +58,7 @@ class _Table:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.shown = printable(str(file))
+        self.shown = printable(file)
         table = _read(file, self.shown)
         if not table.num_rows:
             raise DataError(f"{self.shown}: no rows. Expected pictures. Write the file again.")
@@ -101,7 +101,7 @@ def _files(path: Path) -> tuple[list[Path], list[Path]]:
     train = sorted(path.glob("train*.parquet"))
     if not train:
         raise DataError(
-            f"{printable(str(path))}: no train*.parquet inside. Expected train*.parquet and "
+            f"{printable(path)}: no train*.parquet inside. Expected train*.parquet and "
             "val*.parquet or test*.parquet. Rename the files, or name a single file."
         )
     parts = (sorted(path.glob(f"{part}*.parquet")) for part in VALIDATION)
@@ -127,7 +127,7 @@ def _read(file: Path, shown: str) -> Any:
         ) from None
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(
-            f"{shown}: cannot be read ({printable(str(error))}). Expected a Parquet file. "
+            f"{shown}: cannot be read ({printable(error)}). Expected a Parquet file. "
             "Fetch or write it again."
         ) from error
 

@@ -6,20 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 from forebear.data.dataset import Dataset
-from forebear.data.images.decode import printable
 from forebear.data.sources.cifar10 import read_cifar10
 from forebear.data.sources.cifar100 import read_cifar100
 from forebear.data.sources.folders import read_folder
 from forebear.data.sources.hugging_face import read_hub
 from forebear.data.sources.idx import read_idx
+from forebear.data.sources.kinds import SPECS, listed_specs
 from forebear.data.sources.numpy_arrays import read_digits, read_npz
 from forebear.data.sources.parquet import read_parquet
 from forebear.data.sources.webdataset import read_shards
 from forebear.errors import near_misses
+from forebear.text import printable
 
 __all__ = ["KINDS", "Dataset", "read_data"]
 
-KINDS: dict[str, Callable[[Path, str], Dataset]] = {  # all but digits, which has no path
+# The readers of all kinds in `SPECS` but digits, which has no path.
+KINDS: dict[str, Callable[[Path, str], Dataset]] = {
     "folder": read_folder,
     "cifar10": read_cifar10,
     "cifar100": read_cifar100,
@@ -29,8 +31,6 @@ KINDS: dict[str, Callable[[Path, str], Dataset]] = {  # all but digits, which ha
     "shards": read_shards,
     "hub": read_hub,
 }
-
-_SPECS = ", ".join(["digits", *(f"{kind}:PATH" for kind in KINDS)])
 
 
 def read_data(spec: str) -> Dataset:
@@ -46,7 +46,7 @@ def read_data(spec: str) -> Dataset:
     if kind in KINDS and path:
         return KINDS[kind](Path(path).expanduser(), spec)
     raise ValueError(
-        f"data={spec!r}: {_fault(spec, kind)} Expected one of {_SPECS}. "
+        f"data={spec!r}: {_fault(spec, kind)} Expected {listed_specs()}. "
         "Write the kind, a colon and the path."
     )
 
@@ -59,7 +59,7 @@ def _fault(spec: str, kind: str) -> str:
     path = Path(spec).expanduser()
     if spec and path.exists():
         return f"a path without its kind. Did you mean {_kind_of(path)}:{printable(spec)}?"
-    return f"unknown kind of data.{near_misses(kind, ['digits', *KINDS])}"
+    return f"unknown kind of data.{near_misses(kind, SPECS)}"
 
 
 def _kind_of(path: Path) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from forebear.data.images.decode import printable
 from forebear.errors import DataError
+from forebear.text import printable
 
 _RECONSTRUCT = np.ndarray(0).__reduce__()[0]  # wherever this numpy keeps it
 
@@ -48,7 +48,7 @@ def unpickle_arrays(pickled: bytes, where: str) -> Any:
         ) from None
     except Exception as error:  # a damaged pickle leads the reader anywhere
         raise DataError(
-            f"{where}: not a readable pickle ({printable(str(error)) or type(error).__name__}). "
+            f"{where}: not a readable pickle ({printable(error) or type(error).__name__}). "
             "Expected numpy arrays, lists and dicts. Fetch the file again."
         ) from error
 

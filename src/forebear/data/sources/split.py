@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.dataset import Dataset, Images
-from forebear.data.images.decode import printable
 from forebear.errors import DataError
+from forebear.text import printable
 
 
 def held_out(

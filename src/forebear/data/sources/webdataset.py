@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from forebear.data.dataset import Dataset, EncodedPictures
 from forebear.data.home import cache_folder
-from forebear.data.images.decode import printable
 from forebear.data.sources.folders import EXTENSIONS
 from forebear.data.sources.label_checks import checked_labels, numbered_classes
 from forebear.data.sources.split import fingerprint, held_out
 from forebear.errors import DataError, near_misses
 from forebear.files import write_text
+from forebear.text import printable
 
 SIDE = 224  # pixels
 HELD_OUT = 0.15  # share of each class, where no shard is for validation
@@ -57,7 +57,7 @@ def read_shards(path: Path, spec: str) -> Dataset:
     """
     train_files, val_files = _parts(path)
     train = [_index(file) for file in train_files]
-    classes = _classes(train, _shown(path))
+    classes = _classes(train, printable(path))
     pictures = _pictures(train, classes)
     if not val_files:
         return held_out(pictures, share=HELD_OUT, spec=spec, classes=classes, side=SIDE)
@@ -100,7 +100,7 @@ def _parts(path: Path) -> tuple[list[Path], list[Path]]:
     others = [file for file in files if not file.name.startswith(VALIDATION)]
     if not others:
         raise DataError(
-            f"{_shown(path)}: no shard to train on. Expected *.tar files, those for validation "
+            f"{printable(path)}: no shard to train on. Expected *.tar files, those for validation "
             f"called val-*.tar. {'Rename the others.' if files else 'Check the path.'}"
         )
     return others, val
@@ -113,7 +113,8 @@ def _files(path: Path) -> list[Path]:
     for file in files:
         if not file.is_file():
             raise DataError(
-                f"{_shown(file)}: no such file. Expected a shard. Check the path and the pattern."
+                f"{printable(file)}: no such file. Expected a shard. Check the path and the "
+                "pattern."
             )
     return files
 
@@ -197,7 +198,9 @@ def _scan(file: Path, size: int) -> _Shard:
     except (tarfile.TarError, OSError, EOFError, ValueError, RecursionError) as error:
         raise _unreadable(file, error) from error
     if not shard.keys:
-        raise DataError(f"{_shown(file)}: no pictures inside. Expected {_LAYOUT}. Remove the file.")
+        raise DataError(
+            f"{printable(file)}: no pictures inside. Expected {_LAYOUT}. Remove the file."
+        )
     return shard
 
 
@@ -215,8 +218,8 @@ def _samples(
         end = member.offset_data
         if not member.isreg() or member.issparse():
             raise DataError(
-                f"{_shown(file)}: {printable(member.name)} is a link or a device. Expected plain "
-                "files. Do not trust this shard: fetch it from its publisher."
+                f"{printable(file)}: {printable(member.name)} is a link or a device. Expected "
+                "plain files. Do not trust this shard: fetch it from its publisher."
             )
         folder, _, name = member.name.rpartition("/")
         stem, _, kind = name.partition(".")
@@ -239,7 +242,7 @@ def _add(
     pictures = [kind for kind in members if f".{kind.rpartition('.')[2]}" in EXTENSIONS]
     if not pictures:
         return
-    where = f"{_shown(Path(shard.path))}: {printable(key)}"
+    where = f"{printable(Path(shard.path))}: {printable(key)}"
     if len(pictures) > 1:
         raise DataError(
             f"{where}: pictures {', '.join(map(printable, pictures))}. Expected one a sample. "
@@ -302,7 +305,7 @@ def _pictures(shards: list[_Shard], classes: tuple[str, ...]) -> EncodedPictures
 
 
 def _numbers(shard: _Shard, classes: tuple[str, ...]) -> NDArray[np.int64]:
-    where = f"{_shown(Path(shard.path))}: labels"
+    where = f"{printable(Path(shard.path))}: labels"
     if classes == tuple(map(str, range(len(classes)))) and all(map(_is_number, shard.labels)):
         numbers = np.array([int(label) for label in shard.labels], dtype=np.int64)
         return checked_labels(numbers, classes, where)
@@ -380,11 +383,7 @@ class _Members:
 
 def _unreadable(file: Path, error: Exception) -> DataError:
     return DataError(
-        f"{_shown(file)}: cannot be read ({printable(str(error))}). Expected a whole tar file "
+        f"{printable(file)}: cannot be read ({printable(error)}). Expected a whole tar file "
         "that is not compressed, as its pictures are already. Unpack a .gz with gunzip, or fetch "
         "the shard again."
     )
-
-
-def _shown(path: Path) -> str:
-    return printable(str(path))

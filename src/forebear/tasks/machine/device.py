@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,8 +93,20 @@ def algorithms(device: torch.device, *, deterministic: bool) -> Iterator[None]:
 
 
 def peak_memory(device: torch.device) -> float:
-    """MiB that were in use at most: of the GPU, or of this process."""
+    """`peak_bytes` in MiB; 0.0 if they are not known."""
+    return (peak_bytes(device) or 0) / 2**20
+
+
+def peak_bytes(device: torch.device) -> int | None:
+    """The most bytes in use so far: on a GPU those of tensors, on a CPU those of this process.
+
+    None on Windows, whose processes torch and Python do not measure.
+    """
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # bytes there, KiB elsewhere

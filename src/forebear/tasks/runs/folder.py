@@ -20,12 +20,15 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from forebear.errors import RunError
-from forebear.files import write_text
+from forebear.files import NO_LOCKS, process_lock, write_text
 from forebear.network.network import Network
 from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.runs.read import METRICS, SETTINGS, WEIGHTS
@@ -33,6 +36,7 @@ from forebear.weights.load import load
 from forebear.weights.native_format import load_file, save
 
 BEST, CHECKPOINTS, LOCK = "best.safetensors", "checkpoints", ".lock"
+LEAVING = 0.2  # seconds to wait for a lock: its owner may be about to release it
 
 
 class RunFolder:
@@ -50,7 +54,7 @@ class RunFolder:
         """
         self.path = path
         self._replace = replace
-        self._lock: int | None = None
+        self._lock: FileLock | None = None
         self._owed: list[str] = []  # lines of metrics that could not be written
         if path.exists() and not path.is_dir():
             raise RunError(f"{path}: is a file. Expected a folder to make. Pass another --out.")
@@ -98,40 +102,43 @@ class RunFolder:
             )
 
     def hold(self) -> None:
-        """Keeps other processes out until `close`, or until this one ends.
+        """Locks the folder until `close`, or until this process ends, however it ends.
+
+        A file system that has no locks is used without one.
 
         Raises:
             RunError: another process is at work in the folder.
         """
-        if os.name != "posix":  # no lock that ends with its process
-            return
-        import fcntl
-
-        handle = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        lock = process_lock(self.path / LOCK, wait=LEAVING)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = os.read(handle, 20).decode(errors="replace").strip()
-            os.close(handle)
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                return  # a file system without locks
+            lock.acquire()
+        except Timeout:
             raise RunError(
-                f"{self.path}: process {owner or 'unknown'} is training here. Expected a folder of "
+                f"{self.path}: process {self._owner()} is training here. Expected a folder of "
                 "this run's own. Wait for it, stop it, or pass another --out."
             ) from None
-        if not _is_at(handle, self.path / LOCK):  # its owner has just left and taken it away
-            os.close(handle)
-            self.hold()
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
             return
-        os.ftruncate(handle, 0)
-        os.write(handle, f"{os.getpid()}\n".encode())
-        self._lock = handle
+        self._lock = lock
+        with suppress(OSError):  # the number only makes the message of other processes clearer
+            (self.path / LOCK).write_text(f"{os.getpid()}\n", encoding="ascii")
+
+    def _owner(self) -> str:
+        """The number of the process that holds the lock, or "unknown"."""
+        with suppress(OSError):
+            return (self.path / LOCK).read_bytes()[:20].decode(
+                errors="replace"
+            ).strip() or "unknown"
+        return "unknown"
 
     def close(self) -> None:
-        """Lets others in."""
+        """Releases the lock and deletes its file; other processes can then use the folder."""
         if self._lock is not None:
-            (self.path / LOCK).unlink(missing_ok=True)
-            os.close(self._lock)
+            with suppress(PermissionError):  # Windows does not delete a file that is open
+                (self.path / LOCK).unlink(missing_ok=True)
+            self._lock.release()
             self._lock = None
 
     def epoch(self, epoch: Epoch) -> None:
@@ -210,14 +217,6 @@ def _lying(path: Path) -> list[Path]:
     """What is in a folder, but for what a run that was killed before it began leaves."""
     stale = {LOCK, *(one.name for one in path.glob(f".{SETTINGS}.*.tmp*"))}
     return [one for one in path.iterdir() if one.name not in stale]
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    """Whether an open file is the one that lies there."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _refuse_unwritable(path: Path) -> None:

@@ -7,24 +7,15 @@ from __future__ import annotations
 
 import math
 
-from forebear.data.images.decode import printable
 from forebear.tables.imagenet_classes import synset_name
+from forebear.text import elided
 
 DASH = "-"
 
 
-def shown(text: str, most: int = 90) -> str:
-    """The text as one line of `most` characters at most; of a longer one its middle is left out."""
-    line = printable(text)
-    if len(line) <= most:
-        return line
-    end = most // 2
-    return f"{line[: most - 1 - end]}…{line[-end:]}"
-
-
 def class_title(name: str, most: int = 90) -> str:
     """What a class is called: ImageNet's word in place of a synset, the name itself elsewhere."""
-    return shown(synset_name(name) or name, most)
+    return elided(synset_name(name) or name, most)
 
 
 def percent(share: float) -> str:

@@ -1,7 +1,7 @@
 """Sheets of pictures with words below them, by Pillow: what a network sees, and its mistakes.
 
-The letters are those that come with matplotlib, where it is installed: Pillow's own font has no
-more than ASCII.
+Sheets need no matplotlib, which is an optional extra, and every image keeps its exact pixels. If
+matplotlib is installed, its font is used: Pillow's own has no more than ASCII.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from forebear.files import write_whole
 from forebear.tables.preprocessing import Preprocessing
-from forebear.tasks.runs.formatting import class_title, shown
+from forebear.tasks.runs.formatting import class_title
+from forebear.text import elided
 
 if TYPE_CHECKING:
     from forebear.tasks.evaluate import Evaluation
@@ -139,7 +140,7 @@ def _write(
 ) -> None:
     """Writes a line of letters of `size` at a place, cut to `within` pixels or to the sheet."""
     font = _font(size)
-    text = _cut(shown(words.text, 200), font, within or sheet.width - place[0] - MARGIN)
+    text = _cut(elided(words.text, 200), font, within or sheet.width - place[0] - MARGIN)
     ImageDraw.Draw(sheet).text(place, text, words.colour, font)
 
 

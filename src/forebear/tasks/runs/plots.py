@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from forebear.errors import ForebearError
 from forebear.files import write_whole
-from forebear.tasks.runs.formatting import class_title, shown
+from forebear.tasks.runs.formatting import class_title
+from forebear.text import elided
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +59,7 @@ def draw_curves(epochs: Sequence[Epoch], path: Path, title: str) -> None:
         OSError: the file cannot be written.
     """
     figure = _figure(9, 3.4)
-    figure.suptitle(shown(title), fontsize=10, parse_math=False)
+    figure.suptitle(elided(title), fontsize=10, parse_math=False)
     loss, accuracy, rate = figure.subplots(1, 3)
     ends = [float(epoch.epoch) for epoch in epochs]
     starts = [0.0, *ends[:-1]]  # under a budget the first evaluation can come after many
@@ -108,7 +109,7 @@ def draw_confusion(evaluation: Evaluation, path: Path, title: str) -> None:
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     right = f"{evaluation.top1:.2%} of {evaluation.images:,} right"
-    heading = f"{shown(title, int(12 * (side + room)))}\n{right}"
+    heading = f"{elided(title, int(12 * (side + room)))}\n{right}"
     figure.suptitle(heading, fontsize=10, parse_math=False)
     axes.set_xlabel("named as")
     axes.set_ylabel("true class")
@@ -135,7 +136,7 @@ def draw_comparison(lines: Sequence[Line], path: Path, title: str) -> None:
         OSError: the file cannot be written.
     """
     figure = _figure(10, 4 + 0.12 * len(lines))
-    figure.suptitle(shown(title), fontsize=10, parse_math=False)
+    figure.suptitle(elided(title), fontsize=10, parse_math=False)
     by_minutes, by_epochs = figure.subplots(1, 2, sharey=True)
     for line in lines:
         style = {
@@ -221,4 +222,4 @@ def _finite(values: Sequence[float]) -> NDArray[np.float64]:
 def _label(line: Line) -> str:
     """The name and the last accuracy; the blank, as a legend leaves out what begins with _."""
     last = f"  {line.accuracies[-1]:.2%}" if line.accuracies else ""
-    return f" {shown(line.name, 60)}{last}"
+    return f" {elided(line.name, 60)}{last}"

@@ -26,6 +26,7 @@ from forebear.tasks.runs.folder import CHECKPOINTS, RunFolder
 from forebear.tasks.train.budget.plan import Allowance, Amount, Fitted, fit_to_budget
 from forebear.tasks.train.budget.timing import StepTimes
 from forebear.tasks.train.job import PreparedRun, TrainResult
+from forebear.tasks.train.out_of_memory import explain_anywhere
 from forebear.tasks.train.recipe_files import recipe_from_dict
 from forebear.tasks.train.request import TrainConfig
 from forebear.tasks.train.resolve import asked, resolve_recipe
@@ -48,12 +49,12 @@ def train(request: TrainConfig) -> TrainResult:
 
     Raises:
         ValueError: an argument out of range, or a network that cannot take these pictures.
-        ForebearError: data that cannot be used, or a folder in the way.
+        ForebearError: data that cannot be used, a folder in the way, or too little memory.
     """
     now = time.perf_counter()
     started = request.started or now
     request = replace(request, started=started)
-    with World.join(request.device) as world:
+    with World.join(request.device) as world, explain_anywhere():
         if world.restarts and request.out is not None and world.on_rank0(lambda: _begun(request)):
             return _resume(request.out, request.device, request.threads, world, started)
         return _train(request, world, imports=now - started)
@@ -187,7 +188,7 @@ def resume(
     Raises:
         RunError: no unfinished run, or one whose data have changed since.
     """
-    with World.join(device) as world:
+    with World.join(device) as world, explain_anywhere():
         return _resume(path, device, threads, world, started or time.perf_counter())
 
 

@@ -22,9 +22,11 @@ from forebear.network.network import Network
 from forebear.settings import settings
 from forebear.tables.preprocessing import TORCHVISION, Preprocessing
 from forebear.tasks.machine.distributed import World
+from forebear.tasks.train.out_of_memory import explain_evaluation
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.resolve import typical_side
 
+EVALUATED = 64  # images at a time that an evaluation takes at least
 OnProgress = Callable[[int, int], None]  # told the pictures done, and of all
 
 
@@ -153,7 +155,11 @@ def measured(
     store = PixelStore(pictures, rule, workers=decoding.workers, bad=decoding.bad)
     world.in_turn(lambda: store.fill(progress))
     return replace(
-        training, store=store, labels=pictures.labels, rule=rule, batch=max(training.batch, 64)
+        training,
+        store=store,
+        labels=pictures.labels,
+        rule=rule,
+        batch=max(training.batch, EVALUATED),
     )
 
 
@@ -210,7 +216,7 @@ def opened(
         store=store,
         labels=pictures.labels,
         rule=rule,
-        batch=max(training.batch, 64),
+        batch=max(training.batch, EVALUATED),
         reading=None,
         shown=stratified(pictures.labels, 0),
     )
@@ -221,6 +227,9 @@ def features(network: Network, part: Loader, recipe: Recipe) -> FeatureLoader:
     """What the logits of a frozen network start from, for every picture of a part.
 
     Pictures that may be mirrored are seen both ways. The middle of each is taken.
+
+    Raises:
+        RunError: a batch does not fit in memory.
     """
     *body, _ = network.trunk  # the last is the logits
     modules = [network.root, *(network.get_submodule(name) for name in body)]
@@ -229,11 +238,12 @@ def features(network: Network, part: Loader, recipe: Recipe) -> FeatureLoader:
     found: list[list[Tensor]] = [[] for _ in range(ways)]
     classes: list[Tensor] = []  # a picture that is skipped has none
     alone = replace(part, rank=0, ranks=1)
-    for images, labels in alone.in_order():
-        classes.append(labels.cpu())
-        with torch.autocast(part.device.type, torch.bfloat16, recipe.precision == "bf16"):
-            for way, kept in enumerate(found):
-                kept.append(frozen(images.flip(3) if way else images).float())
+    with explain_evaluation(frozen, part, recipe.precision, least=EVALUATED):
+        for images, labels in alone.in_order():
+            classes.append(labels.cpu())
+            with torch.autocast(part.device.type, torch.bfloat16, recipe.precision == "bf16"):
+                for way, kept in enumerate(found):
+                    kept.append(frozen(images.flip(3) if way else images).float())
     return FeatureLoader(
         values=torch.stack([torch.cat(kept) for kept in found]),
         labels=torch.cat(classes).numpy(),

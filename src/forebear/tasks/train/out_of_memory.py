@@ -1,13 +1,20 @@
-"""What to do when a step does not fit in memory: find the batch that does."""
+"""Memory that runs out becomes an error that says what would fit.
+
+`explain_out_of_memory` is for training steps, `explain_evaluation` for evaluations, and
+`explain_anywhere` for all other work of a run. `ran_out` is for callers that try less themselves.
+"""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
+from forebear.data.loader import Loader
 from forebear.errors import RunError
 from forebear.network.network import Network
 from forebear.tasks.machine.distributed import ALONE
@@ -15,54 +22,125 @@ from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.step import Stepper
 
 
-@contextmanager
-def explain_out_of_memory(network: Network, recipe: Recipe, device: torch.device) -> Iterator[None]:
-    """Turns an allocation that failed into an error that names the batch that fits.
-
-    Raises:
-        RunError: memory ran out in the block.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not ran_out(error):
-            raise
-        said = str(error).splitlines()[0]
-    else:
-        return
-    fits = _fitting(network, recipe, device)
-    whole = recipe.batch // recipe.accumulate
-    if fits:
-        parts = -(-recipe.batch // fits)
-        remedy = f"{fits} fit. Pass --set accumulate={parts} for the same steps, or --batch {fits}."
-    else:
-        remedy = "Not even 2 fit. Pass a smaller --size or network."
-    raise RunError(
-        f"{whole} pictures of {recipe.size} x {recipe.size} pixels at a time do not fit in the "
-        f"memory of {device} ({said}). Expected fewer: {remedy}"
-    )
-
-
 def ran_out(error: BaseException) -> bool:
-    """Whether memory was what an operation lacked; on a processor torch has no class for it."""
+    """Whether an operation failed for lack of memory; on a CPU torch has no class for it."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         "allocate memory" in str(error) or "not enough memory" in str(error)
     )
 
 
-def _fitting(network: Network, recipe: Recipe, device: torch.device) -> int:
-    """Pictures that a step can take at once, by trying ever smaller halves; 0 where none fit."""
-    count = recipe.batch // recipe.accumulate // 2
-    while count >= 2:
+@contextmanager
+def explain_out_of_memory(network: Network, recipe: Recipe, device: torch.device) -> Iterator[None]:
+    """Turns a failed allocation of a training step into an error that names the batch that fits.
+
+    Raises:
+        RunError: memory ran out in the block.
+    """
+    whole = recipe.batch // recipe.accumulate
+
+    def step(count: int) -> None:
+        stepper = Stepper(network, network, recipe, device, ALONE)
+        side = recipe.size
+        images = torch.zeros(count, network.plan.in_channels, side, side, device=device)
+        labels = torch.zeros(count, dtype=torch.int64, device=device)
+        stepper(images, labels, labels, total=count, share=0.0)
+
+    def advice() -> str:
+        fits = _fitting(whole, step, device, least=2)
+        if not fits:
+            return "fewer: Not even 2 fit. Pass a smaller --size or network."
+        parts, instead = -(-recipe.batch // fits), f"or --batch {fits}"
+        return f"fewer: {fits} fit. Pass --set accumulate={parts} for the same steps, {instead}."
+
+    what = f"{whole} images of {recipe.size} x {recipe.size} pixels at a time"
+    with _explained(f"{what} do not fit in the memory of {device}", advice):
+        yield
+
+
+@contextmanager
+def explain_evaluation(
+    network: nn.Module, batches: Loader, precision: str, *, least: int = 1
+) -> Iterator[None]:
+    """Turns a failed allocation of an evaluation into an error that names the batch that fits.
+
+    Args:
+        network: on the device of the batches.
+        batches: that are evaluated.
+        precision: fp32 or bf16.
+        least: images at a time that the caller evaluates, however small --batch is.
+
+    Raises:
+        RunError: memory ran out in the block.
+    """
+    device, rule = batches.device, batches.rule
+    whole = min(batches.batch, len(batches.places))
+
+    def evaluate(count: int) -> None:
+        training = network.training
+        network.eval()
+        try:
+            with (
+                torch.inference_mode(),
+                torch.autocast(device.type, torch.bfloat16, precision == "bf16"),
+            ):
+                network(torch.zeros(count, rule.channels, rule.size, rule.size, device=device))
+        finally:
+            network.train(training)
+
+    def advice() -> str:
+        fits = _fitting(whole, evaluate, device, least=least)
+        if fits:
+            return f"fewer: {fits} fit. Pass --batch {fits}."
+        return "images that fit. Use a smaller input size or network."
+
+    what = f"{whole} images of {rule.size} x {rule.size} pixels at a time"
+    with _explained(f"{what} cannot be evaluated in the memory of {device}", advice):
+        yield
+
+
+@contextmanager
+def explain_anywhere() -> Iterator[None]:
+    """Turns a failed allocation that nothing else explains into an error of one line.
+
+    Raises:
+        RunError: memory ran out in the block.
+    """
+    with _explained(
+        "memory ran out",
+        lambda: (
+            "room for the network, its optimizer and the images. Pass a smaller --batch, --size or "
+            "network, or end other programs that use the device."
+        ),
+    ):
+        yield
+
+
+@contextmanager
+def _explained(what: str, expected: Callable[[], str]) -> Iterator[None]:
+    """Raises a RunError of `what`, torch's reason and what is `expected`, if memory runs out."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out(error):
+            raise
+        said = str(error).partition("\n")[0] or type(error).__name__
+        traceback.clear_frames(error.__traceback__)  # they hold the arrays that filled the memory
+    else:
+        return
+    raise RunError(f"{what} ({said}). Expected {expected()}")
+
+
+def _fitting(
+    count: int, attempt: Callable[[int], None], device: torch.device, *, least: int
+) -> int:
+    """Images that fit at a time, by trying ever smaller halves of `count`; 0 below `least`."""
+    count //= 2
+    while count >= least:
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
         try:
-            stepper = Stepper(network, network, recipe, device, ALONE)
-            side = recipe.size
-            images = torch.zeros(count, network.plan.in_channels, side, side, device=device)
-            labels = torch.zeros(count, dtype=torch.int64, device=device)
-            stepper(images, labels, labels, total=count, share=0.0)
+            attempt(count)
         except (MemoryError, RuntimeError) as error:
             if not ran_out(error):
                 raise

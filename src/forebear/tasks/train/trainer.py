@@ -40,6 +40,7 @@ from forebear.tasks.train.budget.plan import EVALUATION, SHORT, evaluated, plan_
 from forebear.tasks.train.budget.progress import FINISH, Progress
 from forebear.tasks.train.budget.timing import Operations
 from forebear.tasks.train.input_pipeline import (
+    EVALUATED,
     Decoding,
     Limit,
     batches,
@@ -50,7 +51,7 @@ from forebear.tasks.train.input_pipeline import (
 )
 from forebear.tasks.train.job import PreparedRun, TrainResult, settings_of
 from forebear.tasks.train.loop import Loop, LoopConfig
-from forebear.tasks.train.out_of_memory import explain_out_of_memory
+from forebear.tasks.train.out_of_memory import explain_evaluation, explain_out_of_memory
 from forebear.tasks.train.progress_bar import ProgressBar
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.resolve import asked
@@ -149,7 +150,8 @@ class Trainer:
             mode=self.mode,
             sizes=self._sizes(),
         )
-        self.loop = Loop(self.network, setting)
+        with explain_out_of_memory(self.network, self.recipe, job.device):
+            self.loop = Loop(self.network, setting)
 
     def run_training(self) -> TrainResult:
         """Begins or goes on, trains to the end and writes what is left."""
@@ -428,7 +430,12 @@ class Trainer:
             kept_back = self.course.finish - (self.test_seconds if tests else 0.0)
             watched = UntilTime(watched, self.course.begun + self.course.budget - kept_back)
         while True:
-            part = evaluate(model, watched, self.job.data.classes, precision=half)
+            with (
+                explain_evaluation(model, batches, half, least=EVALUATED)
+                if isinstance(batches, Loader)
+                else nullcontext()
+            ):
+                part = evaluate(model, watched, self.job.data.classes, precision=half)
             if not self.job.world.united(skipped):  # else the shares were dealt out otherwise
                 break
         whole = combined(self.job.world.gather(part))

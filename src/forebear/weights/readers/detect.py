@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from forebear.text import truncated
 from forebear.weights.readers.base import Arrays
-from forebear.weights.readers.errors import reading, refused, shown
+from forebear.weights.readers.errors import reading, refused
 from forebear.weights.readers.hub import HubArrays, is_hub_folder
 from forebear.weights.readers.keras.hdf5 import find_hdf5
 from forebear.weights.readers.keras.keras import WEIGHTS_MEMBER, KerasArrays, open_keras_archive
@@ -64,7 +65,7 @@ def _open_folder(path: Path) -> Arrays:
         return open_tensorflow(found[0])
     if not found:
         raise refused(path, "a folder without weights under the Hub's names", _EXPECTED, _CHECK)
-    names = shown(", ".join(file.name for file in found))
+    names = truncated(", ".join(file.name for file in found))
     raise refused(path, f"a folder of {len(found)} checkpoints, {names}", "one", "Pass one file.")
 
 
@@ -97,7 +98,9 @@ def _open_zip(path: Path) -> Arrays:
     if names and all(name.endswith(".npy") for name in names):
         return NpzArrays(path)
     listed = ", ".join(names[:3]) or "nothing"
-    raise refused(path, f"a zip archive of {shown(listed)}", _EXPECTED, "Unpack it, if it is one.")
+    raise refused(
+        path, f"a zip archive of {truncated(listed)}", _EXPECTED, "Unpack it, if it is one."
+    )
 
 
 def _looks_like(start: bytes) -> str:
@@ -106,4 +109,4 @@ def _looks_like(start: bytes) -> str:
             return words
     if start[257:262] == b"ustar":
         return "a tar archive"
-    return f"a file that starts with {shown(start[:16])}"
+    return f"a file that starts with {truncated(start[:16])}"

@@ -10,23 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from forebear.errors import WeightsError
+from forebear.text import truncated
 
 MAX_NAMES = 100_000  # ResNet-1202 has 7,215
 MAX_NAME = 1_000  # characters
-MAX_SENTENCE = 200  # characters of what a library says or a file claims
 FRESH_COPY = "Take a fresh copy of the file."
 
 
 def refused(path: Path, what: str, expected: str, remedy: str = FRESH_COPY) -> WeightsError:
     """The error with which a reader turns a file away, on one line."""
-    return WeightsError(f"{shown(path)}: {what}. Expected {expected}. {remedy}")
-
-
-def shown(text: object) -> str:
-    """Text from a file or a library as part of one line: escaped, and cut where it is long."""
-    line = str(text)
-    line = line if line.isprintable() else repr(line)
-    return line if len(line) <= MAX_SENTENCE else f"{line[:MAX_SENTENCE]}..."
+    return WeightsError(f"{truncated(path)}: {what}. Expected {expected}. {remedy}")
 
 
 @contextmanager
@@ -46,9 +39,9 @@ def reading(path: Path, expected: str, array: str | None = None) -> Iterator[Non
     except WeightsError:
         raise
     except Exception as error:  # damage leads a library anywhere
-        said = shown(error.args[0] if isinstance(error, KeyError) and error.args else error)
+        said = truncated(error.args[0] if isinstance(error, KeyError) and error.args else error)
         what = f"cannot be read ({said or type(error).__name__})"
-        what = what if array is None else f"{shown(array)}: {what}"
+        what = what if array is None else f"{truncated(array)}: {what}"
         raise refused(path, what, expected) from error
 
 
@@ -59,11 +52,11 @@ def check_names(path: Path, names: Iterable[str]) -> None:
         if len(name) > MAX_NAME:
             raise refused(
                 path,
-                f"{shown(name)}: a name of {len(name)} characters",
+                f"{truncated(name)}: a name of {len(name)} characters",
                 f"names of at most {MAX_NAME}",
             )
         if name in seen:
-            raise refused(path, f"{shown(name)}: two arrays of this name", "each name once")
+            raise refused(path, f"{truncated(name)}: two arrays of this name", "each name once")
         seen.add(name)
         if len(seen) > MAX_NAMES:
             raise refused(path, f"more than {MAX_NAMES} arrays", "a network's arrays")

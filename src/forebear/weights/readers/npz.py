@@ -10,8 +10,9 @@ from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 
+from forebear.text import truncated
 from forebear.weights.readers.base import Array
-from forebear.weights.readers.errors import check_names, reading, refused, shown
+from forebear.weights.readers.errors import check_names, reading, refused
 from forebear.weights.readers.indexed import Listed
 from forebear.weights.readers.zip_archive import open_archive
 
@@ -65,18 +66,18 @@ class NpzArrays(Listed[_Member]):
 def _member(path: Path, archive: ZipFile, info: ZipInfo) -> _Member:
     name = info.filename.removesuffix(".npy")
     if name == info.filename:
-        raise refused(path, f"{shown(name)}: not an .npy member", _EXPECTED, _REMEDY)
+        raise refused(path, f"{truncated(name)}: not an .npy member", _EXPECTED, _REMEDY)
     with reading(path, _EXPECTED, name), archive.open(info) as file:
         shape, dtype = _header(file)
         header = file.tell()
     if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None:
-        raise refused(path, f"{shown(name)}: of type {shown(dtype)}", _EXPECTED, _REMEDY)
+        raise refused(path, f"{truncated(name)}: of type {truncated(dtype)}", _EXPECTED, _REMEDY)
     size = header + math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or size != info.file_size:
         raise refused(
             path,
-            f"{shown(name)}: {dtype} {shown(list(shape))} in {info.file_size} bytes",
-            f"{shown(size)} bytes for this shape",
+            f"{truncated(name)}: {dtype} {truncated(list(shape))} in {info.file_size} bytes",
+            f"{truncated(size)} bytes for this shape",
         )
     return _Member(info, shape, dtype)
 

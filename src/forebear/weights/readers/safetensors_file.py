@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
+from forebear.text import truncated
 from forebear.weights.readers.base import Array
-from forebear.weights.readers.errors import check_names, reading, refused, shown
+from forebear.weights.readers.errors import check_names, reading, refused
 from forebear.weights.readers.indexed import Listed
 
 _EXPECTED = "a whole safetensors file"
@@ -90,7 +91,7 @@ class SafetensorsArrays(Listed[_Tensor]):
                 if kind not in _DTYPES:
                     raise refused(
                         shard,
-                        f"{shown(name)}: of type {kind}",
+                        f"{truncated(name)}: of type {kind}",
                         f"one of {', '.join(_DTYPES)}",
                         "Save it as F32.",
                     )
@@ -124,7 +125,7 @@ def open_index(path: Path) -> SafetensorsArrays:
         if not shard.endswith(".safetensors") or shard != Path(shard).name or "\\" in shard:
             raise refused(
                 path,
-                f"a shard {shown(repr(shard))}",
+                f"a shard {truncated(repr(shard))}",
                 "names of .safetensors files in the same folder",
                 "Do not trust this file.",
             )
@@ -136,7 +137,7 @@ def open_index(path: Path) -> SafetensorsArrays:
         arrays.close()
         raise refused(
             path,
-            f"{shown(min(wrong))}: not in the shard that the index says",
+            f"{truncated(min(wrong))}: not in the shard that the index says",
             "shards and index of one network",
             "Fetch them all again.",
         )

@@ -12,6 +12,8 @@ from torch import nn
 
 from forebear.data.loader import Batch, Loader
 from forebear.tasks.evaluate import InOrder
+from forebear.tasks.train.input_pipeline import EVALUATED
+from forebear.tasks.train.out_of_memory import explain_evaluation
 
 BATCHES = 4  # that are timed, the fastest of which counts: the first one warms up
 IMAGES = 32  # in each of them
@@ -29,6 +31,9 @@ def seconds_of_image(network: nn.Module, batches: Loader, precision: str, until:
 
     Returns:
         0.0 where there are no images.
+
+    Raises:
+        RunError: a batch does not fit in memory.
     """
     order = batches.places[: BATCHES * IMAGES]
     if not len(order):
@@ -39,7 +44,10 @@ def seconds_of_image(network: nn.Module, batches: Loader, precision: str, until:
         part = order[start : start + IMAGES]
         few = replace(batches, shown=part, batch=len(part), rank=0, ranks=1)
         started = time.perf_counter()
-        with torch.autocast(batches.device.type, torch.bfloat16, precision == "bf16"):
+        with (
+            explain_evaluation(network, few, precision, least=EVALUATED),
+            torch.autocast(batches.device.type, torch.bfloat16, precision == "bf16"),
+        ):
             for images, _ in few.in_order():
                 float(network(images).sum())  # waits for the device
         taken = time.perf_counter() - started

@@ -1,4 +1,8 @@
-"""The exponential moving average of a network, which is often better than its last state."""
+"""The exponential moving average of a network, which is often better than its last state.
+
+torch.optim.swa_utils.AveragedModel (torch 2.13) does not fit here: every update waits for the GPU,
+as it reads its counter there or copies it there, and the first update replaces the average.
+"""
 
 from __future__ import annotations
 

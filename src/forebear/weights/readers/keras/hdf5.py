@@ -19,8 +19,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from forebear.text import truncated
 from forebear.weights.readers.base import Array
-from forebear.weights.readers.errors import MAX_NAMES, reading, refused, shown
+from forebear.weights.readers.errors import MAX_NAMES, reading, refused
 from forebear.weights.readers.keras.hdf5_types import Kind, parse_kind, parse_shape
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -151,7 +152,7 @@ class Hdf5:
             node.message(number) if node else None for number in (_SPACE, _KIND, _LAYOUT)
         )
         if not node or not space or not kind or not layout:
-            raise refused(self.path, f"{shown(name)}: no such dataset", EXPECTED)
+            raise refused(self.path, f"{truncated(name)}: no such dataset", EXPECTED)
         stored = Stored(0, parse_shape(space), parse_kind(kind))
         brain = stored.kind.kind == "bfloat16" or (
             stored.kind.dtype is not None and self.text(node, "dtype") == "bfloat16"
@@ -159,13 +160,14 @@ class Hdf5:
         if stored.kind.kind != "number" and not brain:
             raise refused(
                 self.path,
-                f"{shown(name)}: values of type {stored.kind.kind}, {stored.kind.size} bytes each",
+                f"{truncated(name)}: values of type {stored.kind.kind}, {stored.kind.size} bytes "
+                "each",
                 "an array of numbers",
             )
         if node.message(_EXTERNAL) or node.message(_FILTERS) or layout[:2] != b"\3\1":
             raise refused(
                 self.path,
-                f"{shown(name)}: in chunks, compressed, or kept in another file",
+                f"{truncated(name)}: in chunks, compressed, or kept in another file",
                 "arrays in one piece, as Keras writes them",
                 "Load and save it with Keras.",
             )
@@ -174,8 +176,8 @@ class Hdf5:
         if wanted and (size != wanted or place + size > self._size):
             raise refused(
                 self.path,
-                f"{shown(name)} {shown(list(stored.shape))}: {wanted} bytes where the file has "
-                f"{min(size, max(0, self._size - place))}",
+                f"{truncated(name)} {truncated(list(stored.shape))}: {wanted} bytes where the file "
+                f"has {min(size, max(0, self._size - place))}",
                 "all values in the file",
             )
         return Stored(place, stored.shape, stored.kind)

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from forebear.text import truncated
 from forebear.weights.readers.base import Array, Arrays
-from forebear.weights.readers.errors import check_names, refused, shown
+from forebear.weights.readers.errors import check_names, refused
 from forebear.weights.readers.tensorflow.corruption import DamageError, blame
 from forebear.weights.readers.tensorflow.tensor_records import (
     KINDS,
@@ -75,7 +76,7 @@ class Checkpoint(Arrays):
             what = "strings" if number == STRING else f"values of TensorFlow's type {number}"
             raise refused(
                 self.path,
-                f"{shown(name)}: holds {what}",
+                f"{truncated(name)}: holds {what}",
                 "real numbers of a type that numpy has, or bfloat16",
                 "Leave this array out.",
             )

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from forebear.weights.readers.errors import refused, shown
+from forebear.text import truncated
+from forebear.weights.readers.errors import refused
 
 EXPECTED = "a whole TensorFlow checkpoint (one V1 file, or PREFIX.index with its PREFIX.data files)"
 
@@ -22,7 +23,7 @@ class DamageError(Exception):
 @contextmanager
 def blame(path: Path, name: str | None = None) -> Iterator[None]:
     """Turns damage, and what the system says of the file, into one line naming file and array."""
-    array = "" if name is None else f"{shown(name)}: "
+    array = "" if name is None else f"{truncated(name)}: "
     try:
         yield
     except DamageError as error:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from forebear.text import truncated
 from forebear.weights.readers.base import Arrays
-from forebear.weights.readers.errors import refused, shown
+from forebear.weights.readers.errors import refused
 from forebear.weights.readers.tensorflow.checkpoint_v1 import CheckpointV1
 from forebear.weights.readers.tensorflow.checkpoint_v2 import CheckpointV2
 from forebear.weights.readers.tensorflow.corruption import EXPECTED, blame
@@ -41,7 +42,7 @@ def open_tensorflow(path: Path) -> Arrays:
     with blame(path):
         there = [file for file in files if file.is_file()]
     if not there:
-        what = " and ".join(f"no {shown(file.name)}" for file in files)
+        what = " and ".join(f"no {truncated(file.name)}" for file in files)
         raise refused(path, what, EXPECTED, "Check the path.")
     file = next((file for file in there if ends_as_table(file)), there[0])
     with blame(file):

@@ -12,7 +12,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from forebear.weights.readers.errors import reading, refused, shown
+from forebear.text import truncated
+from forebear.weights.readers.errors import reading, refused
 
 MAX_PICKLE = 16 * 2**20  # bytes; ResNet-1202's state dict has 1.3 MB of pickle
 _MAX_TUPLES = 50_000  # in all; a tensor takes 4
@@ -109,14 +110,15 @@ class _Stack:
                 case name:
                     raise refused(
                         self._path,
-                        f"a pickle with the instruction {name} {shown(argument or '')}".rstrip(),
+                        f"a pickle with the instruction {name} "
+                        f"{truncated(argument or '')}".rstrip(),
                         "those that torch.save writes",
                         "Save it again with torch.save, without pickle_protocol.",
                     )
 
     def _allowed(self, name: str | None) -> str:
         if name not in _ALLOWED:
-            asked = shown((name or "a name that it computes").replace(" ", "."))
+            asked = truncated((name or "a name that it computes").replace(" ", "."))
             what = f"the pickle asks for {asked}; nothing was run"
             raise refused(self._path, what, _EXPECTED, _SAVE)
         return str(name)
@@ -169,7 +171,7 @@ class _Stack:
         if number > self._size:
             raise refused(
                 self._path,
-                f"the pickle asks for {shown(number)} values",
+                f"the pickle asks for {truncated(number)} values",
                 f"at most the file's {self._size} bytes",
                 _SAVE,
             )

@@ -16,8 +16,9 @@ import torch
 from torch.torch_version import TorchVersion
 
 from forebear.errors import WeightsError
+from forebear.text import truncated
 from forebear.weights.readers.base import Array
-from forebear.weights.readers.errors import check_names, reading, refused, shown
+from forebear.weights.readers.errors import check_names, reading, refused
 from forebear.weights.readers.indexed import Listed
 from forebear.weights.readers.torch.pickle_scan import MAX_PICKLE, check_pickles
 from forebear.weights.readers.zip_archive import open_archive
@@ -71,7 +72,8 @@ class TorchArrays(Listed[_Tensor]):
         if TorchVersion(torch.__version__) < _SAFE:
             raise WeightsError(
                 f"torch {torch.__version__}: its weights_only=True can be broken by a hostile "
-                f"file. Expected {_SAFE} or later to read {shown(path)}. Run: pip install -U torch"
+                f"file. Expected {_SAFE} or later to read {truncated(path)}. Run: pip install "
+                "-U torch"
             )
         with path.open("rb") as file:
             legacy = file.read(len(LEGACY_START)) == LEGACY_START
@@ -162,7 +164,8 @@ def _state_dict(path: Path, loaded: object) -> dict[str, torch.Tensor]:
         if total > size:
             raise refused(
                 path,
-                f"{shown(name)}: {shown(list(tensor.shape))} brings the arrays to {total} bytes",
+                f"{truncated(name)}: {truncated(list(tensor.shape))} brings the arrays to {total} "
+                "bytes",
                 f"at most the file's {size}: every value stored",
                 "Save contiguous tensors.",
             )
@@ -180,7 +183,7 @@ def _check_tensor(path: Path, name: object, tensor: object) -> None:
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
         raise refused(
             path,
-            f"{shown(name)}: a {type(tensor).__name__}",
+            f"{truncated(name)}: a {type(tensor).__name__}",
             "tensors alone",
             "Save model.state_dict().",
         )
@@ -188,7 +191,7 @@ def _check_tensor(path: Path, name: object, tensor: object) -> None:
     if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.dtype not in _DTYPES:
         raise refused(
             path,
-            f"{shown(name)}: {tensor.layout}, {tensor.dtype}, on {tensor.device.type}",
+            f"{truncated(name)}: {tensor.layout}, {tensor.dtype}, on {tensor.device.type}",
             "dense tensors of plain numbers",
             "Save it as a dense float32 tensor.",
         )

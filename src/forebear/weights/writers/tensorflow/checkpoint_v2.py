@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from forebear.files import write_whole
+from forebear.text import truncated
 from forebear.weights.readers.base import Array
-from forebear.weights.readers.errors import MAX_NAME, refused, shown
+from forebear.weights.readers.errors import MAX_NAME, refused
 from forebear.weights.readers.tensorflow.checkpoint_v2 import Place, data_file, read_checked
 from forebear.weights.readers.tensorflow.corruption import DamageError
 from forebear.weights.readers.tensorflow.crc32c import crc32c, masked
@@ -92,7 +93,9 @@ def _write(path: Path, index: Path, data: Path, arrays: Iterable[tuple[str, Arra
         for name, array in arrays:
             key = _key(path, name)
             if key in written:
-                raise refused(path, f"{shown(name)}: comes twice", "each name once", "Drop one.")
+                raise refused(
+                    path, f"{truncated(name)}: comes twice", "each name once", "Drop one."
+                )
             kind = _kind(path, name, array)
             values = np.asarray(array, KINDS[kind].stored, order="C").reshape(-1).view(np.uint8)
             place = Place(
@@ -138,7 +141,7 @@ def _key(path: Path, name: str) -> bytes:
     except (UnicodeEncodeError, DamageError):
         key = b""
     if not key or len(name) > MAX_NAME:
-        what = f"{shown(name)}: a name that a checkpoint cannot hold"
+        what = f"{truncated(name)}: a name that a checkpoint cannot hold"
         expected = f"1 to {MAX_NAME} characters of UTF-8 text without NUL"
         raise refused(path, what, expected, "Give the array another name.")
     return key
@@ -149,6 +152,6 @@ def _kind(path: Path, name: str, array: Array) -> int:
     kind = _KINDS.get(array.dtype.newbyteorder("<"))
     if kind is None:
         expected = f"one of {', '.join(str(known) for known in _KINDS)}"
-        what = f"{shown(name)}: is of type {shown(array.dtype)}"
+        what = f"{truncated(name)}: is of type {truncated(array.dtype)}"
         raise refused(path, what, expected, "Convert it first.")
     return kind
