@@ -91,7 +91,7 @@ def test_a_broken_image_that_is_met_while_training_ends_the_run_or_is_left_out(
     (tmp_path / "data" / "grey" / "7.png").write_bytes(b"no picture")
     code, _ = trained(tmp_path, "1h")
     assert code == 2
-    assert "7.png: not a picture" in capsys.readouterr().err.splitlines()[-1]
+    assert "7.png: not an image" in capsys.readouterr().err.splitlines()[-1]
     code, run = trained(tmp_path, "1h", "--bad", "skip", "--replace")
     assert code == 0
     assert capsys.readouterr().err.count("left out: ") == 1

@@ -68,8 +68,8 @@ def test_four_bad_files_are_counted_and_named_and_exit_with_1(
     assert "4 cannot be used" in lines
     for name, reason in (
         ("0.png", "the file is empty"),
-        ("1.png", "not a picture"),
-        ("2.png", "not a picture"),
+        ("1.png", "not an image"),
+        ("2.png", "not an image"),
         ("3.png", "cannot be decoded (image file is truncated"),
     ):
         assert any(f"down/{name}: {reason}" in line for line in lines), name
@@ -146,7 +146,7 @@ def test_the_manifest_has_a_line_a_picture(tmp_path: Path) -> None:
     broken = rows[5]
     assert (broken["name"], broken["bytes"]) == (str(root / "train/down/0.png"), 5)
     assert broken["width"] is None
-    assert "not a picture" in broken["error"]
+    assert "not an image" in broken["error"]
 
 
 def test_arrays_have_no_files_and_a_class_may_be_empty(

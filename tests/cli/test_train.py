@@ -202,7 +202,7 @@ def test_a_picture_that_cannot_be_read_stops_the_run_before_its_folder_is_made(
     spoil(tmp_path)
     code, run = trained(tmp_path)
     assert code == 2
-    assert "7.png: not a picture" in capsys.readouterr().err.splitlines()[-1]
+    assert "7.png: not an image" in capsys.readouterr().err.splitlines()[-1]
     assert not run.exists()
 
 
@@ -214,7 +214,7 @@ def test_a_picture_that_cannot_be_read_is_left_out_where_that_is_asked_for(
     assert code == 0
     told = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
     assert len(told) == 1
-    assert "7.png: not a picture" in told[0]
+    assert "7.png: not an image" in told[0]
     assert load_run(run).card.metrics["images_left_out"] == 1
 
 

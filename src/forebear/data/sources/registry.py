@@ -1,4 +1,4 @@
-"""Where pictures come from: one table of kinds, and the function that reads a spec."""
+"""The table of data kinds, and the function that reads a data spec."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from forebear.errors import near_misses
 
 __all__ = ["KINDS", "Dataset", "read_data"]
 
-KINDS: dict[str, Callable[[Path, str], Dataset]] = {  # all but digits, which has no path
+KINDS: dict[str, Callable[[Path, str], Dataset]] = {  # without digits, which has no path
     "folder": read_folder,
     "cifar10": read_cifar10,
     "cifar100": read_cifar100,
@@ -34,11 +34,11 @@ _SPECS = ", ".join(["digits", *(f"{kind}:PATH" for kind in KINDS)])
 
 
 def read_data(spec: str) -> Dataset:
-    """The labelled pictures that a spec names: `digits`, or KIND:PATH with a kind of `KINDS`.
+    """Reads the labelled images of a spec: `digits`, or KIND:PATH with a kind of `KINDS`.
 
     Raises:
-        ValueError: The spec is not of this form.
-        DataError: What lies at the path is missing, damaged or laid out otherwise.
+        ValueError: The spec does not have this form.
+        DataError: The data are missing, damaged, or have another layout.
     """
     if spec == "digits":
         return read_digits(spec)
@@ -58,7 +58,7 @@ def _fault(spec: str, kind: str) -> str:
         return "the path is missing."
     path = Path(spec).expanduser()
     if spec and path.exists():
-        return f"a path without its kind. Did you mean {_kind_of(path)}:{printable(spec)}?"
+        return f"a path without a kind. Did you mean {_kind_of(path)}:{printable(spec)}?"
     return f"unknown kind of data.{near_misses(kind, ['digits', *KINDS])}"
 
 
