@@ -40,7 +40,7 @@ def _overview() -> argparse.ArgumentParser:
     verbs = "\n".join(f"  {verb:<10} {summary}" for verb, summary in VERBS.items())
     parser = argparse.ArgumentParser(
         prog="forebear",
-        description="AlexNet v2, ResNet v1 and v2, ResNeXt: exact builds of all published dialects.",
+        description="AlexNet v2, ResNet v1 and v2, ResNeXt: exact builds of every dialect.",
         usage="forebear VERB [ARGUMENT ...]",
         epilog=f"verbs:\n{verbs}\n\nforebear VERB --help shows the arguments and an example.",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -74,7 +74,8 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--mirror",
         action=argparse.BooleanOptionalAction,
-        help="random horizontal flips (default: yes, except for digits and idx data)",
+        help="random horizontal flips (default: the recipe's; auto means yes, except for digits "
+        "and idx data)",
     )
     group.add_argument("--seed", type=int, metavar="N", help="random seed (default: the recipe's)")
     group.add_argument(

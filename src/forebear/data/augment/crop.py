@@ -107,7 +107,7 @@ def _inside(places: Numbers, side: int, border: Border) -> Numbers:
     """Maps positions along a side to pixels of the image, or to -1 for black padding."""
     if border == "black":
         return np.where((places >= 0) & (places < side), places, -1)
-    along = places % max(1, 2 * (side - 1))  # forth and back, without repeating the edge pixels
+    along = places % max(1, 2 * (side - 1))  # back and forth, without repeating the edge pixels
     return side - 1 - np.abs(side - 1 - along)
 
 
