@@ -91,7 +91,7 @@ def cifar(data: Path, pictures: int | None = None) -> dict[str, Any]:
     arrays: dict[str, Any] = {"classes": np.array(read.classes)}
     for name, part in (("train", read.train), ("test", read.val)):
         count = min(pictures or len(part), len(part))
-        arrays[f"x_{name}"] = np.stack([np.asarray(part.picture(at)) for at in range(count)])
+        arrays[f"x_{name}"] = np.stack([np.asarray(part.image(at)) for at in range(count)])
         arrays[f"y_{name}"] = part.labels[:count]
     return arrays
 

@@ -1,17 +1,17 @@
-"""What goes wrong with files, data and weights, as a small tree.
+"""The exceptions for files, data and weights.
 
     Exception
-    ├── ValueError, TypeError   a wrong argument: an unknown name, an output stride out of reach
-    └── ForebearError           something outside the call is wrong
+    ├── ValueError, TypeError   a wrong argument: an unknown name, an unsupported output stride
+    └── ForebearError           a file, a data set or a run cannot be used
         ├── TableError          a table of blocks that cannot be read or built
-        ├── DataError           pictures, labels or folders that cannot be used
+        ├── DataError           images, labels or folders that cannot be used
         ├── WeightsError        arrays that do not fit a network, or a file that is no checkpoint
-        └── RunError            a run folder that is missing, unfinished or in the way
-            └── StopError       a run that was asked to end, and has saved its state
+        └── RunError            a run folder that is missing, unfinished or exists already
+            └── StopError       a run that was stopped by a signal and has saved its state
 
 Every message has three parts: what was wrong (with its value), what was expected, what to do.
-The command line prints it as one line on stderr and exits with its `code`: 2, or as shells do after
-a signal.
+The command line prints it as one line on stderr. The exit code is the error's `code`: 2, or 128
+plus the number of the signal.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from collections.abc import Iterable
 
 
 class ForebearError(Exception):
-    """Base of the errors about files, data and weights."""
+    """Base class of the errors about files, data and weights."""
 
-    code = 2  # that the command line exits with
+    code = 2  # exit code of the command line
 
 
 class TableError(ForebearError):
@@ -31,7 +31,7 @@ class TableError(ForebearError):
 
 
 class DataError(ForebearError):
-    """Pictures, labels or folders cannot be used; the message names the file."""
+    """Images, labels or folders cannot be used; the message names the file."""
 
 
 class WeightsError(ForebearError):
@@ -39,19 +39,19 @@ class WeightsError(ForebearError):
 
 
 class RunError(ForebearError):
-    """A run folder is missing, unfinished or in the way."""
+    """A run folder is missing, unfinished or exists already."""
 
 
 class StopError(RunError):
-    """A run was asked to end by a signal, and has saved its state."""
+    """A run was stopped by a signal, and has saved its state."""
 
     def __init__(self, message: str, number: int) -> None:
-        """As shells count: 130 after SIGINT, 143 after SIGTERM."""
+        """Sets the exit code as shells do: 130 after SIGINT, 143 after SIGTERM."""
         super().__init__(message)
         self.number, self.code = number, 128 + number
 
 
 def near_misses(name: str, known: Iterable[str]) -> str:
-    """A sentence that names what `name` was probably meant to be, or "" when nothing is near."""
+    """Returns a sentence " Did you mean ...?" with similar known names, or "" if there are none."""
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(near)}?" if near else ""

@@ -1,4 +1,4 @@
-"""Files that are whole or not there (written beside their place, flushed, renamed), and locks."""
+"""Atomic file writes (to a temporary file beside, flushed, then renamed), and locks."""
 
 from __future__ import annotations
 
@@ -15,25 +15,29 @@ NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSU
 
 
 def home() -> Path:
-    """$FOREBEAR_HOME (default: ~/.cache/forebear): what can be fetched or made again lies there."""
+    """Returns $FOREBEAR_HOME (default: ~/.cache/forebear), the folder of downloads and caches."""
     return Path(os.environ.get("FOREBEAR_HOME") or "~/.cache/forebear").expanduser()
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Lets `write` fill a new file in the same folder, then puts it in `path`'s place at once.
+    """Calls `write` on a temporary file in the same folder, then renames that file to `path`.
 
-    Whatever happens, `path` holds its old contents or all of the new ones.
+    After any failure, `path` has either its old content or all of the new content.
+
+    Args:
+        path: File to create or replace.
+        write: Writes the content to the path that it is given.
 
     Raises:
-        OSError: the disk is full, the folder cannot be written to, or `path` is something that is
-            no file, such as /dev/null: renaming would do away with it.
+        OSError: The disk is full, the folder is not writable, or `path` is not a regular file.
+            Renaming would replace a device such as /dev/null by a file.
     """
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
         write(partial)
-        partial.chmod(0o644)  # safetensors makes its files private
+        partial.chmod(0o644)  # safetensors creates its files with mode 0600
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
@@ -58,7 +62,7 @@ def process_lock(path: Path, *, wait: float = -1) -> FileLock:
 
 
 def _as_os_error(error: Exception, path: Path) -> Exception:
-    """An OSError for what safetensors (0.8) raises of its own: "... full (os error 28)"."""
+    """Converts safetensors' own exception (version 0.8), "... full (os error 28)", to OSError."""
     number = re.search(r"\(os error (\d+)\)", str(error))
     if number is None or isinstance(error, OSError):
         return error
@@ -66,7 +70,7 @@ def _as_os_error(error: Exception, path: Path) -> Exception:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole."""
+    """Writes a UTF-8 text file atomically."""
 
     def write(partial: Path) -> None:
         partial.write_text(text, encoding="utf-8")
@@ -75,7 +79,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Makes the renaming itself last."""
+    """Flushes the folder to disk, so that the rename survives a crash."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -91,7 +91,7 @@ def test_a_broken_image_that_is_met_while_training_ends_the_run_or_is_left_out(
     (tmp_path / "data" / "grey" / "7.png").write_bytes(b"no picture")
     code, _ = trained(tmp_path, "1h")
     assert code == 2
-    assert "7.png: not a picture" in capsys.readouterr().err.splitlines()[-1]
+    assert "7.png: not an image" in capsys.readouterr().err.splitlines()[-1]
     code, run = trained(tmp_path, "1h", "--bad", "skip", "--replace")
     assert code == 0
     assert capsys.readouterr().err.count("left out: ") == 1
@@ -109,7 +109,7 @@ def test_an_evaluation_that_is_cut_says_so_wherever_it_is_told(
     assert code == 0
     told = capsys.readouterr()
     assert "evaluating 4 of 9 held-out images, a fixed random part" in told.err
-    assert "of 4 held-out pictures right" in told.out
+    assert "of 4 validation images correct" in told.out
     assert lines(run)[-1]["val_images"] == 4
     assert json.loads((run / "settings.json").read_text())["data"]["evaluated"] == 4
     metrics = load_run(run).card.metrics
@@ -152,7 +152,7 @@ def test_a_held_out_part_chooses_and_the_test_part_is_tested_within_the_budget(
 ) -> None:
     code, run = trained(tmp_path, "1h", "--hold-out", "0.2")
     assert code == 0
-    assert "of 9 test pictures right" in capsys.readouterr().out
+    assert "of 9 test images correct" in capsys.readouterr().out
     metrics = load_run(run).card.metrics
     assert (metrics["test_images"], metrics["test_images_in_set"]) == (9, 9)
 

@@ -46,10 +46,10 @@ def test_a_sound_set_is_counted_and_exits_with_0(
     printed = capsys.readouterr()
     lines = words(printed.out)
     assert lines[:4] == ["class train val", "across 5 2", "down 5 2", "grey 5 2"]
-    assert "pictures 15 to train on, 6 to validate with" in lines
-    assert "pixels 16 x 16 at least, 16 x 16 in the middle, 16 x 16 at most" in lines
+    assert "images 15 training, 6 validation" in lines
+    assert "pixels smallest 16 x 16, median 16 x 16, largest 16 x 16" in lines
     assert "formats PNG 21" in lines
-    assert lines[-1].startswith("all 21 pictures can be used (")
+    assert lines[-1].startswith("all 21 images can be used (")
     assert lines[-1].endswith("images/s)")
     assert printed.err == ""
 
@@ -64,12 +64,12 @@ def test_four_bad_files_are_counted_and_named_and_exit_with_1(
         (root / "train" / "down" / name).write_bytes(content)
     assert main(["check", f"folder:{root}"]) == 1
     lines = words(capsys.readouterr().out)
-    assert lines[-1].startswith("4 of 48 pictures cannot be used")
+    assert lines[-1].startswith("4 of 48 images cannot be used")
     assert "4 cannot be used" in lines
     for name, reason in (
         ("0.png", "the file is empty"),
-        ("1.png", "not a picture"),
-        ("2.png", "not a picture"),
+        ("1.png", "not an image"),
+        ("2.png", "not an image"),
         ("3.png", "cannot be decoded (image file is truncated"),
     ):
         assert any(f"down/{name}: {reason}" in line for line in lines), name
@@ -110,8 +110,8 @@ def test_copies_are_found_across_parts_and_classes(
     shutil.copy(root / "train/down/2.png", root / "train/down/copy.png")
     assert main(["check", f"folder:{root}"]) == 0
     lines = words(capsys.readouterr().out)
-    assert "copies 6 pictures share 3 contents" in lines
-    at = lines.index("1 copies across train and val: what is learned by heart is measured")
+    assert "copies 6 images share 3 contents" in lines
+    at = lines.index("1 copies across train and val, which inflate validation accuracy")
     assert lines[at + 1 : at + 3] == [
         f"{root}/train/down/0.png (train, down)",
         f"{root}/val/down/copy.png (val, down)",
@@ -146,7 +146,7 @@ def test_the_manifest_has_a_line_a_picture(tmp_path: Path) -> None:
     broken = rows[5]
     assert (broken["name"], broken["bytes"]) == (str(root / "train/down/0.png"), 5)
     assert broken["width"] is None
-    assert "not a picture" in broken["error"]
+    assert "not an image" in broken["error"]
 
 
 def test_arrays_have_no_files_and_a_class_may_be_empty(
@@ -164,7 +164,7 @@ def test_arrays_have_no_files_and_a_class_may_be_empty(
     assert main(["check", f"npz:{tmp_path / 'x.npz'}"]) == 0
     lines = words(capsys.readouterr().out)
     assert lines[1:4] == ["a 2 1", "'b\\n' 0 0", "c 2 0"]
-    assert "empty 1 classes have no picture to train on" in lines
+    assert "empty 1 classes have no training images" in lines
     assert any(line.startswith("1 copies across train and val") for line in lines)
 
 
@@ -177,7 +177,7 @@ def test_of_many_classes_only_the_smallest_and_the_largest_are_listed(
     np.savez(path, x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
     assert main(["check", f"npz:{path}"]) == 0
     lines = words(capsys.readouterr().out)
-    assert "... 20 classes between these ..." in lines
+    assert "... 20 more classes ..." in lines
     assert lines[20] == "19 20 20"
     assert lines[22] == "40 41 41"
 

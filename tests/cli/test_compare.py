@@ -43,8 +43,8 @@ def test_seeds_have_a_mean_and_other_pictures_a_warning(
     out = capsys.readouterr().out
     assert out.count("digits [1]") == 2
     assert out.count("digits [2]") == 1
-    assert "other pictures or another split. Compare accuracies within one." in out
-    assert "2 seeds of one setting: " in out
+    assert "different images or splits. Compare accuracies only between equal numbers." in out
+    assert "2 seeds with equal settings: " in out
     assert "last  55.00% ± 7.07" in out
 
 
@@ -86,7 +86,7 @@ def test_a_plot_is_drawn_of_runs_of_any_age(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("out", "told"),
-    [("x.jpg", "drawings are .png"), ("nowhere/x.png", "there is no folder")],
+    [("x.jpg", "the suffix is .jpg. Expected .png"), ("nowhere/x.png", "there is no folder")],
 )
 def test_a_place_that_cannot_be_drawn_to_is_refused_before_all_else(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str, told: str

@@ -49,7 +49,7 @@ def test_totals_are_the_published_ones(
     totals = dict(line.split("  ", 1) for line in lines[-6:])
     assert totals["multiply-adds"].strip() == f"{multiply_adds} at 224x224"
     assert totals["trainable parameters"].strip() == trainable
-    assert totals["output strides"].strip() == "4, 8, 16, 32 (now 32)"
+    assert totals["output strides"].strip() == "4, 8, 16, 32 (here 32)"
     assert f"source                {NETWORKS[name].table.source}" in lines
 
 
@@ -144,7 +144,7 @@ def test_a_table_file_is_described_in_a_dialect(
 
 def test_slim_names_are_the_originals_267(capsys: pytest.CaptureFixture[str]) -> None:
     header, *lines = described(capsys, "slim/resnet_v1_50", "--names", "slim").splitlines()
-    assert header.split() == ["ours", "theirs", "(slim)", "layout", "shape"]
+    assert header.split() == ["forebear", "slim", "layout", "shape"]
     rows = [line.split(maxsplit=3) for line in lines]
     names = [theirs for _, theirs, _, _ in rows]
     assert len(names) == len(set(names)) == 267
@@ -160,7 +160,7 @@ def test_slim_names_are_the_originals_267(capsys: pytest.CaptureFixture[str]) ->
         ["logits.bias", "resnet_v1_50/logits/biases", "C", "[1000]"],
     ]
     assert {line.index(name) for line, name in zip(lines, names, strict=True)} == {
-        header.index("theirs")
+        header.index("slim")
     }
 
 

@@ -46,13 +46,13 @@ def test_slim_and_keras_differ_in_pool_and_epsilon(capsys: pytest.CaptureFixture
 
 def test_one_function_in_two_dialects(capsys: pytest.CaptureFixture[str]) -> None:
     text = compared(capsys, "torchvision/resnet18", "timm/resnet18")
-    assert text.endswith("in evaluation the same function, given the same weights\n")
+    assert text.endswith("same function in evaluation mode, given the same weights\n")
     assert "bicubic" in text
 
 
 def test_a_network_and_itself(capsys: pytest.CaptureFixture[str]) -> None:
     name = "paper/resnet110"
-    assert compared(capsys, name, name) == f"{name} and {name}: the same\n"
+    assert compared(capsys, name, name) == f"{name} and {name}: identical\n"
 
 
 def test_counted_at_another_size(capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,6 +77,6 @@ def test_a_table_file_beside_a_published_network(
 
 def test_mistakes_say_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     names = ("paper/resnet20", "paper/resnet32")
-    assert "Leave --dialect out" in refused(capsys, *names, "--dialect", "timm")
+    assert "Remove --dialect" in refused(capsys, *names, "--dialect", "timm")
     assert "too small" in refused(capsys, *names, "--image-size", "0")
     assert "Did you mean" in refused(capsys, "paper/resnet21", "paper/resnet32")

@@ -47,7 +47,7 @@ def test_doctor_gives_the_same_as_json(
     assert found["caches"] == [{"path": str(home / "cache"), "size": 3001}]
     assert main(["doctor"]) == 0
     said = capsys.readouterr().out
-    assert "none by FOREBEAR_CPU; its own is " in said
+    assert "none (set by FOREBEAR_CPU; the CPU supports " in said
     assert "2.9 KiB" in said
 
 

@@ -64,12 +64,13 @@ def test_the_table_needs_no_torch() -> None:
         (
             ["slim/resnet_v1_5O"],
             f"PATTERN='slim/resnet_v1_5O' matches none of the {len(networks())} networks. Expected "
-            'a shell pattern, as in "slim/*". Did you mean',
+            'a name or a shell pattern such as "slim/*". Did you mean',
         ),
         (
             ["--weights", "IMAGENET1K_V3"],
             f"PATTERN='IMAGENET1K_V3' matches none of the {len(PUBLISHED)} published weights. "
-            'Expected a shell pattern of a network or a tag, as in "slim/*". Did you mean IMAGENET',
+            'Expected a network or a tag, or a shell pattern such as "slim/*". '
+            "Did you mean IMAGENET",
         ),
     ],
 )

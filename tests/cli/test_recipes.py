@@ -31,7 +31,7 @@ def test_the_file_of_one_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "said"),
     [
         (["show", "cifar-papper"], "recipe 'cifar-papper' is unknown. Expected one of cifar-fast"),
-        (["show"], "show without a name: expected one of cifar-fast"),
+        (["show"], "show without NAME: expected one of cifar-fast"),
     ],
 )
 def test_a_name_that_is_none_is_refused(

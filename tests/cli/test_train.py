@@ -38,7 +38,7 @@ def test_a_run_ends_in_a_folder_that_names_new_pictures(
     code, run = trained(tmp_path)
     told = capsys.readouterr()
     assert code == 0
-    assert "9 held-out pictures right" in told.out
+    assert "100.00% of 9 validation images correct" in told.out
     assert "51 pictures to train on, 9 held out" in told.err
     assert "epoch 6/6  loss " in told.err
     assert sorted(path.name for path in run.iterdir()) == [
@@ -202,7 +202,7 @@ def test_a_picture_that_cannot_be_read_stops_the_run_before_its_folder_is_made(
     spoil(tmp_path)
     code, run = trained(tmp_path)
     assert code == 2
-    assert "7.png: not a picture" in capsys.readouterr().err.splitlines()[-1]
+    assert "7.png: not an image" in capsys.readouterr().err.splitlines()[-1]
     assert not run.exists()
 
 
@@ -214,7 +214,7 @@ def test_a_picture_that_cannot_be_read_is_left_out_where_that_is_asked_for(
     assert code == 0
     told = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
     assert len(told) == 1
-    assert "7.png: not a picture" in told[0]
+    assert "7.png: not an image" in told[0]
     assert load_run(run).card.metrics["images_left_out"] == 1
 
 
@@ -411,7 +411,7 @@ def test_several_seeds_give_a_mean_and_a_folder_each(
 ) -> None:
     code, out = trained(tmp_path, "--epochs", 1, "--seeds", 2, "--seed", 3)
     assert code == 0
-    assert "on average, standard deviation" in capsys.readouterr().out
+    assert "%, standard deviation " in capsys.readouterr().out
     assert sorted(path.name for path in out.iterdir()) == ["seed-3", "seed-4"]
     assert json.loads((out / "seed-4" / "settings.json").read_text())["recipe"]["seed"] == 4
 
@@ -423,7 +423,7 @@ def test_weights_are_chosen_by_a_validation_part_and_tested_once(
     assert code == 0
     told = capsys.readouterr()
     assert "42 pictures to train on, 9 held out" in told.err
-    assert "9 test pictures right" in told.out
+    assert "9 test images correct" in told.out
     best, last = (load_run(run / name) for name in ("best.safetensors", "model.safetensors"))
     state = best.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in last.state_dict().items())

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, JpegImagePlugin
 
 from forebear.data.dataset import ArrayImages, EncodedPictures
-from forebear.data.images.decode import Box, open_picture
+from forebear.data.images.decode import Box, open_image
 from forebear.data.pixel_cache import Pixels
 from forebear.data.pixel_store import PixelStore
 from forebear.errors import DataError
@@ -46,7 +46,7 @@ def test_pictures_come_in_the_order_asked_for(tmp_path: Path) -> None:
     found = PixelStore(pictures, square(10))[[4, 0, 4]]
     assert (str(found.dtype), found.shape) == ("uint8", (3, 10, 10, 3))
     for place, index in enumerate([4, 0, 4]):
-        whole = pictures.picture(index)
+        whole = pictures.image(index)
         half = whole.resize((whole.width // 2, 10), Image.Resampling.BILINEAR)
         left = round((half.width - 10) / 2)
         np.testing.assert_array_equal(found[place], np.asarray(half)[:, left : left + 10])
@@ -83,7 +83,7 @@ def test_small_grey_arrays_are_enlarged() -> None:
     pictures = arrays(8, 1)
     store = PixelStore(pictures, replace(square(32), order="L", mean=(0.0,), std=(1.0,)))
     store.fill()
-    expected = pictures.picture(2).resize((32, 32), Image.Resampling.BILINEAR)
+    expected = pictures.image(2).resize((32, 32), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(store[[2]][0, :, :, 0], np.asarray(expected))
 
 
@@ -175,7 +175,7 @@ def test_crops_of_a_filled_store_are_of_the_files_and_in_its_channels(tmp_path: 
     store = PixelStore(files(tmp_path, 3), grey)
     store.fill()
     found = store.crops([1], lambda index, width, height: (0.0, 0.0, 6.0, 6.0))
-    exact = store.pictures.picture(1).crop((0, 0, 6, 6)).convert("L")
+    exact = store.images.image(1).crop((0, 0, 6, 6)).convert("L")
     np.testing.assert_array_equal(found[0, :, :, 0], np.asarray(exact))
 
 
@@ -194,9 +194,9 @@ def test_a_picture_that_cannot_be_decoded_is_named_and_never_replaced(tmp_path: 
     pictures = files(tmp_path, 5)
     (tmp_path / "3.png").write_bytes(b"words")
     store = PixelStore(pictures, square(8))
-    with pytest.raises(DataError, match=r"3\.png: not a picture"):
+    with pytest.raises(DataError, match=r"3\.png: not an image"):
         store.fill()
-    with pytest.raises(DataError, match=r"3\.png: not a picture"):
+    with pytest.raises(DataError, match=r"3\.png: not an image"):
         store[[0, 3]]
     assert store[[0, 4]].shape == (2, 8, 8, 3)
 
@@ -220,7 +220,7 @@ def test_four_bad_files_of_fifty_are_skipped_and_named(workers: int, tmp_path: P
     assert len(store.skipped) == 4
     assert store.indices.tolist() == [i for i in range(50) if i not in BAD]
     assert store.skipped[3].startswith(f"{tmp_path / '3.png'}: the file is empty")
-    assert "17.png: not a picture" in store.skipped[17]
+    assert "17.png: not an image" in store.skipped[17]
     found, squares = store.take([2, 3, 4])
     assert found.tolist() == [2, 4]
     np.testing.assert_array_equal(squares, PixelStore(pictures, square(8))[[2, 4]])
@@ -238,13 +238,13 @@ def test_in_a_stream_a_bad_file_is_dropped_from_its_batch(tmp_path: Path) -> Non
     found, parts = store.take_crops([30, 1], lambda index, width, height: (0.0, 0.0, 8.0, 8.0))
     assert (found.tolist(), parts.shape) == ([1], (1, 8, 8, 3))
     assert sorted(store.skipped) == [3, 17, 30]
-    with pytest.raises(DataError, match=r"17\.png: not a picture"):
+    with pytest.raises(DataError, match=r"17\.png: not an image"):
         store.crops([1, 17], lambda index, width, height: (0.0, 0.0, 8.0, 8.0))
 
 
 def test_more_than_one_percent_is_an_error(tmp_path: Path) -> None:
     many = dict.fromkeys(range(6), b"words")
-    with pytest.raises(DataError, match=r"6 of 50 pictures cannot be decoded, .* at most 1%, or 5"):
+    with pytest.raises(DataError, match=r"6 of 50 images cannot be decoded; .* at most 1%, or 5"):
         PixelStore(damaged(tmp_path, 50, many), square(8), bad="skip").fill()
     store = PixelStore(damaged(tmp_path, 600, many), square(8), bad="skip")
     store.fill()
@@ -268,9 +268,9 @@ def test_threads_beside_the_training_give_way_and_the_caller_does_not(
     def watched(source: Path, *, name: str) -> Image.Image:
         native = threading.get_native_id()
         seen[threading.current_thread().name] = os.getpriority(os.PRIO_PROCESS, native)
-        return open_picture(source, name=name)
+        return open_image(source, name=name)
 
-    monkeypatch.setattr("forebear.data.dataset.open_picture", watched)
+    monkeypatch.setattr("forebear.data.dataset.open_image", watched)
     pictures = files(tmp_path, 4)
     own = os.getpriority(os.PRIO_PROCESS, 0)
     PixelStore(pictures, square(8), workers=0)[[0]]
@@ -293,9 +293,9 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
-        pytest.fail("decoded again")
+        pytest.fail("decoding again")
 
-    monkeypatch.setattr("forebear.data.dataset.open_picture", refuse)
+    monkeypatch.setattr("forebear.data.dataset.open_image", refuse)
 
 
 def kept(tmp_path: Path) -> list[str]:
@@ -315,7 +315,7 @@ def test_what_took_seconds_is_not_decoded_again(
     again = PixelStore(pictures, square(8))
     monkeypatch.setattr("forebear.data.pixel_store._SAMPLE", 1)
     steps: list[tuple[int, int]] = []
-    monkeypatch.setattr(PixelStore, "_fill_memory", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(PixelStore, "_fill_memory", lambda *_: pytest.fail("decoding again"))
     again.fill(lambda done, total: steps.append((done, total)))
     assert steps == [(60, 60)]
     np.testing.assert_array_equal(again[range(60)], first[range(60)])
@@ -393,13 +393,13 @@ def test_a_damaged_set_is_noticed_and_decoded_again(
     flipped = bytearray(whole)
     flipped[1000] ^= 4
     damages = [
-        (b"", described, "cut short"),
-        (whole[:-1], described, "cut short"),
-        (whole + b"x", described, "cut short"),
+        (b"", described, "the file has the wrong size"),
+        (whole[:-1], described, "the file has the wrong size"),
+        (whole + b"x", described, "the file has the wrong size"),
         (bytes(flipped), described, "checksum is wrong"),
-        (whole, described.replace(b"[40, 8", b"[8, 40"), "another set"),
-        (whole, described[:20], "decoded again"),
-        (whole, b"[]", "decoded again"),
+        (whole, described.replace(b"[40, 8", b"[8, 40"), "the shape or dtype does not match"),
+        (whole, described[:20], "decoding again"),
+        (whole, b"[]", "decoding again"),
     ]
     for content, text, message in damages:
         pixels.write_bytes(content)

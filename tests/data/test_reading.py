@@ -45,7 +45,7 @@ class SlowPictures(ArrayImages):
     def take(self, indices: NDArray[np.int64]) -> SlowPictures:
         return replace(self, pixels=self.pixels[indices], labels=self.labels[indices])
 
-    def picture(self, index: int) -> Image.Image:
+    def image(self, index: int) -> Image.Image:
         if self.gate is not None and len(self.seen) >= 8:
             assert self.gate.wait(30)
         self.seen.append(index)

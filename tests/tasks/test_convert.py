@@ -177,7 +177,7 @@ def test_the_verb_says_what_it_wrote_and_how_far_it_moved(
     words = ["convert", str(first), str(target), "--rewrite", "strides", "--rewrite", "norms"]
     assert main(words) == 0
     out = capsys.readouterr().out
-    assert "rewrite strides: largest difference " in out
+    assert "rewrite strides: largest error " in out
     assert f"{target}: ResNet50, " in out
     assert main(words) == 2
     assert "is there already" in capsys.readouterr().err

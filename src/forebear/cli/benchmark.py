@@ -1,4 +1,4 @@
-"""forebear benchmark: how fast a network is, forward and forward with backward."""
+"""forebear benchmark: times a network, forward and forward with backward."""
 
 from __future__ import annotations
 
@@ -14,24 +14,31 @@ from forebear.cli.text_table import columns
 if TYPE_CHECKING:
     from forebear.tasks.benchmark import Benchmark, Timing
 
-SUMMARY = "Times a network on random images: mean, deviation and quantiles, speed and memory."
+SUMMARY = (
+    "Times a network on random images: mean, standard deviation, quantiles, images/s, GFLOP/s and "
+    "peak memory."
+)
 EXAMPLE = "forebear benchmark slim/resnet_v1_50 --batch 8 --steps 20"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument(
-        "network", metavar="NAME", help="as forebear list prints it, or a .toml or .json table"
+        "network", metavar="NAME", help="a name from forebear list, or a .toml or .json table file"
     )
-    parser.add_argument("--dialect", metavar="D", help="how to build it (a table file needs one)")
+    parser.add_argument("--dialect", metavar="D", help="dialect (required for a table file)")
     parser.add_argument(
-        "--batch", type=int, default=32, metavar="N", help="images (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--size", type=int, metavar="PIXELS", help="side of the images (default: as published)"
+        "--batch", type=int, default=32, metavar="N", help="batch size (default: %(default)s)"
     )
     parser.add_argument(
-        "--steps", type=int, default=100, metavar="N", help="timed (default: %(default)s)"
+        "--size", type=int, metavar="PIXELS", help="input size (default: as published)"
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=100,
+        metavar="N",
+        help="number of timed steps (default: %(default)s)",
     )
     parser.add_argument(
         "--precision", default="fp32", metavar="P", help="fp32, bf16 or auto (default: %(default)s)"
@@ -43,17 +50,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--channels-last",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="lay images out as [N, H, W, C] in memory (default: yes)",
+        help="use the memory layout [N, H, W, C] (default: yes)",
     )
-    parser.add_argument("--json", action="store_true", help="everything as one JSON object")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     """Times the network, and prints the result.
 
     Raises:
-        ValueError: arguments that cannot be.
-        ForebearError: out of memory.
+        ValueError: An argument is invalid.
+        ForebearError: The network does not fit in memory.
     """
     from forebear.tasks.benchmark import Setup, benchmark
 
@@ -104,12 +111,12 @@ def _text(found: Benchmark) -> Iterator[str]:
 
 
 def _setting(found: Benchmark) -> Iterator[tuple[str, str]]:
-    cost = f"{found.multiply_adds / 1e9:.3f} G multiply-adds an image"
+    cost = f"{found.multiply_adds / 1e9:.3f} G multiply-adds per image"
     yield "network", f"{found.network}, dialect {found.dialect}, {cost}"
     layout = "channels last" if found.channels_last else "channels first"
     precision = f"{found.precision}, TF32 in convolutions" if found.tf32 else found.precision
     images = f"{found.batch} of {found.size}x{found.size}"
-    yield "images", f"{images}, {layout}, {precision}, {found.warm_up} steps of warm-up"
+    yield "images", f"{images}, {layout}, {precision}, {found.warm_up} warm-up steps"
     yield "device", f"{found.device}: {found.device_name}, {found.threads} threads"
     yield "versions", ", ".join(f"{name} {version}" for name, version in found.versions)
 

@@ -1,4 +1,4 @@
-"""forebear check: a data set in, what is wrong with its pictures out."""
+"""forebear check: decodes every image of a data set and reports problems."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from forebear.text import printable
 if TYPE_CHECKING:
     from forebear.tasks.check import Checked, Row
 
-SUMMARY = "Decodes every picture of a data set, and reports what is bad or odd about it."
+SUMMARY = "Decodes every image of a data set, and reports unusable and unusual images."
 EXAMPLE = "forebear check folder:photographs --manifest photographs.jsonl"
 
-_CLASSES = 40  # that get a line each; of more, only the smallest and the largest do
-_NAMES = 5  # pictures shown of each kind
+_CLASSES = 40  # lines in the class table; with more classes, only the smallest and largest ones
+_NAMES = 5  # images listed for each problem
 
 Line = tuple[str, str]  # a line and its style, as rich calls it
 
@@ -31,12 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--manifest",
         type=Path,
         metavar="FILE",
-        help="write a JSON object a picture: name, bytes, sha256, size, mode, format, error, ...",
+        help="write one JSON object per image: name, bytes, sha256, size, mode, format, error, ...",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the report; 1 where a picture cannot be used."""
+    """Prints the report, and returns 1 if any image cannot be used."""
     from rich.console import Console
     from rich.text import Text
 
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             raise ValueError(
                 f"--manifest {args.manifest}: cannot be written ({error.strerror}). Expected a "
-                "file in a folder that is there. Choose another place."
+                "file in an existing, writable folder. Choose another path."
             ) from error
     console = Console(highlight=False, soft_wrap=True)
     for line, style in _report(found, data.split):
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None] | None]:
-    """Shows how many pictures are done, on a terminal alone."""
+    """Shows a progress bar if stderr is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Left
@@ -84,7 +84,7 @@ def _report(found: Checked, split: str) -> Iterator[Line]:
     for kind, rows in found.odd().items():
         yield from _listed(kind, rows, "yellow")
     for kind, groups in (
-        ("copies across train and val: what is learned by heart is measured", found.leaks()),
+        ("copies across train and val, which inflate validation accuracy", found.leaks()),
         ("copies under different classes", found.disagreements()),
     ):
         yield from _listed(kind, [row for rows in groups for row in rows], "red", len(groups))
@@ -92,11 +92,11 @@ def _report(found: Checked, split: str) -> Iterator[Line]:
     yield from _listed("cannot be used", bad, "red")
     yield "", ""
     count = len(found.rows)
-    rate = f"{count / max(found.seconds, 1e-9):,.0f} images/s"
+    speed = f"{count / max(found.seconds, 1e-9):,.0f} images/s"
     if bad:
-        yield f"{len(bad):,} of {count:,} pictures cannot be used ({rate})", "bold red"
+        yield f"{len(bad):,} of {count:,} images cannot be used ({speed})", "bold red"
     else:
-        yield f"all {count:,} pictures can be used ({rate})", "bold green"
+        yield f"all {count:,} images can be used ({speed})", "bold green"
 
 
 def _classes(found: Checked) -> Iterator[Line]:
@@ -109,17 +109,17 @@ def _classes(found: Checked) -> Iterator[Line]:
     yield head, "bold"
     for at, (line, (_, train, _val)) in enumerate(zip(lines, counts, strict=True)):
         if len(found.classes) > _CLASSES and at == _CLASSES // 2:
-            yield f"... {len(found.classes) - _CLASSES:,} classes between these ...", "dim"
+            yield f"... {len(found.classes) - _CLASSES:,} more classes ...", "dim"
         yield line, "" if train else "red"
 
 
 def _facts(found: Checked, split: str) -> Iterator[tuple[str, str]]:
     parts = [sum(row.part == part for row in found.rows) for part in ("train", "val")]
-    yield "pictures", f"{parts[0]:,} to train on, {parts[1]:,} to validate with"
+    yield "images", f"{parts[0]:,} training, {parts[1]:,} validation"
     yield "split", split
     if found.sizes:
         least, median, greatest = (f"{width} x {height}" for width, height in found.sizes)
-        yield "pixels", f"{least} at least, {median} in the middle, {greatest} at most"
+        yield "pixels", f"smallest {least}, median {median}, largest {greatest}"
         for what in ("format", "mode"):
             yield f"{what}s", ", ".join(f"{name} {n:,}" for name, n in found.tally(what))
     bytes_ = sum(row.bytes or 0 for row in found.rows)
@@ -127,13 +127,13 @@ def _facts(found: Checked, split: str) -> Iterator[tuple[str, str]]:
         yield "files", f"{bytes_ / 1e6:,.1f} MB"
     copies = found.copies()
     if copies:
-        yield "copies", f"{sum(map(len, copies)):,} pictures share {len(copies):,} contents"
+        yield "copies", f"{sum(map(len, copies)):,} images share {len(copies):,} contents"
     if found.empty:
-        yield "empty", f"{len(found.empty):,} classes have no picture to train on"
+        yield "empty", f"{len(found.empty):,} classes have no training images"
 
 
 def _listed(kind: str, rows: Sequence[Row], style: str, count: int | None = None) -> Iterator[Line]:
-    """A heading with the number, and the first few names, or reasons where there are some."""
+    """Yields a heading with the number of images, then the first few names or errors."""
     if not rows:
         return
     yield "", ""

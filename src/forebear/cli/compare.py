@@ -1,4 +1,4 @@
-"""forebear compare: folders of runs in, one table and one plot of them out."""
+"""forebear compare: prints a table of several runs, and plots their accuracies."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from forebear.cli.text_table import columns
 if TYPE_CHECKING:
     from forebear.tasks.runs.compare import Result, Spread
 
-SUMMARY = "Sets runs beside one another: what differs, what came out, what it took."
+SUMMARY = "Compares runs: differences between their recipes, accuracies, speed and duration."
 EXAMPLE = "forebear compare runs/first runs/second --out compare.png"
-FIELDS = 6  # of a recipe that a row tells; --json tells all
+FIELDS = 6  # recipe fields in a row of the table; --json prints all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, finished or not"
+        "runs", nargs="+", type=Path, metavar="RUN", help="a run folder, finished or not"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE.png", help="draw accuracy over minutes and over epochs"
+        "--out", type=Path, metavar="FILE.png", help="plot accuracy over minutes and over epochs"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints a row a run, and mean and deviation where several seeds were run."""
+    """Prints one row per run, and mean and standard deviation over seeds, if there are several."""
     check_drawing(args.out)
     from forebear.tasks.runs.compare import compare, draw, spreads
 
@@ -69,10 +69,13 @@ def _as_text(results: Sequence[Result], groups: Sequence[Spread]) -> str:
         )
     lines = columns(rows, "<<><<>>>>>>")
     if apart:
-        lines += ["", "[1], [2]: other pictures or another split. Compare accuracies within one."]
+        lines += [
+            "",
+            "[1], [2]: different images or splits. Compare accuracies only between equal numbers.",
+        ]
     for group in groups:
         names = ", ".join(elided(one.run.path, 40) for one in group.runs)
-        lines += ["", f"{len(group.runs)} seeds of one setting: {names}"]
+        lines += ["", f"{len(group.runs)} seeds with equal settings: {names}"]
         for what, (mean, deviation) in (("last", group.last), ("best", group.best)):
             lines.append(f"{what}  {mean:.2%} ± {100 * deviation:.2f}")
     return "\n".join(lines)
@@ -85,17 +88,17 @@ _HEAD = (
 
 
 def _recipe(differs: dict[str, Any]) -> str:
-    """What sets a run apart from the others, "lr 0.1, batch 64"; "same" of nothing."""
-    told = [f"{name} {_say(value)}" for name, value in differs.items()]
-    more = [f"{len(told) - FIELDS} more"] if len(told) > FIELDS else []
-    return ", ".join([*told[:FIELDS], *more]) or "same"
+    """Returns the recipe fields that differ between runs, "lr 0.1, batch 64", or "same"."""
+    fields = [f"{name} {_value_text(value)}" for name, value in differs.items()]
+    more = [f"{len(fields) - FIELDS} more"] if len(fields) > FIELDS else []
+    return ", ".join([*fields[:FIELDS], *more]) or "same"
 
 
-def _say(value: object) -> str:
+def _value_text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):
-        return "/".join(map(_say, value)) or "none"
+        return "/".join(map(_value_text, value)) or "none"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -1,47 +1,49 @@
-"""forebear convert: a checkpoint in one format in, the same weights in another out."""
+"""forebear convert: writes the weights of a checkpoint in another format."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-SUMMARY = "Writes a checkpoint in another format, exactly, or says why that cannot be."
+SUMMARY = "Converts a checkpoint to another format without loss, or reports why that is impossible."
 EXAMPLE = "forebear convert resnet_v1_50.ckpt resnet_v1_50.safetensors"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="a checkpoint of any kind")
+    parser.add_argument(
+        "source", type=Path, metavar="SOURCE", help="a checkpoint in any supported format"
+    )
     parser.add_argument(
         "target",
         type=Path,
         metavar="TARGET",
-        help="a new .ckpt, .weights.h5, .h5, .pth, .pt, .th, .npz or .safetensors",
+        help="the file to write: .ckpt, .weights.h5, .h5, .pth, .pt, .th, .npz or .safetensors",
     )
     parser.add_argument(
         "--network",
         metavar="NAME",
-        help="that the source is of, or a .toml or .json table (default: recognised)",
+        help="network of the source, or a .toml or .json table file (default: detected)",
     )
-    parser.add_argument("--dialect", metavar="D", help="of a table of your own")
+    parser.add_argument("--dialect", metavar="D", help="dialect (only for a table file)")
     parser.add_argument(
         "--to",
-        metavar="HOME",
-        help="slim, keras, torchvision, timm or paper for their names, forebear for a file that "
-        "describes itself (default: the source's home; forebear for .safetensors)",
+        metavar="LIBRARY",
+        help="library whose array names to use: slim, keras, torchvision, timm, paper, or forebear "
+        "for a self-describing file (default: the source's library; forebear for .safetensors)",
     )
     parser.add_argument(
         "--rewrite",
         action="append",
         default=[],
         metavar="R",
-        help="strides, norms or input: another layout of the same function; may be repeated",
+        help="equivalent rewrite to apply: strides, norms or input; repeatable",
     )
-    parser.add_argument("--replace", action="store_true", help="overwrite an older target")
+    parser.add_argument("--replace", action="store_true", help="overwrite an existing target")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Converts, and prints what was written and how far each rewrite moved the outputs."""
+    """Converts the file, and prints what was written and the numerical error of each rewrite."""
     from forebear.tasks.convert import convert
 
     done = convert(
@@ -54,6 +56,6 @@ def run(args: argparse.Namespace) -> int:
         replace=args.replace,
     )
     for name, largest in done.differences:
-        print(f"rewrite {name}: largest difference {largest:.1e} of the largest logit")
+        print(f"rewrite {name}: largest error {largest:.1e} relative to the largest logit")
     print(f"{args.target}: {done.network}, {done.arrays} arrays")
     return 0

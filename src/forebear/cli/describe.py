@@ -1,4 +1,4 @@
-"""forebear describe: a network as table 1, layer by layer, as names of arrays or as a drawing."""
+"""forebear describe: prints a network as table 1, layers or array names, or draws it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ from forebear.tables.registry import NETWORKS
 if TYPE_CHECKING:
     from forebear.weights.variable_names import Pair
 
-SUMMARY = "Prints a network as the paper's table 1, each layer's end point and cost, and totals."
+SUMMARY = (
+    "Prints a network as table 1 of the paper, the end points and costs of layers, and totals."
+)
 EXAMPLE = "forebear describe slim/resnet_v1_50 --output-stride 8"
-MANY = 100  # units; in deeper networks like neighbours share a line
+MANY = 100  # units; in deeper networks, consecutive equal units are merged into one line
 
 _HEADER = (
     "end point",
@@ -40,36 +42,39 @@ _HEADER = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument(
-        "network", metavar="NAME", help="as forebear list prints it, or a .toml or .json table"
+        "network", metavar="NAME", help="a name from forebear list, or a .toml or .json table file"
     )
-    parser.add_argument("--dialect", metavar="D", help="how to build it (a table file needs one)")
+    parser.add_argument("--dialect", metavar="D", help="dialect (required for a table file)")
     parser.add_argument(
-        "--image-size", type=int, metavar="PIXELS", help="side (default: as published)"
-    )
-    parser.add_argument(
-        "--output-stride", type=int, metavar="N", help="image side / feature side (default: all)"
+        "--image-size", type=int, metavar="PIXELS", help="input size (default: as published)"
     )
     parser.add_argument(
-        "--num-classes", type=int, metavar="N", help="logits (default: as published)"
+        "--output-stride",
+        type=int,
+        metavar="N",
+        help="ratio of input size to feature map size (default: that of the network)",
+    )
+    parser.add_argument(
+        "--num-classes", type=int, metavar="N", help="number of logits (default: as published)"
     )
     parser.add_argument(
         "--names",
-        metavar="HOME",
-        help="instead list every array: our name, that of slim, keras, torchvision or timm, and "
-        "the layout and shape there",
+        metavar="LIBRARY",
+        help="list every array instead: forebear's name, and the name, layout and shape in slim, "
+        "keras, torchvision or timm",
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--layers", action="store_true", help="list what is inside the units too")
-    form.add_argument("--json", action="store_true", help="everything as one JSON object")
-    form.add_argument("--draw", type=Path, metavar="FILE", help="a drawing, .svg or .png")
+    form.add_argument("--layers", action="store_true", help="also list the layers inside units")
+    form.add_argument("--json", action="store_true", help="print one JSON object")
+    form.add_argument("--draw", type=Path, metavar="FILE", help="draw the network: .svg or .png")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the description, or draws it.
 
     Raises:
-        ValueError: an unknown network, or one that cannot be built as asked.
-        TableError: a file that holds no table.
+        ValueError: The network is unknown, or cannot be built with these arguments.
+        TableError: The file is not a valid table.
     """
     table, dialect = resolve(args.network, args.dialect)
     classes = table.classes if args.num_classes is None else args.num_classes
@@ -98,22 +103,22 @@ def _print_names(planned: Plan, args: argparse.Namespace) -> None:
     if args.layers or args.draw is not None:
         other = "--layers" if args.layers else "--draw"
         raise ValueError(
-            f"--names with {other}: expected one of them, or --names with --json. Leave one out."
+            f"--names with {other}: expected --names alone or with --json. Remove one of them."
         )
-    home, found = home_of(planned, args.names), pairs(planned, args.names)
+    library, found = home_of(planned, args.names), pairs(planned, args.names)
     if args.json:
-        print(json.dumps(_names_as_dict(planned, home, found)))
+        print(json.dumps(_names_as_dict(planned, library, found)))
         return
-    rows = [("ours", f"theirs ({home})", "layout", "shape")]
+    rows = [("forebear", library, "layout", "shape")]
     rows += [(pair.ours, pair.theirs, pair.axes, str([*pair.their_shape])) for pair in found]
     print("\n".join(columns(rows, "<<<<")))
 
 
-def _names_as_dict(planned: Plan, home: str, found: Sequence[Pair]) -> dict[str, Any]:
+def _names_as_dict(planned: Plan, library: str, found: Sequence[Pair]) -> dict[str, Any]:
     return {
         "network": planned.table.name,
         "dialect": planned.dialect.name,
-        "names": home,
+        "names": library,
         "arrays": [
             {
                 "ours": pair.ours,
@@ -185,10 +190,10 @@ def _totals(found: Report) -> list[str]:
         [
             *([("source", source)] if source else []),
             ("trainable parameters", f"{found.trainable:,}"),
-            ("all values", f"{found.values:,} with the moving means and variances"),
+            ("all values", f"{found.values:,} including moving means and variances"),
             ("multiply-adds", f"{found.multiply_adds / 1e9:.3f} G at {size}x{size}"),
-            ("output strides", f"{strides} (now {found.plan.stride})"),
-            ("smallest image", f"{side}x{side}"),
+            ("output strides", f"{strides} (here {found.plan.stride})"),
+            ("smallest input", f"{side}x{side}"),
             ("dialect", f"{found.plan.dialect.name}: {found.answers}"),
         ],
         "<<",

@@ -1,4 +1,4 @@
-"""forebear dialects: what each library answers where a paper leaves a choice, side by side."""
+"""forebear dialects: compares the choices that libraries made where the papers left them open."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from forebear.cli.text_table import wrapped
 from forebear.network.describe.dialect_table import Topic, as_dicts, find_dialects, side_by_side
 
-SUMMARY = "Prints the dialects side by side: a table a topic, a row a dialect."
+SUMMARY = "Compares dialects in one table per topic, with one row per dialect."
 EXAMPLE = 'forebear dialects "slim-*" torchvision/resnet50'
 
 _PAGE = """\
@@ -46,20 +46,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "patterns",
         nargs="*",
         metavar="PATTERN",
-        help='a dialect or a network, as in "slim-*" or torchvision/resnet50 (default: all)',
+        help='dialects or networks, such as "slim-*" or torchvision/resnet50 (default: all)',
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument(
-        "--json", action="store_true", help="one JSON array, with the records' own values"
+        "--json", action="store_true", help="print one JSON array with the values of the records"
     )
-    form.add_argument("--markdown", action="store_true", help="the page docs/dialects.md")
+    form.add_argument("--markdown", action="store_true", help="print the page docs/dialects.md")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the tables.
 
     Raises:
-        ValueError: a pattern that matches no dialect.
+        ValueError: A pattern matches no dialect.
     """
     names = find_dialects(args.patterns)
     if args.json:

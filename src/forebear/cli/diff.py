@@ -1,4 +1,4 @@
-"""forebear diff: how two networks differ, in words and numbers."""
+"""forebear diff: reports how two networks differ."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from forebear.network.plan.plan import Plan
 from forebear.tables.files import resolve
 from forebear.tables.registry import NETWORKS
 
-SUMMARY = "Says how two networks differ, what either costs, and whether they are one function."
+SUMMARY = "Compares two networks: dialect, table, cost, and whether they compute the same function."
 EXAMPLE = "forebear diff slim/resnet_v1_50 keras/ResNet50"
 
 
@@ -23,27 +23,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     for name in ("A", "B"):
         parser.add_argument(
-            name.lower(), metavar=name, help="a name that forebear list prints, or a table file"
+            name.lower(),
+            metavar=name,
+            help="a name from forebear list, or a .toml or .json table file",
         )
-    parser.add_argument("--dialect", metavar="D", help="how to build what is a table file")
+    parser.add_argument("--dialect", metavar="D", help="dialect (only for table files)")
     parser.add_argument(
-        "--image-size", type=int, metavar="PIXELS", help="side (default: each as published)"
+        "--image-size", type=int, metavar="PIXELS", help="input size (default: each as published)"
     )
-    parser.add_argument("--json", action="store_true", help="everything as one JSON object")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the differences.
 
     Raises:
-        ValueError: an unknown network, or an image that is too small.
-        TableError: a file that holds no table.
+        ValueError: A network is unknown, or the input size is too small.
+        TableError: A file is not a valid table.
     """
     names = (args.a, args.b)
     if args.dialect is not None and NETWORKS.keys() >= {*names}:
         raise ValueError(
-            f"dialect={args.dialect!r}: {args.a} and {args.b} are published in their own. Expected "
-            "a table file for A or B. Leave --dialect out."
+            f"dialect={args.dialect!r}: {args.a} and {args.b} are published networks with their "
+            "own dialects. Expected a table file for A or B. Remove --dialect."
         )
     first, second = (_planned(name, args.dialect) for name in names)
     size = args.image_size
@@ -52,15 +54,15 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"first": args.a, "second": args.b, **asdict(found)}))
     elif found.identical:
-        print(f"{args.a} and {args.b}: the same")
+        print(f"{args.a} and {args.b}: identical")
     else:
         print("\n".join(_text(names, found)))
     return 0
 
 
 def _planned(name: str, dialect: str | None) -> Plan:
-    table, spoken = resolve(name, None if name in NETWORKS else dialect)
-    return expand(table, spoken, num_classes=table.classes)
+    table, chosen = resolve(name, None if name in NETWORKS else dialect)
+    return expand(table, chosen, num_classes=table.classes)
 
 
 def _text(names: tuple[str, str], found: Comparison) -> list[str]:
@@ -105,9 +107,9 @@ def _change(
 
 
 def _verdict(verdict: Verdict) -> list[str]:
-    said = {
-        "same": "in evaluation the same function, given the same weights",
+    text = {
+        "same": "same function in evaluation mode, given the same weights",
         "different": "not the same function, because",
-        "unknown": "whether they are the same function cannot be told from their plans, because",
+        "unknown": "the plans do not show whether the functions are the same, because",
     }[verdict.answer]
-    return [said, *(f"- {line}" for line in (*verdict.reasons, *verdict.notes))]
+    return [text, *(f"- {line}" for line in (*verdict.reasons, *verdict.notes))]

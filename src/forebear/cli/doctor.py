@@ -1,4 +1,4 @@
-"""forebear doctor: what forebear finds on this machine, and what it does without."""
+"""forebear doctor: reports what forebear finds on this machine, and what is missing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from forebear.cli.text_table import columns
 if TYPE_CHECKING:
     from forebear.tasks.doctor import Report
 
-SUMMARY = "Shows versions, processor, kernels, GPUs, extras and caches, and what is missing."
+SUMMARY = "Shows versions, CPU, kernels, GPUs, extras and caches, and what is missing."
 EXAMPLE = "forebear doctor --json"
 
 Row = tuple[str, str]
@@ -68,10 +68,10 @@ def _processor(found: Report) -> Iterator[Row]:
         + (
             ""
             if this.level == found.own_level
-            else f" by FOREBEAR_CPU; its own is {found.own_level}"
+            else f" (set by FOREBEAR_CPU; the CPU supports {found.own_level})"
         ),
     )
-    yield "precision", f"--precision auto is {found.precision}"
+    yield "precision", f"--precision auto means {found.precision}"
     yield "torch", f"{found.torch_threads} threads, {found.torch_capability}"
 
 
@@ -80,7 +80,7 @@ def _because(reason: str) -> str:
 
 
 def _size(count: int) -> str:
-    """Bytes in the largest unit of which there is one."""
+    """Formats a number of bytes in the largest unit that gives at least 1."""
     for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
         if count >= 1 << power:
             return f"{count / (1 << power):.1f} {unit}"

@@ -1,4 +1,4 @@
-"""forebear evaluate: a trained network and a data set in, accuracies and confusions out."""
+"""forebear evaluate: measures accuracies and confusions of a trained network on a data set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from forebear.data.sources.kinds import listed_specs
 if TYPE_CHECKING:
     from forebear.tasks.evaluate import Evaluation
 
-SUMMARY = "Measures a trained network on the held-out pictures of a data set."
+SUMMARY = "Evaluates a trained network on the validation images of a data set."
 EXAMPLE = "forebear evaluate runs/first --data digits"
 
 
@@ -25,11 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         type=Path,
         metavar="RUN",
-        help="a run's folder or its weights; left out with --weights",
+        help="a run folder or its weights file; omit it with --weights",
     )
     model.add_arguments(parser)
     parser.add_argument("--data", required=True, metavar="KIND:PATH", help=listed_specs())
-    parser.add_argument("--batch", type=int, default=64, metavar="N", help="(default: %(default)s)")
+    parser.add_argument(
+        "--batch", type=int, default=64, metavar="N", help="batch size (default: %(default)s)"
+    )
     parser.add_argument(
         "--precision", default="fp32", metavar="P", help="auto, fp32 or bf16 (default: %(default)s)"
     )
@@ -41,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the accuracies, a line a class, and the confusion matrix of up to 20 classes."""
+    """Prints the accuracies, one line per class, and the confusion matrix for up to 20 classes."""
     check_drawing(args.draw)
     from forebear.tasks.evaluate import evaluate_on
     from forebear.tasks.runs.plots import draw_confusion
@@ -89,7 +91,8 @@ def _as_text(measured: Evaluation) -> str:
     if len(classes) <= 20:
         cell = max(4, len(str(confusion.max())) + 1)
         head = "".join(f"{number:>{cell}}" for number in range(len(classes)))
-        lines += ["", f"{'true class, and how it was named':<{width}}", f"{'':<{width + 4}}{head}"]
+        lines += ["", "confusion matrix: true classes in rows, predictions in columns"]
+        lines.append(f"{'':<{width + 4}}{head}")
         for number, (name, row) in enumerate(zip(classes, confusion, strict=True)):
             cells = "".join(f"{count:>{cell}}" for count in row)
             lines.append(f"{number:>3} {name:<{width}}{cells}")

@@ -1,4 +1,4 @@
-"""forebear list: names of the published networks, and of their weights."""
+"""forebear list: lists the published networks, or the published weights."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ from forebear.cli.text_table import columns
 from forebear.errors import near_misses
 from forebear.tables.registry import NETWORKS, networks
 
-SUMMARY = "Names the published networks, one a line, as forebear.create takes them."
+SUMMARY = "Lists the published networks, one per line, by the names that forebear.create accepts."
 EXAMPLE = 'forebear list "slim/*"'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument(
-        "pattern", nargs="?", default="*", metavar="PATTERN", help='as in "slim/*" (default: all)'
+        "pattern",
+        nargs="?",
+        default="*",
+        metavar="PATTERN",
+        help='shell pattern, such as "slim/*" (default: all)',
     )
     parser.add_argument(
         "--weights",
         action="store_true",
-        help="the published weights: network, tag (* for the default), accuracy, licence, file",
+        help="list published weights: network, tag (* for the default), accuracy, licence, file",
     )
 
 
@@ -28,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints the names, or the table of weights.
 
     Raises:
-        ValueError: no name matches the pattern.
+        ValueError: No name matches the pattern.
     """
     lines = (_weights if args.weights else _networks)(args.pattern)
     print("\n".join(lines))
@@ -40,7 +44,7 @@ def _networks(pattern: str) -> list[str]:
     if not names:
         raise ValueError(
             f"PATTERN={pattern!r} matches none of the {len(NETWORKS)} networks. Expected "
-            f'a shell pattern, as in "slim/*".{near_misses(pattern, NETWORKS)}'
+            f'a name or a shell pattern such as "slim/*".{near_misses(pattern, NETWORKS)}'
         )
     return names
 
@@ -53,7 +57,7 @@ def _weights(pattern: str) -> list[str]:
         known = {name for row in PUBLISHED for name in (row.network, row.tag)}
         raise ValueError(
             f"PATTERN={pattern!r} matches none of the {len(PUBLISHED)} published weights. Expected "
-            f'a shell pattern of a network or a tag, as in "slim/*".{near_misses(pattern, known)}'
+            f'a network or a tag, or a shell pattern such as "slim/*".{near_misses(pattern, known)}'
         )
     rows = [("network", "tag", "top-1", "top-5", "at px", "licence", "file")]
     for row in found:
@@ -71,5 +75,5 @@ def _weights(pattern: str) -> list[str]:
     return columns(rows, "<<>>><<")
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.2f}"
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,4 +1,4 @@
-"""The model that a verb is to use: a run's folder, a checkpoint, or a name with its weights."""
+"""Loads the model for a verb: from a run folder, a checkpoint, or published weights."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments that stand in for a run's folder."""
+    """Adds the arguments that replace a run folder."""
     parser.add_argument(
         "--weights",
         metavar="FILE",
-        help='in place of RUN: a checkpoint of any kind, or "published" with --network',
+        help='instead of RUN: a checkpoint in any format, or "published" with --network',
     )
     parser.add_argument(
-        "--network", metavar="NAME", help="that the weights are of (default: recognised)"
+        "--network", metavar="NAME", help="network of the weights (default: detected)"
     )
 
 
 def load_model(run: Path | None, args: argparse.Namespace) -> Network:
-    """The network, in evaluation mode.
+    """Returns the network in evaluation mode.
 
     Raises:
-        ValueError: not exactly one of a run and weights.
-        ForebearError: a run or a checkpoint that cannot be used.
+        ValueError: Both or neither of `run` and --weights are given.
+        ForebearError: The run or the checkpoint cannot be used.
     """
     if (run is None) == (args.weights is None) or (run is not None and args.network):
         raise ValueError(
-            "RUN and --weights: expected one of them, and --network with --weights alone. "
-            "Pass a run's folder, or --weights FILE."
+            "RUN and --weights: expected exactly one of them, and --network only with --weights. "
+            "Pass a run folder, or --weights FILE."
         )
     if run is not None:
         from forebear.tasks.runs.folder import load_run
@@ -47,14 +47,14 @@ def load_model(run: Path | None, args: argparse.Namespace) -> Network:
 
 
 class _Download:
-    """A line on stderr while published weights are fetched."""
+    """Shows a progress bar on stderr while published weights are downloaded."""
 
     def __enter__(self) -> Self:
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
         self.bar = Progress(
-            TextColumn("fetching"),
+            TextColumn("downloading"),
             BarColumn(bar_width=24),
             DownloadColumn(),
             console=Console(stderr=True),

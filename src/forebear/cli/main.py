@@ -1,8 +1,9 @@
-"""The command line: one module a verb, and what they share.
+"""The entry point of the command line, which has one module per verb.
 
-A verb's module has SUMMARY (one line), EXAMPLE (a command that works), add_arguments(parser) and
-run(args) -> exit code. It is imported when the verb is called, and torch no sooner than needed.
-Results go to stdout, all else to stderr. A user's mistake is one line on stderr and exit code 2.
+The module of a verb defines SUMMARY (one line), EXAMPLE (a working command), add_arguments(parser)
+and run(args), which returns the exit code. It is imported when the verb is called, and imports
+torch only if it needs to. Results go to stdout, everything else to stderr. A user error prints one
+line on stderr and exits with code 2.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ from collections.abc import Sequence
 from forebear.errors import ForebearError, near_misses
 from forebear.version import __version__
 
-# verb to what it does; the module is cli/<verb>.py
+# From each verb to its summary; the module is cli/<verb>.py.
 VERBS = {
-    "list": "names of the published networks",
-    "describe": "a network as table 1, layer by layer, or as a drawing",
-    "dialects": "where each library puts stride, pool, epsilon and preprocessing, side by side",
-    "diff": "how two networks differ, in words and numbers",
-    "recipes": "published training recipes, and what is in them",
-    "check": "decode every picture of a data set and report what is wrong",
-    "train": "train a network on pictures",
-    "evaluate": "measure a trained network on held-out pictures",
-    "compare": "set runs beside one another in a table and a plot",
-    "predict": "name what is in pictures",
+    "list": "list the published networks and weights",
+    "describe": "print a network as table 1 or layer by layer, or draw it",
+    "dialects": "compare each library's strides, pooling, epsilons and preprocessing",
+    "diff": "compare two networks",
+    "recipes": "list or print the published training recipes",
+    "check": "decode every image of a data set and report problems",
+    "train": "train a network on images",
+    "evaluate": "evaluate a trained network on validation images",
+    "compare": "compare runs in a table and a plot",
+    "predict": "classify images",
     "convert": "write a checkpoint in another format",
     "benchmark": "time a network forward and backward",
-    "doctor": "what forebear finds on this machine, and what it does without",
+    "doctor": "report what forebear finds on this machine, and what is missing",
 }
 
 
@@ -39,9 +40,9 @@ def _overview() -> argparse.ArgumentParser:
     verbs = "\n".join(f"  {verb:<10} {summary}" for verb, summary in VERBS.items())
     parser = argparse.ArgumentParser(
         prog="forebear",
-        description="AlexNet v2, ResNet v1 and v2, ResNeXt: every published dialect, exact.",
+        description="AlexNet v2, ResNet v1 and v2, ResNeXt: exact builds of every dialect.",
         usage="forebear VERB [ARGUMENT ...]",
-        epilog=f"verbs:\n{verbs}\n\nforebear VERB --help shows a verb's arguments and an example.",
+        epilog=f"verbs:\n{verbs}\n\nforebear VERB --help shows the arguments and an example.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"forebear {__version__}")
@@ -63,10 +64,10 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb and returns its exit code: 0, or 2 for a user's mistake.
+    """Runs one verb and returns its exit code: 0, or 2 after a user error.
 
     Args:
-        argv: the words after `forebear`; None takes the process's own.
+        argv: Arguments after `forebear`; None uses `sys.argv`.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="forebear: %(message)s")
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _overview().parse_args(words or ["--help"])
     if words[0] not in VERBS:
         known = f"Expected one of {', '.join(VERBS)}.{near_misses(words[0], VERBS)}"
-        return _refuse(f"verb {words[0]!r} is unknown. {known}")
+        return _fail(f"verb {words[0]!r} is unknown. {known}")
     args = make_parser(words[0]).parse_args(words[1:])
     try:
         code: int = args.run(args)
@@ -83,18 +84,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ForebearError, ValueError, TypeError) as error:
         if os.environ.get("FOREBEAR_TRACEBACK"):
             raise
-        return _refuse(str(error), code=error.code if isinstance(error, ForebearError) else 2)
+        return _fail(str(error), code=error.code if isinstance(error, ForebearError) else 2)
     except KeyboardInterrupt:
-        return _refuse("interrupted.", code=130)
-    except BrokenPipeError:  # the reader has seen enough, as head does
+        return _fail("interrupted.", code=130)
+    except BrokenPipeError:  # the reader of the pipe has exited, such as head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # a full disk, most often; what is not expected is told as it is
+    except OSError as error:  # usually a full disk; other errors are printed unchanged
         if os.environ.get("FOREBEAR_TRACEBACK"):
             raise
-        return _refuse(f"{error}. Free some room, or pass a folder that can be written to.")
+        return _fail(f"{error}. Free some disk space, or pass a writable folder.")
 
 
-def _refuse(message: str, *, code: int = 2) -> int:
+def _fail(message: str, *, code: int = 2) -> int:
     print(f"forebear: {message}", file=sys.stderr)
     return code

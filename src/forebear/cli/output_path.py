@@ -1,4 +1,4 @@
-"""Where a verb is to draw: looked at before the work begins, so that no minutes are lost."""
+"""Checks the output path of a plot before the work begins, so that an error costs no time."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ from pathlib import Path
 
 
 def check_drawing(path: Path | None) -> None:
-    """Refuses a file that a picture cannot go to; None is none.
+    """Checks that `path` is a .png file in an existing folder; None passes.
 
     Raises:
-        ValueError: another suffix than .png, or a folder that is not there.
+        ValueError: The suffix is not .png, or the folder does not exist.
     """
     if path is None:
         return
     if path.suffix.lower() != ".png":
-        raise ValueError(f"{path}: drawings are .png. Expected such a name. Pass {path.stem}.png.")
+        raise ValueError(
+            f"{path}: the suffix is {path.suffix or 'missing'}. Expected .png. "
+            f"Pass {path.stem}.png."
+        )
     if not path.parent.is_dir():
         raise ValueError(
-            f"{path}: there is no folder {path.parent}. Expected one to draw into. Make it first."
+            f"{path}: there is no folder {path.parent}. Expected an existing folder. "
+            "Create it first."
         )

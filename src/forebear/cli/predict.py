@@ -1,4 +1,4 @@
-"""forebear predict: a trained network and pictures in, class names and probabilities out."""
+"""forebear predict: prints class names and probabilities of images."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from forebear.cli import load_model as model
 
-SUMMARY = "Names what is in pictures, with probabilities, by a run or by any checkpoint."
-EXAMPLE = "forebear predict runs/first picture.png --top 3"
+SUMMARY = "Classifies images with a trained network, from a run or any checkpoint."
+EXAMPLE = "forebear predict runs/first image.png --top 3"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,35 +19,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="RUN IMAGE",
-        help="a run's folder or its weights, then pictures; pictures alone with --weights",
+        help="a run folder or its weights file, then images; only images with --weights",
     )
     model.add_arguments(parser)
     parser.add_argument(
         "--top", type=int, default=5, metavar="K", help="classes per image (default: %(default)s)"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per image")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints one line a picture, or its classes one a line when there are several to print."""
+    """Prints one line per image with its most probable classes."""
     from forebear.tasks.predict import predict
 
     run, images = (args.words[0], args.words[1:]) if args.weights is None else (None, args.words)
     if not images:
-        raise ValueError("no IMAGE: expected at least one picture after RUN. Pass its path.")
+        raise ValueError("no IMAGE: expected at least one image after RUN. Pass its path.")
     network = model.load_model(run, args)
     for path, guesses in predict(network, images, top=args.top):
         if args.json:
-            found = [{"class": name, "probability": share} for name, share in guesses]
+            found = [{"class": name, "probability": value} for name, value in guesses]
             print(json.dumps({"image": str(path), "classes": found}, ensure_ascii=False))
         else:
-            named = ", ".join(f"{_class_with_word(name)} {share:.2%}" for name, share in guesses)
-            print(f"{path}: {named}")
+            classes = ", ".join(f"{_class_with_word(name)} {value:.2%}" for name, value in guesses)
+            print(f"{path}: {classes}")
     return 0
 
 
 def _class_with_word(name: str) -> str:
-    """A class's name; with the word beside it where the name is a synset of ImageNet's."""
+    """Returns the class name, followed by its English word if it is an ImageNet synset."""
     from forebear.tables.imagenet_classes import synset_name
 
     word = synset_name(name)

@@ -1,4 +1,4 @@
-"""forebear recipes: the shipped training recipes, and the file of one."""
+"""forebear recipes: lists the published training recipes, or prints one."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from forebear.cli.text_table import columns
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipe_files import read_recipe, recipes, show
 
-SUMMARY = "Names the published training recipes, or prints one as a file to save and change."
+SUMMARY = "Lists the published training recipes, or prints one as a file to save and edit."
 EXAMPLE = "forebear recipes show cifar-modern > mine.toml"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument("show", nargs="?", choices=["show"], help="print a recipe's file")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="of the recipe to show")
+    parser.add_argument("show", nargs="?", choices=["show"], help="print the file of a recipe")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="name of the recipe to print")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the table of all recipes, or the file of one.
 
     Raises:
-        ValueError: no name, or an unknown one.
+        ValueError: The name is missing or unknown.
     """
     if args.show is None:
         print("\n".join(_table()))
     elif args.name is None:
         raise ValueError(
-            f"show without a name: expected one of {', '.join(recipes())}. Pass one, as in "
+            f"show without NAME: expected one of {', '.join(recipes())}. Pass one, as in "
             f"{EXAMPLE.partition(' >')[0]}."
         )
     else:

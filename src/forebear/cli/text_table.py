@@ -1,4 +1,4 @@
-"""Rows of text in straight columns, for the verbs that print tables."""
+"""Formats rows of text as aligned columns."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 
 def columns(rows: Sequence[Sequence[str]], align: str) -> list[str]:
-    """One line a row, two spaces between columns.
+    """Returns one line per row, with two spaces between columns.
 
     Args:
-        rows: of as many cells as `align` has letters.
-        align: "<" or ">" for each column.
+        rows: Rows with one cell per character of `align`.
+        align: "<" (left) or ">" (right) for each column.
     """
     widths = [max(len(row[at]) for row in rows) for at in range(len(align))]
     return [
@@ -23,11 +23,13 @@ def columns(rows: Sequence[Sequence[str]], align: str) -> list[str]:
 
 
 def wrapped(rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """Left-aligned columns, wrapped so that lines fit where they can; no word is broken.
+    """Returns left-aligned columns with wrapped cells.
+
+    Lines fit in `width` if possible. Words are never broken.
 
     Args:
-        rows: of equally many cells.
-        width: characters of a line.
+        rows: Rows with equal numbers of cells.
+        width: Characters per line.
     """
     table = list(zip(*rows, strict=True))
     widths = [max(map(len, column)) for column in table]

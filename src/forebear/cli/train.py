@@ -1,4 +1,4 @@
-"""forebear train: a data set's name and a network's in, a run folder out."""
+"""forebear train: trains a network on a data set and writes a run folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from forebear.data.sources.kinds import listed_specs
 
-SUMMARY = "Trains a network on pictures and leaves a run folder: weights, metrics, curves."
+SUMMARY = "Trains a network on images and writes a run folder: weights, metrics, curves."
 EXAMPLE = "forebear train --data digits --network paper/resnet20 --out runs/first"
 
 
@@ -20,25 +20,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--network",
         metavar="NAME",
-        help="a name that forebear list prints, or a .toml or .json table (default: the recipe's, "
+        help="a name from forebear list, or a .toml or .json table file (default: the recipe's, "
         "else that of --weights, else paper/resnet20 up to 48 pixels, torchvision/resnet18 above)",
     )
-    parser.add_argument("--dialect", metavar="NAME", help="how to build a table of your own")
+    parser.add_argument("--dialect", metavar="NAME", help="dialect (only for a table file)")
     parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="a new folder (default: one in runs/)"
+        "--out", type=Path, metavar="FOLDER", help="new run folder (default: one in runs/)"
     )
-    parser.add_argument("--replace", action="store_true", help="delete the run that is there")
+    parser.add_argument("--replace", action="store_true", help="delete an existing run in --out")
     _add_recipe(parser)
     _add_start(parser)
     _add_machine(parser)
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("the recipe")
+    group = parser.add_argument_group("recipe")
     group.add_argument(
         "--recipe",
         metavar="NAME",
-        help="a name that forebear recipes prints, or a .toml (default: one that suits the data)",
+        help="a name from forebear recipes, or a .toml file (default: chosen for the data)",
     )
     group.add_argument(
         "--set",
@@ -46,70 +46,77 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         dest="sets",
         default=[],
         metavar="FIELD=VALUE",
-        help="a field in place of the recipe's; can be given again",
+        help="override a field of the recipe; repeatable",
     )
     group.add_argument(
         "--budget",
         type=_seconds,
         metavar="TIME",
-        help="90s, 20m, 1h30m: the run ends then, evaluation included, in place of --epochs",
+        help="time limit of the run including evaluation, instead of --epochs: 90s, 20m, 1h30m",
     )
     group.add_argument(
-        "--epochs", type=int, metavar="N", help="passes; the recipe's schedule is stretched along"
+        "--epochs", type=int, metavar="N", help="epochs; the recipe's schedule is scaled to them"
     )
-    group.add_argument("--batch", type=int, metavar="N", help="pictures a step")
-    group.add_argument("--lr", type=float, metavar="X", help="peak learning rate")
+    group.add_argument("--batch", type=int, metavar="N", help="batch size (default: the recipe's)")
+    group.add_argument(
+        "--lr", type=float, metavar="X", help="peak learning rate (default: the recipe's)"
+    )
     group.add_argument(
         "--size",
         type=int,
         metavar="PIXELS",
-        help="side of the squares (default: the recipe's, else that of --weights, else the "
-        "pictures', up to 224)",
+        help="input size (default: the recipe's, else that of --weights, else that of the images, "
+        "up to 224)",
     )
     group.add_argument(
         "--mirror",
         action=argparse.BooleanOptionalAction,
-        help="swap left and right by chance (default: unless the data are digits)",
+        help="random horizontal flips (default: the recipe's; auto means yes, except for digits "
+        "and idx data)",
     )
-    group.add_argument("--seed", type=int, metavar="N", help="(default: the recipe's)")
+    group.add_argument("--seed", type=int, metavar="N", help="random seed (default: the recipe's)")
     group.add_argument(
-        "--seeds", type=int, metavar="N", help="so many runs, from this seed on: mean and spread"
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="train N runs with consecutive seeds and report mean and standard deviation",
     )
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what it begins with, and what it is chosen by")
+    group = parser.add_argument_group("initialisation and validation")
     group.add_argument(
         "--resume",
         type=Path,
         metavar="RUN",
-        help="go on with a run that broke off, after its last saved step; nothing else is needed",
+        help="resume an interrupted run from its last checkpoint; needs no other arguments",
     )
     group.add_argument(
-        "--weights", type=Path, metavar="FILE", help="a checkpoint of the network to begin with"
+        "--weights", type=Path, metavar="FILE", help="initialise the network from a checkpoint"
     )
     group.add_argument(
         "--partial",
         action="store_true",
-        help="leave random what the checkpoint has none of, such as the head of other classes",
+        help="keep the random initialisation of layers that are missing from the checkpoint, such "
+        "as the classifier for other classes",
     )
     group.add_argument(
         "--hold-out",
         type=float,
-        metavar="SHARE",
-        help="of the training pictures, to choose the weights by; the data's own held-out part is "
-        "then tested on once, at the end",
+        metavar="FRACTION",
+        help="fraction of the training set to use for validation (model selection); the data set's "
+        "own validation set then serves as test set, evaluated once at the end",
     )
     group.add_argument(
         "--bad",
         choices=("fail", "skip"),
         default="fail",
-        help="pictures that cannot be decoded: end the run, or skip and count (default: fail)",
+        help="images that cannot be decoded: stop with an error, or skip them (default: fail)",
     )
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("the machine")
+    group = parser.add_argument_group("machine")
     group.add_argument(
         "--precision", metavar="P", help="auto, fp32 or bf16 (default: the recipe's)"
     )
@@ -120,23 +127,23 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=int,
         metavar="N",
-        help="that compute (default: as many as prove fastest, meanwhile too)",
+        help="compute threads (default: chosen by timing, and re-checked during training)",
     )
     group.add_argument(
         "--deterministic",
         action="store_true",
-        help="the same bits again on the same machine, after a break too: a fixed number of "
-        "threads, and on a GPU slower algorithms",
+        help="bit-identical results on the same machine, also after resuming: fixes the number of "
+        "threads, and uses slower algorithms on a GPU",
     )
     group.add_argument(
         "--compile",
         choices=("auto", "off", "on", "graphs"),
         default="auto",
-        help="torch.compile, or with CUDA graphs too (default: on a GPU, whichever is measured to "
-        "be fastest, for runs of ten minutes or more)",
+        help="torch.compile, or torch.compile with CUDA graphs (default: auto: the fastest by "
+        "measurement, on a GPU, for runs of ten minutes or more)",
     )
     group.add_argument(
-        "--workers", type=int, metavar="N", help="threads that decode (default: all processors)"
+        "--workers", type=int, metavar="N", help="decoding threads (default: one per CPU core)"
     )
     group.add_argument(
         "--save-every",
@@ -144,17 +151,15 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         default=0,
         dest="every",
         metavar="STEPS",
-        help="save within an epoch too (default: every five minutes)",
+        help="save every STEPS steps and after each epoch (default: every five minutes)",
     )
     group.add_argument(
         "--keep-memory",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="never give freed memory back, which is faster (default: yes)",
+        help="do not return freed memory to the system, which is faster (default: yes)",
     )
-    group.add_argument(
-        "--tensorboard", action="store_true", help="write events for TensorBoard too"
-    )
+    group.add_argument("--tensorboard", action="store_true", help="also write TensorBoard events")
 
 
 def _seconds(text: str) -> float:
@@ -166,8 +171,11 @@ def _seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _refuse_beside_resume(args: argparse.Namespace) -> None:
-    """A run goes on as it began: a flag that would be ignored is refused."""
+def _check_resume_flags(args: argparse.Namespace) -> None:
+    """Raises ValueError for flags that --resume would ignore.
+
+    A resumed run uses its saved settings.
+    """
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     free = ("resume", "device", "threads")
@@ -179,20 +187,23 @@ def _refuse_beside_resume(args: argparse.Namespace) -> None:
     ]
     if given:
         raise ValueError(
-            f"{', '.join(given)} beside --resume: a run goes on by its own settings. Expected no "
-            "more than --device and --threads. Leave the rest out, or begin another run."
+            f"{', '.join(given)} with --resume: a resumed run keeps its settings. Expected only "
+            "--device and --threads. Remove the other flags, or start a new run."
         )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains, and prints the result and the folder."""
+    """Trains the network, and prints the accuracy and the run folder."""
     started = time.perf_counter()
     if (args.data is None) == (args.resume is None):
-        raise ValueError("--data and --resume: expected one of them. Pass --data KIND:PATH.")
+        raise ValueError(
+            "--data and --resume: expected exactly one of them. Pass --data KIND:PATH, or "
+            "--resume RUN."
+        )
     from forebear.tasks.train.api import TrainConfig, resume, seeds, train
 
     if args.resume is not None:
-        _refuse_beside_resume(args)
+        _check_resume_flags(args)
         outcomes = [resume(args.resume, device=args.device, threads=args.threads, started=started)]
     else:
         named = {
@@ -202,17 +213,17 @@ def run(args: argparse.Namespace) -> int:
         }
         request = TrainConfig(**named, sets=tuple(args.sets), started=started)
         outcomes = [train(request)] if args.seeds is None else seeds(request, args.seeds)
-    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+    if os.environ.get("RANK", "0") != "0":  # only the process of rank 0 prints
         return 0
     for outcome in outcomes:
-        held_out, test = outcome.held_out, outcome.test
-        tested = f" {test.top1:.2%} of {test.images:,} test pictures right." if test else ""
+        val, test = outcome.held_out, outcome.test
+        tested = f" {test.top1:.2%} of {test.images:,} test images correct." if test else ""
         print(
-            f"{held_out.top1:.2%} of {held_out.images:,} held-out pictures right.{tested} "
+            f"{val.top1:.2%} of {val.images:,} validation images correct.{tested} "
             f"Run folder: {outcome.folder}"
         )
     if len(outcomes) > 1:
-        shares = [(outcome.test or outcome.held_out).top1 for outcome in outcomes]
-        spread = statistics.stdev(shares)
-        print(f"{statistics.mean(shares):.2%} on average, standard deviation {spread:.2%}")
+        accuracies = [(outcome.test or outcome.held_out).top1 for outcome in outcomes]
+        deviation = statistics.stdev(accuracies)
+        print(f"mean {statistics.mean(accuracies):.2%}, standard deviation {deviation:.2%}")
     return 0

@@ -1,1 +1,1 @@
-"""Files on disk to what a network takes in."""
+"""Loads data sets from disk and turns them into batches of tensors."""

@@ -1,4 +1,4 @@
-"""Labelled pictures, kept as arrays or as encoded files, behind one small interface."""
+"""Labelled images, stored as arrays or as encoded files, behind one small interface."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from forebear.data.images.decode import ChooseBox, open_part, open_picture, resized
+from forebear.data.images.decode import ChooseBox, open_image, open_part, resized
 from forebear.errors import DataError
 from forebear.text import printable
 
@@ -20,7 +20,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Row(Protocol[T_co]):
-    """What a list can do, for members that may be fetched only when they are asked for."""
+    """A read-only sequence whose items may be loaded lazily; a list is one."""
 
     def __len__(self) -> int: ...
 
@@ -28,110 +28,122 @@ class Row(Protocol[T_co]):
 
 
 class Images(Protocol):
-    """N pictures with their classes; reading one is safe from several threads at once."""
+    """N labelled images. All methods are thread-safe."""
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """[N], each in 0..number of classes - 1."""
+        """Labels [N], each in 0..number of classes - 1."""
 
     @property
     def channels(self) -> int:
-        """3: pictures come as RGB; 1: as L."""
+        """Number of channels: 3 if images are decoded as RGB, 1 if as L."""
 
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
-        """What messages call the picture: one printable line."""
+        """Returns the name of the image in messages, as one printable line."""
 
-    def picture(self, index: int) -> Image.Image:
-        """The decoded picture. Raises DataError, naming it."""
+    def image(self, index: int) -> Image.Image:
+        """Returns the decoded image.
+
+        Raises:
+            DataError: The image cannot be read or decoded. The message names it.
+        """
 
     def part(self, index: int, choose: ChooseBox, size: int) -> Image.Image:
-        """The part that `choose` says, size x size pixels; as `open_part`. Raises DataError."""
+        """Returns the box that `choose` selects, resized to size x size pixels; see `open_part`.
+
+        Raises:
+            DataError: The image cannot be read or decoded. The message names it.
+        """
 
     def content(self, index: int) -> bytes | None:
-        """The bytes of the picture's file, None where there is no file. Raises DataError."""
+        """Returns the bytes of the image file, or None if the image has no file.
+
+        Raises:
+            DataError: The file cannot be read.
+        """
 
     def digest(self, index: int) -> bytes:
-        """sha256 of the picture's file, or of its pixels where there is no file."""
+        """Returns the sha256 of the image file, or of the pixels if the image has no file."""
 
     def take(self, indices: NDArray[np.int64]) -> Self:
-        """These pictures alone, in this order."""
+        """Returns the subset of images at `indices`, in that order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ArrayImages:
-    """Pictures that are in memory already."""
+    """Images that are in memory as one array."""
 
     pixels: NDArray[np.uint8]  # [N, H, W, C], C 1 or 3
     labels: NDArray[np.int64]  # [N]
-    origin: str  # begins each name: "digits train"
+    origin: str  # prefix of each image's name: "digits train"
 
     @property
     def channels(self) -> int:
-        """1 or 3, as the array has."""
+        """Number of channels of the array: 1 or 3."""
         return int(self.pixels.shape[3])
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def name(self, index: int) -> str:
-        """The origin and the number."""
+        """Returns the origin and the index of the image."""
         return printable(f"{self.origin} number {index}")
 
-    def picture(self, index: int) -> Image.Image:
-        """The pixels as they are."""
+    def image(self, index: int) -> Image.Image:
+        """Returns the pixels unchanged, as a PIL image."""
         pixels = self.pixels[index]
         return Image.fromarray(pixels[:, :, 0] if self.channels == 1 else pixels)
 
     def part(self, index: int, choose: ChooseBox, size: int) -> Image.Image:
-        """The part of the picture that `choose` says, brought to size x size pixels."""
-        whole = self.picture(index)
+        """Returns the box that `choose` selects, resized to size x size pixels."""
+        whole = self.image(index)
         return resized(whole, whole.size, choose(*whole.size), size)
 
     def content(self, index: int) -> bytes | None:
-        """None: there is no file."""
+        """Returns None because there is no file."""
         return None
 
     def digest(self, index: int) -> bytes:
-        """sha256 of the pixels."""
+        """Returns the sha256 of the pixels."""
         return hashlib.sha256(self.pixels[index].tobytes()).digest()
 
     def take(self, indices: NDArray[np.int64]) -> ArrayImages:
-        """A copy of these pictures; they are counted anew in their names."""
+        """Returns a copy of these images. Their names are numbered from 0 again."""
         return ArrayImages(self.pixels[indices], self.labels[indices], self.origin)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedPictures:
-    """Pictures as files, or as the bytes that a file would hold; decoded when asked for, as RGB."""
+    """Images as encoded files or bytes, which are decoded on access and converted to RGB."""
 
-    encoded: Row[str | bytes]  # paths (half the size of Path objects), or the bytes
+    encoded: Row[str | bytes]  # paths (a str takes half the memory of a Path), or encoded bytes
     names: Row[str]
     labels: NDArray[np.int64]  # [N]
 
     @property
     def channels(self) -> int:
-        """3: grey files come as RGB too."""
+        """Number of channels: always 3, because greyscale files are converted to RGB."""
         return 3
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def name(self, index: int) -> str:
-        """The path, or the file and its row."""
+        """Returns the path, or the file and the row."""
         return printable(self.names[index])
 
-    def picture(self, index: int) -> Image.Image:
-        """Reads and decodes the file anew at each call."""
-        return open_picture(self._source(index), name=self.names[index])
+    def image(self, index: int) -> Image.Image:
+        """Reads and decodes the file on every call."""
+        return open_image(self._source(index), name=self.names[index])
 
     def part(self, index: int, choose: ChooseBox, size: int) -> Image.Image:
-        """Reads the file anew at each call, and decodes no more of it than is needed."""
+        """Reads the file on every call, and decodes only as much of it as the part needs."""
         return open_part(self._source(index), choose, size, name=self.names[index])
 
     def content(self, index: int) -> bytes:
-        """The file's bytes, read anew at each call."""
+        """Returns the bytes of the file, which is read on every call."""
         source = self._source(index)
         if isinstance(source, bytes):
             return source
@@ -140,15 +152,15 @@ class EncodedPictures:
         except OSError as error:
             raise DataError(
                 f"{self.name(index)}: cannot be read ({error.strerror}). Expected a readable "
-                "picture. Check its permissions, or remove it."
+                "image file. Check its permissions, or remove it."
             ) from error
 
     def digest(self, index: int) -> bytes:
-        """sha256 of the file's bytes."""
+        """Returns the sha256 of the file."""
         return hashlib.sha256(self.content(index)).digest()
 
     def take(self, indices: NDArray[np.int64]) -> EncodedPictures:
-        """These pictures, without reading any."""
+        """Returns the subset of images at `indices` without reading any file."""
         return EncodedPictures(
             _chosen(self.encoded, indices), _chosen(self.names, indices), self.labels[indices]
         )
@@ -160,7 +172,7 @@ class EncodedPictures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Chosen(Generic[T]):
-    """Some members of a row, each fetched when it is asked for."""
+    """A lazy subset of a row: items are fetched on access."""
 
     row: Row[T]
     indices: NDArray[np.int64]
@@ -173,25 +185,25 @@ class _Chosen(Generic[T]):
 
 
 def _chosen(row: Row[T], indices: NDArray[np.int64]) -> Row[T]:
-    if isinstance(row, list):  # in memory already
+    if isinstance(row, list):  # already in memory
         return [row[i] for i in indices]
     return _Chosen(row, indices)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dataset:
-    """A data set with its training and validation pictures."""
+    """A data set, split into training and validation images."""
 
     spec: str  # as given to read_data
     classes: tuple[str, ...]  # in the order of the labels
     train: Images
     val: Images
-    side: int  # pixels: the side to train at unless told otherwise
-    mirror: bool  # whether a left-right flip shows the same class
-    split: str  # a sentence: how train and val were separated
+    side: int  # pixels: default input size for training
+    mirror: bool  # whether a horizontal flip keeps the class
+    split: str  # describes how train and val were separated
     fingerprint: str  # sha256, see forebear.data.sources.split.fingerprint
 
     @property
     def channels(self) -> int:
-        """1 for grey pictures, 3 for RGB."""
+        """Number of channels: 1 for greyscale images, 3 for RGB."""
         return self.train.channels

@@ -1,4 +1,4 @@
-"""The features of a frozen network, computed once: batches for a head that learns alone."""
+"""Batches of precomputed features, to train only the classifier on top of a frozen network."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from forebear.data.loader import Batch, Order, RawBatch
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FeatureLoader:
-    """What the logits start from, of every picture, in the place of the pictures themselves."""
+    """Loads the classifier's input features of every image instead of the images themselves."""
 
-    values: Tensor  # [views, N, ...] floats on the device: of the picture, of its mirror image
+    values: Tensor  # [views, N, ...] floats on the device; views: the image, its horizontal flip
     labels: NDArray[np.int64]  # [N]
-    batch: int  # pictures a step, over all processes
+    batch: int  # images per step, over all processes
     device: torch.device
     rank: int = 0
     ranks: int = 1
@@ -30,14 +30,14 @@ class FeatureLoader:
         return -(-self.values.shape[1] // self.batch)
 
     def in_order(self) -> Iterator[Batch]:
-        """Every picture of this process' share once, as it is."""
+        """Yields the unflipped features of this process's images, each image once."""
         mine = np.arange(self.rank, self.values.shape[1], self.ranks)
         for start in range(0, len(mine), self.batch):
             samples = mine[start : start + self.batch]
             yield self._taken(samples, np.zeros(len(samples), np.int64))
 
     def drafts(self, order: Order, epoch: int, first: int = 0) -> Iterator[RawBatch]:
-        """The steps of one epoch from `first` on, every picture once."""
+        """Yields the steps of one epoch, starting at step `first`. Each image occurs once."""
         chosen = np.random.default_rng((order.seed, epoch)).permutation(self.values.shape[1])
         for step, part in enumerate(np.array_split(chosen, len(self))):
             if step >= first:
@@ -48,7 +48,7 @@ class FeatureLoader:
                 )
 
     def view(self, draft: RawBatch, order: Order, epoch: int, size: int) -> Batch:
-        """The features of a step, of each picture or by chance of its mirror image."""
+        """Returns the features of a step, for each image at random unflipped or flipped."""
         draws = CounterRNG(order.seed, epoch, draft.samples)
         return self._taken(draft.samples, draws.integers("mirror", len(self.values)))
 

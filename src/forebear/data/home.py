@@ -1,4 +1,4 @@
-"""Where forebear keeps what it can make again."""
+"""The folder of forebear's caches."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from forebear.files import home
 
 
 def cache_folder() -> Path:
-    """$FOREBEAR_HOME/cache (default: ~/.cache/forebear/cache), whether it is there or not."""
+    """Returns $FOREBEAR_HOME/cache (default: ~/.cache/forebear/cache). It may not exist yet."""
     return home() / "cache"

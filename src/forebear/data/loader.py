@@ -1,7 +1,8 @@
-"""Squares of pixels as batches of tensors: shuffled, augmented and normalised.
+"""Turns stored pixels into batches of tensors: shuffled, augmented and normalised.
 
-What a picture goes through depends on (seed, epoch, picture) alone, the order on (seed, epoch):
-neither on the batch, nor on threads, processes or where a run was taken up again.
+The augmentation of an image depends only on (seed, epoch, image), and the order of the images only
+on (seed, epoch). Neither depends on the batch size, the number of threads or processes, or the step
+at which a run was resumed.
 """
 
 from __future__ import annotations
@@ -26,28 +27,28 @@ from forebear.data.pixel_store import Indices, PixelStore
 from forebear.data.reading import Reading
 from forebear.tables.preprocessing import Preprocessing
 
-RESIDENT = 0.25  # share of a GPU's free memory that a set may take there
+RESIDENT = 0.25  # largest fraction of a GPU's free memory that a data set may occupy
 Batch = tuple[Tensor, Tensor]  # images [n, C, size, size] floats, labels [n] int64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawBatch:
-    """The pictures of one step, as they are kept."""
+    """The images of one step as they are stored, before augmentation."""
 
     step: int  # within its epoch, from 0
     pixels: Tensor  # [n, side, side, C] uint8, on the device
-    samples: NDArray[np.int64]  # [n], their numbers in the set
-    views: NDArray[np.int64]  # [n], which view of a picture it is, from 0
-    total: int  # pictures of this step over all processes
+    samples: NDArray[np.int64]  # [n], indices of the images in the data set
+    views: NDArray[np.int64]  # [n], which augmented view of the image this is, from 0
+    total: int  # images of this step over all processes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What decides which pictures come when, and how they are moved."""
+    """The settings that determine the order of the images and their augmentation."""
 
     augment: Augment
     seed: int
-    repeats: int = 1  # views of a picture in one batch (Hoffer et al. 2019)
+    repeats: int = 1  # augmented views of an image in one batch (Hoffer et al. 2019)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -69,17 +70,17 @@ class Resident:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Loader:
-    """A store's pictures and labels, as a network takes them."""
+    """Yields batches of network inputs and labels from a pixel store."""
 
     store: PixelStore
-    labels: NDArray[np.int64]  # [N] int64, in the order of the logits
-    rule: Preprocessing  # the size, order, scale, mean and std of what comes out
-    batch: int  # pictures a step, over all processes
+    labels: NDArray[np.int64]  # [N] int64, indices of the logits
+    rule: Preprocessing  # size, channel order, scale, mean and std of the output
+    batch: int  # images per step, over all processes
     device: torch.device
-    rank: int = 0  # this process, of
-    ranks: int = 1  # so many: each takes its share of every batch
-    reading: Reading | None = None  # of images that are not all read before the training
-    shown: Indices | None = None  # the images that `in_order` gives, in this order; None: all
+    rank: int = 0  # rank of this process
+    ranks: int = 1  # number of processes; each takes a slice of every batch
+    reading: Reading | None = None  # set if some images are still being decoded during training
+    shown: Indices | None = None  # images that `in_order` yields, in this order; None: all
     # All images, on a GPU that has room for them. Copies by `replace` share them.
     resident: Resident | None = None
     _colours: tuple[Tensor, Tensor] = field(init=False)  # mean and std, on the device
@@ -103,16 +104,16 @@ class Loader:
 
     @property
     def places(self) -> Indices:
-        """[n]: the images that `in_order` gives over all processes, in its order."""
+        """Indices [n] of the images that `in_order` yields over all processes, in its order."""
         if self.shown is None:
             return self.store.indices
         return self.shown[~np.isin(self.shown, list(self.store.skipped))]
 
     def available(self) -> Indices | None:
-        """The images that an epoch may be drawn from; None: all of them.
+        """Returns the images that an epoch may draw from, or None for all of them.
 
         Raises:
-            DataError: an image that is read beside the training cannot be decoded.
+            DataError: The background reader met an image that cannot be decoded.
         """
         if self.reading is None:
             return None
@@ -120,7 +121,7 @@ class Loader:
         return None if len(found) == len(self.store) else found
 
     def in_order(self) -> Iterator[Batch]:
-        """The images of this process' share of `places` once, the middle of each."""
+        """Yields the centre crops of this process's images in `places`, each image once."""
         mine = self.places[self.rank :: self.ranks]
         parts = [mine[start : start + self.batch] for start in range(0, len(mine), self.batch)]
         for indices, pixels in self._ahead(parts, self._take):
@@ -130,19 +131,20 @@ class Loader:
     def drafts(
         self, order: Order, epoch: int, first: int = 0, among: Indices | None = None
     ) -> Iterator[RawBatch]:
-        """The steps of one epoch of training from `first` on.
+        """Yields the steps of one epoch of training, starting at step `first`.
 
-        Every picture comes once, or so many times in a row as the order repeats, in an epoch of
-        the same length. Batches are of like size; a picture that is skipped is missing in its own.
+        Each image occurs once. With `order.repeats` above 1, each drawn image occurs that many
+        times in a row, and fewer images are drawn so that the epoch keeps its length. Batch sizes
+        differ by at most one image, but a skipped image is missing from its batch.
 
         Args:
-            order: of the pictures, and how they are moved.
-            epoch: its number.
-            first: step.
-            among: images that the epoch is drawn from; None: all of them.
+            order: Order of the images and their augmentation.
+            epoch: Number of the epoch.
+            first: First step to yield.
+            among: Images that the epoch draws from, or None for all of them.
 
         Raises:
-            DataError: an image cannot be decoded.
+            DataError: An image cannot be decoded.
         """
         count = len(self.store) if among is None else len(among)
         chosen = np.random.default_rng((order.seed, epoch)).permutation(count)
@@ -157,7 +159,7 @@ class Loader:
         read = partial(self._read, order, epoch)
         for step, (found, pixels) in enumerate(self._ahead(mine[first:], read), first):
             if self.reading is not None:
-                self.reading.available()  # raises what ended it
+                self.reading.available()  # raises the error of the background reader, if any
             gone = np.isin(parts[step][0], list(self.store.skipped))
             yield RawBatch(
                 step=step,
@@ -168,7 +170,7 @@ class Loader:
             )
 
     def view(self, draft: RawBatch, order: Order, epoch: int, size: int) -> Batch:
-        """The images and labels of a step: cut to `size` pixels, augmented, normalised."""
+        """Returns the images, cropped to `size` pixels, augmented and normalised, and labels."""
         draws = CounterRNG(order.seed, epoch, draft.samples, draft.views)
         rule = order.augment
         if self._streams(rule):
@@ -179,11 +181,11 @@ class Loader:
         return self._normalise(pixels), self._labels(draft.samples)
 
     def _streams(self, rule: Augment) -> bool:
-        """Whether random parts are cut out of whole pictures while they are decoded."""
+        """Returns whether random crops are taken from the full image while it is decoded."""
         return rule.crop == "resized" and not self.store.fits
 
     def _read(self, order: Order, epoch: int, wanted: Indices) -> tuple[Indices, Pixels]:
-        """Pictures and their views [2, n], those that can be decoded, and their pixels."""
+        """Returns those rows of (image, view) [2, n] that can be decoded, and their pixels."""
         if not self._streams(order.augment):
             found, pixels = self._take(wanted[0])
             return wanted[:, np.isin(wanted[0], found)], pixels
@@ -204,7 +206,7 @@ class Loader:
     def _ahead(
         parts: list[Indices], read: Callable[[Indices], tuple[Indices, Pixels]]
     ) -> Iterator[tuple[Indices, Pixels]]:
-        """What is read for each part, the next one read while this one is used."""
+        """Yields the result of `read` for each part, and prefetches the next part meanwhile."""
         if not parts:
             return
         with ThreadPoolExecutor(1, "batch") as reader:

@@ -1,8 +1,8 @@
-"""Decoded pictures on disk, for the next run, and for sets that memory does not hold.
+"""An on-disk cache of decoded images, for later runs and for data sets larger than memory.
 
-Each set is two files in the cache folder: NAME.pixels, the bare array, and NAME.json with its
-shape, its checksum and the pictures that are not in it. The .json is written last: without it the
-set does not count. Which sets share a name is left to the store.
+Each cached data set is two files in the cache folder: NAME.pixels, the raw array, and NAME.json
+with its shape, its checksum and the skipped images. The .json is written last, and an entry
+without it is ignored. The pixel store computes NAME.
 """
 
 from __future__ import annotations
@@ -27,69 +27,70 @@ from forebear.files import write_text, write_whole
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
-MOST = 20 * 2**30  # bytes of all sets together
-SHARE = 0.5  # of what is free on the disk, that a new set may take
-_ABANDONED = 3600.0  # seconds after which an unfinished file is one of a process that died
-_CHUNK = 2**24  # bytes read at a time
+MOST = 20 * 2**30  # bytes of the whole cache
+SHARE = 0.5  # fraction of the free disk space that a new entry may take
+_ABANDONED = 3600.0  # seconds after which a temporary file is taken to be left by a dead process
+_CHUNK = 2**24  # bytes per read
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class PixelCache:
-    """The place of one decoded set."""
+    """The cache entry of one decoded data set."""
 
-    name: str  # of its files: equal for equal pictures and geometry alone
+    name: str  # file name stem: equal only for equal images and geometry
     shape: tuple[int, ...]  # [N, size, size, C]
     dtype: np.dtype[Any]  # uint8 or float32
-    most: int | None = None  # bytes of all sets together; None: MOST, and SHARE of what is free
+    most: int | None = None  # bytes of the whole cache; None: MOST, and SHARE of the free space
 
     @property
     def size(self) -> int:
-        """Bytes of the set."""
+        """Size of the array in bytes."""
         return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
 
     @property
     def pixels(self) -> Path:
-        """The file of the array."""
+        """Path of the array file."""
         return cache_folder() / f"{self.name}.pixels"
 
     @property
     def note(self) -> Path:
-        """The file that describes it."""
+        """Path of the JSON file that describes the array."""
         return cache_folder() / f"{self.name}.json"
 
     def has_like(self) -> bool:
-        """Whether any set of this shape and dtype is there, under whichever name."""
+        """Returns whether the cache has an entry of this shape and dtype, under any name."""
         for note in cache_folder().glob("*.json"):
             with suppress(OSError, ValueError, KeyError, TypeError):
-                told = json.loads(note.read_text(encoding="utf-8"))
-                if (tuple(told["shape"]), told["dtype"]) == (self.shape, self.dtype.name):
+                entry = json.loads(note.read_text(encoding="utf-8"))
+                if (tuple(entry["shape"]), entry["dtype"]) == (self.shape, self.dtype.name):
                     return True
         return False
 
     def load(self) -> tuple[Pixels, dict[int, str]] | None:
-        """The pixels, mapped, and the pictures skipped; None where there is no whole set.
+        """Returns the memory-mapped pixels and the skipped images, or None on a cache miss.
 
-        A damaged set is removed. Every byte is read once, to hold it to its checksum. Processes of
-        one machine share what is mapped.
+        Every byte is read once to verify the checksum. A damaged entry is deleted and counts as a
+        miss. Processes on the same machine share the mapped memory.
         """
         if not self.note.is_file():
             return None
         try:
             found = self._load()
-            os.utime(self.note)  # the sets that were used last stay longest
+            os.utime(self.note)  # the least recently used entries are deleted first
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            _log.warning("decoded pictures in %s: %s; they are decoded again", self.pixels, error)
+            _log.warning("cache of decoded images %s: %s; decoding again", self.pixels, error)
             self.remove()
             return None
         return found
 
     def save(self, parts: Iterable[Pixels], skipped: Mapping[int, str]) -> bool:
-        """Writes a set, and says whether it is there.
+        """Writes the entry, and returns whether it was written.
 
         Args:
-            parts: The array in pieces, in order. They are not asked for where there is no room.
-            skipped: Pictures that are not in it, and why; looked at after the last part.
+            parts: The array in pieces, in order. It is not iterated if there is no room on disk.
+            skipped: Maps each image that is not in the array to the reason. It is read after the
+                last part.
         """
         try:
             self.note.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +116,7 @@ class PixelCache:
             write_text(self.note, json.dumps(described))
         except OSError as error:
             _log.warning(
-                "decoded pictures were not kept in %s (%s); the run goes on without",
+                "decoded images were not cached in %s (%s); continuing without the cache",
                 self.note.parent,
                 error.strerror or error,
             )
@@ -124,7 +125,7 @@ class PixelCache:
         return True
 
     def remove(self) -> None:
-        """Removes both files, as far as they are there."""
+        """Deletes both files if they exist."""
         for path in (self.note, self.pixels):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
@@ -132,9 +133,9 @@ class PixelCache:
     def _load(self) -> tuple[Pixels, dict[int, str]]:
         note = json.loads(self.note.read_text(encoding="utf-8"))
         if (tuple(note["shape"]), note["dtype"]) != (self.shape, self.dtype.name):
-            raise ValueError("described as another set")
+            raise ValueError("the shape or dtype does not match")
         if self.pixels.stat().st_size != self.size:
-            raise ValueError("cut short")
+            raise ValueError("the file has the wrong size")
         mapped: Pixels = np.memmap(self.pixels, self.dtype, "r", shape=self.shape)
         if _checksum(mapped) != note["crc32c"]:
             raise ValueError("the checksum is wrong")
@@ -142,7 +143,11 @@ class PixelCache:
         return mapped, skipped
 
     def _make_room(self) -> bool:
-        """Removes what dead processes left and, as needed, the sets that lay idle for longest."""
+        """Deletes leftovers of dead processes and, as needed, the least recently used entries.
+
+        Returns:
+            Whether the new entry fits.
+        """
         folder = self.note.parent
         for path in folder.glob(".*.tmp*"):
             with suppress(OSError):
@@ -152,7 +157,7 @@ class PixelCache:
         most = MOST if self.most is None else self.most
         if self.size > min(most, free if self.most is not None else int(SHARE * free)):
             _log.info(
-                "decoded pictures are not kept: %.1f GiB, with %.1f GiB free on %s",
+                "decoded images are not cached: %.1f GiB needed, %.1f GiB free on %s",
                 self.size / 2**30,
                 free / 2**30,
                 folder,
@@ -175,7 +180,7 @@ def _last_used(pixels: Path) -> float:
 
 
 def _checksum(pixels: Pixels) -> int:
-    """The CRC-32C of all bytes, a piece at a time, as the whole may not fit in memory."""
+    """Returns the CRC-32C of all bytes, read in pieces because the array may exceed memory."""
     checksum, flat = 0, _bytes(pixels)
     for start in range(0, flat.size, _CHUNK):
         checksum = google_crc32c.extend(checksum, flat[start : start + _CHUNK])
@@ -183,5 +188,5 @@ def _checksum(pixels: Pixels) -> int:
 
 
 def _bytes(pixels: Pixels) -> NDArray[np.uint8]:
-    """The same memory as bytes in one row."""
+    """Returns a flat byte view of the array, without a copy if it is contiguous."""
     return np.ascontiguousarray(pixels).view(np.uint8).reshape(-1)

@@ -1,7 +1,7 @@
-"""Pictures as square uint8 arrays, decoded by a pool of threads and kept where there is room.
+"""Decodes images to square arrays in a thread pool, and caches them in memory or on disk.
 
-Threads, as Pillow lets go of the interpreter lock while it decodes and resizes, and as processes
-would have to hand their pixels over.
+Threads suffice because Pillow releases the GIL while it decodes and resizes. Worker processes would
+also have to copy their pixels to the main process.
 """
 
 from __future__ import annotations
@@ -34,27 +34,28 @@ Indices = NDArray[np.int64]
 P = TypeVar("P", np.uint8, np.float32)
 R = TypeVar("R")
 
-MOST_SKIPPED = 0.01  # share of a set; with more, the set is at fault and not a picture
-FEW_SKIPPED = 5  # pictures that may be skipped of any set, however small
-WORTH_KEEPING = 3.0  # seconds of decoding, from which on the pixels are kept on disk
+MOST_SKIPPED = 0.01  # largest fraction of skipped images; above it, the whole data set is suspect
+FEW_SKIPPED = 5  # images that may be skipped in any data set, however small
+WORTH_KEEPING = 3.0  # seconds of decoding above which the pixels are cached on disk
 
-_VERSION = 1  # of how pictures become pixels; a new one leaves what was kept aside
-_CHUNK = 256  # pictures between two reports of progress
-_PART = 8  # pictures that a thread takes at a time
-_SAMPLE = 32  # pictures decoded to tell how long all will take
-_LOWEST = 19  # priority of threads that decode beside a training step
+_VERSION = 1  # version of the decoding; a new number invalidates the cache
+_CHUNK = 256  # images between two progress reports
+_PART = 8  # images that a thread takes at a time
+_SAMPLE = 32  # images decoded to estimate the time for all
+_LOWEST = 19  # nice value of the threads that decode during training steps
 
 
 class PixelStore:
-    """Indexed by picture numbers [n], gives uint8 [n, size, size, C] as a rule's `fit` does.
+    """Maps image indices [n] to pixels [n, size, size, C], resized and cropped as `fit` does.
 
-    float32 where the rule does not round between pixels. Pictures that are arrays of this very
-    shape are handed on untouched. Numbers stay those of the set, whichever pictures are skipped.
+    The dtype is uint8, or float32 if the interpolation of `rule` does not round to integers. Images
+    that are arrays of this shape already are returned unchanged. Skipping an image does not
+    renumber the others.
     """
 
     def __init__(
         self,
-        pictures: Images,
+        images: Images,
         rule: Preprocessing,
         *,
         reduced: bool = False,
@@ -64,32 +65,34 @@ class PixelStore:
         bad: Bad = "fail",
         low: bool = True,
     ) -> None:
-        """Reads nothing yet.
+        """Creates the store without reading any image.
 
         Args:
-            pictures: What to decode.
-            rule: Its geometry is carried out; values stay in 0..255.
-            reduced: Decode large JPEGs at a reduced scale first and resize the crop alone: faster,
-                and not to the last bit what `preprocess` gives.
-            memory: Bytes that `fill` may take.
-            disk: Bytes that the cache folder may take; 0 keeps nothing there, None up to 20 GiB
-                and half of what is free.
-            workers: Threads that decode; 0 decodes in the thread that asks, None takes as many as
-                there are processors.
-            bad: What becomes of a picture that cannot be decoded: an error, or it is skipped,
-                counted and named in `skipped`. It is never replaced by another.
-            low: Whether the threads that decode for `take` give way to all else, as they should
-                beside training steps.
+            images: The images to decode.
+            rule: Only its geometry is applied; values stay in 0..255.
+            reduced: Decode large JPEGs at a reduced scale and resize only the crop. This is faster,
+                but not bit-identical to `preprocess`.
+            memory: Bytes that the images may occupy in memory.
+            disk: Bytes that the cache folder may occupy. 0 disables the disk cache; None allows
+                20 GiB, but at most half of the free disk space.
+            workers: Decoding threads. 0 decodes in the calling thread; None starts one thread per
+                CPU core.
+            bad: What to do with an image that cannot be decoded: "fail" raises an error, "skip"
+                leaves the image out and records the reason in `skipped`.
+            low: Whether the threads that decode for `take` run at the lowest priority, so that
+                they do not slow down training steps.
 
         Raises:
-            ValueError: `workers` is below 0, or `bad` is neither.
+            ValueError: `workers` is negative, or `bad` is neither "fail" nor "skip".
         """
         if workers is not None and workers < 0:
-            raise ValueError(f"workers={workers}: expected 0 or more. Pass 0 for no threads.")
+            raise ValueError(
+                f"workers={workers}: expected 0 or more. Pass 0 to decode in the calling thread."
+            )
         if bad not in ("fail", "skip"):
             raise ValueError(f"bad={bad!r}: expected fail or skip. Pass one of these.")
-        self.pictures = pictures
-        self.shape = (len(pictures), rule.size, rule.size, rule.channels)
+        self.images = images
+        self.shape = (len(images), rule.size, rule.size, rule.channels)
         self.dtype = np.dtype(np.float32 if rule.interpolation == "tf-bilinear" else np.uint8)
         size = self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
         self.fits = size <= memory
@@ -105,29 +108,29 @@ class PixelStore:
         )
         self._disk = disk
         self._workers = processor().cores if workers is None else workers
-        self._beside = DecodingThreads(self._workers, low=low)
+        self._threads = DecodingThreads(self._workers, low=low)
         self._kept: Pixels | None = None
-        self._squares: Pixels | None = None  # images that were read so far, while not all are
-        self._ready = np.zeros(0, dtype=np.bool_)  # [N], which images these are
+        self._squares: Pixels | None = None  # all images, while only those in `_ready` are decoded
+        self._ready = np.zeros(0, dtype=np.bool_)  # [N], which images are decoded
         untouched = rule.resize in ("shorter", "none") and rule.side == rule.size
-        if untouched and isinstance(pictures, ArrayImages) and pictures.pixels.shape == self.shape:
-            self._kept = pictures.pixels
+        if untouched and isinstance(images, ArrayImages) and images.pixels.shape == self.shape:
+            self._kept = images.pixels
 
     def __len__(self) -> int:
         return self.shape[0]
 
     @property
     def kept(self) -> Pixels | None:
-        """[N, size, size, C]: all pictures, where they lie in memory or in a mapped file."""
+        """All images [N, size, size, C] if they are in memory or memory-mapped, else None."""
         return self._kept
 
     @property
     def indices(self) -> Indices:
-        """[n], rising: the pictures that were not skipped so far; after `fill`, all that can be."""
+        """Sorted indices [n] of the images that have not been skipped; final after `fill`."""
         return np.setdiff1d(np.arange(len(self)), list(self.skipped)).astype(np.int64)
 
     def __getitem__(self, indices: Sequence[int] | Indices) -> Pixels:
-        """A copy of these pictures, in this order.
+        """Returns a copy of the images at `indices`, in that order.
 
         Raises:
             DataError: One of them cannot be decoded, or was skipped before.
@@ -137,30 +140,30 @@ class PixelStore:
         return squares
 
     def take(self, indices: Sequence[int] | Indices) -> tuple[Indices, Pixels]:
-        """Those of these pictures that can be decoded: their numbers [n], and a copy of each.
+        """Returns the indices [n] of those images that can be decoded, and a copy of their pixels.
 
         Raises:
-            DataError: A picture cannot be decoded, and none may be skipped, or too many were.
+            DataError: An image cannot be decoded and `bad` is "fail", or too many were skipped.
         """
         wanted = self._without_skipped(indices)
         if self._kept is not None:
             return wanted, self._kept[wanted]
         if self._squares is not None:
-            self.read(wanted, self._beside)
+            self.read(wanted, self._threads)
             wanted = self._without_skipped(wanted)
             return wanted, self._squares[wanted]
         squares = np.empty((len(wanted), *self.shape[1:]), dtype=self.dtype)
-        return self._decode(wanted, squares, self._square, self._beside)
+        return self._decode(wanted, squares, self._square, self._threads)
 
     def crops(
         self, indices: Sequence[int] | Indices, box: Callable[[int, int, int], Box]
     ) -> NDArray[np.uint8]:
-        """Parts of whole pictures, in this order: uint8 [n, size, size, C], decoded anew.
+        """Returns crops uint8 [n, size, size, C] of the original images, decoded on every call.
 
         Args:
-            indices: Pictures [n].
-            box: Told a picture's number, its width and its height in pixels, it says which part:
-                left, top, right and bottom. Called from several threads.
+            indices: Indices [n] of the images.
+            box: Maps an image's index, width and height in pixels to the crop: left, top, right
+                and bottom. It is called from several threads.
 
         Raises:
             DataError: One of them cannot be decoded, or was skipped before.
@@ -172,10 +175,10 @@ class PixelStore:
     def take_crops(
         self, indices: Sequence[int] | Indices, box: Callable[[int, int, int], Box]
     ) -> tuple[Indices, NDArray[np.uint8]]:
-        """As `crops`, of those pictures that can be decoded: their numbers [n], and the parts.
+        """Returns the indices [n] of those images that can be decoded, and their `crops`.
 
         Raises:
-            DataError: A picture cannot be decoded, and none may be skipped, or too many were.
+            DataError: An image cannot be decoded and `bad` is "fail", or too many were skipped.
         """
 
         def cut(index: int) -> NDArray[np.uint8]:
@@ -183,26 +186,24 @@ class PixelStore:
 
         wanted = self._without_skipped(indices)
         squares = np.empty((len(wanted), *self.shape[1:]), dtype=np.uint8)
-        return self._decode(wanted, squares, cut, self._beside)
+        return self._decode(wanted, squares, cut, self._threads)
 
     def fill(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Decodes all pictures once and keeps them in memory, or on disk when they do not fit.
+        """Decodes all images once and keeps them in memory, or on disk if they do not fit.
 
-        What took long to decode is kept on disk in any case, and read from there the next time.
-        Where the disk has no room either, nothing is kept and pictures are decoded as asked for.
+        A data set that takes long to decode is also cached on disk, and loaded from there the next
+        time. If the disk has no room either, images are decoded on every access.
 
         Args:
-            progress: Called in this thread with the number of pictures done and of all.
+            progress: Called in this thread with the number of images done and the total.
 
         Raises:
-            DataError: A picture cannot be decoded, and none may be skipped, or too many cannot.
-                Nothing is kept then.
+            DataError: An image cannot be decoded and `bad` is "fail", or too many were skipped.
+                Nothing is cached in this case.
         """
         if self._kept is not None or not len(self):
             return
-        with DecodingThreads(
-            self._workers, low=False
-        ) as threads:  # no training step to give way to yet
+        with DecodingThreads(self._workers, low=False) as threads:  # training has not started
             quick = self.fits and self.seconds(threads) < WORTH_KEEPING
             cache = None if quick or self._disk == 0 else self._cache(threads, lambda: False)
             if cache is not None and self._recall(cache):
@@ -215,21 +216,21 @@ class PixelStore:
                 self._recall(cache)
 
     def open(self) -> None:
-        """Makes room for images that `read` and `take` will decode one after the other.
+        """Allocates memory for the images, which `read` and `take` then fill bit by bit.
 
-        Does nothing where all images are kept already, or do not fit in memory.
+        Does nothing if all images are available already, or do not fit in memory.
         """
         if self._kept is None and self._squares is None and self.fits and len(self):
             self._squares = np.zeros(self.shape, dtype=self.dtype)
             self._ready = np.zeros(len(self), dtype=np.bool_)
 
     def read(self, wanted: Indices, threads: DecodingThreads) -> None:
-        """Decodes those of these images that were not read before, and keeps them in memory.
+        """Decodes those images of `wanted` that are not in memory yet, and keeps them there.
 
-        Only after `open`. Images that cannot be decoded count as read.
+        Requires `open`, and does nothing without it. A skipped image counts as read.
 
         Raises:
-            DataError: An image cannot be decoded, and none may be skipped, or too many were.
+            DataError: An image cannot be decoded and `bad` is "fail", or too many were skipped.
         """
         missing = wanted[~self._ready[wanted]]
         if not len(missing) or self._squares is None:
@@ -240,7 +241,7 @@ class PixelStore:
         self._ready[missing] = True
 
     def are_read(self, indices: Indices) -> NDArray[np.bool_]:
-        """[n]: which of these images need not be decoded any more."""
+        """Returns a mask [n] of the images that are in memory or memory-mapped."""
         if self._kept is not None:
             return np.ones(len(indices), dtype=np.bool_)
         if self._squares is None:
@@ -248,22 +249,23 @@ class PixelStore:
         return self._ready[indices]
 
     def close(self) -> bool:
-        """Ends what `open` began, if all images are read; whether they are."""
+        """Marks the store as complete if all images are read, and returns whether they are."""
         if self._squares is not None and self._ready.all():
-            self._kept = self._squares  # which stays: another thread may be looking at it
+            self._kept = self._squares  # `_squares` stays set: another thread may be reading it
         return self._kept is not None
 
     def recall(self, threads: DecodingThreads, ends: Callable[[], bool]) -> bool:
-        """Takes all images from the disk, if an earlier run kept them there.
+        """Loads all images from the disk cache, and returns whether they are available.
 
-        Files are read for that only if a set of this shape lies in the cache folder.
+        Computing the cache key reads every image file. It is computed only if the cache has an
+        entry of this shape.
 
         Args:
-            threads: That read the files, to compare them.
-            ends: Whether to give up, asked between the files.
+            threads: Threads that read the files to hash them.
+            ends: Called between chunks of files; returns True to abort.
 
         Raises:
-            DataError: Some of them cannot be decoded, and none may be skipped.
+            DataError: The entry has skipped images and `bad` is "fail".
         """
         if self._kept is not None or not len(self):
             return True
@@ -273,11 +275,11 @@ class PixelStore:
         return cache is not None and self._recall(cache)
 
     def save(self, threads: DecodingThreads, ends: Callable[[], bool]) -> None:
-        """Writes all images to the cache folder, whole or not at all.
+        """Writes all images to the disk cache. An aborted write leaves no entry behind.
 
         Args:
-            threads: That read the files, to name the set.
-            ends: Whether to give up, asked between the pieces.
+            threads: Threads that read the files to hash them.
+            ends: Called between chunks; returns True to abort.
         """
         if self._kept is None or self._disk == 0 or isinstance(self._kept, np.memmap):
             return
@@ -306,9 +308,10 @@ class PixelStore:
         progress: Callable[[int, int], None] | None,
         squares: Pixels | None = None,
     ) -> Iterator[Pixels]:
-        """All pictures in order, decoded into one small array again and again, or into `squares`.
+        """Yields all images in order, in chunks. Skipped images are black.
 
-        The place of a skipped picture is black.
+        The chunks are slices of `squares`. Without it, one small buffer is overwritten for every
+        chunk.
         """
         small = np.empty((min(_CHUNK, len(self)), *self.shape[1:]), dtype=self.dtype)
         for start in range(0, len(self), _CHUNK):
@@ -321,7 +324,11 @@ class PixelStore:
             yield chunk
 
     def _recall(self, cache: PixelCache) -> bool:
-        """Takes what the cache has, if it has all that this store may give."""
+        """Loads the images from the cache entry, and returns whether it exists.
+
+        Raises:
+            DataError: The entry has skipped images and `bad` is "fail".
+        """
         found = cache.load()
         if found is None:
             return False
@@ -333,7 +340,7 @@ class PixelStore:
         return True
 
     def _cache(self, threads: DecodingThreads, ends: Callable[[], bool]) -> PixelCache | None:
-        """The place for these very pictures, in this order and geometry; None once it ends."""
+        """Returns the cache entry, keyed by image contents, order and geometry; None if aborted."""
         rule = self._rule
         total = hashlib.sha256()
         for part in (
@@ -350,12 +357,12 @@ class PixelStore:
 
     def _digest(self, index: int) -> bytes:
         try:
-            return self.pictures.digest(index)
-        except DataError:  # it will be met again when it is decoded
+            return self.images.digest(index)
+        except DataError:  # decoding the image will raise it again
             return bytes(32)
 
     def seconds(self, threads: DecodingThreads) -> float:
-        """How long all pictures will take to decode, by a few of them."""
+        """Estimates the seconds that decoding all images takes, by decoding a few of them."""
         started = time.perf_counter()
         sample = np.unique(np.linspace(0, len(self) - 1, _SAMPLE).astype(np.int64))
         squares = np.empty((len(sample), *self.shape[1:]), dtype=self.dtype)
@@ -369,7 +376,7 @@ class PixelStore:
         decode: Callable[[int], Pixels],
         threads: DecodingThreads,
     ) -> tuple[Indices, NDArray[P]]:
-        """Fills `squares`, and gives back the part of both that could be decoded."""
+        """Decodes into `squares`, and returns the entries of both arrays that could be decoded."""
 
         def one(place: int) -> DataError | None:
             try:
@@ -391,18 +398,18 @@ class PixelStore:
         self.skipped[index] = str(error)
         if len(self.skipped) > max(FEW_SKIPPED, MOST_SKIPPED * len(self)):
             raise DataError(
-                f"{len(self.skipped)} of {len(self)} pictures cannot be decoded, the last one: "
-                f"{error} Expected at most {MOST_SKIPPED:.0%}, or {FEW_SKIPPED} of a small set. "
-                "Run forebear check to list them all."
+                f"{len(self.skipped)} of {len(self)} images cannot be decoded; the last error was: "
+                f"{error} Expected at most {MOST_SKIPPED:.0%}, or {FEW_SKIPPED} in a small data "
+                "set. Run forebear check to list them all."
             )
 
     def _square(self, index: int) -> Pixels:
         if self._reduced:
             return self._part(index, lambda width, height: centre_box(width, height, self._rule))
-        return fit(self.pictures.picture(index), self._rule)
+        return fit(self.images.image(index), self._rule)
 
     def _part(self, index: int, choose: Callable[[int, int], Box]) -> NDArray[np.uint8]:
-        image: Image.Image = self.pictures.part(index, choose, self._rule.size)
+        image: Image.Image = self.images.part(index, choose, self._rule.size)
         pixels = np.asarray(image if image.mode == self._mode else image.convert(self._mode))
         return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
@@ -417,14 +424,14 @@ class PixelStore:
 
 
 class Abandoned(Exception):  # noqa: N818 it is no error
-    """A set is no longer to be written."""
+    """Raised to abort writing a cache entry."""
 
 
 def _until(pixels: Pixels, ends: Callable[[], bool]) -> Iterator[Pixels]:
-    """The images in pieces.
+    """Yields the images in chunks.
 
     Raises:
-        Abandoned: it ends.
+        Abandoned: `ends` returned True.
     """
     for start in range(0, len(pixels), _CHUNK):
         if ends():
@@ -433,7 +440,7 @@ def _until(pixels: Pixels, ends: Callable[[], bool]) -> Iterator[Pixels]:
 
 
 class DecodingThreads:
-    """Maps a function over numbers, in threads or, with none, here."""
+    """Maps a function over integers in a thread pool, or without workers in this thread."""
 
     def __init__(self, workers: int, *, low: bool) -> None:
         self.workers = workers
@@ -451,7 +458,7 @@ class DecodingThreads:
             self._pool.shutdown(cancel_futures=True)
 
     def map(self, function: Callable[[int], R], numbers: range) -> Iterable[R]:
-        """The results in order; what a call raises is raised when its result is due."""
+        """Returns the results in order. An exception is raised when its result is consumed."""
         if self._pool is None:
             return map(function, numbers)
         size = max(1, min(_PART, len(numbers) // self.workers))
@@ -461,11 +468,11 @@ class DecodingThreads:
 
 
 def _lowest_priority() -> None:
-    """Gives way to all else, for this thread alone.
+    """Gives this thread the lowest priority.
 
-    torch's threads wait for one another: a neighbour of equal priority on two processors makes a
-    training step three times slower, one of the lowest by an eighth.
+    torch's threads wait for one another. On two CPU cores, another busy thread of equal priority
+    makes a training step three times slower; one of the lowest priority makes it an eighth slower.
     """
-    if sys.platform == "linux":  # elsewhere the call means the whole process
+    if sys.platform == "linux":  # on other systems the call affects the whole process
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST)

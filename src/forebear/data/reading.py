@@ -1,4 +1,4 @@
-"""Images of a store read in parts: some before the training, the rest beside it."""
+"""Reads the images of a store in parts: some before training, the rest in the background."""
 
 from __future__ import annotations
 
@@ -8,51 +8,51 @@ from collections.abc import Callable, Sequence
 
 from forebear.data.pixel_store import WORTH_KEEPING, DecodingThreads, Indices, PixelStore
 
-_FEW = 8  # images in the first piece, whose time decides on the size of the next
-_MOST = 256  # images in a piece
-_PIECE = 0.25  # seconds that a piece should take, so that a reading ends soon after it is told to
-_LINGER = 1.0  # seconds that the end of a run waits for the thread that reads
+_FEW = 8  # images in the first chunk, whose time determines the size of the next
+_MOST = 256  # most images in a chunk
+_PIECE = 0.25  # seconds that a chunk should take, so that the thread stops soon after `stop`
+_LINGER = 1.0  # seconds that `stop` waits for the thread
 
 
 class Reading:
-    """The images of a store in a given order, of which the first `count` are in memory.
+    """The images of a store in a given order, of which the first `count` are available.
 
-    Where all images are in memory or on disk, or where they do not fit in memory and are decoded
-    when they are needed, all count from the start.
+    All images are available from the start if they are in memory or on disk already, or if they do
+    not fit in memory and are decoded on every access.
     """
 
     def __init__(
         self, store: PixelStore, order: Indices, *, clock: Callable[[], float] = time.perf_counter
     ) -> None:
-        """Reads nothing yet.
+        """Opens the store without reading any image.
 
         Args:
-            store: whose images are read.
-            order: [n] of them, in the order in which they are read.
-            clock: seconds, as `time.perf_counter`.
+            store: Store whose images are read.
+            order: Indices [n] of the images, in the order in which they are read.
+            clock: Returns the time in seconds, like `time.perf_counter`.
         """
         self.store, self.order, self.clock = store, order, clock
         store.open()
         self.count = 0 if store.fits and store.kept is None else len(order)
-        self.error: Exception | None = None  # that the thread beside the training met
-        self._image = 0.0  # seconds an image, of the last piece
+        self.error: Exception | None = None  # raised in the background thread
+        self._image = 0.0  # seconds per image in the last chunk
 
     @property
     def done(self) -> bool:
-        """Whether all images of the order can be had without waiting."""
+        """Whether all images of the order are available."""
         return self.count == len(self.order)
 
     @property
     def seconds(self) -> float:
-        """Seconds that an image took to decode, as measured last; 0 where none was."""
+        """Seconds per image in the last chunk, or 0 before the first one."""
         return self._image
 
     def available(self) -> Indices:
-        """[n]: the images that are read so far, in the order of the reading.
+        """Returns the indices [n] of the images read so far, in reading order.
 
         Raises:
-            Exception: the one that ended the reading, such as a DataError for an image that
-                cannot be decoded.
+            Exception: The exception that stopped the background thread, such as a DataError for an
+                image that cannot be decoded.
         """
         if self.error is not None:
             raise self.error
@@ -65,16 +65,17 @@ class Reading:
         least: int,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Reads images until a time, but so many at least.
+        """Reads images until a deadline, but at least `least` of them.
 
         Args:
-            threads: that decode.
-            until: as `clock` counts.
-            least: images that are read however long that takes.
-            progress: called with the number of images done and of all.
+            threads: Threads that decode.
+            until: Deadline, on the time scale of `clock`.
+            least: Number of images to read even if that takes longer.
+            progress: Called with the number of images done and the total.
 
         Raises:
-            DataError: an image cannot be decoded, and none may be skipped, or too many were.
+            DataError: An image cannot be decoded and the store's `bad` is "fail", or too many were
+                skipped.
         """
         while not self.done and (self.count < least or self.clock() < until):
             room = until - self.clock()
@@ -87,13 +88,13 @@ class Reading:
         self.store.close()
 
     def rest(self, threads: DecodingThreads, ends: Callable[[], bool]) -> None:
-        """Reads the images that are left, until it ends."""
+        """Reads the remaining images until all are read or `ends` returns True."""
         while not self.done and not ends():
             self._read(threads, self._piece(_PIECE))
         self.store.close()
 
     def _piece(self, seconds: float) -> int:
-        """Images that can be read in so many seconds; few where that is not known."""
+        """Returns how many images to read in `seconds`; a few if the speed is not known yet."""
         if not self._image:
             return _FEW
         return max(1, min(_MOST, int(min(seconds, _PIECE) / self._image)))
@@ -107,33 +108,33 @@ class Reading:
 
 
 class BackgroundReader:
-    """One thread of low priority that reads what is left of several readings, in order.
+    """A low-priority thread that finishes several readings, one after the other.
 
-    Sets that took long to decode are then kept on disk, whole or not at all.
+    A data set that took long to decode is then cached on disk, completely or not at all.
     """
 
     def __init__(self, readings: Sequence[Reading], workers: int, *, keeps: bool = True) -> None:
-        """Reads nothing yet.
+        """Creates the thread without starting it.
 
         Args:
-            readings: of which the first one's users are told of errors.
-            workers: threads that decode; with 0 nothing is read beside the training.
-            keeps: whether sets are written to the cache folder.
+            readings: Readings to finish. Errors are reported through the first one.
+            workers: Decoding threads. With 0, nothing is read in the background.
+            keeps: Whether to write the images to the disk cache.
         """
         self.readings, self.workers, self.keeps = readings, workers, keeps
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="read", daemon=True)
 
     def start(self) -> None:
-        """Begins to read."""
+        """Starts the thread. Without workers, images are decoded on access instead."""
         if self.workers:
             self._thread.start()
             return
-        for reading in self.readings:  # images are decoded between the steps that need them
+        for reading in self.readings:  # the steps decode the images that they need
             reading.count = len(reading.order)
 
     def stop(self) -> None:
-        """Ends the thread after the images that it is at; a set half written is removed."""
+        """Stops the thread after its current chunk. An unfinished cache entry is deleted."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(_LINGER)
@@ -148,5 +149,5 @@ class BackgroundReader:
                     if self.keeps and reading.done and whole >= WORTH_KEEPING:
                         reading.store.save(threads, self._ended.is_set)
         except Exception as error:
-            if not self._ended.is_set():  # else the interpreter may be ending, and its threads too
+            if not self._ended.is_set():  # after `stop`, interpreter shutdown can raise anything
                 self.readings[0].error = error

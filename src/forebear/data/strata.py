@@ -1,4 +1,4 @@
-"""Images in a random order that holds the classes in proportion from the first image on."""
+"""Stratified shuffling: a random order in which every prefix has balanced class proportions."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from numpy.typing import NDArray
 
 
 def stratified(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """All images in an order whose every beginning has its share of each class, to one image.
+    """Returns a random order [N] of all images whose every prefix is stratified by class.
+
+    In every prefix, the number of images of a class is proportional to the size of that class, to
+    within one image.
 
     Args:
-        labels: [N] class numbers.
-        seed: of the order; equal labels and seeds give equal orders.
+        labels: Class indices [N].
+        seed: Seed of the order. Equal labels and seeds give equal orders.
     """
     random = np.random.default_rng(seed)
     place = np.empty(len(labels))

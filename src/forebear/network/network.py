@@ -121,13 +121,13 @@ class Network(nn.Module):
             DataError: a picture cannot be read; the message names it.
             TypeError: something that is no picture.
         """
-        from forebear.data.images.preprocess import preprocess, to_picture
+        from forebear.data.images.preprocess import preprocess, to_image
 
         many = pictures if isinstance(pictures, list | tuple) else [pictures]
         if not many:
             raise ValueError("no pictures: expected at least one. Pass a path or a list of them.")
         rule, weight = self.preprocessing, next(self.parameters())
-        squares = [preprocess(to_picture(one, rule.channels), rule) for one in many]
+        squares = [preprocess(to_image(one, rule.channels), rule) for one in many]
         batch = torch.stack([torch.from_numpy(square) for square in squares])
         return batch.to(weight.device, weight.dtype)
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from forebear.data.images.decode import Box, Facts, look_at, open_part, open_picture
+from forebear.data.images.decode import Box, Facts, look_at, open_image, open_part
 from forebear.errors import DataError
 from tests.data.making import encoded, noise, png, shared, write
 
@@ -27,7 +27,7 @@ STORED = {  # how an upright picture lies in a file of each orientation
 
 
 def values(source: Path | bytes, channels: int = 3) -> NDArray[np.int64]:
-    return np.asarray(open_picture(source, channels=channels)).astype(np.int64)
+    return np.asarray(open_image(source, channels=channels)).astype(np.int64)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
@@ -46,7 +46,7 @@ def test_orientation_of_a_jpeg_is_applied_at_reduced_scale_too() -> None:
     exif = Image.Exif()
     exif[274] = 6
     jpeg = encoded(Image.new("RGB", (640, 320)), "JPEG", exif=exif)
-    assert open_picture(jpeg).size == (320, 640)
+    assert open_image(jpeg).size == (320, 640)
     whole: list[tuple[int, int]] = []
 
     def all_of(width: int, height: int) -> Box:
@@ -72,7 +72,7 @@ def test_parts_of_bad_pictures_are_named() -> None:
     jpeg = encoded(noise(0, 64, 64), "JPEG")
     for content, message in (
         (b"", "x.jpg: the file is empty"),
-        (b"words", "x.jpg: not a picture"),
+        (b"words", "x.jpg: not an image"),
         (jpeg[: len(jpeg) // 2], "x.jpg: cannot be decoded"),
     ):
         with pytest.raises(DataError, match=message):
@@ -112,7 +112,7 @@ def test_a_picture_is_looked_at_down_to_its_last_pixel(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_broken_exif_is_ignored() -> None:
     jpeg = encoded(noise(1), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-    assert open_picture(jpeg).size == noise(1).size
+    assert open_image(jpeg).size == noise(1).size
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
@@ -153,9 +153,9 @@ def _tiff_entries(tiff: bytearray) -> dict[int, int]:
 def test_32_bit_samples_are_refused_unless_their_range_is_declared() -> None:
     deep = Image.fromarray(np.array([[0.0, 0.5, 1.0]], dtype=np.float32))
     with pytest.raises(DataError, match=r"F samples \(32 bits\) of unknown range"):
-        open_picture(encoded(deep, "TIFF"))
+        open_image(encoded(deep, "TIFF"))
     with pytest.raises(DataError, match=r"I samples \(32 bits\) of unknown range"):
-        open_picture(encoded(Image.new("I", (2, 2), 70000), "TIFF"))
+        open_image(encoded(Image.new("I", (2, 2), 70000), "TIFF"))
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     for tag, value in ((340, 0.0), (341, 1.0)):
         tags.tagtype[tag] = 11  # float
@@ -163,15 +163,15 @@ def test_32_bit_samples_are_refused_unless_their_range_is_declared() -> None:
     found = values(encoded(deep, "TIFF", tiffinfo=tags), channels=1)
     np.testing.assert_array_equal(found, [[0, 128, 255]])
     nan = Image.fromarray(np.array([[0.0, np.nan]], dtype=np.float32))
-    with pytest.raises(DataError, match="within the declared 0 to 1"):
-        open_picture(encoded(nan, "TIFF", tiffinfo=tags))
+    with pytest.raises(DataError, match="in the declared range 0 to 1"):
+        open_image(encoded(nan, "TIFF", tiffinfo=tags))
 
 
 def test_transparent_parts_show_white_and_not_the_hidden_colour() -> None:
     red = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
     assert values(encoded(red, "PNG")).min() == 255
     half = Image.new("RGBA", (4, 4), (255, 0, 0, 128))
-    assert open_picture(encoded(half, "PNG")).getpixel((0, 0)) == (255, 127, 127)
+    assert open_image(encoded(half, "PNG")).getpixel((0, 0)) == (255, 127, 127)
     dark = Image.new("LA", (4, 4), (0, 0))
     assert values(encoded(dark, "PNG"), channels=1).min() == 255
 
@@ -212,7 +212,7 @@ def test_first_frame_of_several_is_taken(kind: str) -> None:
     frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue")]
     options = {"lossless": True} if kind == "WEBP" else {}
     animated = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
-    assert open_picture(animated).getpixel((4, 4)) == (255, 0, 0)
+    assert open_image(animated).getpixel((4, 4)) == (255, 0, 0)
 
 
 def test_content_tells_the_format_and_not_the_name(tmp_path: Path) -> None:
@@ -225,27 +225,27 @@ def test_content_tells_the_format_and_not_the_name(tmp_path: Path) -> None:
 def test_pictures_cut_short_are_refused_by_name(kind: str, share: float, tmp_path: Path) -> None:
     whole = encoded(noise(4, 200, 100), kind)
     path = write(tmp_path / "cut.jpg", whole[: int(share * len(whole))])
-    with pytest.raises(DataError, match=r"cut\.jpg: (cannot be decoded|not a picture)"):
-        open_picture(path)
+    with pytest.raises(DataError, match=r"cut\.jpg: (cannot be decoded|not an image)"):
+        open_image(path)
 
 
 def test_files_that_are_no_pictures_say_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"empty\.jpg: the file is empty \(0 bytes\)"):
-        open_picture(write(tmp_path / "empty.jpg", b""))
-    with pytest.raises(DataError, match=r"text\.jpg: not a picture; it begins with b'<html>"):
-        open_picture(write(tmp_path / "text.jpg", b"<html>404</html>"))
+        open_image(write(tmp_path / "empty.jpg", b""))
+    with pytest.raises(DataError, match=r"text\.jpg: not an image; it begins with b'<html>"):
+        open_image(write(tmp_path / "text.jpg", b"<html>404</html>"))
     (tmp_path / "folder.jpg").mkdir()
-    with pytest.raises(DataError, match=r"folder\.jpg: a folder, not a picture"):
-        open_picture(tmp_path / "folder.jpg")
+    with pytest.raises(DataError, match=r"folder\.jpg: a folder, not a file"):
+        open_image(tmp_path / "folder.jpg")
     with pytest.raises(DataError, match=r"gone\.jpg: no such file"):
-        open_picture(tmp_path / "gone.jpg")
+        open_image(tmp_path / "gone.jpg")
     with pytest.raises(DataError, match="row 7: the file is empty"):
-        open_picture(b"", name="row 7")
+        open_image(b"", name="row 7")
 
 
 def test_formats_beyond_the_list_are_not_tried() -> None:
-    with pytest.raises(DataError, match="not a picture"):
-        open_picture(encoded(noise(5), "ICO"))
+    with pytest.raises(DataError, match="not an image"):
+        open_image(encoded(noise(5), "ICO"))
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -253,14 +253,14 @@ def test_formats_beyond_the_list_are_not_tried() -> None:
 def test_more_than_64_megapixels_are_refused_from_the_header(side: int) -> None:
     bomb = png(side, side, bits=8, colour=2, rows=b"")
     with pytest.raises(DataError, match=r"too large .* Expected at most 64 megapixels"):
-        open_picture(bomb)
+        open_image(bomb)
 
 
 def test_names_are_shown_on_one_line() -> None:
     with pytest.raises(DataError, match="Füße 猫.png: no such file"):
-        open_picture(Path("Füße 猫.png"))
+        open_image(Path("Füße 猫.png"))
     with pytest.raises(DataError, match=r"'a\\nb': no such file"):
-        open_picture(Path("a\nb"))
+        open_image(Path("a\nb"))
 
 
 def test_threads_decode_the_same_pixels() -> None:
@@ -275,7 +275,7 @@ def test_photographs_as_published_all_decode() -> None:
     paths = sorted(shared("data/imagenet-samples").glob("*.JPEG"))
     assert len(paths) == 50
     for path in paths:
-        assert np.asarray(open_picture(path)).std() > 5
+        assert np.asarray(open_image(path)).std() > 5
         part = open_part(path, lambda width, height: (0, 0, width, height), 64)
-        whole = open_picture(path).resize((64, 64), Image.Resampling.BILINEAR)
+        whole = open_image(path).resize((64, 64), Image.Resampling.BILINEAR)
         assert np.abs(np.asarray(part).astype(int) - np.asarray(whole)).mean() < 8

@@ -133,7 +133,7 @@ def test_thin_and_tiny_pictures_come_out_square(size: tuple[int, int], rule: Pre
 def test_a_rule_without_resize_refuses_other_sizes() -> None:
     rule = replace(TORCH, resize="none", size=8, side=8)
     assert fit(noise(3, 8, 8), rule).shape == (8, 8, 3)
-    with pytest.raises(DataError, match="picture of 12 x 8 pixels: expected 8 x 8"):
+    with pytest.raises(DataError, match="image of 12 x 8 pixels: expected 8 x 8"):
         fit(noise(3, 12, 8), rule)
 
 

@@ -82,7 +82,7 @@ def test_both_forms_give_the_same_pictures(
     assert data.train.labels.tolist() == [n for batch in range(5) for n in labels(batch)]
     assert data.val.labels.tolist() == labels(5)
     red, green, blue = planes(1)[2].reshape(3, 32, 32)
-    picture = np.asarray(data.train.picture(COUNT + 2))
+    picture = np.asarray(data.train.image(COUNT + 2))
     np.testing.assert_array_equal(picture, np.stack([red, green, blue], axis=2))
 
 
@@ -115,7 +115,7 @@ def test_class_names_are_known_without_their_file(tmp_path: Path) -> None:
         ),
         (
             {"test_batch": pickle.dumps({"data": planes(0), "labels": [0, 1, 2, 10]})},
-            r"test_batch: label 10 at 3 .* Expected 0 to 9",
+            r"test_batch: label 10 at index 3 .* Expected 0 to 9",
         ),
         ({"batches.meta": pickle.dumps({"label_names": ["a"]})}, "batches.meta: 1 class names"),
     ],
@@ -135,7 +135,7 @@ def test_damaged_binary_batches_are_named(tmp_path: Path) -> None:
     ):
         read_data(f"cifar10:{archive(tmp_path, cut)}")
     wrong = {**binary_files(), "data_batch_4.bin": b"\x0b" + binary_batch(3)[1:]}
-    with pytest.raises(DataError, match=r"data_batch_4\.bin: label 11 at 0"):
+    with pytest.raises(DataError, match=r"data_batch_4\.bin: label 11 at index 0"):
         read_data(f"cifar10:{archive(tmp_path, wrong)}")
 
 

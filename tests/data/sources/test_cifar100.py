@@ -75,7 +75,7 @@ def test_all_forms_give_the_fine_labels(form: str, tmp_path: Path) -> None:
     assert data.val.labels.tolist() == FINE["test"]
     assert (data.side, data.channels, data.mirror) == (32, 3, True)
     expected = planes(0)[1].reshape(3, 32, 32).transpose(1, 2, 0)
-    np.testing.assert_array_equal(np.asarray(data.train.picture(1)), expected)
+    np.testing.assert_array_equal(np.asarray(data.train.image(1)), expected)
 
 
 def test_the_other_edition_is_not_taken_for_this_one(tmp_path: Path) -> None:
@@ -89,5 +89,5 @@ def test_the_other_edition_is_not_taken_for_this_one(tmp_path: Path) -> None:
 def test_labels_beyond_the_classes_are_named(tmp_path: Path) -> None:
     files = binary_files()
     files["test.bin"] = b"\x00\x64" + files["test.bin"][2:]
-    with pytest.raises(DataError, match=r"test\.bin: label 100 at 0 .* Expected 0 to 99"):
+    with pytest.raises(DataError, match=r"test\.bin: label 100 at index 0 .* Expected 0 to 99"):
         read_data(f"cifar100:{archive(tmp_path / 'x.tar.gz', files)}")

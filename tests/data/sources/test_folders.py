@@ -27,7 +27,7 @@ def test_a_folder_per_class_is_split_by_content(tmp_path: Path) -> None:
     assert data.val.labels.dtype == np.int64
     assert "15% of each class" in data.split
     assert Path(data.val.name(0)).parent.name == data.classes[data.val.labels[0]]
-    assert data.val.picture(0).mode == "RGB"
+    assert data.val.image(0).mode == "RGB"
 
 
 def test_renaming_and_moving_the_folder_changes_neither_split_nor_fingerprint(
@@ -62,7 +62,7 @@ def test_given_parts_are_kept_apart(part: str, tmp_path: Path) -> None:
     data = read_data(f"folder:{tmp_path}")
     assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
     assert data.val.labels.tolist() == [1, 1]  # classes of val may be fewer
-    assert data.split == f"as given by the folders train and {part}"
+    assert data.split == f"given by the folders train and {part}"
 
 
 def test_fingerprint_of_given_parts_sees_names_and_sizes(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_classes_are_in_the_order_of_their_bytes(tmp_path: Path) -> None:
 
 
 def test_folders_that_cannot_be_used_say_why(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"gone: no such folder\. Expected a folder for each class"):
+    with pytest.raises(DataError, match=r"gone: no such folder\. Expected one folder per class"):
         read_data(f"folder:{tmp_path / 'gone'}")
     file = write(tmp_path / "file.png", b"x")
     with pytest.raises(DataError, match=r"file\.png: a file, not a folder"):
@@ -122,11 +122,11 @@ def test_folders_that_cannot_be_used_say_why(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="empty: no folder inside"):
         read_data(f"folder:{empty}")
     fill(empty, 3)
-    with pytest.raises(DataError, match="empty: 3 pictures lie directly inside"):
+    with pytest.raises(DataError, match="empty: 3 images outside of class folders"):
         read_data(f"folder:{empty}")
     fill(empty / "cat", 3)
     (empty / "dog\x1b").mkdir()
-    with pytest.raises(DataError, match=r"dog\\x1b': no pictures inside"):
+    with pytest.raises(DataError, match=r"dog\\x1b': no images inside"):
         read_data(f"folder:{empty}")
 
 
@@ -140,7 +140,7 @@ def test_a_class_of_val_that_is_not_trained_is_named(tmp_path: Path) -> None:
 def test_a_class_of_one_picture_cannot_be_split(tmp_path: Path) -> None:
     fill(tmp_path / "cat", 5)
     fill(tmp_path / "dog", 1, first=5)
-    with pytest.raises(DataError, match="class dog has 1 pictures, 1 of them for validation"):
+    with pytest.raises(DataError, match="class dog has 1 images, 1 of them for validation"):
         read_data(f"folder:{tmp_path}")
 
 

@@ -52,9 +52,9 @@ def test_columns_are_found_by_their_types(datasets: Any, tmp_path: Path) -> None
     assert data.classes == tuple(CLASSES)
     assert data.train.labels.tolist() == [2, 0, 1, 1]
     assert (data.side, data.channels, data.mirror) == (224, 3, True)
-    assert data.split == "as given by the parts train and validation"
-    np.testing.assert_array_equal(np.asarray(data.train.picture(2)), np.asarray(noise(2)))
-    np.testing.assert_array_equal(np.asarray(data.val.picture(0)), np.asarray(noise(9)))
+    assert data.split == "given by the splits train and validation"
+    np.testing.assert_array_equal(np.asarray(data.train.image(2)), np.asarray(noise(2)))
+    np.testing.assert_array_equal(np.asarray(data.val.image(0)), np.asarray(noise(9)))
     assert data.train.name(2).endswith("set train row 2")
     assert data.train.content(1) == encoded(noise(1), "PNG")
 
@@ -67,7 +67,7 @@ def test_a_part_alone_is_split_and_strings_are_labels(datasets: Any, tmp_path: P
     assert (len(data.train), len(data.val)) == (16, 4)
     row = int(data.val.name(1).rpartition(" ")[2])
     assert labels[row] == data.classes[data.val.labels[1]]
-    np.testing.assert_array_equal(np.asarray(data.val.picture(1)), np.asarray(noise(row)))
+    np.testing.assert_array_equal(np.asarray(data.val.image(1)), np.asarray(noise(row)))
 
 
 def test_a_folder_of_pictures_is_read_in_place(datasets: Any, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_folder_of_pictures_is_read_in_place(datasets: Any, tmp_path: Path) ->
     assert data.classes == ("cat", "dog")
     assert (len(data.train), len(data.val)) == (2, 2)
     at = data.train.labels.tolist().index(1)
-    np.testing.assert_array_equal(np.asarray(data.train.picture(at)), np.asarray(noise(1)))
+    np.testing.assert_array_equal(np.asarray(data.train.image(at)), np.asarray(noise(1)))
 
 
 def test_the_fine_label_is_taken_of_two(datasets: Any, tmp_path: Path) -> None:
@@ -98,12 +98,12 @@ def test_what_does_not_fit_is_named(datasets: Any, tmp_path: Path) -> None:
     number = datasets.Value("int64")
     for at, (parts, message) in enumerate(
         [
-            ({"left": whole, "right": whole}, r"parts left, right\. Expected one called train"),
+            ({"left": whole, "right": whole}, r"splits left, right\. Expected one called train"),
             ({"train": whole.remove_columns("label")}, r"columns pixels \(Image\)\. Expected one"),
             ({"train": whole.remove_columns("pixels")}, r"columns label \(ClassLabel\)"),
             (
                 {"train": whole, "test": part(datasets, [-1])},
-                r"test: column label: label -1 at 0 .* Expected 0 to 2",
+                r"test: column label: label -1 at index 0 .* Expected 0 to 2",
             ),
             (
                 {"train": part(datasets, [1, 2], feature=number)},
@@ -152,7 +152,7 @@ def test_names_mean_a_data_set_or_its_configuration(
 
 def test_a_library_that_runs_scripts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(__version__="3.6.0"))
-    with pytest.raises(DataError, match=r"datasets 3\.6\.0: may run code"):
+    with pytest.raises(DataError, match=r"datasets 3\.6\.0: can run code"):
         read_data("hub:mnist")
 
 

@@ -55,8 +55,8 @@ def test_pictures_and_labels_are_those_of_the_files(form: str, tmp_path: Path) -
     assert (data.channels, data.side, data.mirror) == (1, 7, False)
     assert data.train.labels.tolist() == [2, 0, 1, 1, 0, 2]
     assert data.val.labels.tolist() == [1, 0]
-    np.testing.assert_array_equal(np.asarray(data.train.picture(4)), arrays()[0][4])
-    assert data.val.picture(0).mode == "L"
+    np.testing.assert_array_equal(np.asarray(data.train.image(4)), arrays()[0][4])
+    assert data.val.image(0).mode == "L"
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ def test_pictures_and_labels_are_those_of_the_files(form: str, tmp_path: Path) -
         (0, b"\x89PNG", r"begins with b'\\x89PNG'\. Expected an idx file of unsigned bytes with 3"),
         (0, idx(arrays()[0], 13), "Expected an idx file of unsigned bytes"),
         (0, idx(arrays()[1]), "with 3 axes"),
-        (0, idx(arrays()[0])[:-1], r"377 bytes behind the header, which says \[6, 9, 7\]\."),
-        (0, idx(arrays()[0]) + b"x", "379 bytes behind the header"),
-        (0, idx(arrays()[0][:0]), "0 pictures, but 6 labels"),
-        (0, bytes((0, 0, 8, 3)) + b"\xff" * 12, r"says \[4294967295, 4294967295, 4294967295\]"),
-        (1, idx(arrays()[1][:5]), r"6 pictures, but 5 labels in train-labels-idx1-ubyte"),
+        (0, idx(arrays()[0])[:-1], r"377 bytes after the header, which declares \[6, 9, 7\]\."),
+        (0, idx(arrays()[0]) + b"x", "379 bytes after the header"),
+        (0, idx(arrays()[0][:0]), "0 images, but 6 labels"),
+        (0, bytes((0, 0, 8, 3)) + b"\xff" * 12, r"declares \[4294967295, 4294967295, 4294967295\]"),
+        (1, idx(arrays()[1][:5]), r"6 images, but 5 labels in train-labels-idx1-ubyte"),
         (1, idx(arrays()[1] + 1), r"labels: labels 1, 2, 3\. .* Renumber"),
-        (3, idx(arrays()[3] + 2), r"label 3 at 0 .* Expected 0 to 2"),
-        (2, idx(arrays()[2][:, :5]), r"training pictures \[9, 7\], test pictures \[5, 7\]"),
+        (3, idx(arrays()[3] + 2), r"label 3 at index 0 .* Expected 0 to 2"),
+        (2, idx(arrays()[2][:, :5]), r"training images \[9, 7\], test images \[5, 7\]"),
     ],
 )
 def test_files_that_do_not_fit_are_named(
@@ -98,7 +98,7 @@ def test_a_damaged_gz_is_named(tmp_path: Path) -> None:
 def test_a_gz_that_swells_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("forebear.data.sources.idx._MOST_BYTES", 100_000)
     swelling = gzip.compress(bytes(10**6))
-    with pytest.raises(DataError, match="once unpacked"):
+    with pytest.raises(DataError, match="when unpacked"):
         read_data(laid(tmp_path, {**contents(), f"{NAMES[0]}.gz": swelling}) and _without(tmp_path))
 
 

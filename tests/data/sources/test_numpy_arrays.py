@@ -39,9 +39,9 @@ def test_digits_are_grey_stratified_and_the_same_each_time() -> None:
     )
     assert np.abs(shares - 0.2).max() < 0.01
     assert data.fingerprint == again.fingerprint
-    picture = data.train.picture(0)
+    picture = data.train.image(0)
     assert (picture.mode, picture.size) == ("L", (8, 8))
-    assert max(np.asarray(data.train.picture(i)).max() for i in range(20)) == 255
+    assert max(np.asarray(data.train.image(i)).max() for i in range(20)) == 255
 
 
 def test_npz_gives_its_two_parts(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_npz_gives_its_two_parts(tmp_path: Path) -> None:
     assert data.classes == ("0", "1", "2")
     assert (data.channels, data.side, data.mirror) == (3, 4, True)
     assert data.val.labels.tolist() == [2, 1]
-    np.testing.assert_array_equal(np.asarray(data.val.picture(1)), arrays()["x_test"][1])
+    np.testing.assert_array_equal(np.asarray(data.val.image(1)), arrays()["x_test"][1])
 
 
 def test_npz_names_and_grey_pictures(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_npz_names_and_grey_pictures(tmp_path: Path) -> None:
     }
     data = read_data(saved(tmp_path, classes=np.array(["a", "b", "c", "d"]), **grey))
     assert data.classes == ("a", "b", "c", "d")
-    assert (data.channels, data.train.picture(0).mode) == (1, "L")
+    assert (data.channels, data.train.image(0).mode) == (1, "L")
 
 
 @pytest.mark.parametrize(
@@ -71,16 +71,22 @@ def test_npz_names_and_grey_pictures(tmp_path: Path) -> None:
             r"x_train is float64 \[6, 5, 4, 3\]\. Expected uint8",
         ),
         ({"x_test": np.zeros((2, 5, 4, 4), np.uint8)}, r"x_test is uint8 \[2, 5, 4, 4\]"),
-        ({"x_test": np.zeros((2, 9, 9, 3), np.uint8)}, r"x_train holds pictures \[5, 4, 3\]"),
+        ({"x_test": np.zeros((2, 9, 9, 3), np.uint8)}, r"x_train has images \[5, 4, 3\]"),
         ({"x_test": np.zeros((0, 5, 4, 3), np.uint8), "y_test": np.arange(0)}, "x_test is empty"),
         ({"y_train": np.zeros(5, int)}, r"y_train is int64 \[5\]\. Expected integers \[6\]"),
         ({"y_train": np.zeros((6, 1), int)}, r"y_train is int64 \[6, 1\]"),
         ({"y_train": np.zeros(6)}, r"y_train is float64 \[6\]"),
-        ({"y_test": np.array([0, 3])}, r"y_test: label 3 at 1 \(1 such labels\)\. Expected 0 to 2"),
-        ({"y_test": np.array([-1, -1])}, r"y_test: label -1 at 0 \(2 such labels\)"),
+        (
+            {"y_test": np.array([0, 3])},
+            r"y_test: label 3 at index 1 \(1 such labels\)\. Expected 0 to 2",
+        ),
+        ({"y_test": np.array([-1, -1])}, r"y_test: label -1 at index 0 \(2 such labels\)"),
         ({"y_train": np.array([1, 2, 3, 1, 2, 3])}, r"y_train: labels 1, 2, 3\. .* Renumber"),
-        ({"classes": np.array(["a", "b"])}, "y_train: label 2 at 2"),
-        ({"classes": np.array([1, 2, 3])}, r"classes is int64 \[3\]\. Expected the names"),
+        ({"classes": np.array(["a", "b"])}, "y_train: label 2 at index 2"),
+        (
+            {"classes": np.array([1, 2, 3])},
+            r"classes is int64 \[3\]\. Expected a one-dimensional array",
+        ),
         ({"y_train": np.array([0, 1, None] * 2)}, "without Python objects"),
     ],
 )

@@ -42,7 +42,7 @@ def test_a_folder_gives_its_parts_and_names(tmp_path: Path) -> None:
     assert data.train.labels.tolist() == [0, 1, 2, 2, 2]
     assert data.val.labels.tolist() == [1]
     assert data.train.name(4).endswith("train-00001-of-00002.parquet row 1")
-    np.testing.assert_array_equal(np.asarray(data.train.picture(4)), np.asarray(noise(4)))
+    np.testing.assert_array_equal(np.asarray(data.train.image(4)), np.asarray(noise(4)))
     assert (data.side, data.channels) == (224, 3)
 
 
@@ -52,7 +52,7 @@ def test_val_goes_before_test(tmp_path: Path) -> None:
     save(tmp_path / "validation.parquet", structs(3, 4), [0, 1, 1])
     data = read_data(f"parquet:{tmp_path}")
     assert len(data.val) == 3
-    assert data.split == "as given by the files train.parquet and validation.parquet"
+    assert data.split == "given by the files train.parquet and validation.parquet"
 
 
 def test_a_file_alone_is_split_and_plain_bytes_and_string_labels_do(tmp_path: Path) -> None:
@@ -66,8 +66,8 @@ def test_a_file_alone_is_split_and_plain_bytes_and_string_labels_do(tmp_path: Pa
 @pytest.mark.parametrize(
     ("image", "label", "names", "message"),
     [
-        (structs(2), [0, 3], ["x", "y"], r"bad\.parquet: column label: label 3 at 1"),
-        (structs(2), [0, -1], ["x", "y"], r"column label: label -1 at 1"),
+        (structs(2), [0, 3], ["x", "y"], r"bad\.parquet: column label: label 3 at index 1"),
+        (structs(2), [0, -1], ["x", "y"], r"column label: label -1 at index 1"),
         (structs(2), [1, 2], None, r"column label: labels 1, 2\. .* Renumber"),
         (structs(2), [0, None], None, "column label is int64 with 1 empty rows"),
         (structs(2), [0.5, 1.0], None, "column label is double"),
@@ -93,7 +93,9 @@ def test_columns_that_do_not_fit_are_named(
 def test_a_string_label_that_is_not_trained_is_named(tmp_path: Path) -> None:
     save(tmp_path / "train.parquet", structs(2), ["cat", "dog"])
     save(tmp_path / "val.parquet", structs(1), ["dgo"])
-    with pytest.raises(DataError, match=r"val\.parquet: column label: dgo .* Did you mean dog\?"):
+    with pytest.raises(
+        DataError, match=r"val\.parquet: column label: class dgo .* Did you mean dog\?"
+    ):
         read_data(f"parquet:{tmp_path}")
 
 
@@ -113,8 +115,8 @@ def test_a_picture_that_cannot_be_decoded_is_named_by_its_row(tmp_path: Path) ->
     save(tmp_path / "train.parquet", [*pictures(2), b"words"], [0, 1, 1])
     save(tmp_path / "val.parquet", pictures(1, 3), [0])
     data = read_data(f"parquet:{tmp_path}")
-    with pytest.raises(DataError, match=r"train\.parquet row 2: not a picture"):
-        data.train.picture(2)
+    with pytest.raises(DataError, match=r"train\.parquet row 2: not an image"):
+        data.train.image(2)
 
 
 def test_a_published_data_set_is_read() -> None:
@@ -122,4 +124,4 @@ def test_a_published_data_set_is_read() -> None:
     assert (len(data.train), len(data.val)) == (50_000, 10_000)
     assert data.classes[::9] == ("airplane", "truck")
     assert np.bincount(data.val.labels).tolist() == [1000] * 10
-    assert data.val.picture(0).size == (32, 32)
+    assert data.val.image(0).size == (32, 32)

@@ -62,7 +62,7 @@ def test_functions_are_named_and_not_run(protocol: int, tmp_path: Path) -> None:
     for name, call in hostile.items():
         content = pickle.dumps({"data": call}, protocol)
         with pytest.raises(
-            DataError, match=rf"batch: the pickle asks for \w+\.{name}; nothing was"
+            DataError, match=rf"batch: the pickle refers to \w+\.{name}, which was not run"
         ):
             unpickle_arrays(content, "batch")
     assert not canary.exists()

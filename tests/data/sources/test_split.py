@@ -43,7 +43,7 @@ def test_a_class_that_cannot_be_on_both_sides_is_named() -> None:
     pixels = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
     pixels[3] = pixels[2]  # two copies of one picture cannot be parted
     pictures = ArrayImages(pixels, np.array([0, 0, 1, 1]), "test")
-    with pytest.raises(DataError, match=r"class dog has 2 pictures, 2 of them for validation"):
+    with pytest.raises(DataError, match=r"class dog has 2 images, 2 of them for validation"):
         held_out(pictures, share=0.2, spec="npz:x", classes=("cat", "dog"), side=1)
 
 

@@ -50,13 +50,13 @@ def test_a_folder_gives_its_parts_without_unpacking(tmp_path: Path) -> None:
     assert data.val.labels.tolist() == [1]
     assert (data.side, data.channels, data.mirror) == (224, 3, True)
     for index in (4, 0, 3):  # in any order
-        found = np.asarray(data.train.picture(index))
+        found = np.asarray(data.train.image(index))
         np.testing.assert_array_equal(found, np.asarray(noise(index)))
     assert data.train.name(3) == f"{folder / 'train-001.tar'}: 00003.png"
     assert data.train.content(2) == picture(2)
     chosen = data.train.take(np.array([4, 1]))
     assert chosen.labels.tolist() == [0, 1]
-    np.testing.assert_array_equal(np.asarray(chosen.picture(0)), np.asarray(noise(4)))
+    np.testing.assert_array_equal(np.asarray(chosen.image(0)), np.asarray(noise(4)))
     assert sorted(path.name for path in folder.iterdir()) == [
         "train-000.tar",
         "train-001.tar",
@@ -188,7 +188,7 @@ def test_damaged_shards_are_named(tmp_path: Path) -> None:
     ):
         path.write_bytes(content)
         os.utime(path, ns=(0, len(content) + sum(content)))
-        with pytest.raises(DataError, match=r"train\.tar: (cannot be read|no pictures inside)"):
+        with pytest.raises(DataError, match=r"train\.tar: (cannot be read|no images inside)"):
             read_data(f"shards:{path}")
 
 
@@ -196,7 +196,7 @@ def test_compressed_shards_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "train.tar"
     with tarfile.open(path, "w:gz") as tar:
         tar.addfile(tarfile.TarInfo("x.png"))
-    with pytest.raises(DataError, match=r"not compressed.* gunzip"):
+    with pytest.raises(DataError, match=r"uncompressed.* gunzip"):
         read_data(f"shards:{path}")
 
 
@@ -205,13 +205,13 @@ def test_compressed_shards_are_refused(tmp_path: Path) -> None:
     [
         ({"x.png": b"p"}, "x: no label, only png"),
         ({"x.png": b"p", "y.cls": b"0"}, "x: no label"),
-        ({"x.png": b"p", "x.jpg": b"q", "x.cls": b"0"}, "pictures png, jpg. Expected one"),
+        ({"x.png": b"p", "x.jpg": b"q", "x.cls": b"0"}, "images png, jpg. Expected one"),
         ({"x.png": b"p", "x.cls": b" "}, "its label is empty"),
         ({"x.png": b"p", "x.json": b"{"}, "its label is empty"),
         ({"x.png": b"p", "x.json": b'{"label": [1]}'}, "its label is empty"),
         ({"x.png": b"p", "x.json": b"[" * 100_000}, "its label is empty"),
         ({"x.png": b"p", "x.cls": b"3"}, r"labels 3\. Expected every number from 0"),
-        ({"x.txt": b"p"}, "no pictures inside"),
+        ({"x.txt": b"p"}, "no images inside"),
     ],
 )
 def test_samples_that_do_not_fit_are_named(
@@ -226,8 +226,8 @@ def test_a_shard_that_shrinks_later_is_named(tmp_path: Path) -> None:
     shard(tmp_path / "val.tar", samples(0, [0, 1]))
     data = read_data(f"shards:{tmp_path}")
     path.write_bytes(path.read_bytes()[:600])
-    with pytest.raises(DataError, match=r"00000\.png: the shard ends within it"):
-        data.train.picture(0)
+    with pytest.raises(DataError, match=r"00000\.png: the shard ends within this file"):
+        data.train.image(0)
     path.unlink()
     with pytest.raises(DataError, match=r"00001\.png: cannot be read"):
         data.train.digest(1)

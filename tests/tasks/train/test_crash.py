@@ -811,7 +811,7 @@ def test_a_flag_that_would_be_ignored_is_refused(
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1
     name = str(flags[0]).replace("--no-", "--")
-    assert told[0].startswith(f"forebear: {name} beside --resume")
+    assert told[0].startswith(f"forebear: {name} with --resume")
 
 
 @pytest.mark.parametrize(

@@ -237,7 +237,7 @@ def test_fifty_steps_of_several_processes_have_the_losses_of_one(
     for name, value in states[1].items():
         torch.testing.assert_close(states[0][name], value, rtol=1e-4, atol=1e-5)
     said = several.said()
-    assert "right. Run folder:" in said[0]
+    assert "correct. Run folder:" in said[0]
     assert said[1:] == [""] * (count - 1)
     assert json.loads((run / "settings.json").read_text())["machine"]["processes"] == count
 

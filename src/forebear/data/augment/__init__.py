@@ -1,1 +1,1 @@
-"""What training images go through, for a whole batch on the device."""
+"""Data augmentation of training images, applied to a whole batch on the device."""

@@ -1,7 +1,7 @@
-"""Chance that hangs on what it is drawn for alone: the seed, the epoch and the picture.
+"""Counter-based random numbers, keyed by seed, epoch and image.
 
-A number is a hash of its name, so that no order, batch, worker or number of processes can change
-it, and nothing has to be saved to go on from where a run stopped.
+Each number is a hash of its key. It does not depend on the order of the images, the batch, the
+worker or the number of processes, and resuming a run needs no saved generator state.
 """
 
 from __future__ import annotations
@@ -21,41 +21,42 @@ _30, _27, _31, _11 = (np.uint64(bits) for bits in (30, 27, 31, 11))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CounterRNG:
-    """Random numbers for some pictures: one row a picture, the same in whatever company."""
+    """Random numbers for n images, one row per image, independent of the other images."""
 
     seed: int
     epoch: int
-    samples: NDArray[np.int64]  # [n], numbers of the pictures in the whole data
-    views: int | NDArray[np.int64] = 0  # or [n]: which of a picture's views in this epoch
+    samples: NDArray[np.int64]  # [n], indices of the images in the whole data set
+    views: int | NDArray[np.int64] = 0  # or [n]: which augmented view of the image in this epoch
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def of_epoch(self, epoch: int) -> CounterRNG:
-        """The same pictures in another epoch."""
+        """Returns the generator of the same images in another epoch."""
         return replace(self, epoch=epoch)
 
     def of_views(self, views: int | NDArray[np.int64]) -> CounterRNG:
-        """Other views of the same pictures in the same epoch, one number each or one for all."""
+        """Returns the generator of other views of the same images; one index each, or for all."""
         return replace(self, views=views)
 
     def uniform(self, what: str, count: int | None = None) -> NDArray[np.float64]:
-        """From 0 up to 1, [n] or [n, count], of which the first column is the [n].
+        """Returns uniform numbers in [0, 1), of shape [n] or [n, count].
 
-        Other words for `what` give independent numbers, the same ones the same.
+        Equal strings `what` give equal numbers, and different ones independent numbers. The first
+        column of [n, count] equals [n].
         """
-        # 53 bits: every double of that spacing, and never 1.
+        # 53 bits give every double of that spacing, and never 1.
         values: NDArray[np.float64] = (self._bits(what, count) >> _11) * np.float64(2.0**-53)
         return values
 
     def integers(self, what: str, high: int, count: int | None = None) -> NDArray[np.int64]:
-        """From 0 to high - 1, all alike, [n] or [n, count]."""
+        """Returns uniform integers from 0 to high - 1, of shape [n] or [n, count]."""
         return (self.uniform(what, count) * high).astype(np.int64)
 
     def normal(self, what: str, count: int | None = None) -> NDArray[np.float64]:
-        """Mean 0, variance 1, [n] or [n, count]: Box and Muller 1958.
+        """Returns standard normal numbers, of shape [n] or [n, count] (Box and Muller 1958).
 
-        The last bits are those of the machine's logarithm and cosine.
+        The last bits can differ between machines, with their logarithm and cosine.
         """
         pairs = self.uniform(what, 2 * (1 if count is None else count))
         radius = np.sqrt(-2 * np.log1p(-pairs[:, 0::2]))
@@ -63,10 +64,10 @@ class CounterRNG:
         return values[:, 0] if count is None else values
 
     def _bits(self, what: str, count: int | None) -> NDArray[np.uint64]:
-        """Uniform uint64 [n] or [n, count]: a stream of splitmix64 for each picture."""
+        """Returns uniform uint64 [n] or [n, count], from one splitmix64 stream per image."""
         samples = np.asarray(self.samples).astype(np.uint64)
         views = np.asarray(self.views).astype(np.uint64)
-        # The mixer is one to one, so that no two pictures of a key share a stream.
+        # The mixer is a bijection, so no two images of a key share a stream.
         streams = _mixed(np.uint64(_key(self.seed, self.epoch, what)) + _STEP * samples)
         streams = _mixed(streams + _STEP * views)
         if count is None:

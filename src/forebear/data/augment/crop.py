@@ -1,6 +1,6 @@
-"""Which part of a picture a network sees: chosen by chance in numpy, cut out on the device.
+"""Random crops and horizontal flips: chosen in numpy on the host, applied on the device.
 
-A batch is cut as one and mirrored on the way; nothing here waits for the device.
+A whole batch is cropped and flipped at once. Nothing here synchronises with the device.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from forebear.data.augment.counter_rng import CounterRNG
 
 Numbers = NDArray[np.int64]
 
-_ATTEMPTS = 10  # torchvision's RandomResizedCrop and RandomErasing both give up after ten
+_ATTEMPTS = 10  # as in torchvision's RandomResizedCrop and RandomErasing
 
 
 def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
-    """The array as a tensor there, without waiting for the device."""
+    """Copies the array to the device without synchronising with it."""
     tensor = torch.from_numpy(array)
     if device.type != "cuda":
         return tensor.to(device)
@@ -28,10 +28,11 @@ def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
 
 
 def mirrored(rule: Mirror, draws: CounterRNG) -> NDArray[np.bool_]:
-    """[n], True where left and right change places.
+    """Returns a mask [n] of the images to flip horizontally.
 
-    "alternate": by chance at first, then the other way from each epoch to the next, so that any
-    two in a row show both (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU").
+    "alternate" flips at random in the first epoch, and then inverts the choice in every epoch, so
+    that any two successive epochs show both views (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds
+    on a single GPU").
     """
     if rule == "none":
         return np.zeros(len(draws), np.bool_)
@@ -42,15 +43,16 @@ def mirrored(rule: Mirror, draws: CounterRNG) -> NDArray[np.bool_]:
 
 
 def shifted(side: int, window: int, shift: int, chances: NDArray[np.float64]) -> Numbers:
-    """Where windows start along a side, in pixels: less than 0 or past the end is border.
+    """Returns the start of each crop along one side, in pixels.
 
-    They reach all of the picture, and `shift` pixels to both sides of its middle at least.
+    The starts cover the whole image, and at least `shift` pixels to each side of the centre crop.
+    A crop that reaches beyond the image, such as one with a negative start, is padded.
 
     Args:
-        side: Pixels of the picture.
-        window: Pixels to cut.
-        shift: Pixels.
-        chances: From 0 up to 1, one a window.
+        side: Side of the image in pixels.
+        window: Side of the crop in pixels.
+        shift: Smallest range of the shift, to each side, in pixels.
+        chances: Uniform random numbers in [0, 1), one per crop.
     """
     spare = side - window
     low, high = min(0, spare // 2 - shift), max(spare, (spare + 1) // 2 + shift)
@@ -60,14 +62,14 @@ def shifted(side: int, window: int, shift: int, chances: NDArray[np.float64]) ->
 def cut(
     pixels: Tensor, window: int, starts: Numbers, mirror: NDArray[np.bool_], *, border: Border
 ) -> Tensor:
-    """A square of `window` pixels out of each picture [n, H, W, C].
+    """Returns a crop of window x window pixels from each image.
 
     Args:
-        pixels: Of any type.
-        window: Pixels.
-        starts: First row and column of each square, [n, 2]; what lies outside is border.
-        mirror: [n], True where left and right change places.
-        border: What the outside shows.
+        pixels: Images [n, H, W, C] of any dtype.
+        window: Side of the crops in pixels.
+        starts: First row and column of each crop, [n, 2]. They may lie outside the image.
+        mirror: Mask [n] of the images to flip horizontally.
+        border: Padding outside the image: "black" or "reflect".
     """
     count, height, width, channels = pixels.shape
     spare = np.array([height, width]) - window
@@ -90,7 +92,7 @@ def cut(
 def _cut_one_by_one(
     pixels: Tensor, window: int, starts: Numbers, mirror: NDArray[np.bool_]
 ) -> Tensor:
-    # A copy of slices: a sixth of the time of an index, at 128 pixels.
+    # Copying slices takes a sixth of the time of indexing, at 128 pixels.
     squares = pixels.new_empty(len(pixels), window, window, pixels.shape[3])
     for row, (top, left) in enumerate(starts.tolist()):
         square = pixels[row, top : top + window, left : left + window]
@@ -99,10 +101,10 @@ def _cut_one_by_one(
 
 
 def _inside(places: Numbers, side: int, border: Border) -> Numbers:
-    """Places along a side as pixels of the picture; -1 for black ones."""
+    """Maps positions along a side to pixels of the image, or to -1 for black padding."""
     if border == "black":
         return np.where((places >= 0) & (places < side), places, -1)
-    along = places % max(1, 2 * (side - 1))  # there and back, the edges once
+    along = places % max(1, 2 * (side - 1))  # back and forth, without repeating the edge pixels
     return side - 1 - np.abs(side - 1 - along)
 
 
@@ -114,18 +116,19 @@ def random_part(
     scale: tuple[float, float],
     ratio: tuple[float, float],
 ) -> Numbers:
-    """Random parts of pictures, to be resized: left, top, right and bottom in pixels, [n, 4].
+    """Returns random boxes to resize: left, top, right and bottom in pixels, [n, 4].
 
-    As torchvision's RandomResizedCrop has it: a share of the area from `scale` and a width to
-    height from `ratio` on a logarithmic scale; after ten that do not fit, the largest middle part
-    of a ratio within the range (Szegedy et al. 2014, section 6).
+    This is the method of torchvision's RandomResizedCrop (Szegedy et al. 2014, section 6). The
+    fraction of the area is uniform in `scale`, and the aspect ratio log-uniform in `ratio`. After
+    ten attempts that do not fit, the result is the largest centre crop with an aspect ratio in the
+    range.
 
     Args:
-        width: Of the pictures in pixels, one or [n].
-        height: Likewise.
-        draws: Of the n pictures.
-        scale: The least and the greatest share of the area.
-        ratio: The least and the greatest width to height.
+        width: Width of the images in pixels, one number or [n].
+        height: Height of the images in pixels, one number or [n].
+        draws: Random numbers of the n images.
+        scale: Smallest and largest fraction of the area.
+        ratio: Smallest and largest aspect ratio, width / height.
     """
     sides = np.stack(np.broadcast_arrays(width, height, draws.samples)[:2], 1)
     tried, fits = _attempts(sides, draws, "crop", scale=scale, ratio=ratio)
@@ -136,26 +139,33 @@ def random_part(
     return np.concatenate([start, start + chosen], 1)
 
 
-def erased_box(side: int, draws: CounterRNG, share: float) -> Numbers:
-    """Rectangles to blank in a share of the pictures: left, top, right, bottom, [n, 4].
+def erased_box(side: int, draws: CounterRNG, probability: float) -> Numbers:
+    """Returns rectangles to erase at random: left, top, right, bottom, [n, 4].
 
-    Zhong et al. 2017, "Random erasing data augmentation", with the ranges that torchvision's
-    RandomErasing has: 0.02 to 0.33 of the area, a height to width of 0.3 to 3.3. None is all 0.
+    The method is that of Zhong et al. 2017, "Random erasing data augmentation", with the ranges of
+    torchvision's RandomErasing: 0.02 to 0.33 of the area, and height / width from 0.3 to 3.3. A
+    row is all 0 if nothing is erased.
+
+    Args:
+        side: Side of the images in pixels.
+        draws: Random numbers of the n images.
+        probability: Probability that an image gets a rectangle.
     """
     sides = np.full((len(draws), 2), side)
-    # As high as wide is never drawn: a rectangle of the full side would be refused.
+    # Like torchvision, reject a rectangle that is as high or as wide as the image.
     tried, fits = _attempts(
         sides - 1, draws, "erase", scale=(0.02, 0.33), ratio=(1 / 3.3, 1 / 0.3), area=side * side
     )
     start = (draws.uniform("erase place", 2) * (sides - tried + 1)).astype(np.int64)
     boxes = np.concatenate([start, start + tried], 1)
-    return boxes * (fits & (draws.uniform("erase at all") < share))[:, None]
+    return boxes * (fits & (draws.uniform("erase at all") < probability))[:, None]
 
 
 def cutout_box(side: int, cutout: int, draws: CounterRNG) -> Numbers:
-    """Squares of `cutout` pixels to blank around any pixel: left, top, right, bottom, [n, 4].
+    """Returns squares of cutout x cutout pixels to blank: left, top, right, bottom, [n, 4].
 
-    Clipped at the border, as DeVries and Taylor 2017 do, so that some are smaller.
+    The centre can be any pixel of the image. Squares are clipped at the border, so that some are
+    smaller (DeVries and Taylor 2017).
     """
     start = draws.integers("cutout", side, 2) - cutout // 2
     return np.concatenate([start, start + cutout], 1).clip(0, side)
@@ -170,7 +180,10 @@ def _attempts(
     ratio: tuple[float, float],
     area: int | None = None,
 ) -> tuple[Numbers, NDArray[np.bool_]]:
-    """Widths and heights [n, 2] of the first attempt within `sides` [n, 2], and where one was."""
+    """Returns width and height [n, 2] of the first attempt that fits, and a mask [n] of success.
+
+    An attempt fits if it lies within `sides` [n, 2].
+    """
     chances = draws.uniform(what, 2 * _ATTEMPTS)
     whole = sides.prod(1) if area is None else np.full(len(sides), area)
     areas = whole[:, None] * (scale[0] + (scale[1] - scale[0]) * chances[:, ::2])
@@ -183,7 +196,7 @@ def _attempts(
 
 
 def _largest(sides: Numbers, ratio: tuple[float, float]) -> Numbers:
-    """Widths and heights of the largest parts whose ratio is in the range, [n, 2]."""
+    """Returns width and height [n, 2] of the largest boxes whose aspect ratio is in the range."""
     width, height = sides.T
     least, most = ratio
     return np.stack(
@@ -196,15 +209,16 @@ def _largest(sides: Numbers, ratio: tuple[float, float]) -> Numbers:
 
 
 def resized(pixels: Tensor, boxes: Numbers, mirror: NDArray[np.bool_], *, size: int) -> Tensor:
-    """Parts of pictures as squares, bilinear and antialiased as Pillow resizes a part cut out.
+    """Resizes a box of each image to size x size, bilinearly with antialiasing, as Pillow does.
 
-    On the processor, to the bit; elsewhere within 1.
+    The result equals that of Pillow for the cropped box: exactly on the CPU, to within 1 on other
+    devices.
 
     Args:
-        pixels: uint8 [n, H, W, C].
+        pixels: Images, uint8 [n, H, W, C].
         boxes: Left, top, right and bottom in pixels, [n, 4].
-        mirror: [n], True where left and right change places.
-        size: Pixels, of the squares' sides.
+        mirror: Mask [n] of the images to flip horizontally.
+        size: Side of the result in pixels.
 
     Returns:
         uint8 [n, size, size, C].
@@ -218,7 +232,7 @@ def resized(pixels: Tensor, boxes: Numbers, mirror: NDArray[np.bool_], *, size: 
 def _resized_one_by_one(
     pixels: Tensor, boxes: Numbers, mirror: NDArray[np.bool_], size: int
 ) -> Tensor:
-    # torch's uint8 kernel: 0.035 ms from 160 to 128 pixels, where products take 0.2 ms in bf16.
+    # torch's uint8 kernel takes 0.035 ms from 160 to 128 pixels; matrix products in bf16 0.2 ms.
     squares = pixels.new_empty(len(pixels), size, size, pixels.shape[3])
     planes = pixels.permute(0, 3, 1, 2)
     for row, (left, top, right, bottom) in enumerate(boxes.tolist()):
@@ -231,7 +245,7 @@ def _resized_one_by_one(
 def resized_at_once(
     pixels: Tensor, boxes: Numbers, mirror: NDArray[np.bool_], *, size: int, dtype: torch.dtype
 ) -> Tensor:
-    """As `resized`, in two batched products of type `dtype`, whatever the boxes."""
+    """Computes `resized` for all boxes at once, as two batched matrix products in `dtype`."""
     count, height, width, channels = pixels.shape
     values = np.concatenate([boxes, mirror[:, None]], 1).astype(np.float32)
     left, top, right, bottom, turned = to_device(values, pixels.device).T
@@ -239,7 +253,7 @@ def resized_at_once(
     across = torch.where(turned[:, None, None] > 0, across.flip(1), across).to(dtype)
     down = _weights(top, bottom, height, size).to(dtype)
     lines = pixels.to(dtype).view(count, height, width * channels)
-    # [n, W C, size], whose first axis splits without a copy: [n, W, C size].
+    # [n, W C, size] can be viewed as [n, W, C size] without a copy.
     lines = torch.bmm(lines.transpose(1, 2), down.transpose(1, 2)).view(count, width, -1)
     squares = torch.bmm(lines.transpose(1, 2), across.transpose(1, 2))
     squares = squares.round_().clamp_(0, 255).to(torch.uint8)
@@ -247,9 +261,10 @@ def resized_at_once(
 
 
 def _weights(low: Tensor, high: Tensor, side: int, size: int) -> Tensor:
-    """What each pixel of a side adds to each of `size` places between two edges, [n, size, side].
+    """Returns the weights [n, size, side] of the input pixels in each output pixel along a side.
 
-    A triangle as wide as the step from place to place, at least one pixel to each side.
+    The filter is a triangle. Its half-width is the step between output pixels, in input pixels,
+    and at least 1.
     """
     step = ((high - low) / size)[:, None]
     reach = step.clamp_min(1)

@@ -1,4 +1,4 @@
-"""Pictures of a batch mixed with each other, their targets likewise: mixup and CutMix."""
+"""Mixup and CutMix: images of a batch are mixed with each other, and so are their targets."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from torch import Tensor
 def mix(
     images: Tensor, targets: Tensor, mixup: float, cutmix: float, key: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
-    """A batch mixed with itself in the opposite order, by one share for all.
+    """Mixes a batch with itself in reverse order, with one mixing weight for all images.
 
-    Zhang et al. 2017 and Yun et al. 2019, as timm's Mixup carries them out by batches; where both
-    are wanted, each has every second batch, by chance. The share is a number on the host, so that
-    nothing waits for the device.
+    Mixup is that of Zhang et al. 2017 and CutMix that of Yun et al. 2019, both in the batch mode of
+    timm's Mixup. If both are enabled, each batch uses one of them, with probability 1/2 each. The
+    mixing weight is a number on the host, so that nothing synchronises with the device.
 
     Args:
         images: [n, C, H, W], normalised.
-        targets: [n, K], the share of each class.
-        mixup: Alpha of the Beta distribution that whole pictures are blended by; 0: never.
-        cutmix: Alpha of the Beta distribution of a rectangle's share; 0: never.
-        key: What the chance hangs on: seed, epoch and step.
+        targets: [n, K], class probabilities.
+        mixup: Alpha of the Beta distribution of mixup's blending weight; 0 disables mixup.
+        cutmix: Alpha of the Beta distribution of CutMix's area; 0 disables CutMix.
+        key: Key of the random numbers: seed, epoch and step.
 
     Returns:
-        New tensors, in the same layout in memory.
+        New images and targets, with the same memory layout.
     """
     if not mixup and not cutmix:
         return images, targets
     random = np.random.default_rng(key)
     patched = random.random() < 0.5 if mixup and cutmix else bool(cutmix)
     alpha = cutmix if patched else mixup
-    share = float(random.beta(alpha, alpha))  # of the picture that stays
+    weight = float(random.beta(alpha, alpha))  # of the original image
     if patched:
-        images, share = _patched(images, share, random)
+        images, weight = _patched(images, weight, random)
     else:
-        images = images.lerp(images.flip(0), 1 - share)
-    return images, targets.lerp(targets.flip(0), 1 - share)
+        images = images.lerp(images.flip(0), 1 - weight)
+    return images, targets.lerp(targets.flip(0), 1 - weight)
 
 
-def _patched(images: Tensor, share: float, random: np.random.Generator) -> tuple[Tensor, float]:
-    """A rectangle from the opposite picture, and the share of the area that stayed."""
+def _patched(images: Tensor, weight: float, random: np.random.Generator) -> tuple[Tensor, float]:
+    """Pastes a rectangle from the partner image, and returns the fraction of area that is left."""
     height, width = images.shape[2:]
-    side = (1 - share) ** 0.5
+    side = (1 - weight) ** 0.5
     spans = []
     for length in (height, width):
         half, middle = int(length * side) // 2, int(random.integers(length))
@@ -50,4 +50,4 @@ def _patched(images: Tensor, share: float, random: np.random.Generator) -> tuple
     mixed = images.clone()
     mixed[:, :, rows, columns] = images[:, :, rows, columns].flip(0)
     area = (rows.stop - rows.start) * (columns.stop - columns.start)
-    return mixed, 1 - area / (height * width)  # less was cut at the border
+    return mixed, 1 - area / (height * width)  # the rectangle can be clipped at the border

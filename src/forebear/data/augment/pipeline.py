@@ -1,8 +1,8 @@
-"""Training pictures as no epoch showed them before: cut, mirrored, coloured and blanked.
+"""The augmentation pipeline: crop, flip, policy, colour jitter, cutout and random erasing.
 
-All random numbers come from `forebear.data.augment.counter_rng`, so that the view of an image
-depends on the seed, the epoch and the image alone. They are drawn in numpy and copied to the
-device, where nothing waits for them.
+All random numbers come from `forebear.data.augment.counter_rng`, so the view of an image depends
+only on the seed, the epoch and the image. They are drawn in numpy and copied to the device without
+synchronising with it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from forebear.data.augment.counter_rng import CounterRNG
 from forebear.data.augment.crop import Numbers, to_device
 from forebear.data.augment.randaugment import randaugment, trivialaugment
 
-# Rec. 601, as Pillow, torchvision and fb.resnet.torch (transforms.lua) turn colours to grey.
+# Rec. 601 luma, with which Pillow, torchvision and fb.resnet.torch (transforms.lua) compute grey.
 _GREY = np.array([0.299, 0.587, 0.114])
-# Of ImageNet's colours in 0..1, as fb.resnet.torch has them (datasets/imagenet.lua): values, and
-# a direction a column, for red, green and blue. The noise is Krizhevsky et al. 2012, section 4.1.
+# PCA of ImageNet's colours in 0..1, from fb.resnet.torch (datasets/imagenet.lua): eigenvalues, and
+# one eigenvector per column for red, green and blue. Krizhevsky et al. 2012, section 4.1.
 _COLOUR_VALUES = np.array([0.2175, 0.0188, 0.0045])
 _COLOUR_DIRECTIONS = np.array(
     [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
@@ -37,21 +37,24 @@ def augment(
     window: int | None = None,
     fill: tuple[float, ...] = (0.0, 0.0, 0.0),
 ) -> Tensor:
-    """A view of each picture, in 0..255, channels last in memory.
+    """Returns an augmented view of each image, in 0..255, channels last in memory.
 
-    Colour jitter and lighting are not clipped, as in fb.resnet.torch, and can leave 0..255.
+    As in fb.resnet.torch, the results of colour jitter and lighting are not clipped, so that
+    values can leave 0..255.
 
     Args:
-        pixels: uint8 [n, H, W, C], C 3 (red, green, blue) or 1; on any device.
-        size: Pixels, of the views' sides.
-        rule: What is done.
-        draws: Of these n pictures, in this order.
-        window: Pixels that a shift and the middle cut, resized to `size` then; None: `size`.
-        fill: What blanked parts show, and what RandAugment brings in from outside, in 0..255 a
-            channel of `pixels`: the mean colour.
+        pixels: uint8 [n, H, W, C] with C 3 (red, green, blue) or 1, on any device.
+        size: Side of the views in pixels.
+        rule: The augmentation to apply.
+        draws: Random numbers of these n images, in the same order.
+        window: Side in pixels of the crops "shift" and "middle", which are then resized to `size`;
+            None: `size`.
+        fill: Colour of erased areas and of RandAugment's padding, usually the mean colour, in
+            0..255 for each channel of `pixels`.
 
     Returns:
-        [n, size, size, C], uint8, or float32 where it is coloured or blanked.
+        [n, size, size, C]. The dtype is float32 if colour jitter, lighting, cutout or random
+        erasing is enabled, else uint8.
     """
     pixels = _cropped(pixels, size, rule, draws, window or size)
     if rule.policy == "randaugment":
@@ -77,7 +80,7 @@ def augment(
 def resized_box(
     width: int | Numbers, height: int | Numbers, rule: Augment, draws: CounterRNG
 ) -> Numbers:
-    """The parts that `augment` resizes: left, top, right and bottom in pixels, [n, 4]."""
+    """Returns the boxes that `augment` resizes: left, top, right and bottom in pixels, [n, 4]."""
     return crop.random_part(width, height, draws, scale=rule.crop_scale, ratio=rule.crop_ratio)
 
 
@@ -100,10 +103,13 @@ def _cropped(pixels: Tensor, size: int, rule: Augment, draws: CounterRNG, window
 
 
 def _coloured(pixels: Tensor, rule: Augment, draws: CounterRNG) -> Tensor:
-    """Brightness, contrast and saturation in any order, then lighting: float32 [n, H, W, C].
+    """Applies brightness, contrast and saturation in random order, then lighting.
 
-    Each is linear in the picture's mean colour and in what a pixel differs from it; so are all
-    together, and the device has one product to do.
+    Each operation is linear in the image's mean colour and in a pixel's difference from it. So is
+    their composition, which the device computes as one matrix product.
+
+    Returns:
+        float32 [n, H, W, C].
     """
     count, channels = len(pixels), pixels.shape[3]
     pixel, mean = _jitters(channels, rule.jitter, draws)
@@ -123,7 +129,7 @@ def _coloured(pixels: Tensor, rule: Augment, draws: CounterRNG) -> Tensor:
 def _jitters(
     channels: int, jitter: float, draws: CounterRNG
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What a pixel's difference from the mean is multiplied by, and the mean: [n, C, C] both."""
+    """Returns the matrices [n, C, C] for a pixel's difference from the mean, and for the mean."""
     same = np.eye(channels)
     grey = np.tile(_GREY if channels == 3 else np.ones(1), (channels, 1))
     factors = 1 + jitter * (2 * draws.uniform("jitter", 3) - 1)
@@ -139,12 +145,12 @@ def _jitters(
 
 
 def _blanked(pixels: Tensor, boxes: Numbers, fill: tuple[float, ...]) -> Tensor:
-    """float32 [n, H, W, C] with one rectangle of each picture filled; boxes as in `crop`."""
+    """Returns float32 [n, H, W, C] with one rectangle of each image filled; boxes as in `crop`."""
     count, height, width, channels = pixels.shape
     left, top, right, bottom = to_device(boxes, pixels.device)[:, :, None].unbind(1)
     rows = torch.arange(height, device=pixels.device)
     columns = torch.arange(width * channels, device=pixels.device) // channels
     down, across = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
     colour = to_device(np.tile(np.array(fill[:channels], np.float32), width), pixels.device)
-    lines = pixels.reshape(count, height, -1)  # a line as one axis: twice as fast
+    lines = pixels.reshape(count, height, -1)  # merging W and C is twice as fast
     return torch.where(down[:, :, None] & across[:, None], colour, lines).view(pixels.shape)

@@ -1,7 +1,8 @@
-"""Operations on pictures by chance: RandAugment and TrivialAugment, a batch at a time.
+"""RandAugment and TrivialAugment for whole batches on the device.
 
-Each picture draws its operation; those with the same one are changed together, as Pillow changes
-one. What is drawn is known on the host, so that nothing waits for the device.
+Each image draws its own operation. Images with the same operation are processed together, and the
+results match those of Pillow. All random choices are made on the host, so that nothing synchronises
+with the device.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from forebear.data.augment.counter_rng import CounterRNG
 from forebear.data.augment.crop import Numbers, to_device
 
 Floats = NDArray[np.float64]
-Fill = tuple[float, ...]  # 0..255 a channel
+Fill = tuple[float, ...]  # 0..255 for each channel
 
 
 def randaugment(
@@ -31,18 +32,19 @@ def randaugment(
     spread: float,
     fill: Fill,
 ) -> Tensor:
-    """So many operations a picture, each carried out in half of the cases.
+    """Applies RandAugment: several random operations per image, each with probability 1/2.
 
-    Cubuk et al. 2019, as timm has it (auto_augment.py, "rand-m9-mstd0.5-inc1"): 15 operations
-    which grow with the magnitude; only, all is bilinear, where timm has every second bicubic.
+    This is Cubuk et al. 2019 in timm's version (auto_augment.py, "rand-m9-mstd0.5-inc1"): 15
+    operations whose strength increases with the magnitude. The only difference is that all
+    interpolation is bilinear; timm uses bicubic for half of it.
 
     Args:
         pixels: uint8 [n, H, W, C], C 3 or 1.
-        draws: Of these n pictures.
-        operations: How many, one after the other.
-        magnitude: 0 to 10.
+        draws: Random numbers of these n images.
+        operations: Number of operations, applied one after the other.
+        magnitude: Mean magnitude, 0 to 10.
         spread: Standard deviation of the magnitude.
-        fill: What comes in from outside a picture.
+        fill: Colour of pixels outside the image.
     """
     for turn in range(operations):
         kinds = draws.integers(f"operation {turn}", len(_RANDAUGMENT))
@@ -54,16 +56,16 @@ def randaugment(
 
 
 def trivialaugment(pixels: Tensor, draws: CounterRNG) -> Tensor:
-    """One operation a picture, of any magnitude; black comes in from outside.
+    """Applies TrivialAugment: one random operation per image with a random magnitude.
 
-    Mueller and Hutter 2021, its wide ranges, as torchvision's TrivialAugmentWide has them:
-    14 operations, 31 magnitudes.
+    This is Mueller and Hutter 2021 with the wide ranges of torchvision's TrivialAugmentWide: 14
+    operations, 31 magnitudes. Pixels outside the image are black.
 
     Args:
         pixels: uint8 [n, H, W, C], C 3 or 1.
-        draws: Of these n pictures.
+        draws: Random numbers of these n images.
     """
-    kinds = draws.integers("operation 0", len(_TRIVIALAUGMENT) + 1)  # the last is none at all
+    kinds = draws.integers("operation 0", len(_TRIVIALAUGMENT) + 1)  # the last is the identity
     kinds = np.where(kinds < len(_TRIVIALAUGMENT), kinds, -1)
     levels = draws.integers("magnitude 0", 31) / 30
     signed = _Level(levels, _signs(draws, 0), pixels.shape[2])
@@ -76,24 +78,24 @@ def _signs(draws: CounterRNG, turn: int) -> Floats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Level:
-    """How far operations go in some pictures."""
+    """The strength of the operations for n images."""
 
-    share: Floats  # [n], 0..1 of the greatest
+    fraction: Floats  # [n], fraction of the largest strength, 0..1
     sign: Floats  # [n], -1 or 1
-    width: int  # pixels of the pictures; they are square
+    width: int  # side of the square images in pixels
 
     @property
     def signed(self) -> Floats:
-        return self.share * self.sign
+        return self.fraction * self.sign
 
     def take(self, which: Numbers) -> _Level:
-        return _Level(self.share[which], self.sign[which], self.width)
+        return _Level(self.fraction[which], self.sign[which], self.width)
 
 
 def autocontrast(pixels: Tensor) -> Tensor:
-    """Each channel stretched to 0..255, as ImageOps.autocontrast."""
+    """Stretches each channel to 0..255, like ImageOps.autocontrast."""
     low, high = (edge.double() for edge in pixels.flatten(1, 2).aminmax(dim=1))  # [n, C]
-    scale = torch.full_like(low, 255) / (high - low)  # 255 / x would be 255 times 1 / x
+    scale = torch.full_like(low, 255) / (high - low)  # torch computes 255 / x as 255 * (1 / x)
     places = torch.arange(256, device=pixels.device)
     table = places * scale[..., None] - (low * scale)[..., None]
     table = torch.where((high > low)[..., None], table, places)
@@ -101,7 +103,7 @@ def autocontrast(pixels: Tensor) -> Tensor:
 
 
 def equalize(pixels: Tensor) -> Tensor:
-    """Each channel with as many pixels of one value as of another, as ImageOps.equalize."""
+    """Equalises the histogram of each channel, like ImageOps.equalize."""
     count, _, _, channels = pixels.shape
     planes = _planes(pixels).long()
     ones = torch.ones_like(planes)
@@ -116,61 +118,64 @@ def equalize(pixels: Tensor) -> Tensor:
 
 
 def _looked_up(pixels: Tensor, table: Tensor) -> Tensor:
-    """Every value replaced by what stands for it in a table [n, C, 256], cut to a whole number."""
+    """Maps every value through a lookup table [n, C, 256], whose entries are truncated."""
     values = table.clamp(0, 255).to(torch.uint8).gather(2, _planes(pixels).long())
     count, height, width, channels = pixels.shape
     return values.view(count, channels, height, width).permute(0, 2, 3, 1)
 
 
 def _planes(pixels: Tensor) -> Tensor:
-    """[n, C, H W]."""
+    """Returns the pixels as [n, C, H W]."""
     return pixels.permute(0, 3, 1, 2).flatten(2)
 
 
 def invert(pixels: Tensor) -> Tensor:
-    """The negative."""
+    """Returns the negative image."""
     return 255 - pixels
 
 
 def posterize(pixels: Tensor, bits: Tensor) -> Tensor:
-    """The highest bits alone; `bits` [n, 1, 1, 1] of 8 are kept."""
+    """Keeps only the highest `bits` [n, 1, 1, 1] of the 8 bits."""
     kept = 256 - torch.exp2(8 - bits)
     return pixels & kept.to(torch.uint8)
 
 
 def solarize(pixels: Tensor, threshold: Tensor) -> Tensor:
-    """The negative of what is at the threshold or above; 256 is above all."""
+    """Inverts all values at or above the threshold; a threshold of 256 changes nothing."""
     least = threshold.ceil().clamp(0, 255).to(torch.uint8)
     chosen = (pixels >= least) & (threshold <= 255)
-    return pixels ^ chosen.to(torch.uint8).neg_()  # a byte's -1 is 255; torch.where is slower
+    return pixels ^ chosen.to(torch.uint8).neg_()  # -1 as uint8 is 255; torch.where is slower
 
 
 def solarize_add(pixels: Tensor, addition: Tensor) -> Tensor:
-    """What is below 128 made lighter, by up to 127, with which no byte overflows."""
+    """Adds to all values below 128. An addition of at most 127 cannot overflow a byte."""
     return pixels + (pixels < 128) * addition.to(torch.uint8)
 
 
 def color(pixels: Tensor, factor: Tensor) -> Tensor:
-    """Saturation, as ImageEnhance.Color."""
+    """Scales the saturation, like ImageEnhance.Color."""
     return _blend(_grey(pixels), pixels, factor)
 
 
 def contrast(pixels: Tensor, factor: Tensor) -> Tensor:
-    """Away from the mean grey, as ImageEnhance.Contrast."""
+    """Scales the difference from the mean grey, like ImageEnhance.Contrast."""
     mean = _grey(pixels).float().mean((1, 2, 3), keepdim=True)
     return _blend((mean + 0.5).floor(), pixels, factor)
 
 
 def brightness(pixels: Tensor, factor: Tensor) -> Tensor:
-    """Away from black, as ImageEnhance.Brightness."""
+    """Scales the brightness, like ImageEnhance.Brightness."""
     return _blend(torch.zeros((), device=pixels.device), pixels, factor)
 
 
 def sharpness(pixels: Tensor, factor: Tensor) -> Tensor:
-    """Away from the smoothed picture, as ImageEnhance.Sharpness: its edge pixels stay."""
+    """Scales the difference from a smoothed image, like ImageEnhance.Sharpness.
+
+    Pixels at the edge of the image are not smoothed, and so do not change.
+    """
     own = pixels.float()
     rows = own[:, :-2] + own[:, 1:-1] + own[:, 2:]
-    around = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]  # slower as a pooling
+    around = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]  # pooling is slower
     smooth = own.clone()
     inside = smooth[:, 1:-1, 1:-1]
     inside.mul_(4).add_(around).div_(13).add_(0.5).floor_()
@@ -178,7 +183,7 @@ def sharpness(pixels: Tensor, factor: Tensor) -> Tensor:
 
 
 def _grey(pixels: Tensor) -> Tensor:
-    """int32 [n, H, W, 1]: Pillow's convert("L"), Rec. 601 in 16 bits."""
+    """Returns int32 [n, H, W, 1] as Pillow's convert("L"): Rec. 601 luma in 16-bit fixed point."""
     if pixels.shape[3] == 1:
         return pixels.int()
     red, green, blue = pixels.int().unbind(3)
@@ -186,15 +191,18 @@ def _grey(pixels: Tensor) -> Tensor:
 
 
 def _blend(far: Tensor, pixels: Tensor, factor: Tensor) -> Tensor:
-    """As Image.blend: 0 is all `far`, 1 the picture; cut, not rounded, to a whole number."""
+    """Blends like Image.blend, truncating: factor 0 gives `far`, 1 gives the image."""
     far = far.float()
     return (far + factor * (pixels.float() - far)).clamp_(0, 255).to(torch.uint8)
 
 
 def affine(pixels: Tensor, matrix: Tensor, fill: Tensor) -> Tensor:
-    """Seen through a matrix [n, 2, 3] from places in the result to places in the picture.
+    """Applies affine transforms, like Image.transform with AFFINE and BILINEAR.
 
-    As Image.transform with AFFINE and BILINEAR.
+    Args:
+        pixels: uint8 [n, H, W, C].
+        matrix: [n, 2, 3], from positions in the output to positions in the input.
+        fill: [C], colour of pixels outside the image.
     """
     height, width = pixels.shape[1:3]
     across, down = (torch.arange(n, device=pixels.device) + 0.5 for n in (width, height))
@@ -211,7 +219,7 @@ def affine(pixels: Tensor, matrix: Tensor, fill: Tensor) -> Tensor:
 
 
 def _turned(degrees: Floats, width: int) -> Floats:
-    """Around the middle, [n, 2, 3]."""
+    """Returns matrices [n, 2, 3] of rotations around the centre."""
     cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     middle = width / 2
     rows = [[cos, -sin, middle * (1 - cos + sin)], [sin, cos, middle * (1 - cos - sin)]]
@@ -219,21 +227,21 @@ def _turned(degrees: Floats, width: int) -> Floats:
 
 
 def _moved(row: int, column: int, values: Floats) -> Floats:
-    """The matrices that differ in one place from one that moves nothing, [n, 2, 3]."""
+    """Returns identity matrices [n, 2, 3] with one entry replaced by `values` [n]."""
     matrices = np.tile(np.eye(2, 3), (len(values), 1, 1))
     matrices[:, row, column] = values
     return matrices
 
 
-_Run = Callable[[Tensor, Tensor, Tensor], Tensor]  # pixels, what each picture takes, the fill
+_Run = Callable[[Tensor, Tensor, Tensor], Tensor]  # from pixels, parameters per image, and fill
 
 
 @dataclass(frozen=True, slots=True)
 class _Operation:
-    """An operation, and what it takes at some levels: matrices [n, 2, 3] or numbers [n, 1, 1]."""
+    """An operation, and its parameters for given levels: matrices [n, 2, 3] or [n, 1, 1]."""
 
     run: _Run
-    takes: Callable[[_Level], Floats] = lambda level: np.zeros((len(level.share), 1, 1))
+    takes: Callable[[_Level], Floats] = lambda level: np.zeros((len(level.fraction), 1, 1))
 
 
 def _plain(operation: Callable[[Tensor], Tensor]) -> _Operation:
@@ -261,9 +269,9 @@ _RANDAUGMENT = (
     _plain(autocontrast),
     _plain(equalize),
     _plain(invert),
-    _by(posterize, lambda level: 4 - np.floor(4 * level.share)),
-    _by(solarize, lambda level: 256 - np.floor(256 * level.share)),
-    _by(solarize_add, lambda level: np.floor(110 * level.share)),
+    _by(posterize, lambda level: 4 - np.floor(4 * level.fraction)),
+    _by(solarize, lambda level: 256 - np.floor(256 * level.fraction)),
+    _by(solarize_add, lambda level: np.floor(110 * level.fraction)),
     _by(color, _factor),
     _by(contrast, _factor),
     _by(brightness, _factor),
@@ -277,8 +285,8 @@ _RANDAUGMENT = (
 _TRIVIALAUGMENT = (
     _plain(autocontrast),
     _plain(equalize),
-    _by(posterize, lambda level: 8 - np.rint(6 * level.share)),
-    _by(solarize, lambda level: 255 - 255 * level.share),
+    _by(posterize, lambda level: 8 - np.rint(6 * level.fraction)),
+    _by(solarize, lambda level: 255 - 255 * level.fraction),
     _by(color, _wide_factor),
     _by(contrast, _wide_factor),
     _by(brightness, _wide_factor),
@@ -294,7 +302,10 @@ _TRIVIALAUGMENT = (
 def _carried_out(
     pixels: Tensor, operations: tuple[_Operation, ...], kinds: Numbers, level: _Level, fill: Fill
 ) -> Tensor:
-    """The pictures, each after its operation; -1 is none. All that move go together."""
+    """Applies one operation to each image. The kind -1 leaves the image unchanged.
+
+    All affine operations run as one call.
+    """
     runs = list(dict.fromkeys(operation.run for operation in operations))
     run_of = np.full(len(kinds), -1)
     taken = np.zeros((len(kinds), 2, 3))

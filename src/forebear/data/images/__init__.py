@@ -1,1 +1,1 @@
-"""Image files to pixels, and pixels to what a network takes."""
+"""Decodes image files to pixels, and preprocesses pixels to network inputs."""

@@ -1,12 +1,13 @@
-"""From a decoded picture to a network's input, as a `Preprocessing` record says.
+"""Preprocesses a decoded image to a network input, following a `Preprocessing` record.
 
-`fit` is the geometry (what is kept, and at which size), `normalise` the arithmetic on values, and
-`preprocess` one after the other. Two families of resizing are reproduced:
+`fit` does the geometry (resize and crop), `normalise` the arithmetic on the values, and
+`preprocess` both. Two families of resizing are reproduced:
 
-* Pillow's filters as torchvision and timm call them: longer side int(side * long / short), crop
-  offset rounded half to even, black around a picture that is smaller than the crop;
-* "tf-bilinear", TF-Slim's: sides truncated after a float32 product, as in vgg_preprocessing.py of
-  2016 and 2017 (later copies round, which can give one row more), crop offset rounded down.
+* Pillow's filters, as torchvision and timm call them. The longer side is int(side * long / short),
+  the crop offset is rounded half to even, and an image smaller than the crop is padded with black.
+* "tf-bilinear", as in TF-Slim. The sides are truncated after a float32 product, as in
+  vgg_preprocessing.py of 2016 and 2017 (later copies round, which can give one more row). The crop
+  offset is rounded down.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from forebear.data.images.decode import Box, open_picture, upright
+from forebear.data.images.decode import Box, open_image, upright
 from forebear.data.images.tf1_resize import resize_bilinear
 from forebear.errors import DataError
 from forebear.tables.preprocessing import Preprocessing
 
-# Our own limit, far beyond photographs: a 1 x 30000 line enlarged to 256 pixels takes gigabytes.
-LONGEST = 32  # times the shorter side; of a longer strip only the middle is looked at
+# A limit of forebear's own, far beyond photographs. A 1 x 30000 image whose shorter side is resized
+# to 256 pixels would take gigabytes.
+LONGEST = 32  # times the shorter side; a longer image is cropped to its middle first
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -32,26 +34,29 @@ _FILTERS = {
 }
 
 
-def preprocess(
-    picture: Image.Image | NDArray[np.uint8], rule: Preprocessing
-) -> NDArray[np.float32]:
-    """The network's input [C, size, size] in the rule's channel order, from [H, W, C] pixels."""
-    return normalise(fit(picture, rule), rule)
+def preprocess(image: Image.Image | NDArray[np.uint8], rule: Preprocessing) -> NDArray[np.float32]:
+    """Returns the network input [C, size, size] in the rule's channel order.
+
+    Args:
+        image: A PIL image, or pixels [H, W, C].
+        rule: The preprocessing to apply.
+    """
+    return normalise(fit(image, rule), rule)
 
 
-def to_picture(source: object, channels: int) -> Image.Image:
-    """A picture from whatever holds one: path, file's bytes, PIL image, or array [H, W, C].
+def to_image(source: object, channels: int) -> Image.Image:
+    """Returns a PIL image from a path, encoded bytes, a PIL image, or an array [H, W, C].
 
-    Tensors are taken through their array; a batch is a list of pictures.
+    A tensor is converted to an array. Pass the images of a batch one at a time.
 
     Raises:
-        DataError: the picture cannot be read.
-        TypeError: nothing that holds a picture.
+        DataError: The image cannot be read.
+        TypeError: The type, dtype or shape is not supported.
     """
     if isinstance(source, str):
         source = Path(source)
     if isinstance(source, Path | bytes):
-        return open_picture(source, channels=channels)
+        return open_image(source, channels=channels)
     if isinstance(source, Image.Image):
         return upright(source, channels=channels)
     array = np.asarray(source)
@@ -59,7 +64,7 @@ def to_picture(source: object, channels: int) -> Image.Image:
         array = array[:, :, None]
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in (1, 3, 4):
         raise TypeError(
-            f"picture of type {type(source).__name__}, {array.dtype} {list(array.shape)}: expected "
+            f"image of type {type(source).__name__}, {array.dtype} {list(array.shape)}: expected "
             "a path, bytes, a PIL image, or uint8 [H, W, C]. Convert it; pass a batch as a list."
         )
     image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
@@ -67,16 +72,16 @@ def to_picture(source: object, channels: int) -> Image.Image:
 
 
 def fit(
-    picture: Image.Image | NDArray[np.uint8], rule: Preprocessing
+    image: Image.Image | NDArray[np.uint8], rule: Preprocessing
 ) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """The square that the network looks at: [size, size, C] in 0..255, RGB or one grey channel.
+    """Returns the resized and cropped image [size, size, C] in 0..255, RGB or greyscale.
 
-    uint8, but float32 after "tf-bilinear", which does not round between pixels.
+    The dtype is uint8, or float32 for "tf-bilinear", which does not round interpolated values.
 
     Raises:
-        DataError: A rule that does not resize met a picture of another size.
+        DataError: The rule does not resize, and the image has another size.
     """
-    image = _image(picture, "L" if rule.order == "L" else "RGB")
+    image = _image(image, "L" if rule.order == "L" else "RGB")
     if rule.resize == "none":
         return _unchanged(image, rule)
     if rule.resize == "shorter":
@@ -89,9 +94,9 @@ def fit(
 
 
 def centre_box(width: int, height: int, rule: Preprocessing) -> Box:
-    """The part of a picture that `fit` keeps: left, top, right, bottom, in its pixels.
+    """Returns the part of an image that `fit` keeps: left, top, right, bottom in pixels.
 
-    Only for rules that resize the shorter side to at least the size of the crop.
+    This holds only for rules that resize the shorter side to at least the crop size.
     """
     wide, high = _shorter_to((width, height), rule)
     left, top = _offset(wide - rule.size, rule), _offset(high - rule.size, rule)
@@ -102,7 +107,12 @@ def centre_box(width: int, height: int, rule: Preprocessing) -> Box:
 def normalise(
     pixels: NDArray[np.uint8] | NDArray[np.float32], rule: Preprocessing
 ) -> NDArray[np.float32]:
-    """float32 [C, H, W] in the rule's channel order, from RGB or grey [H, W, C] in 0..255."""
+    """Returns float32 [C, H, W] in the rule's channel order.
+
+    Args:
+        pixels: RGB or greyscale [H, W, C] in 0..255.
+        rule: Its channel order, scale, mean and std are applied.
+    """
     if rule.order == "BGR":
         pixels = pixels[:, :, ::-1]
     mean, std = (np.asarray(values, np.float32) for values in (rule.mean, rule.std))
@@ -110,22 +120,22 @@ def normalise(
     return np.ascontiguousarray(values.transpose(2, 0, 1))
 
 
-def _image(picture: Image.Image | NDArray[np.uint8], mode: str) -> Image.Image:
-    if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in (1, 3):
+def _image(image: Image.Image | NDArray[np.uint8], mode: str) -> Image.Image:
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
             raise TypeError(
-                f"picture: {picture.dtype} {list(picture.shape)}. Expected uint8 [H, W, C] with 1 "
+                f"image: {image.dtype} {list(image.shape)}. Expected uint8 [H, W, C] with 1 "
                 "or 3 channels. Convert it, or pass a PIL image."
             )
-        picture = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
-    return picture if picture.mode == mode else picture.convert(mode)
+        image = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _unchanged(image: Image.Image, rule: Preprocessing) -> NDArray[np.uint8]:
     if image.size != (rule.size, rule.size):
         raise DataError(
-            f"picture of {image.width} x {image.height} pixels: expected {rule.size} x "
-            f"{rule.size}, as this preprocessing does not resize. Resize the picture first."
+            f"image of {image.width} x {image.height} pixels: expected {rule.size} x "
+            f"{rule.size}, because this preprocessing does not resize. Resize the image first."
         )
     return _array(image)
 
@@ -139,20 +149,20 @@ def _middle_of_strip(image: Image.Image) -> Image.Image:
 
 
 def _shorter_to(size: tuple[int, int], rule: Preprocessing) -> tuple[int, int]:
-    """Width and height once the shorter side is the rule's."""
+    """Returns width and height after resizing the shorter side to `rule.side`."""
     short, long = min(size), max(size)
     if rule.interpolation == "tf-bilinear":
         scale = np.float32(rule.side) / np.float32(short)
-        # The truncation can lose a pixel of the shorter side too; never more than the crop has.
+        # The truncation can make the shorter side a pixel too short; it stays at least the crop's.
         width, height = (max(rule.size, int(np.float32(side) * scale)) for side in size)
         return width, height
     other = int(rule.side * long / short)
     return (rule.side, other) if size[0] == short else (other, rule.side)
 
 
-def _central_box(size: tuple[int, int], share: float) -> tuple[int, int, int, int]:
-    """tf.image.central_crop: the margins are truncated, so that a box can be a pixel larger."""
-    left, top = (int((side - side * share) / 2) for side in size)
+def _central_box(size: tuple[int, int], fraction: float) -> tuple[int, int, int, int]:
+    """Returns the box of tf.image.central_crop, whose truncated margins can enlarge the box."""
+    left, top = (int((side - side * fraction) / 2) for side in size)
     return left, top, size[0] - left, size[1] - top
 
 
@@ -184,5 +194,5 @@ def _centre_crop(
 
 
 def _offset(spare: int, rule: Preprocessing) -> int:
-    """Where the middle begins of a side that has `spare` pixels too many."""
+    """Returns the offset of a centre crop that is `spare` pixels shorter than the side."""
     return spare // 2 if rule.interpolation == "tf-bilinear" else round(spare / 2)

@@ -1,7 +1,7 @@
-"""TensorFlow 1's `resize_bilinear`, which no other library has any more.
+"""TensorFlow 1's `resize_bilinear`, which current libraries no longer offer.
 
-The networks of TF-Slim were trained and measured with it: the sampling grid hangs on the top left
-corner (align_corners=False, half_pixel_centers=False) and nothing is smoothed before shrinking.
+The networks of TF-Slim were trained and evaluated with it. The sampling grid is aligned with the
+top left corner (align_corners=False, half_pixel_centers=False), and there is no antialiasing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 def resize_bilinear(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
-    """[height, width, C] in 0..255, from [H, W, C], by linear steps between four neighbours."""
+    """Resizes [H, W, C] to [height, width, C] in 0..255, bilinearly from four neighbours."""
     top, bottom, down = _neighbours(pixels.shape[0], height)
     left, right, across = _neighbours(pixels.shape[1], width)
     across = across[:, None]
@@ -24,8 +24,8 @@ def resize_bilinear(pixels: NDArray[np.uint8], height: int, width: int) -> NDArr
 def _neighbours(
     length: int, wanted: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """For each wanted position: the neighbours before and after it, and how far it is between."""
-    # float32 throughout, as TensorFlow's kernel: float64 lands on other pixels now and then
+    """Returns the two neighbours of each output position, and the weight of the second."""
+    # float32 throughout, as in TensorFlow's kernel: float64 sometimes selects other pixels
     position = np.arange(wanted, dtype=np.float32) * (np.float32(length) / np.float32(wanted))
     floor = np.floor(position)
     before = floor.astype(np.intp)
@@ -33,7 +33,7 @@ def _neighbours(
 
 
 def _between(
-    start: NDArray[np.uint8], end: NDArray[np.uint8], share: NDArray[np.float32]
+    start: NDArray[np.uint8], end: NDArray[np.uint8], weight: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     first = start.astype(np.float32)
-    return first + (end.astype(np.float32) - first) * share
+    return first + (end.astype(np.float32) - first) * weight

@@ -1,1 +1,1 @@
-"""KIND:PATH to labelled images, one module a kind."""
+"""Readers of labelled images from a data spec KIND:PATH, one module per kind."""

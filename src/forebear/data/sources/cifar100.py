@@ -1,4 +1,4 @@
-"""CIFAR-100: 60,000 pictures of 32x32 pixels in 100 classes, by their fine labels."""
+"""CIFAR-100 with its fine labels: 60,000 images of 32x32 pixels in 100 classes."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ EDITION = Edition(
 
 
 def read_cifar100(path: Path, spec: str) -> Dataset:
-    """The 50,000 training and 10,000 test pictures.
+    """Returns the 50,000 training and 10,000 test images.
 
     Args:
         path: cifar-100-python.tar.gz, cifar-100-binary.tar.gz, or the unpacked folder of either.
-        spec: As given to `read_data`.
+        spec: The spec given to `read_data`.
 
     Raises:
-        DataError: A batch is missing or damaged, or holds more than arrays.
+        DataError: A batch is missing, damaged, or contains objects other than arrays.
     """
     return read_cifar(path, spec, EDITION)

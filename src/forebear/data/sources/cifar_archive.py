@@ -21,36 +21,36 @@ from forebear.text import printable
 SIDE = 32  # pixels
 
 _PIXELS = 3 * SIDE * SIDE  # bytes: all red, then all green, then all blue
-_MOST_BYTES = 256 * 2**20  # of one file in the archive; the largest official one has 155 MB
+_MOST_BYTES = 256 * 2**20  # limit for one file in the archive; the largest official one has 155 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edition:
-    """What the archives of one data set are called inside."""
+    """The file and entry names inside the archives of one data set."""
 
-    archive: str  # the beginning of its archives' names
-    classes: tuple[str, ...]  # for archives without their file of names
-    train: tuple[str, ...]  # batches; with .bin behind in the binary form
-    test: str
-    labels: str  # entry of a pickled batch
-    label_bytes: int  # of a binary record, before its pixels; the class is the last of them
-    names: tuple[str, str]  # the pickled file of class names, and its entry
+    archive: str  # prefix of the archives' names
+    classes: tuple[str, ...]  # class names, for archives without a file of them
+    train: tuple[str, ...]  # batch files; the binary form appends .bin
+    test: str  # batch file; the binary form appends .bin
+    labels: str  # key of the labels in a pickled batch
+    label_bytes: int  # label bytes before the pixels of a binary record; the last one is the class
+    names: tuple[str, str]  # the pickled file of class names, and its key
     binary_names: str  # the text file of class names
 
     @property
     def batches(self) -> tuple[str, ...]:
-        """All of them, in the official order."""
+        """All batch files, in the official order."""
         return (*self.train, self.test)
 
     @property
     def wanted(self) -> frozenset[str]:
-        """The files to look for, in either form."""
+        """The files to look for, in the pickled and the binary form."""
         binary = (f"{batch}.bin" for batch in self.batches)
         return frozenset((*self.batches, *binary, self.names[0], self.binary_names))
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """Where the files lie in an unpacked archive."""
+        """The folders that can contain the files of an unpacked archive."""
         return (
             ".",
             f"{self.archive}-batches-py",
@@ -61,15 +61,15 @@ class Edition:
 
     @property
     def expected(self) -> str:
-        """The archives, for messages."""
+        """The names of the archives, for error messages."""
         return f"{self.archive}-python.tar.gz or {self.archive}-binary.tar.gz"
 
 
 def read_cifar(path: Path, spec: str, edition: Edition) -> Dataset:
-    """The training batches and the test batch of an archive or its folder, in the official order.
+    """Reads all batches of an archive or its unpacked folder, in the official order.
 
     Raises:
-        DataError: A batch is missing or damaged, or holds more than arrays.
+        DataError: A batch is missing, damaged, or contains objects other than arrays.
     """
     files = _from_folder(path, edition) if path.is_dir() else _from_tar(path, edition)
     suffix = ".bin" if any(name.endswith(".bin") for name in files) else ""
@@ -77,7 +77,7 @@ def read_cifar(path: Path, spec: str, edition: Edition) -> Dataset:
     if missing:
         raise DataError(
             f"{printable(path)}: {', '.join(missing)} missing. Expected the training batches and "
-            f"the test batch of {edition.expected}. Fetch the archive again."
+            f"the test batch of {edition.expected}. Download the archive again."
         )
     classes = _classes(files, path, edition)
     batches = {}
@@ -86,8 +86,8 @@ def read_cifar(path: Path, spec: str, edition: Edition) -> Dataset:
         planes, labels = (_binary if suffix else _pickled)(content, where, edition)
         batches[name] = planes, checked_labels(labels, classes, where)
     return given(
-        _pictures([batches[name] for name in edition.train], f"{path} training"),
-        _pictures([batches[edition.test]], f"{path} test"),
+        _images([batches[name] for name in edition.train], f"{path} training"),
+        _images([batches[edition.test]], f"{path} test"),
         spec=spec,
         classes=classes,
         side=SIDE,
@@ -122,8 +122,8 @@ def _from_tar(path: Path, edition: Edition) -> dict[str, bytes]:
         ) from None
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise DataError(
-            f"{printable(path)}: cannot be read ({error}). Expected {edition.expected}, whole. "
-            "Fetch the archive again."
+            f"{printable(path)}: cannot be read ({error}). Expected a complete {edition.expected}. "
+            "Download the archive again."
         ) from error
     return files
 
@@ -132,7 +132,7 @@ def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> by
     if member.size > _MOST_BYTES:
         raise DataError(
             f"{printable(path)}: {printable(member.name)} has {member.size} bytes. Expected about "
-            "31 to 155 million. Fetch the archive from its publisher."
+            "31 to 155 million. Download the archive from its publisher."
         )
     stream = archive.extractfile(member)
     return stream.read() if stream else b""
@@ -152,7 +152,7 @@ def _classes(files: dict[str, bytes], path: Path, edition: Edition) -> tuple[str
     if len(names) != len(edition.classes):
         raise DataError(
             f"{where}: {len(names)} class names. Expected {len(edition.classes)}. "
-            "Fetch the file again."
+            "Download the file again."
         )
     return names
 
@@ -165,8 +165,8 @@ def _binary(content: bytes, where: str, edition: Edition) -> tuple[NDArray[np.ui
     if not content or len(content) % record:
         raise DataError(
             f"{where}: {len(content)} bytes. Expected a multiple of {record}, "
-            f"{edition.label_bytes} of label and {_PIXELS} of pixels for each picture. "
-            "Fetch the archive again."
+            f"{edition.label_bytes} of label and {_PIXELS} of pixels for each image. "
+            "Download the archive again."
         )
     records = np.frombuffer(content, np.uint8).reshape(-1, record)
     return records[:, edition.label_bytes :], records[:, edition.label_bytes - 1].astype(np.int64)
@@ -190,18 +190,18 @@ def _pickled(
         size = len(labels) if isinstance(labels, list) else type(labels).__name__
         raise DataError(
             f"{where}: data {shape}, {edition.labels} {size}. Expected uint8 [n, {_PIXELS}] and a "
-            "list of n integers. Fetch the archive again."
+            "list of n integers. Download the archive again."
         )
     return planes, np.array(labels)
 
 
 def _entry(batch: object, name: str, where: str) -> Any:
-    """A value of the batch's dict, whose keys are bytes when Python 2 wrote them."""
+    """Returns a value of the batch's dict. Keys written by Python 2 are bytes."""
     entries = {_text(key): value for key, value in batch.items()} if isinstance(batch, dict) else {}
     if name not in entries:
         raise DataError(
             f"{where}: no entry {name}. Expected a dict with the entries of CIFAR's batches. "
-            "Fetch the archive again."
+            "Download the archive again."
         )
     return entries[name]
 
@@ -210,7 +210,7 @@ def _text(name: object) -> str:
     return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
 
 
-def _pictures(batches: list[_Batch], origin: str) -> ArrayImages:
+def _images(batches: list[_Batch], origin: str) -> ArrayImages:
     planes = np.concatenate([planes for planes, _ in batches]).reshape(-1, 3, SIDE, SIDE)
     pixels = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
     return ArrayImages(pixels, np.concatenate([labels for _, labels in batches]), origin)

@@ -1,4 +1,4 @@
-"""Pictures in folders, one folder a class."""
+"""Images in folders, one folder per class."""
 
 from __future__ import annotations
 
@@ -14,41 +14,42 @@ from forebear.data.sources.split import fingerprint, held_out
 from forebear.errors import DataError
 from forebear.text import printable
 
-SIDE = 224  # pixels, as ImageNet's networks are trained
-HELD_OUT = 0.15  # share of each class, where the folder has no part for validation
-VALIDATION = ("val", "validation", "test")  # the first of these that is there
+SIDE = 224  # pixels, the usual training size of ImageNet networks
+HELD_OUT = 0.15  # fraction of each class for validation, if there is no validation folder
+VALIDATION = ("val", "validation", "test")  # in order of preference
 EXTENSIONS = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp",
     ".ppm", ".pgm", ".pbm", ".pnm",
 }  # fmt: skip
 
-_LAYOUT = "a folder for each class, or train and val folders that hold them"
+_LAYOUT = "one folder per class, or train and val folders that contain one folder per class"
 
 
 def read_folder(root: Path, spec: str) -> Dataset:
-    """The pictures below root/CLASS/, or below root/train/CLASS/ and root/val/CLASS/.
+    """Reads the images below root/CLASS/, or below root/train/CLASS/ and root/val/CLASS/.
 
-    Classes are in the order of their names' bytes. Hidden files and files that are no pictures by
-    their extension are passed over; folders inside a class belong to it. A `validation` or `test`
-    folder stands in for `val`. Without one, 15 % of each class are held out.
+    Classes are sorted by the bytes of their names. Hidden files and files without an image
+    extension are ignored. Images in subfolders of a class folder belong to the class. A
+    `validation` or `test` folder can replace `val`. Without any of them, 15 % of each class are
+    used for validation.
 
     Raises:
-        DataError: The folder is not laid out like this, or a class is empty.
+        DataError: The folder has another layout, or a class is empty.
     """
     parts = _parts(root)
     train = _scan(parts[0])
     if len(parts) == 1:
-        pictures = _pictures(train, train.classes)
-        return held_out(pictures, share=HELD_OUT, spec=spec, classes=train.classes, side=SIDE)
+        images = _images(train, train.classes)
+        return held_out(images, share=HELD_OUT, spec=spec, classes=train.classes, side=SIDE)
     val = _scan(parts[1])
     unknown = [name for name in val.classes if name not in train.classes]
     if unknown:
         raise DataError(
             f"{printable(parts[1])}: class {printable(unknown[0])} ({len(unknown)} such classes) "
-            f"is not in {printable(parts[0])}. Expected only classes that are trained. "
-            "Name the folders alike, or remove this one."
+            f"is not in {printable(parts[0])}. Expected only classes of the training folder. "
+            "Rename the folder, or remove it."
         )
-    both = [_pictures(scan, train.classes) for scan in (train, val)]
+    both = [_images(scan, train.classes) for scan in (train, val)]
     keys = [
         [(scan.key(i), label) for i, label in enumerate(part.labels.tolist())]
         for scan, part in zip((train, val), both, strict=True)
@@ -60,7 +61,7 @@ def read_folder(root: Path, spec: str) -> Dataset:
         val=both[1],
         side=SIDE,
         mirror=True,
-        split=f"as given by the folders {parts[0].name} and {parts[1].name}",
+        split=f"given by the folders {parts[0].name} and {parts[1].name}",
         fingerprint=fingerprint(train.classes, *keys),
     )
 
@@ -79,7 +80,7 @@ class _Scan:
 
 
 def _parts(root: Path) -> list[Path]:
-    """The folders to look for classes in: one, or train and val."""
+    """Returns the folders that contain the class folders: one, or train and val."""
     if not root.is_dir():
         found = "a file, not a folder" if root.exists() else "no such folder"
         raise DataError(f"{printable(root)}: {found}. Expected {_LAYOUT}. Check the path.")
@@ -87,18 +88,19 @@ def _parts(root: Path) -> list[Path]:
     val = next((name for name in VALIDATION if name in folders), None)
     if "train" in folders and val:
         return [root / "train", root / val]
-    # Alone, train is a part without its counterpart; among others it is a class of vehicles.
+    # A single folder train is a training set without a validation set. Next to other folders, train
+    # is a class: the vehicle.
     return [root / "train"] if folders == ["train"] else [root]
 
 
 def _scan(root: Path) -> _Scan:
     scan = _Scan(root, tuple(_folders(root)), [], [], [])
     if not scan.classes:
-        lying = sum(_is_picture(entry.name) for entry in _entries(root))
-        found = f"{lying} pictures lie directly inside" if lying else "no folder inside"
+        loose = sum(_is_image(entry.name) for entry in _entries(root))
+        found = f"{loose} images outside of class folders" if loose else "no folder inside"
         raise DataError(
-            f"{printable(root)}: {found}. Expected {_LAYOUT}. Move each picture into a folder that "
-            "bears its class's name."
+            f"{printable(root)}: {found}. Expected {_LAYOUT}. Move each image into a folder that "
+            "is named after its class."
         )
     for name in scan.classes:
         before = len(scan.paths)
@@ -108,14 +110,14 @@ def _scan(root: Path) -> _Scan:
             scan.owners.append(name)
         if len(scan.paths) == before:
             raise DataError(
-                f"{printable(root / name)}: no pictures inside. Expected at least one file that "
-                f"ends in {', '.join(sorted(EXTENSIONS))}. Fill the folder or remove it."
+                f"{printable(root / name)}: no images inside. Expected at least one file that ends "
+                f"in {', '.join(sorted(EXTENSIONS))}. Add images or remove the folder."
             )
     return scan
 
 
 def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, int]]:
-    """Path and size of each picture; a link to a folder that it lies in is not followed."""
+    """Yields path and size in bytes of each image. Links to a parent folder are not followed."""
     state = folder.stat()
     here = (state.st_dev, state.st_ino)
     if here in above:
@@ -123,7 +125,7 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str
     for entry in _entries(folder):
         if _is_folder(entry):
             yield from _walk(Path(entry.path), above | {here})
-        elif _is_picture(entry.name):
+        elif _is_image(entry.name):
             yield entry.path, _size(entry)
 
 
@@ -134,7 +136,7 @@ def _folders(folder: Path) -> list[str]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads back to itself
+    except OSError:  # a link to itself
         return False
 
 
@@ -155,16 +157,16 @@ def _size(entry: os.DirEntry[str]) -> int:
         return entry.stat().st_size
     except OSError as error:
         raise DataError(
-            f"{printable(entry.path)}: cannot be read ({error.strerror}). Expected a picture, or "
-            "a link to one. Restore it or remove it."
+            f"{printable(entry.path)}: cannot be read ({error.strerror}). Expected an image file, "
+            "or a link to one. Restore it or remove it."
         ) from error
 
 
-def _is_picture(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in EXTENSIONS  # noqa: PTH122 - a Path a file is slow
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in EXTENSIONS  # noqa: PTH122 - Path objects are slow
 
 
-def _pictures(scan: _Scan, classes: tuple[str, ...]) -> EncodedPictures:
+def _images(scan: _Scan, classes: tuple[str, ...]) -> EncodedPictures:
     number = {name: label for label, name in enumerate(classes)}
     labels = np.array([number[owner] for owner in scan.owners], dtype=np.int64)
     return EncodedPictures(scan.paths, scan.paths, labels)

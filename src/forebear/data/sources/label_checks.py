@@ -1,4 +1,4 @@
-"""Checks on labels, so that a wrong one is named here and not by a crash on an accelerator."""
+"""Checks on labels, which on a GPU would otherwise fail later with an obscure error."""
 
 from __future__ import annotations
 
@@ -11,43 +11,44 @@ from forebear.errors import DataError
 
 
 def checked_labels(labels: NDArray[Any], classes: tuple[str, ...], where: str) -> NDArray[np.int64]:
-    """The labels as int64.
+    """Returns the labels as int64, after checking their range.
 
     Args:
         labels: Integers [N].
-        classes: Their names; the labels must lie in 0..len(classes) - 1.
-        where: The file and the array or column, for the message.
+        classes: Class names; labels must be in 0..len(classes) - 1.
+        where: The file and the array or column, for the error message.
 
     Raises:
-        DataError: A label has no class.
+        DataError: A label is out of range.
     """
     wrong = np.flatnonzero((labels < 0) | (labels >= len(classes)))
     if wrong.size:
         first = int(wrong[0])
         raise DataError(
-            f"{where}: label {labels[first]} at {first} ({wrong.size} such labels). Expected 0 to "
-            f"{len(classes) - 1}, for {len(classes)} classes. Correct the labels or drop the rows."
+            f"{where}: label {labels[first]} at index {first} ({wrong.size} such labels). Expected "
+            f"0 to {len(classes) - 1} for {len(classes)} classes. Correct the labels or drop the "
+            "rows."
         )
     return labels.astype(np.int64)
 
 
 def numbered_classes(labels: NDArray[Any], where: str, *, remedy: str) -> tuple[str, ...]:
-    """The classes "0", "1", ... of labels that come without names.
+    """Returns the class names "0", "1", ... for labels without names.
 
     Args:
-        labels: Integers [N] of the training pictures.
-        where: The file and the array or column, for the message.
-        remedy: How the classes could be named in this kind of file.
+        labels: Integers [N] of the training images.
+        where: The file and the array or column, for the error message.
+        remedy: How to name the classes in this kind of file, for the error message.
 
     Raises:
-        DataError: Not every number from 0 to the greatest is there. Labels from 1 would give the
-            network a class that never occurs; hashes or identifiers, millions of them.
+        DataError: Some number from 0 to the largest label does not occur. Labels that start at 1
+            would add a class without images; hashes or identifiers would add millions of them.
     """
     found = np.unique(labels)
     if not np.array_equal(found, np.arange(len(found))):
         shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
         raise DataError(
-            f"{where}: labels {shown}. Expected every number from 0 to the greatest, as the "
+            f"{where}: labels {shown}. Expected every number from 0 to the largest, because the "
             f"classes have no names. Renumber the labels, or {remedy}."
         )
     return tuple(map(str, found))

@@ -1,4 +1,4 @@
-"""Pictures that come as arrays: scikit-learn's digits, and .npz files."""
+"""Images in numpy arrays: scikit-learn's digits, and .npz files."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from forebear.data.sources.split import given, held_out
 from forebear.errors import DataError, near_misses
 from forebear.text import printable
 
-DIGITS_SIDE = 32  # pixels: the 8x8 digits enlarged so that a network may halve them a few times
-DIGITS_HELD_OUT = 0.2  # share of each class
+DIGITS_SIDE = 32  # pixels: the 8x8 digits are enlarged so that a network can downsample them
+DIGITS_HELD_OUT = 0.2  # fraction of each class for validation
 
 
 def read_digits(spec: str) -> Dataset:
-    """1,797 handwritten digits of 8x8 grey pixels (Alpaydin and Kaynak 1998), from scikit-learn."""
+    """Returns scikit-learn's 1,797 handwritten digits of 8x8 grey pixels.
+
+    The data set is that of Alpaydin and Kaynak 1998.
+    """
     bunch = extra("sklearn.datasets", "scikit-learn").load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, :, :, None]  # 0..16
     return held_out(
@@ -36,26 +39,26 @@ def read_digits(spec: str) -> Dataset:
 
 
 def read_npz(path: Path, spec: str) -> Dataset:
-    """Arrays x_train, y_train, x_test and y_test, and optionally the names in `classes`.
+    """Reads the arrays x_train, y_train, x_test and y_test, and optionally `classes`.
 
-    Pictures are uint8 [N, H, W] or [N, H, W, C] with 1 or 3 channels, labels integers [N]. Without
-    names the classes are called by their numbers.
+    Images are uint8 [N, H, W] or [N, H, W, C] with 1 or 3 channels, and labels are integers [N].
+    `classes` has the class names. Without it, classes are named by their index.
 
     Raises:
-        DataError: An array is missing, or is not like this.
+        DataError: An array is missing, or has another dtype or shape.
     """
     arrays = _load(path)
-    train, val = (_pictures(arrays, part, path) for part in ("train", "test"))
+    train, val = (_images(arrays, part, path) for part in ("train", "test"))
     if train.pixels.shape[1:] != val.pixels.shape[1:]:
         raise DataError(
-            f"{printable(path)}: x_train holds pictures {list(train.pixels.shape[1:])}, x_test "
-            f"{list(val.pixels.shape[1:])}. Expected one shape. Resize one of them."
+            f"{printable(path)}: x_train has images {list(train.pixels.shape[1:])}, x_test "
+            f"{list(val.pixels.shape[1:])}. Expected equal shapes. Resize one of them."
         )
     where = f"{printable(path)}: y_train"
     if "classes" in arrays:
         classes = _names(arrays["classes"], path)
     else:
-        classes = numbered_classes(train.labels, where, remedy="add an array of names, `classes`")
+        classes = numbered_classes(train.labels, where, remedy="add an array `classes` of names")
     checked_labels(train.labels, classes, where)
     checked_labels(val.labels, classes, f"{printable(path)}: y_test")
     return given(
@@ -64,22 +67,22 @@ def read_npz(path: Path, spec: str) -> Dataset:
         spec=spec,
         classes=classes,
         side=min(train.pixels.shape[1:3]),
-        split="as given by the arrays x_train and x_test",
+        split="given by the arrays x_train and x_test",
     )
 
 
 def _names(classes: NDArray[Any], path: Path) -> tuple[str, ...]:
     if classes.dtype.kind != "U" or classes.ndim != 1:
         raise DataError(
-            f"{printable(path)}: classes is {classes.dtype} {list(classes.shape)}. Expected the "
-            "names as an array of strings, in the order of the labels. Save it again."
+            f"{printable(path)}: classes is {classes.dtype} {list(classes.shape)}. Expected a "
+            "one-dimensional array of strings, in the order of the labels. Save it again."
         )
     return tuple(classes.tolist())
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with path.open("rb") as file:  # numpy leaves a path open when it finds no archive there
+        with path.open("rb") as file:  # given a path, numpy leaves an invalid file open
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 raise ValueError("a single array")
@@ -95,13 +98,13 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
         ) from error
 
 
-def _pictures(arrays: dict[str, NDArray[Any]], part: str, path: Path) -> ArrayImages:
+def _images(arrays: dict[str, NDArray[Any]], part: str, path: Path) -> ArrayImages:
     for name in (f"x_{part}", f"y_{part}"):
         if name not in arrays:
             raise DataError(
                 f"{printable(path)}: no array {name}, only {', '.join(sorted(arrays)) or 'none'}."
                 f"{near_misses(name, arrays)} Expected x_train, y_train, x_test and y_test. "
-                "Save the file again under these names."
+                "Save the arrays again under these names."
             )
     pixels, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
     if pixels.ndim == 3:
@@ -114,12 +117,12 @@ def _pictures(arrays: dict[str, NDArray[Any]], part: str, path: Path) -> ArrayIm
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != pixels.shape[:1]:
         raise DataError(
             f"{printable(path)}: y_{part} is {labels.dtype} {list(labels.shape)}. Expected "
-            f"integers [{len(pixels)}], one for each picture of x_{part}. Convert it."
+            f"integers [{len(pixels)}], one for each image of x_{part}. Convert it."
         )
     if not pixels.size:
         raise DataError(
-            f"{printable(path)}: x_{part} is empty, {list(pixels.shape)}. Expected pictures. "
+            f"{printable(path)}: x_{part} is empty, {list(pixels.shape)}. Expected images. "
             "Save the file again."
         )
-    # Not yet held to the classes, which may have to be counted first.
+    # The labels are checked later, because the classes may have to be derived from them.
     return ArrayImages(pixels, labels.astype(np.int64), f"{path} x_{part}")

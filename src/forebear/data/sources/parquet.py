@@ -1,4 +1,4 @@
-"""Pictures in Parquet files, in the layout of Hugging Face's `datasets`."""
+"""Images in Parquet files, in the layout of Hugging Face's `datasets`."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from forebear.errors import DataError, near_misses
 from forebear.text import printable
 
 SIDE = 224  # pixels
-HELD_OUT = 0.15  # share of each class, where there is no file for validation
-VALIDATION = ("val", "test")  # beginnings of names; the first that is there ("val": validation too)
+HELD_OUT = 0.15  # fraction of each class for validation, if there is no validation file
+VALIDATION = ("val", "test")  # name prefixes, in order of preference; "val" includes validation
 
 
 def read_parquet(path: Path, spec: str) -> Dataset:
-    """The columns `image` (encoded bytes, or {bytes, path}) and `label` (integers or strings).
+    """Reads the columns `image` (encoded bytes, or {bytes, path}) and `label`.
 
-    Class names come from the `datasets` metadata, else from the labels: strings in the order of
-    their bytes, integers as they are.
+    Labels are integers or strings. Class names come from the metadata of `datasets` if present.
+    Otherwise they are the labels themselves: strings sorted by their bytes, or integers.
 
     Args:
-        path: A file, of which 15 % of each class are held out, or a folder with train*.parquet
-            and val*.parquet or test*.parquet.
-        spec: As given to `read_data`.
+        path: A file, or a folder with train*.parquet and val*.parquet or test*.parquet. Without a
+            validation file, 15 % of each class are used for validation.
+        spec: The spec given to `read_data`.
 
     Raises:
         DataError: A file or column is missing, or a label has no class.
@@ -38,30 +38,30 @@ def read_parquet(path: Path, spec: str) -> Dataset:
     train_files, val_files = _files(path)
     tables = [_Table(file) for file in train_files]
     classes = _classes(tables)
-    train = _pictures(tables, classes)
+    train = _images(tables, classes)
     if not val_files:
         return held_out(train, share=HELD_OUT, spec=spec, classes=classes, side=SIDE)
-    val = _pictures([_Table(file) for file in val_files], classes)
+    val = _images([_Table(file) for file in val_files], classes)
     return given(
         train,
         val,
         spec=spec,
         classes=classes,
         side=SIDE,
-        split=f"as given by the files {train_files[0].name} and {val_files[0].name}"
+        split=f"given by the files {train_files[0].name} and {val_files[0].name}"
         + (", ..." if len(train_files) + len(val_files) > 2 else ""),
     )
 
 
 class _Table:
-    """The two columns of one file, checked for their types."""
+    """The image and label columns of one file, with their types checked."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.shown = printable(file)
         table = _read(file, self.shown)
         if not table.num_rows:
-            raise DataError(f"{self.shown}: no rows. Expected pictures. Write the file again.")
+            raise DataError(f"{self.shown}: no rows. Expected images. Write the file again.")
         self.images: list[object] = self._images(table.column("image"))
         self.labels: NDArray[Any] = self._labels(table.column("label"))
         self.names = _label_names(table.schema.metadata or {})
@@ -72,14 +72,14 @@ class _Table:
             column = extra("pyarrow.compute", "pyarrow").struct_field(column, "bytes")
         elif not (types.is_binary(column.type) or types.is_large_binary(column.type)):
             raise DataError(
-                f"{self.shown}: column image is {column.type}. Expected encoded pictures as "
-                "binary, or as struct<bytes, path>. Store the files' bytes."
+                f"{self.shown}: column image is {column.type}. Expected encoded images as "
+                "binary, or as struct<bytes, path>. Store the bytes of the image files."
             )
         images: list[object] = column.to_pylist()
         if None in images:
             raise DataError(
                 f"{self.shown}: column image is empty in row {images.index(None)}. Expected the "
-                "bytes of a picture in each row. Embed the pictures, or drop the row."
+                "bytes of an image in each row. Embed the images, or drop the row."
             )
         return images
 
@@ -88,21 +88,21 @@ class _Table:
         if not (types.is_integer(column.type) or types.is_string(column.type)) or column.null_count:
             raise DataError(
                 f"{self.shown}: column label is {column.type} with {column.null_count} empty rows. "
-                "Expected integers or strings in each row. Convert it, or drop the empty rows."
+                "Expected an integer or a string in each row. Convert it, or drop the empty rows."
             )
         labels: NDArray[Any] = column.to_numpy()
         return labels
 
 
 def _files(path: Path) -> tuple[list[Path], list[Path]]:
-    """The files of the training part and of the validation part."""
+    """Returns the training files and the validation files."""
     if not path.is_dir():
         return [path], []
     train = sorted(path.glob("train*.parquet"))
     if not train:
         raise DataError(
-            f"{printable(path)}: no train*.parquet inside. Expected train*.parquet and "
-            "val*.parquet or test*.parquet. Rename the files, or name a single file."
+            f"{printable(str(path))}: no train*.parquet inside. Expected train*.parquet and "
+            "val*.parquet or test*.parquet. Rename the files, or pass a single file."
         )
     parts = (sorted(path.glob(f"{part}*.parquet")) for part in VALIDATION)
     return train, next(filter(None, parts), [])
@@ -118,7 +118,7 @@ def _read(file: Path, shown: str) -> Any:
                     raise DataError(
                         f"{shown}: no column {column}, only {', '.join(names)}."
                         f"{near_misses(column, names)} Expected the columns image and label. "
-                        "Rename them."
+                        "Rename the columns."
                     )
             return opened.read(columns=["image", "label"])
     except FileNotFoundError:
@@ -127,13 +127,13 @@ def _read(file: Path, shown: str) -> Any:
         ) from None
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(
-            f"{shown}: cannot be read ({printable(error)}). Expected a Parquet file. "
-            "Fetch or write it again."
+            f"{shown}: cannot be read ({printable(str(error))}). Expected a Parquet file. "
+            "Download or write it again."
         ) from error
 
 
 def _label_names(metadata: dict[bytes, bytes]) -> tuple[str, ...]:
-    """The names of a ClassLabel column, or () where the metadata say nothing of the kind."""
+    """Returns the class names of a ClassLabel column, or () if the metadata have none."""
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
         return tuple(str(name) for name in features["label"]["names"])
@@ -152,7 +152,7 @@ def _classes(tables: list[_Table]) -> tuple[str, ...]:
     return numbered_classes(labels, f"{first.shown}: column label", remedy=remedy)
 
 
-def _pictures(tables: list[_Table], classes: tuple[str, ...]) -> EncodedPictures:
+def _images(tables: list[_Table], classes: tuple[str, ...]) -> EncodedPictures:
     images = [image for table in tables for image in table.images if isinstance(image, bytes)]
     names = [f"{table.file} row {row}" for table in tables for row in range(len(table.images))]
     return EncodedPictures(
@@ -168,8 +168,8 @@ def _numbers(table: _Table, classes: tuple[str, ...]) -> NDArray[np.int64]:
     unknown = sorted(set(table.labels.tolist()) - number.keys())
     if unknown:
         raise DataError(
-            f"{where}: {printable(unknown[0])} ({len(unknown)} such names) is no class that is "
-            f"trained.{near_misses(unknown[0], classes)} Expected one of the {len(classes)} of the "
-            "training part. Correct the labels or drop the rows."
+            f"{where}: class {printable(unknown[0])} ({len(unknown)} such classes) is not in the "
+            f"training files.{near_misses(unknown[0], classes)} Expected one of their "
+            f"{len(classes)} classes. Correct the labels or drop the rows."
         )
     return np.array([number[name] for name in table.labels], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Where pictures come from: one table of kinds, and the function that reads a spec."""
+"""The table of data kinds, and the function that reads a data spec."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ KINDS: dict[str, Callable[[Path, str], Dataset]] = {
 
 
 def read_data(spec: str) -> Dataset:
-    """The labelled pictures that a spec names: `digits`, or KIND:PATH with a kind of `KINDS`.
+    """Reads the labelled images of a spec: `digits`, or KIND:PATH with a kind of `KINDS`.
 
     Raises:
-        ValueError: The spec is not of this form.
-        DataError: What lies at the path is missing, damaged or laid out otherwise.
+        ValueError: The spec does not have this form.
+        DataError: The data are missing, damaged, or have another layout.
     """
     if spec == "digits":
         return read_digits(spec)
@@ -58,7 +58,7 @@ def _fault(spec: str, kind: str) -> str:
         return "the path is missing."
     path = Path(spec).expanduser()
     if spec and path.exists():
-        return f"a path without its kind. Did you mean {_kind_of(path)}:{printable(spec)}?"
+        return f"a path without a kind. Did you mean {_kind_of(path)}:{printable(spec)}?"
     return f"unknown kind of data.{near_misses(kind, SPECS)}"
 
 

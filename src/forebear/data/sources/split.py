@@ -1,4 +1,4 @@
-"""Which pictures validate when the data do not say, and the fingerprint of both parts."""
+"""Splits data into training and validation sets, and computes the fingerprint of both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from forebear.text import printable
 
 
 def held_out(
-    pictures: Images,
+    images: Images,
     *,
     share: float,
     spec: str,
@@ -22,24 +22,24 @@ def held_out(
     side: int,
     mirror: bool = True,
 ) -> Dataset:
-    """Data of which a share of each class was put aside for validation, by content.
+    """Returns a data set with a fraction of each class split off for validation, by content.
 
     Raises:
-        DataError: A class is too small to be on both sides.
+        DataError: A class is too small to be in both the training and the validation set.
     """
-    digests = [pictures.digest(index) for index in range(len(pictures))]
-    val = validating(digests, pictures.labels, share)
-    _refuse_one_sided(val, pictures.labels, classes, spec)
+    digests = [images.digest(index) for index in range(len(images))]
+    val = validating(digests, images.labels, share)
+    _refuse_one_sided(val, images.labels, classes, spec)
     parts = [np.flatnonzero(~val), np.flatnonzero(val)]
-    entries = [[(digests[i], int(pictures.labels[i])) for i in part] for part in parts]
+    entries = [[(digests[i], int(images.labels[i])) for i in part] for part in parts]
     return Dataset(
         spec=spec,
         classes=classes,
-        train=pictures.take(parts[0]),
-        val=pictures.take(parts[1]),
+        train=images.take(parts[0]),
+        val=images.take(parts[1]),
         side=side,
         mirror=mirror,
-        split=f"{share:.0%} of each class held out for validation, chosen by the pictures' sha256",
+        split=f"{share:.0%} of each class held out for validation, chosen by sha256 of the images",
         fingerprint=fingerprint(classes, *entries),
     )
 
@@ -54,7 +54,7 @@ def given(
     split: str,
     mirror: bool = True,
 ) -> Dataset:
-    """Data that came in two parts; `split` says so in a sentence."""
+    """Returns a data set that came with a training and a validation set; `split` describes them."""
     entries = [
         [(part.digest(index), int(part.labels[index])) for index in range(len(part))]
         for part in (train, val)
@@ -74,16 +74,16 @@ def given(
 def validating(
     digests: Sequence[bytes], labels: NDArray[np.int64], share: float
 ) -> NDArray[np.bool_]:
-    """[N], True for the pictures to validate with: the same ones whatever the order or the names.
+    """Returns a mask [N] of the validation images. It does not depend on their order or names.
 
-    Within a class the contents with the smallest hashes are taken, which is as good as chance.
-    All copies of a picture go to the same side, those filed under another class included.
+    In each class, the contents with the smallest hashes are chosen, which is as good as a random
+    choice. All copies of an image go to the same set, even if they are labelled differently.
     """
-    home: dict[bytes, int] = {}  # a content's class: where copies disagree, the first one
+    owner: dict[bytes, int] = {}  # class of each content; the smallest label if copies disagree
     for digest, label in zip(digests, labels.tolist(), strict=True):
-        home[digest] = min(label, home.get(digest, label))
+        owner[digest] = min(label, owner.get(digest, label))
     contents: dict[int, list[bytes]] = {}
-    for digest, label in home.items():
+    for digest, label in owner.items():
         contents.setdefault(label, []).append(digest)
     chosen: set[bytes] = set()
     for members in contents.values():
@@ -96,10 +96,10 @@ def fingerprint(
     train: Iterable[tuple[bytes, int]],
     val: Iterable[tuple[bytes, int]],
 ) -> str:
-    """sha256 over the class names and the sorted (key, label) pairs of both parts.
+    """Returns the sha256 of the class names and the sorted (key, label) pairs of both sets.
 
-    A key is the sha256 of a picture's content; only folders that come with a train and a val part
-    use the relative path and the size in bytes, so that a large folder need not be read to start.
+    A key is the sha256 of an image's content. Folders and shards that come with a validation set
+    use the name and the size in bytes instead, so that a large data set need not be read first.
     """
     total = hashlib.sha256(repr(tuple(classes)).encode())
     for part, entries in (("train", train), ("val", val)):
@@ -116,7 +116,7 @@ def _refuse_one_sided(
         own = val[labels == label]
         if own.all() or not own.any():
             raise DataError(
-                f"{printable(spec)}: class {printable(name)} has {own.size} pictures, {own.sum()} "
-                "of them for validation (copies stay together). Expected some for each part. "
-                "Add pictures of this class, or give the data a train and a val part."
+                f"{printable(spec)}: class {printable(name)} has {own.size} images, {own.sum()} "
+                "of them for validation (copies stay together). Expected at least one for training "
+                "and one for validation. Add images of this class, or split the data yourself."
             )

@@ -1,8 +1,8 @@
-"""Tar shards in WebDataset's layout, read in place: nothing is unpacked.
+"""Tar shards in WebDataset's layout, read in place without unpacking.
 
-A sample is a run of neighbouring files that share their name up to the first point of its last
-part: 0001.jpg with 0001.cls (a number or a class's name) or 0001.json (with an entry `label`).
-The headers of a shard are scanned once; where its pictures lie is kept in the cache folder.
+A sample is a run of consecutive files that share their key, the path up to the first dot of the
+file name: 0001.jpg with 0001.cls (a number or a class name) or 0001.json (with an entry `label`).
+The headers of a shard are scanned once. The index of its images is saved in the cache folder.
 """
 
 from __future__ import annotations
@@ -30,39 +30,39 @@ from forebear.files import write_text
 from forebear.text import printable
 
 SIDE = 224  # pixels
-HELD_OUT = 0.15  # share of each class, where no shard is for validation
-VALIDATION = ("val", "test")  # beginnings of names; the first that is there ("val": validation too)
+HELD_OUT = 0.15  # fraction of each class for validation, if there is no validation shard
+VALIDATION = ("val", "test")  # name prefixes, in order of preference; "val" includes validation
 
-_VERSION = 1  # of the kept index
-_MOST_LABEL = 2**20  # bytes of a .cls or .json file
-_MOST_SHARDS = 100_000  # that a pattern may name
-_LAYOUT = "KEY.jpg and KEY.cls (or KEY.json with an entry label) beside each other"
+_VERSION = 1  # format version of the cached index
+_MOST_LABEL = 2**20  # largest .cls or .json file in bytes
+_MOST_SHARDS = 100_000  # largest number of shards in a pattern
+_LAYOUT = "KEY.jpg and KEY.cls (or KEY.json with an entry label) next to each other"
 _log = logging.getLogger(__name__)
 
 
 def read_shards(path: Path, spec: str) -> Dataset:
-    """The pictures of all shards of a folder, or of those that a pattern names.
+    """Reads the images of all shards in a folder, or of those that match a pattern.
 
-    Shards whose names begin with val, validation or test are for validation; without one, 15 % of
-    each class are held out.
+    Shards whose names begin with val or validation are used for validation, or else those that
+    begin with test. Without any of them, 15 % of each class are used for validation.
 
     Args:
-        path: A folder with *.tar inside, one such file, or a pattern with braces, as in
+        path: A folder with *.tar files, one such file, or a pattern with braces, as in
             data/train-{000..146}.tar or data/{train,val}-{00..05}.tar.
-        spec: As given to `read_data`.
+        spec: The spec given to `read_data`.
 
     Raises:
-        DataError: A shard is missing, damaged, compressed or holds more than plain files; a
-            picture has no label.
+        DataError: A shard is missing, damaged, compressed or contains links or devices, or an
+            image has no label.
     """
     train_files, val_files = _parts(path)
     train = [_index(file) for file in train_files]
     classes = _classes(train, printable(path))
-    pictures = _pictures(train, classes)
+    images = _images(train, classes)
     if not val_files:
-        return held_out(pictures, share=HELD_OUT, spec=spec, classes=classes, side=SIDE)
+        return held_out(images, share=HELD_OUT, spec=spec, classes=classes, side=SIDE)
     val = [_index(file) for file in val_files]
-    both = [pictures, _pictures(val, classes)]
+    both = [images, _images(val, classes)]
     keys = [
         [(key, label) for key, label in zip(_keys(part), own.labels.tolist(), strict=True)]
         for part, own in zip((train, val), both, strict=True)
@@ -74,24 +74,24 @@ def read_shards(path: Path, spec: str) -> Dataset:
         val=both[1],
         side=SIDE,
         mirror=True,
-        split=f"as given by the shards {train_files[0].name}, ... and {val_files[0].name}, ...",
+        split=f"given by the shards {train_files[0].name}, ... and {val_files[0].name}, ...",
         fingerprint=fingerprint(classes, *keys),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shard:
-    """Where the pictures of one shard lie."""
+    """The index of the images in one shard."""
 
     path: str
-    keys: list[str] = field(default_factory=list)  # names of the picture files inside
-    offsets: list[int] = field(default_factory=list)  # bytes from the shard's beginning
+    keys: list[str] = field(default_factory=list)  # names of the image files inside
+    offsets: list[int] = field(default_factory=list)  # bytes from the start of the shard
     sizes: list[int] = field(default_factory=list)  # bytes
     labels: list[str] = field(default_factory=list)  # as written
 
 
 def _parts(path: Path) -> tuple[list[Path], list[Path]]:
-    """The shards to train on and those to validate with."""
+    """Returns the training shards and the validation shards."""
     files = _files(path)
     for begin in VALIDATION:
         val = [file for file in files if file.name.startswith(begin)]
@@ -100,8 +100,8 @@ def _parts(path: Path) -> tuple[list[Path], list[Path]]:
     others = [file for file in files if not file.name.startswith(VALIDATION)]
     if not others:
         raise DataError(
-            f"{printable(path)}: no shard to train on. Expected *.tar files, those for validation "
-            f"called val-*.tar. {'Rename the others.' if files else 'Check the path.'}"
+            f"{printable(path)}: no training shard. Expected *.tar files, with names val-*.tar "
+            f"only for validation. {'Rename the training shards.' if files else 'Check the path.'}"
         )
     return others, val
 
@@ -120,13 +120,13 @@ def _files(path: Path) -> list[Path]:
 
 
 def _spelled(pattern: str) -> list[str]:
-    """The names that a pattern with braces stands for, as a shell would spell them."""
+    """Returns the names that a pattern with braces expands to, as in a shell."""
     names = [pattern]
     while "{" in names[0]:
         match = re.search(r"\{(?:(\d{1,9})\.\.(\d{1,9})|([^{}]+))\}", names[0])
         if match is None:
             raise DataError(
-                f"{printable(pattern)}: braces that do not close, or are empty. Expected "
+                f"{printable(pattern)}: unclosed or empty braces. Expected braces like "
                 "{000..146} or {train,val}. Correct the pattern."
             )
         first, last, listed = match.groups()
@@ -140,7 +140,7 @@ def _spelled(pattern: str) -> list[str]:
             values = listed.split(",")
         if not values or len(names) * len(values) > _MOST_SHARDS:
             raise DataError(
-                f"{printable(pattern)}: names {len(names) * len(values)} shards or more. Expected "
+                f"{printable(pattern)}: at least {len(names) * len(values)} shards. Expected "
                 f"1 to {_MOST_SHARDS}. Correct the pattern."
             )
         found = match.group(0)
@@ -149,7 +149,7 @@ def _spelled(pattern: str) -> list[str]:
 
 
 def _index(file: Path) -> _Shard:
-    """The kept index of a shard, or a new one, which is kept."""
+    """Returns the cached index of a shard, or scans the shard and caches the index."""
     try:
         state = file.stat()
     except OSError as error:
@@ -159,7 +159,7 @@ def _index(file: Path) -> _Shard:
         cache_folder()
         / f"shard-{hashlib.sha256(identity.encode(errors='surrogateescape')).hexdigest()[:32]}.json"
     )
-    with suppress(OSError, ValueError, TypeError):  # not there, or damaged: made again
+    with suppress(OSError, ValueError, TypeError):  # if missing or damaged, scan again
         entries = json.loads(kept.read_text(encoding="utf-8"))
         return _checked(_Shard(**{**entries, "path": str(file)}), state.st_size)
     shard = _scan(file, state.st_size)
@@ -167,12 +167,16 @@ def _index(file: Path) -> _Shard:
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_text(kept, json.dumps(asdict(shard)))
     except OSError as error:
-        _log.info("%s: its index was not kept (%s)", file, error)
+        _log.info("%s: its index was not cached (%s)", file, error)
     return shard
 
 
 def _checked(shard: _Shard, size: int) -> _Shard:
-    """The index as it was read. Raises ValueError where it cannot be that of such a shard."""
+    """Returns the index unchanged.
+
+    Raises:
+        ValueError: It cannot be the index of a shard of `size` bytes.
+    """
     columns = (shard.keys, shard.offsets, shard.sizes, shard.labels)
     texts = [value for column in (shard.keys, shard.labels) for value in column]
     whole = (
@@ -184,12 +188,12 @@ def _checked(shard: _Shard, size: int) -> _Shard:
         )
     )
     if not whole:
-        raise ValueError("no index of this shard")
+        raise ValueError("not an index of this shard")
     return shard
 
 
 def _scan(file: Path, size: int) -> _Shard:
-    """Reads the headers of a shard, and the labels."""
+    """Builds the index of a shard from its headers and labels."""
     shard = _Shard(path=str(file))
     try:
         with tarfile.open(file, "r:") as archive:
@@ -199,7 +203,7 @@ def _scan(file: Path, size: int) -> _Shard:
         raise _unreadable(file, error) from error
     if not shard.keys:
         raise DataError(
-            f"{printable(file)}: no pictures inside. Expected {_LAYOUT}. Remove the file."
+            f"{printable(file)}: no images inside. Expected {_LAYOUT}. Remove the file."
         )
     return shard
 
@@ -207,23 +211,23 @@ def _scan(file: Path, size: int) -> _Shard:
 def _samples(
     archive: tarfile.TarFile, file: Path, size: int
 ) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
-    """Runs of neighbouring files of one key, each file by what stands behind the first point."""
+    """Yields the key of each sample, and its files by extension, from the first dot on."""
     key, members, end = "", dict[str, tarfile.TarInfo](), -1
     for member in archive:
         if member.isdir():
             continue
-        # Sizes below zero make older tarfile modules go round in circles.
+        # Negative sizes make older tarfile modules loop forever.
         if member.size < 0 or member.offset_data <= end or member.offset_data + member.size > size:
-            raise tarfile.ReadError(f"{printable(member.name)} lies outside the file")
+            raise tarfile.ReadError(f"{printable(member.name)} is outside the file")
         end = member.offset_data
         if not member.isreg() or member.issparse():
             raise DataError(
                 f"{printable(file)}: {printable(member.name)} is a link or a device. Expected "
-                "plain files. Do not trust this shard: fetch it from its publisher."
+                "plain files. Do not trust this shard: download it from its publisher."
             )
         folder, _, name = member.name.rpartition("/")
         stem, _, kind = name.partition(".")
-        if not stem:  # hidden files, such as macOS leaves
+        if not stem:  # hidden files, such as those of macOS
             continue
         own = f"{folder}/{stem}" if folder else stem
         if own != key:
@@ -238,20 +242,20 @@ def _samples(
 def _add(
     shard: _Shard, key: str, members: dict[str, tarfile.TarInfo], archive: tarfile.TarFile
 ) -> None:
-    """Adds a sample to the index, or nothing where it has no picture."""
-    pictures = [kind for kind in members if f".{kind.rpartition('.')[2]}" in EXTENSIONS]
-    if not pictures:
+    """Adds a sample to the index, unless it has no image."""
+    images = [kind for kind in members if f".{kind.rpartition('.')[2]}" in EXTENSIONS]
+    if not images:
         return
     where = f"{printable(Path(shard.path))}: {printable(key)}"
-    if len(pictures) > 1:
+    if len(images) > 1:
         raise DataError(
-            f"{where}: pictures {', '.join(map(printable, pictures))}. Expected one a sample. "
-            "Name them apart, or leave all but one out."
+            f"{where}: images {', '.join(map(printable, images))}. Expected one image per sample. "
+            "Give each image its own key, or remove all but one."
         )
-    picture = members[pictures[0]]
-    shard.keys.append(picture.name)
-    shard.offsets.append(picture.offset_data)
-    shard.sizes.append(picture.size)
+    image = members[images[0]]
+    shard.keys.append(image.name)
+    shard.offsets.append(image.offset_data)
+    shard.sizes.append(image.size)
     shard.labels.append(_label(members, archive, where))
 
 
@@ -272,14 +276,14 @@ def _label(members: dict[str, tarfile.TarInfo], archive: tarfile.TarFile, where:
         text = str(label) if isinstance(label, int | str) else ""
     if not text:
         raise DataError(
-            f"{where}: its label is empty. Expected a number or a class's name in .cls, or as the "
+            f"{where}: its label is empty. Expected a number or a class name in .cls, or as the "
             "entry label of .json. Write the shard again."
         )
     return text
 
 
 def _classes(shards: list[_Shard], where: str) -> tuple[str, ...]:
-    """Names in the order of their bytes, or all numbers from 0."""
+    """Returns the class names sorted by their bytes, or the numbers from 0."""
     found = {label for shard in shards for label in shard.labels}
     if not all(map(_is_number, found)):
         return tuple(sorted(found, key=str.encode))
@@ -291,7 +295,7 @@ def _is_number(label: str) -> bool:
     return re.fullmatch(r"-?[0-9]{1,18}", label) is not None
 
 
-def _pictures(shards: list[_Shard], classes: tuple[str, ...]) -> EncodedPictures:
+def _images(shards: list[_Shard], classes: tuple[str, ...]) -> EncodedPictures:
     counts = [len(shard.keys) for shard in shards]
     places = _Places(
         [Path(shard.path) for shard in shards],
@@ -313,15 +317,15 @@ def _numbers(shard: _Shard, classes: tuple[str, ...]) -> NDArray[np.int64]:
     unknown = sorted(set(shard.labels) - number.keys())
     if unknown:
         raise DataError(
-            f"{where}: {printable(unknown[0])} ({len(unknown)} such names) is no class that is "
-            f"trained.{near_misses(unknown[0], classes)} Expected one of the {len(classes)} of the "
-            "training shards. Correct the labels or leave the shard out."
+            f"{where}: class {printable(unknown[0])} ({len(unknown)} such classes) is not in the "
+            f"training shards.{near_misses(unknown[0], classes)} Expected one of their "
+            f"{len(classes)} classes. Correct the labels or remove the shard."
         )
     return np.array([number[label] for label in shard.labels], dtype=np.int64)
 
 
 def _keys(shards: list[_Shard]) -> Iterator[bytes]:
-    """What tells a picture from others without reading it: shard, name and size."""
+    """Yields a key for each image without reading it: shard, name and size."""
     for shard in shards:
         for key, size in zip(shard.keys, shard.sizes, strict=True):
             yield f"{Path(shard.path).name}\0{key}\0{size}".encode(errors="surrogateescape")
@@ -329,7 +333,7 @@ def _keys(shards: list[_Shard]) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Places:
-    """Where pictures lie, as arrays: there may be millions."""
+    """The locations of all images, as arrays because there may be millions."""
 
     files: list[Path]
     shards: NDArray[np.int64]  # [N], into files
@@ -339,7 +343,7 @@ class _Places:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Names:
-    """What the pictures are called: shard and name."""
+    """The names of the images: shard and file name."""
 
     shards: list[str]
     keys: list[str]
@@ -354,7 +358,7 @@ class _Names:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Members:
-    """The bytes of pictures, each read from its shard when it is asked for."""
+    """The bytes of the images, each read from its shard on access."""
 
     places: _Places
     names: _Names
@@ -371,19 +375,18 @@ class _Members:
         except OSError as error:
             raise DataError(
                 f"{printable(self.names[index])}: cannot be read ({error.strerror}). Expected the "
-                "shard as it was at the start. Restore it, and begin again."
+                "shard to be unchanged since the start. Restore it and restart."
             ) from error
         if len(content) != size:
             raise DataError(
-                f"{printable(self.names[index])}: the shard ends within it. Expected the shard as "
-                "it was at the start. Restore it, and begin again."
+                f"{printable(self.names[index])}: the shard ends within this file. Expected the "
+                "shard to be unchanged since the start. Restore it and restart."
             )
         return content
 
 
 def _unreadable(file: Path, error: Exception) -> DataError:
     return DataError(
-        f"{printable(file)}: cannot be read ({printable(error)}). Expected a whole tar file "
-        "that is not compressed, as its pictures are already. Unpack a .gz with gunzip, or fetch "
-        "the shard again."
+        f"{printable(file)}: cannot be read ({printable(str(error))}). Expected a complete, "
+        "uncompressed tar file. Unpack a .gz with gunzip, or download the shard again."
     )

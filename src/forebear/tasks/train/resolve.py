@@ -143,4 +143,4 @@ def lengthened(recipe: Recipe, epochs: int) -> Recipe:
 def typical_side(pictures: Images) -> int:
     """The median of the shorter sides of nine pictures, in pixels."""
     places = np.unique(np.linspace(0, len(pictures) - 1, 9).astype(int))
-    return int(statistics.median(min(pictures.picture(int(place)).size) for place in places))
+    return int(statistics.median(min(pictures.image(int(place)).size) for place in places))
