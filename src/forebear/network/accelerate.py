@@ -28,6 +28,6 @@ def accelerate(network: Network) -> str:
         return f"convolutions of small maps as matrix products; no C kernels ({found})"
     winograd = "; Winograd 3x3 convolutions in bf16" if has_winograd() else ""
     return (
-        f"C kernels for {found.level}: fused norm, addition and activation; max pool{winograd}; "
+        f"C kernels for {found.level}: fused norm, addition and activation; max-pool{winograd}; "
         "convolutions of small maps as matrix products"
     )
