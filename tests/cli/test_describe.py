@@ -234,8 +234,8 @@ def test_names_that_a_home_cannot_give_are_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert refused(capsys, "slim/alexnet_v2", "--names", "keras") == (
-        "forebear: names='keras' has no name for conv2.conv.weight. Expected a home that names "
-        "every array of alexnet_v2: slim, torchvision.\n"
+        "forebear: names='keras' has no name for conv2.conv.weight. Expected a naming scheme that "
+        "covers all arrays of alexnet_v2: slim, torchvision. Pass one of these.\n"
     )
     assert "has residual blocks. Expected 'slim'. Pass names='slim'" in refused(
         capsys, "slim/resnet_v1_50", "--names", "slim-alexnet"
@@ -250,7 +250,7 @@ def test_names_that_a_home_cannot_give_are_refused(
     words = (str(file), "--dialect", "torchvision", "--names")
     assert (
         "gives root.conv1.conv.weight and root.conv2.conv.weight the same name, conv1.weight. "
-        "Expected a home that names every array of deep: slim, keras, keras-old."
+        "Expected a naming scheme that covers all arrays of deep: slim, keras, keras-old. Pass"
     ) in refused(capsys, *words, "torchvision")
     assert "deep/conv2/weights" in described(capsys, *words, "slim")
     for other in (["--layers"], ["--draw", "x.svg"]):

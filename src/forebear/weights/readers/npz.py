@@ -1,4 +1,4 @@
-"""numpy's .npz: every header is checked against its member's size before an array is made."""
+"""Reads numpy's .npz. Each header is compared with its member's size before an array is made."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class NpzArrays(Listed[_Member]):
         """Reads the headers.
 
         Raises:
-            WeightsError: no archive of plain arrays, or a bomb.
+            WeightsError: The file is not an archive of plain arrays, or it is a zip bomb.
         """
         self.path = path
         self._archive = open_archive(path)
@@ -52,7 +52,7 @@ class NpzArrays(Listed[_Member]):
             raise
 
     def read(self, name: str, entry: _Member) -> Array:
-        """Reads a member; zipfile compares its CRC-32."""
+        """Reads an array. zipfile verifies its CRC-32."""
         with self._archive.open(entry.info) as file:
             array: Array = np.lib.format.read_array(file, allow_pickle=False)
         return array
@@ -65,17 +65,17 @@ class NpzArrays(Listed[_Member]):
 def _member(path: Path, archive: ZipFile, info: ZipInfo) -> _Member:
     name = info.filename.removesuffix(".npy")
     if name == info.filename:
-        raise refused(path, f"{shown(name)}: not an .npy member", _EXPECTED, _REMEDY)
+        raise refused(path, f"{shown(name)}: this is not an .npy member", _EXPECTED, _REMEDY)
     with reading(path, _EXPECTED, name), archive.open(info) as file:
         shape, dtype = _header(file)
         header = file.tell()
     if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None:
-        raise refused(path, f"{shown(name)}: of type {shown(dtype)}", _EXPECTED, _REMEDY)
+        raise refused(path, f"{shown(name)}: its dtype is {shown(dtype)}", _EXPECTED, _REMEDY)
     size = header + math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or size != info.file_size:
         raise refused(
             path,
-            f"{shown(name)}: {dtype} {shown(list(shape))} in {info.file_size} bytes",
+            f"{shown(name)}: {dtype} {shown(list(shape))} has {info.file_size} bytes",
             f"{shown(size)} bytes for this shape",
         )
     return _Member(info, shape, dtype)
@@ -87,6 +87,6 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
     elif version == (2, 0):
         shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-    else:  # 3.0 is for structured types with names beyond latin-1
-        raise ValueError(f"version {version} of .npy")
+    else:  # 3.0 is only for structured dtypes with field names outside latin-1
+        raise ValueError(f"version {version} of .npy is not supported")
     return shape, dtype
