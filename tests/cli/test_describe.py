@@ -234,10 +234,10 @@ def test_names_that_a_home_cannot_give_are_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert refused(capsys, "slim/alexnet_v2", "--names", "keras") == (
-        "forebear: names='keras' has no name for conv2.conv.weight. Expected a home that names "
-        "every array of alexnet_v2: slim, torchvision.\n"
+        "forebear: names='keras' has no name for conv2.conv.weight. Expected a naming scheme that "
+        "covers all arrays of alexnet_v2: slim, torchvision. Pass one of these.\n"
     )
-    assert "has residual blocks. Pass names='slim'" in refused(
+    assert "has residual blocks. Expected 'slim'. Pass names='slim'" in refused(
         capsys, "slim/resnet_v1_50", "--names", "slim-alexnet"
     )
     file = tmp_path / "deep.toml"  # two convolutions before the blocks, where torchvision has one
@@ -250,7 +250,7 @@ def test_names_that_a_home_cannot_give_are_refused(
     words = (str(file), "--dialect", "torchvision", "--names")
     assert (
         "gives root.conv1.conv.weight and root.conv2.conv.weight the same name, conv1.weight. "
-        "Expected a home that names every array of deep: slim, keras, keras-old."
+        "Expected a naming scheme that covers all arrays of deep: slim, keras, keras-old. Pass"
     ) in refused(capsys, *words, "torchvision")
     assert "deep/conv2/weights" in described(capsys, *words, "slim")
     for other in (["--layers"], ["--draw", "x.svg"]):
@@ -270,7 +270,8 @@ def test_a_drawing_prints_nothing_on_stdout(
 
 def test_mistakes_say_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Did you mean slim/resnet_v1_50" in refused(capsys, "slim/resnet_v1_5")
-    assert "gives 4, 8, 16 or 32" in refused(capsys, "slim/resnet_v1_50", "--output-stride", "12")
+    text = refused(capsys, "slim/resnet_v1_50", "--output-stride", "12")
+    assert "supports 4, 8, 16 or 32" in text
     assert "at least 195x195" in refused(capsys, "slim/alexnet_v2", "--image-size", "194")
     assert "Did you mean slim" in refused(capsys, "slim/resnet_v1_50", "--names", "slum")
 

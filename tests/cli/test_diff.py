@@ -39,7 +39,7 @@ def test_slim_and_keras_differ_in_pool_and_epsilon(capsys: pytest.CaptureFixture
     assert "multiply-adds 3.482 G 3.858 G +0.376 G +10.8 %" in lines
     assert lines[-3:] == [
         "not the same function, because",
-        "- their pool's windows or border differ",
+        "- the windows or the padding of their pools differ",
         "- epsilon is 1e-5 and 1.001e-5",
     ]
 

@@ -277,8 +277,8 @@ def test_wrong_images_are_refused_with_the_remedy(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"output_stride": 12}, "output_stride=12: resnet_v1_50 gives 4, 8, 16 or 32. Pass one"),
-        ({"num_classes": 0}, "num_classes=0: expected a whole number from 1 up. Pass None"),
+        ({"output_stride": 12}, "output_stride=12: resnet_v1_50 supports 4, 8, 16 or 32. Pass one"),
+        ({"num_classes": 0}, "num_classes=0: expected a positive integer, or None. Pass None"),
         ({"in_channels": 0}, "in_channels=0"),
         ({"dialect": "slim-v3"}, "dialect='slim-v3' is unknown.*Did you mean slim-v"),
     ],

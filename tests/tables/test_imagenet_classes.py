@@ -50,7 +50,7 @@ def test_synsets_have_their_class_names() -> None:
 def test_another_class_set_is_refused() -> None:
     with pytest.raises(
         ValueError,
-        match=r"^kind='imagenet' is no class set with names\. Expected one of imagenet-1000, "
+        match=r"^kind='imagenet' is not a known class set\. Expected one of imagenet-1000, "
         r"imagenet-1001, cifar10\. Pass one of these\.$",
     ):
         class_names("imagenet")

@@ -182,7 +182,7 @@ def test_the_lists_of_the_keras_recipe_give_its_counts() -> None:
     [
         ([[2, [[64, (3, 5)]]]], "row block1.*square kernels"),
         ([[2]], r"row block1: \[2\]. Expected \[units"),
-        ([[0, [[64, (3, 3)]]]], "row block1: units=0. Expected a whole number from 1 up"),
+        ([[0, [[64, (3, 3)]]]], "row block1: units=0. Expected a positive integer"),
     ],
 )
 def test_wrong_lists_are_refused_by_row(lists: list[Any], message: str) -> None:
@@ -193,12 +193,12 @@ def test_wrong_lists_are_refused_by_row(lists: list[Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"units": 0}, "row b2: units=0. Expected a whole number from 1 up. Correct this row"),
-        ({"width": 6, "groups": 4}, "row b2: width=6 does not divide into groups=4"),
+        ({"units": 0}, "row b2: units=0. Expected a positive integer. Correct this row"),
+        ({"width": 6, "groups": 4}, "row b2: width=6 is not divisible by groups=4"),
         ({"stride": 1.5}, "row b2: stride=1.5"),
-        ({"name": "b 2"}, "row 'b 2': its name cannot be a module's name"),
-        ({"name": "b1"}, "row b1: its name stands twice"),
-        ({"name": "logits"}, "row logits: its name is taken"),
+        ({"name": "b 2"}, "row 'b 2': this is not a valid module name"),
+        ({"name": "b1"}, "row b1: several rows have this name"),
+        ({"name": "logits"}, "row logits: this name is reserved"),
         ({"widht": 6}, "row b2: the key 'widht' is unknown.*Did you mean width"),
         ({"units": None}, "row b2: units=None"),
     ],
@@ -216,20 +216,22 @@ CONV = {"kind": "conv", "name": "conv1", "channels": 6, "kernel": 3}
 def test_rows_that_do_not_fit_together_are_refused_when_planned() -> None:
     blocks = (Block("b1", 1, 8, 16, groups=8), Block("b2", 1, 8, 8))
     wide = Table("mine", (Conv("conv1", 6, 3),), blocks=blocks)
-    with pytest.raises(TableError, match="row b2: 16 channels come in and 8 go out"):
+    with pytest.raises(TableError, match="row b2: the block reduces 16 channels to 8"):
         expand(wide, DIALECTS["paper-v1-a"], num_classes=2)
     even = Table("mine", (Conv("conv1", 6, 4),), blocks=blocks)
-    with pytest.raises(TableError, match="row conv1: kernel=4 has no centre"):
+    with pytest.raises(TableError, match="row conv1: kernel=4 is even"):
         expand(even, DIALECTS["torchvision"], num_classes=2)
-    with pytest.raises(TableError, match="row 'mine': blocks and layers"):
+    with pytest.raises(TableError, match="row 'mine': it has no blocks or layers"):
         Table("mine", (Conv("conv1", 6, 3),))
+    with pytest.raises(TableError, match="row 'mine': it has both blocks and layers"):
+        Table("mine", (), blocks=blocks, layers=(Conv("conv1", 6, 3),))
     with pytest.raises(TableError, match="activation='hardswish'. Expected .* a table of layers"):
         Table("mine", (), blocks=blocks, activation="hardswish")
     with pytest.raises(TableError, match="row 'mine': activation='gelu'"):
         table_from_dict({"name": "mine", "layers": [CONV], "activation": "gelu"})
     with pytest.raises(TableError, match="row conv1: bare='no'. Expected true or false"):
         table_from_dict({"name": "mine", "layers": [{**CONV, "bare": "no"}]})
-    with pytest.raises(TableError, match="row 'mine': source=1. Expected text"):
+    with pytest.raises(TableError, match="row 'mine': source=1. Expected a string"):
         table_from_dict({"name": "mine", "layers": [CONV], "source": 1})
 
 
@@ -284,9 +286,9 @@ def test_a_table_in_toml_builds_the_same_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.toml", "name = ", "a.toml: no TOML"),
-        ("a.json", "{", "a.json: no JSON"),
-        ("a.json", "[]", "a.json: list in place of a table"),
+        ("a.toml", "name = ", "a.toml: this is not valid TOML"),
+        ("a.json", "{", "a.json: this is not valid JSON"),
+        ("a.json", "[]", "a.json: list instead of a table"),
         ("a.json", '{"name": "x", "blocks": 3}', "blocks=3: expected a list of rows"),
         ("a.json", '{"blocks": []}', "the key 'name' is missing"),
         ("a.json", '{"name": "x", "root": [{"kind": "cov"}]}', "kind='cov'. Expected one of conv"),

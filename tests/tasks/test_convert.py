@@ -78,11 +78,11 @@ def test_a_file_that_describes_itself_goes_back_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "to", "reason"),
     [
-        ("slim/resnet_v1_50", "torchvision", "strides sit where they leave out other values"),
+        ("slim/resnet_v1_50", "torchvision", "they subsample at different positions"),
         (
             "keras/ResNet50",
             "slim",
-            "pool's windows or border differ; epsilon is 1.001e-5 and 1",
+            "the padding of their pools differ; epsilon is 1.001e-5 and 1",
         ),
         ("torchvision/resnet18", "slim", "none has weights of these shapes"),
     ],

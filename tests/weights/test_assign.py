@@ -82,7 +82,7 @@ def test_missing_unexpected_and_wrong_arrays_are_all_named_and_nothing_changes()
     with pytest.raises(forebear.WeightsError) as caught:
         forebear.load_arrays(net, arrays)
     message = str(caught.value)
-    assert "1 missing, 1 unexpected, 1 of another shape" in message
+    assert "1 missing, 1 unexpected, 1 of the wrong shape" in message
     assert "missing: net/block1/unit_1/bottleneck_v1/conv1/weights Did you mean" in message
     assert "unexpected: net/block1/unit_1/bottleneck_v1/conv9/weights" in message
     assert "net/logits/biases [9], expected [1000]" in message

@@ -169,7 +169,7 @@ def test_a_cut_download_goes_on_where_it_ended(row: Published, server: Server, h
     server.cut = 4096
     with pytest.raises(
         WeightsError,
-        match=r"the connection ended after 4,096 of 10,240 bytes\. Expected the rest\.",
+        match=r"the connection closed after 4,096 of 10,240 bytes\. Expected the complete file\.",
     ):
         fetch(row)
     assert kept(home) == ["resnet18.pth.part"]
@@ -196,7 +196,7 @@ def test_a_beginning_as_long_as_the_file_starts_over(row: Published) -> None:
 def test_a_beginning_of_another_file_is_found_out(row: Published, home: Path) -> None:
     place(row).parent.mkdir(parents=True)
     place(row).with_name("resnet18.pth.part").write_bytes(b"?" * 100)
-    with pytest.raises(WeightsError, match="the sha256 of what came is not"):
+    with pytest.raises(WeightsError, match="the sha256 of the download is not"):
         fetch(row)
     assert kept(home) == []
     assert fetch(row).read_bytes() == BODY
@@ -218,9 +218,9 @@ def test_a_wrong_hash_keeps_nothing(row: Published, server: Server, home: Path) 
         fetch(row)
     assert row.hash is not None
     assert str(caught.value) == (
-        f"{row.url}: the sha256 of what came is not {row.hash.digest}. Expected the published "
-        "file, so nothing was kept. Try again; if it stays so and you trust that address, fetch "
-        "it by hand and load the file by its path."
+        f"{row.url}: the sha256 of the download is not {row.hash.digest}. Expected the published "
+        "file, so the download was deleted. Try again. If the error persists and you trust this "
+        "URL, download the file manually and pass its path."
     )
     assert kept(home) == []
 
@@ -255,8 +255,8 @@ def test_offline_says_how_to_fetch_by_hand(row: Published) -> None:
         "torchvision/resnet18: resnet18.pth of IMAGENET1K_V1 cannot be downloaded"
     )
     assert said.endswith(
-        f"Expected an answer from {row.url}. Try again, or fetch that by hand and put the file at "
-        f"{place(row)}, where its sha256 begins {row.hash.digest}."
+        f"Expected a download from {row.url}. Try again, or download it manually and put the file "
+        f"at {place(row)}. Its sha256 must start with {row.hash.digest}."
     )
     assert said.isprintable()
 
@@ -300,7 +300,7 @@ def test_https_is_not_left() -> None:
 
 def test_a_local_address_is_refused(row: Published, tmp_path: Path) -> None:
     (tmp_path / "resnet18.pth").write_bytes(BODY)
-    with pytest.raises(WeightsError, match="is neither https nor http"):
+    with pytest.raises(WeightsError, match="is not an https or http URL"):
         fetch(replace(row, url=f"file://{tmp_path}/resnet18.pth"))
 
 
@@ -313,7 +313,7 @@ def test_one_file_is_taken_out_of_an_archive(archive: Published, home: Path) -> 
 
 def test_an_archive_that_was_cut_goes_on(archive: Published, server: Server) -> None:
     server.cut = 100
-    with pytest.raises(WeightsError, match="the connection ended after 100 of"):
+    with pytest.raises(WeightsError, match="the connection closed after 100 of"):
         fetch(archive)
     server.cut = None
     assert fetch(archive).read_bytes() == BODY
@@ -359,7 +359,7 @@ def test_a_hostile_archive_leaves_nothing(
     with pytest.raises(WeightsError) as caught:
         fetch(archive)
     said = str(caught.value)
-    assert said.startswith(f"{archive.file}: is damaged, or holds something else (")
+    assert said.startswith(f"{archive.file}: the archive is damaged or has other contents (")
     assert said.isprintable()
     assert kept(tmp_path) == []
 
@@ -369,7 +369,7 @@ def test_an_archive_that_unpacks_without_end_is_left(
 ) -> None:
     monkeypatch.setattr(module, "_MOST", 2**20)
     serve(server, tar({"resnet_v1_50.ckpt": BODY, "zeros": bytes(2**22)}))
-    with pytest.raises(WeightsError, match=r"it unpacks to more than 1,048,576 bytes"):
+    with pytest.raises(WeightsError, match=r"the archive unpacks to more than 1,048,576 bytes"):
         fetch(archive)
     assert kept(tmp_path) == []
 

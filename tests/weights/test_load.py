@@ -85,7 +85,7 @@ def test_a_checkpoint_is_recognised_with_its_classes_and_channels(
 
 def test_arrays_of_no_published_network_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", weight=np.zeros((3, 3), np.float32))
-    with pytest.raises(WeightsError, match="its 1 arrays fill none of the 70 networks"):
+    with pytest.raises(WeightsError, match="its 1 arrays match none of the 70 published networks"):
         forebear.load(tmp_path / "a.npz")
     with pytest.raises(WeightsError, match="1 unexpected"):
         forebear.load("paper/resnet20", weights=tmp_path / "a.npz")
@@ -117,7 +117,7 @@ def test_damage_in_a_file_of_ours_is_seen(tmp_path: Path) -> None:
     whole = bytearray(path.read_bytes())
     whole[-1000] ^= 1
     path.write_bytes(whole)
-    with pytest.raises(WeightsError, match="its arrays are not those that were saved"):
+    with pytest.raises(WeightsError, match="its arrays do not match their SHA-256"):
         forebear.load(path)
 
 
@@ -167,7 +167,7 @@ def test_weights_of_a_table_of_ones_own_and_files_of_ours_load_by_name(tmp_path:
 
 
 def test_random_weights_are_never_loaded_in_silence() -> None:
-    with pytest.raises(ValueError, match="would keep its first, random weights"):
+    with pytest.raises(ValueError, match="would keep its random initial weights"):
         forebear.load("paper/resnet20")
     with pytest.raises(ValueError, match="network='resnet_v1_5O' is unknown"):
         forebear.load("resnet_v1_5O")

@@ -1,1 +1,1 @@
-"""How a table becomes modules: plan, layers, units, and the network itself."""
+"""From a table to a network: the plan, the layers, the residual units and the network itself."""

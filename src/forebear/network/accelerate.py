@@ -1,4 +1,4 @@
-"""Replaces the layers and units of a network by classes that train faster on a CPU."""
+"""Replaces the layers and units of a network with classes that train faster on a CPU."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from forebear.network.network import Network
 
 
 def accelerate(network: Network) -> str:
-    """Makes a network train faster on a CPU, in place, and returns one line that says how.
+    """Makes a network train faster on a CPU, in place, and returns a one-line description.
 
     Only the classes of its layers and units change, to the subclasses in `kernels/modules.py`. The
     modules stay the same objects with the same parameters, names and hooks. Results in evaluation
-    mode stay the same to the bit; training differs by rounding.
+    mode are bit-identical. Results in training differ by rounding.
 
-    The C functions fuse a norm with the addition and the activation after it, pool, and compute
-    3x3 convolutions in bfloat16 by Winograd's algorithm or in narrow groups. The network and its
-    images must be in channels_last to profit. Small maps are convolved as matrix products. Whatever
-    the kernels do not support runs as before.
+    The C kernels fuse a norm with the following addition and activation, and they compute max
+    pools. In bfloat16 they also compute 3x3 convolutions, by Winograd's algorithm or in groups of
+    few channels. They need the network and its images in channels_last. Convolutions of small maps
+    are computed as matrix products. Operations that the kernels do not support run as before.
     """
     for module in network.modules():
         if type(module) in FAST:
             module.__class__ = FAST[type(module)]
     found = library()
     if not isinstance(found, Library):
-        return f"small maps as matrix products; all else by torch, without C kernels: {found}"
-    winograd = "; bf16 3x3 convolutions by Winograd's method" if has_winograd() else ""
+        return f"convolutions of small maps as matrix products; no C kernels ({found})"
+    winograd = "; Winograd 3x3 convolutions in bf16" if has_winograd() else ""
     return (
-        f"C kernels for {found.level}: norm, addition and activation in one; max-pool{winograd}; "
-        "small maps as matrix products"
+        f"C kernels for {found.level}: fused norm, addition and activation; max-pool{winograd}; "
+        "convolutions of small maps as matrix products"
     )

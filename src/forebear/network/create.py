@@ -1,4 +1,4 @@
-"""From a name or a table to a network with first weights."""
+"""Creates a network with initial weights from a name or a table."""
 
 from __future__ import annotations
 
@@ -26,36 +26,42 @@ def create(
     include_root: bool = True,
     generator: torch.Generator | None = None,
 ) -> Network:
-    """A network with its dialect's first weights.
+    """Creates a network with the initial weights of its dialect.
 
     Args:
-        network: a name that `forebear.networks` gives, a table, or a .toml or .json file of one.
-        dialect: how to build it; None takes a published network's own, and a table needs one.
-        num_classes: None gives the features before the logits; left out, the table's own classes.
-        in_channels: of the images.
-        output_stride: input pixels between neighbouring features; None takes every stride. A
-            stride that is not taken multiplies the rate of everything after it.
-        global_pool: False gives a map of logits (or features) in place of one vector an image.
-        include_root: False leaves out all before block1; the images are then its input.
-        generator: draws the first weights; None takes torch's own.
+        network: A name that `forebear.networks` lists, a table, or a .toml or .json file with one.
+        dialect: The library whose implementation to follow. None uses the dialect of a published
+            network. A table of your own needs a dialect.
+        num_classes: The number of classes. By default it is the table's. None removes the
+            classifier, and the network returns features.
+        in_channels: The number of channels of the images.
+        output_stride: The number of input pixels between two neighbouring features. None keeps
+            every stride. Otherwise each stride beyond the output stride is replaced by dilation of
+            all later layers.
+        global_pool: False omits the global pool. The network then returns a map of logits or
+            features instead of one vector for each image.
+        include_root: False omits everything before block1. The network then takes the input of
+            block1.
+        generator: The random generator for the initial weights. None uses torch's default.
 
     Raises:
-        ValueError: an unknown network or dialect, or arguments that this network cannot have.
-        TableError: a table that cannot be read or built; the message names the row.
+        ValueError: The network or the dialect is unknown, or this network does not support an
+            argument.
+        TableError: The table cannot be read or built. The message names the row.
     """
-    table, spoken = resolve(network, dialect)
+    table, chosen = resolve(network, dialect)
     classes = table.classes if isinstance(num_classes, EllipsisType) else num_classes
-    spelled = expand(
+    plan = expand(
         table,
-        spoken,
+        chosen,
         num_classes=classes,
         in_channels=in_channels,
         output_stride=output_stride,
         global_pool=global_pool,
         include_root=include_root,
     )
-    with torch.device("meta"):  # torch would draw every weight, to be drawn again below
-        net = Network(spelled)
+    with torch.device("meta"):  # skips torch's own initialisation, which is replaced below
+        net = Network(plan)
     net.to_empty(device=torch.get_default_device())
-    initialize(net, spoken.init, generator)
+    initialize(net, chosen.init, generator)
     return net

@@ -1,4 +1,4 @@
-"""First weights: each dialect's own distribution, drawn from the caller's generator."""
+"""Weight initialisation: the distributions of each dialect, sampled from the caller's generator."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Draw = Callable[[Tensor, torch.Generator | None], None]
 
 
 def _fans(weight: Tensor) -> tuple[int, int]:
-    """Values that one output sums over, and outputs that one input reaches."""
+    """Returns fan-in and fan-out."""
     area = weight[0, 0].numel() if weight.ndim == 4 else 1
     return weight.shape[1] * area, weight.shape[0] * area
 
 
 def _slim(weight: Tensor, generator: torch.Generator | None) -> None:
-    # tf_slim variance_scaling_initializer(): factor 2, fan-in, cut at two standard deviations.
+    # tf_slim variance_scaling_initializer(): factor 2, fan-in, truncated at 2 standard deviations.
     std = math.sqrt(1.3 * 2 / _fans(weight)[0])
     nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std, generator=generator)
 
@@ -57,14 +57,14 @@ def _small_normal(weight: Tensor, generator: torch.Generator | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Scheme:
-    """What the weights and biases are drawn from."""
+    """The distributions of the weights and biases."""
 
     convs: Draw
     logits: Draw
-    fully: Draw  # fully connected layers written as convolutions: fc6, fc7
-    bias: float = 0.0  # of convolutions
-    torch_bias: bool = False  # torch's own uniform biases instead
-    zero_last: bool = False  # the last norm of each version 1 unit starts at zero
+    fully: Draw  # fully connected layers in the form of convolutions: fc6, fc7
+    bias: float = 0.0  # constant bias of the convolutions
+    torch_bias: bool = False  # torch's uniform distribution for all biases instead
+    zero_last: bool = False  # zero-initialises the last norm of each version 1 unit
 
 
 SCHEMES: dict[Init, _Scheme] = {
@@ -81,9 +81,9 @@ SCHEMES: dict[Init, _Scheme] = {
 
 
 def initialize(network: nn.Module, init: Init, generator: torch.Generator | None = None) -> None:
-    """Draws first weights as the dialect's home does; norms start as the identity.
+    """Initialises the weights like the dialect's original library. Norms start as the identity.
 
-    The generator must live on the network's device; None takes torch's own.
+    The generator must be on the network's device. None uses torch's default generator.
     """
     scheme = SCHEMES[init]
     for name, module in network.named_modules():
@@ -105,7 +105,10 @@ def initialize(network: nn.Module, init: Init, generator: torch.Generator | None
 
 
 def zero_last_norms(network: nn.Module) -> None:
-    """Lets every version 1 unit begin as its shortcut alone: Goyal et al. 2017, section 5.1."""
+    """Sets the scale of the last norm in each version 1 unit to zero.
+
+    Each unit then starts as its shortcut (Goyal et al. 2017, section 5.1).
+    """
     for module in network.modules():
         if isinstance(module, UnitV1):
             nn.init.zeros_(module.get_submodule(module.convs[-1]).get_parameter("norm.weight"))

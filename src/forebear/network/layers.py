@@ -1,4 +1,4 @@
-"""The layers that a plan's rows become. Their order is fixed: convolution, norm, activation."""
+"""The modules of single layers. Within a layer the order is convolution, norm, activation."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from forebear.tables.dialects import Dialect
 
 
 class BiasedNorm(nn.BatchNorm2d):
-    """Batch norm whose running variance takes in the biased variance of the batch.
+    """Batch norm that updates its running variance with the biased variance of the batch.
 
-    Keras 3 on TensorFlow does so (keras/src/layers/normalization/batch_normalization.py); torch,
-    TF-Slim and Keras 2 take in the unbiased one. The outputs are the same.
+    Keras 3 on TensorFlow does so (keras/src/layers/normalization/batch_normalization.py). torch,
+    TF-Slim and Keras 2 use the unbiased variance. The outputs in training are the same.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalises `input`, [N, C, H, W], and moves the running values while training."""
+        """Normalises `input`, [N, C, H, W], and updates the running statistics in training."""
         if not (self.training and self.track_running_stats):
             return super().forward(input)
         assert self.running_var is not None  # set by norm()
         assert self.num_batches_tracked is not None
         assert self.momentum is not None
         self.num_batches_tracked.add_(1)
-        moved = self.running_var.clone()  # the backward pass wants it as torch left it
+        moved = self.running_var.clone()  # the backward pass needs torch's value unchanged
         out = F.batch_norm(
             *(input, self.running_mean, moved, self.weight, self.bias),
             training=True,
@@ -40,21 +40,23 @@ class BiasedNorm(nn.BatchNorm2d):
 
 
 def norm(channels: int, dialect: Dialect) -> nn.BatchNorm2d:
-    """Batch norm as the dialect has it."""
+    """Returns the batch norm of a dialect."""
     kind = BiasedNorm if dialect.norm_variance == "biased" else nn.BatchNorm2d
     return kind(channels, eps=dialect.norm_eps, momentum=1 - dialect.norm_decay)
 
 
 def same_pads(layer: Layer, side: int) -> tuple[int, int]:
-    """Pixels that TensorFlow's SAME puts before and after one axis of `side` values.
+    """Returns TensorFlow's SAME padding, before and after an axis of `side` values, in pixels.
 
-    The odd pixel goes behind. Where steps have become rates the windows must start where the
-    coarse map's start, so the amount before is that of the coarse map, times its rate.
+    If the total is odd, the additional pixel goes after. If strides were replaced by dilation, the
+    windows must start at the same places as on the coarse map. The padding before is therefore that
+    of the coarse map, multiplied by the dilation.
     """
     coarse = (side + layer.dense - 1) // layer.dense
     reach = layer.rate // layer.dense * (layer.kernel - 1)
     total = (coarse + layer.step - 1) // layer.step * layer.step - layer.step + reach + 1 - coarse
-    if reach + 1 < layer.step:  # else never below 0, and exported shapes stay simple
+    # Only these kernels can give a negative total. A max() for all complicates exported shapes.
+    if reach + 1 < layer.step:
         total = max(total, 0)
     before = total // 2 * layer.dense
     if layer.stride == layer.step and layer.dense == 1:
@@ -63,7 +65,7 @@ def same_pads(layer: Layer, side: int) -> tuple[int, int]:
 
 
 def pads(layer: Layer, x: Tensor) -> tuple[int, int, int, int]:
-    """Pixels that a layer adds to x on the left, on the right, above and below: F.pad's order."""
+    """Returns the padding of x in pixels, in F.pad's order: left, right, above, below."""
     if layer.padding == "same":
         return *same_pads(layer, x.shape[3]), *same_pads(layer, x.shape[2])
     return (layer.padding * layer.rate,) * 4
@@ -77,7 +79,7 @@ def activate(x: Tensor, activation: Activation) -> Tensor:
 
 
 class Conv(nn.Module):
-    """activation(norm(conv(x))); the plan says whether there is a norm, and which activation.
+    """activation(norm(conv(x))). The plan decides on the norm and the activation.
 
     Shape: [N, in_channels, H, W] -> [N, channels, H', W'].
     """
@@ -85,8 +87,9 @@ class Conv(nn.Module):
     def __init__(self, layer: Layer, dialect: Dialect) -> None:
         super().__init__()
         self.layer = layer
-        # oneDNN 3.12 writes past its buffer in the weight gradient of a strided 1x1 convolution of
-        # fewer than 16 channels (uxlfoundation/oneDNN issue 6035). `aligned` strides x instead.
+        # In the weight gradient of a strided 1x1 convolution with fewer than 16 channels, oneDNN
+        # 3.12 writes past its buffer (uxlfoundation/oneDNN issue 6035). `aligned` subsamples x
+        # instead.
         first = layer.kernel == 1 and layer.in_channels < 16
         self.first_stride, stride = (layer.stride, 1) if first else (1, layer.stride)
         self.conv = nn.Conv2d(
@@ -109,7 +112,7 @@ class Conv(nn.Module):
         return activate(y, self.layer.activation)
 
     def aligned(self, x: Tensor) -> Tensor:
-        """Returns x with the padding and the stride that `self.conv` does not apply itself."""
+        """Applies the padding and the stride that `self.conv` does not apply itself."""
         if self.layer.padding == "same":
             x = F.pad(x, pads(self.layer, x))
         if self.first_stride > 1:
@@ -131,11 +134,11 @@ class Norm(nn.Module):
 
 
 class Pool(nn.Module):
-    """max over each window of pad(x), aligned and filled as the dialect says.
+    """Max pool with the alignment and the padding value of the dialect.
 
-    There are three alignments. On maps of even side, the first window starts at pixel 0 in
-    TensorFlow's SAME and in Caffe, and at pixel -1 in torch and Keras. Keras pads with zeros, which
-    changes the maximum if the input has negative values.
+    On maps with an even side, the first window starts at pixel 0 in TensorFlow's SAME and in Caffe,
+    and at pixel -1 in torch and Keras. Keras pads with zeros, which changes the maximum if the
+    input has negative values.
     """
 
     def __init__(self, layer: Layer) -> None:
@@ -146,8 +149,8 @@ class Pool(nn.Module):
         """Returns [N, C, ceil(H / stride), ceil(W / stride)], or less without padding."""
         layer = self.layer
         left, right, above, below = around = pads(layer, x)
-        # A compiled network must serve maps of even and odd side alike, so it pads explicitly.
-        # Otherwise torch's own padding, if it is the same on both sides, saves a copy of x.
+        # A compiled network must work for maps with even and with odd sides, so it pads explicitly.
+        # Otherwise torch's own padding saves a copy of x, if the padding is equal on both sides.
         symmetric = layer.padding != "same" or (
             not torch.compiler.is_compiling() and (left, above) == (right, below)
         )
@@ -158,7 +161,7 @@ class Pool(nn.Module):
 
 
 class Identity(nn.Module):
-    """The shortcut without weights: every stride-th value, with zero channels added.
+    """A shortcut without weights: it subsamples by the stride and adds zero channels.
 
     He et al. 2015, section 4.1, option A.
     """
@@ -168,7 +171,7 @@ class Identity(nn.Module):
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, in_channels, H, W] -> [N, channels, ceil(H / stride), ceil(W / stride)]."""
+        """Returns [N, channels, ceil(H / stride), ceil(W / stride)] for [N, in_channels, H, W]."""
         stride, zeros = self.layer.stride, self.layer.zeros
         if stride > 1:
             x = x[:, :, ::stride, ::stride]
@@ -176,25 +179,25 @@ class Identity(nn.Module):
 
 
 class Mean(nn.Module):
-    """The mean over a map: [N, C, H, W] -> [N, C]."""
+    """Global average pooling: [N, C, H, W] -> [N, C]."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gives [N, C]."""
+        """Returns the mean over each map, [N, C]."""
         return x.mean((2, 3))
 
 
 class Logits(nn.Linear):
-    """Class scores: [N, C] -> [N, classes], or [N, C, H, W] -> [N, classes, H, W]."""
+    """The classifier: [N, C] -> [N, classes], or [N, C, H, W] -> [N, classes, H, W]."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Gives one score a class, at every place of a map."""
+        """Returns one logit for each class, at every position if the input is a map."""
         if input.ndim == 2:
             return super().forward(input)
         return F.conv2d(input, self.weight[:, :, None, None], self.bias)
 
 
 def make(layer: Layer, dialect: Dialect) -> nn.Module:
-    """The module of one row."""
+    """Returns the module of one planned layer."""
     if layer.kind == "conv":
         return Conv(layer, dialect)
     if layer.kind == "norm":

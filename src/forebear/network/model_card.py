@@ -1,4 +1,4 @@
-"""What goes with a network's weights: class names, preprocessing, figures, provenance."""
+"""Metadata of a network's weights: class names, preprocessing, metrics and provenance."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from forebear.tables.preprocessing import Preprocessing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """Kept in a saved file beside the arrays; at first the dialect's preprocessing alone."""
+    """Metadata that a checkpoint stores with its arrays.
+
+    A new network has the preprocessing of its dialect, and no other metadata.
+    """
 
     preprocessing: Preprocessing
-    classes: tuple[str, ...] = ()  # in the order of the logits; empty where they are not known
-    metrics: Mapping[str, Any] = field(default_factory=dict)  # what was measured, with its unit
+    classes: tuple[str, ...] = ()  # in the order of the logits; empty if they are unknown
+    metrics: Mapping[str, Any] = field(default_factory=dict)  # measured values, with their units
     provenance: Mapping[str, str] = field(default_factory=dict)  # source file, its SHA-256, licence

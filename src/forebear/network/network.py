@@ -24,20 +24,21 @@ from forebear.tables.rows import Table
 
 
 class Network(nn.Module):
-    """A planned network: root, then layers or blocks, then postnorm, pool and logits.
+    """A network: root, then layers or blocks, then postnorm, pool and logits.
 
-    Shape: [N, in_channels, H, W] floats -> [N, classes], or [N, classes, h, w] when not pooled;
-    features of the same form where num_classes is None.
+    Shape: [N, in_channels, H, W] floats -> [N, classes], or [N, classes, h, w] without the global
+    pool. If num_classes is None, it returns features in the same shapes, with channels in place of
+    classes.
     """
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
         self.plan = plan
         self.card = ModelCard(preprocessing=plan.dialect.preprocessing)
-        self.smallest_side = smallest_side(plan)  # pixels; smaller images are refused
+        self.smallest_side = smallest_side(plan)  # pixels; smaller images raise a ValueError
         dialect = plan.dialect
         self.root = nn.Sequential(OrderedDict((r.name, make(r, dialect)) for r in plan.root))
-        self.trunk: list[str] = []  # names of the modules between root and head, in order
+        self.trunk: list[str] = []  # names of the modules after the root, in order
         for row in plan.body:
             self._append(row.path, make(row, dialect))
         for block, units in plan.blocks:
@@ -57,25 +58,25 @@ class Network(nn.Module):
 
     @property
     def dialect(self) -> Dialect:
-        """The dialect that it was built in."""
+        """The dialect that the network follows."""
         return self.plan.dialect
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What the weights want done to a picture; the dialect's own until they say otherwise."""
+        """The preprocessing that the weights expect. A new network has its dialect's."""
         return self.card.preprocessing
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the logits; empty where they are not known."""
+        """The class names in the order of the logits, or an empty tuple if they are unknown."""
         return self.card.classes
 
     def forward(self, images: Tensor) -> Tensor:
-        """Gives the logits of a batch of images.
+        """Returns the logits of a batch of images.
 
         Raises:
-            TypeError: the images are not a tensor of floats.
-            ValueError: wrong rank or channels, or an image that is too small.
+            TypeError: The images are not a tensor of floats.
+            ValueError: The rank or the number of channels is wrong, or the images are too small.
         """
         self._check(images)
         x: Tensor = self.root(images)
@@ -88,44 +89,49 @@ class Network(nn.Module):
         if not isinstance(images, Tensor):
             raise TypeError(
                 f"images of type {type(images).__name__}: expected a tensor [N, "
-                f"{plan.in_channels}, H, W] of floats. Pass torch.as_tensor(images)."
+                f"{plan.in_channels}, H, W] of floats. Convert it with torch.as_tensor(images)."
             )
         if images.ndim != 4 or images.shape[1] != plan.in_channels:
-            hint = "Add the batch axis: images[None]." if images.ndim == 3 else ""
+            hint = "Add a batch dimension: images[None]." if images.ndim == 3 else ""
             if images.ndim == 4 and images.shape[3] == plan.in_channels:
-                hint = "Put the channels second: images.permute(0, 3, 1, 2)."
+                hint = "Move the channels to dimension 1: images.permute(0, 3, 1, 2)."
             raise ValueError(
                 f"images of shape {list(images.shape)}: {plan.table.name} expects "
                 f"[N, {plan.in_channels}, H, W]. "
-                + (hint or "Pass in_channels=... to forebear.create for other pictures.")
+                + (hint or "For images with other channels, pass in_channels to forebear.create.")
             )
         if not images.is_floating_point():
             raise TypeError(
-                f"images of dtype {images.dtype}: expected floats, preprocessed as the weights "
-                "want them. Pass images.float() after scaling them; net.preprocessing says how."
+                f"images of dtype {images.dtype}: expected floats, preprocessed as described by "
+                "net.preprocessing. Use net.preprocess, or scale the images and pass floats."
             )
         if images.shape[2] < self.smallest_side or images.shape[3] < self.smallest_side:
             check_size(plan, images.shape[2], images.shape[3])
 
     def preprocess(self, pictures: Any) -> Tensor:
-        """Turns pictures into what the weights were trained on, exactly; pictures stay as they are.
+        """Applies the preprocessing of the weights to images. The images are not modified.
 
         Args:
-            pictures: a path, a file's bytes, a PIL image, a uint8 array or tensor [H, W, C] or
-                [H, W], or a list of these, of any size, mode and orientation; arrays hold RGB.
+            pictures: One image, or a list of images. An image is a path, the bytes of a file, a PIL
+                image, or a uint8 array or tensor [H, W, C] or [H, W]. Any size, mode and
+                orientation is supported. Arrays are in RGB order.
 
         Returns:
             [N, in_channels, size, size] on the network's device, in its dtype.
 
         Raises:
-            DataError: a picture cannot be read; the message names it.
-            TypeError: something that is no picture.
+            DataError: An image cannot be read. The message names it.
+            TypeError: An object is not an image.
+            ValueError: The list is empty.
         """
         from forebear.data.images.preprocess import preprocess, to_image
 
         many = pictures if isinstance(pictures, list | tuple) else [pictures]
         if not many:
-            raise ValueError("no pictures: expected at least one. Pass a path or a list of them.")
+            raise ValueError(
+                f"pictures={pictures!r}: expected at least one image. Pass a path or a list of "
+                "paths."
+            )
         rule, weight = self.preprocessing, next(self.parameters())
         squares = [preprocess(to_image(one, rule.channels), rule) for one in many]
         batch = torch.stack([torch.from_numpy(square) for square in squares])
@@ -138,18 +144,19 @@ class Network(nn.Module):
         *,
         style: Literal["forebear", "original"] = "forebear",
     ) -> dict[str, Tensor]:
-        """Runs the network and gives the tensors asked for, by name, in the order they are made.
+        """Runs the network and returns the requested tensors by name, in execution order.
 
         Args:
-            images: as for a call.
-            names: the end points to keep; None keeps all, and only those named take memory. Every
-                module's path is one, "block3.unit_2.conv2.norm" too; "predictions" is the softmax
-                of "logits" over the classes.
-            style: "original" takes and gives the names of the dialect's home, as in
+            images: The input, as for a call of the network.
+            names: The end points to keep. None keeps all of them. Only the requested tensors take
+                memory. The path of every module is an end point, such as
+                "block3.unit_2.conv2.norm". "predictions" is the softmax of "logits" over the
+                classes.
+            style: "original" uses the names of the dialect's original library, such as
                 "resnet_v1_50/block3/unit_2/bottleneck_v1/conv2".
 
         Raises:
-            ValueError: a name that is no end point; the message gives near misses.
+            ValueError: An end point is unknown. The message suggests similar names.
         """
         paths = self._paths(names, style)
         wanted = {key: "logits" if path == "predictions" else path for key, path in paths.items()}
@@ -162,7 +169,9 @@ class Network(nn.Module):
 
     def _paths(self, names: Iterable[str] | None, style: str) -> dict[str, str]:
         if style not in ("forebear", "original"):
-            raise ValueError(f'style={style!r}: expected "forebear" or "original".')
+            raise ValueError(
+                f'style={style!r}: expected "forebear" or "original". Pass one of these.'
+            )
         known = {path: path for path in ends.end_points(self.plan)}
         if style == "original":
             known = original_end_points(self.plan)
@@ -173,18 +182,20 @@ class Network(nn.Module):
         for name in [names] if isinstance(names, str) else names:
             if name not in known and (name not in modules or not name):
                 raise ValueError(
-                    f"end point {name!r}: {self.table.name} has none of that name. Expected a "
-                    f"module's path such as {next(iter(known))}.{near_misses(name, known)}"
+                    f"end point {name!r}: {self.table.name} has no end point of that name. "
+                    f"Expected a name such as {next(iter(known))}. Call end_points without names "
+                    f"to see all of them.{near_misses(name, known)}"
                 )
             paths[name] = known.get(name, name)
         order = list(dict.fromkeys([*known.values(), *modules]))
         return dict(sorted(paths.items(), key=lambda item: order.index(item[1])))
 
     def pyramid(self, images: Tensor) -> dict[int, Tensor]:
-        """The last map before each stride: {4: ..., 8: ..., 16: ..., 32: ...} for ImageNet's.
+        """Returns the last feature map at each stride: {4: ..., 8: ..., 16: ..., 32: ...}.
 
-        Keys are input pixels between neighbouring values. The maps stand in the same places
-        whatever the dialect: TF-Slim's block1 ends after its stride, so its stride-4 map is
+        The keys are input pixels between neighbouring values. ImageNet networks have the keys
+        above. In every dialect, a map is the last one before the resolution is reduced. In
+        TF-Slim's dialects, the last unit of block1 already has a stride, so the map at stride 4 is
         block1.unit_2.
         """
         places = ends.pyramid(self.plan)
@@ -195,21 +206,22 @@ class Network(nn.Module):
     def verify_dense(
         self, output_stride: int, *, size: tuple[int, int] | None = None, seed: int = 0
     ) -> float:
-        """Proves on this network that its dense form subsampled is its nominal form.
+        """Checks that the dilated network, subsampled, computes the features of the nominal one.
 
-        Both forms run, in evaluation mode, on one random image; k = nominal stride / output_stride.
+        Both networks run in evaluation mode on one random image. The features of the dilated
+        network are subsampled by k = nominal stride / output_stride.
 
         Args:
-            output_stride: of the dense form.
-            size: height and width of the image in pixels; None takes two odd sides near the
-                published size.
-            seed: of the random image.
+            output_stride: The output stride of the dilated network.
+            size: The height and width of the image in pixels. None uses two different odd sides
+                near the published size.
+            seed: The seed of the random image.
 
         Returns:
-            The largest `|dense[::k] - nominal|` over the largest `|nominal|`.
+            The largest `|dense[::k] - nominal|`, divided by the largest `|nominal|`.
 
         Raises:
-            ValueError: an output_stride that the network cannot reach.
+            ValueError: The network cannot have this output_stride.
         """
         side = max(self.table.image_size, self.smallest_side)
         height, width = size or (side + 1, side - side // 4 + 1 if side > 128 else side + 5)
@@ -228,7 +240,7 @@ class Network(nn.Module):
         return float((picked - nominal).abs().max() / scale)
 
     def _at(self, output_stride: int | None) -> Network:
-        """The same weights, unpooled, at another output stride, in evaluation mode."""
+        """Returns the network at another output stride, without the pool, in evaluation mode."""
         old = self.plan
         plan = expand(
             old.table,

@@ -1,4 +1,4 @@
-"""The two residual units. Basic and bottleneck units differ in their rows alone."""
+"""The two residual units. Basic and bottleneck units differ only in their planned layers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from forebear.tables.dialects import Dialect
 
 
 class _Unit(nn.Module):
-    """[N, in_channels, H, W] -> [N, channels, ceil(H / stride), ceil(W / stride)]."""
+    """A residual unit: its convolutions, and its shortcut if it has one.
+
+    Shape: [N, in_channels, H, W] -> [N, channels, ceil(H / stride), ceil(W / stride)].
+    """
 
     def __init__(self, unit: Unit, dialect: Dialect) -> None:
         super().__init__()
@@ -20,7 +23,7 @@ class _Unit(nn.Module):
             self.add_module(layer.name, make(layer, dialect))
 
     def residual(self, x: Tensor) -> Tensor:
-        """Returns f(x): the convolutions, one after the other."""
+        """Returns f(x): the convolutions, applied one after the other."""
         for name in self.convs:
             x = self.get_submodule(name)(x)
         return x
@@ -42,7 +45,7 @@ class UnitV2(_Unit):
     def __init__(self, unit: Unit, dialect: Dialect) -> None:
         super().__init__(unit, dialect)
         self.preact = None if unit.preact is None else make(unit.preact, dialect)
-        self.taps_preact = unit.taps_preact  # a projection starts from p, an identity from x
+        self.taps_preact = unit.taps_preact  # projections take p as their input, identities take x
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the sum, without a ReLU. A plain network has no shortcut."""

@@ -1,1 +1,1 @@
-"""What the networks are: rows, tables and dialects, without torch."""
+"""Network definitions as data: rows, tables and dialects. Nothing here imports torch."""

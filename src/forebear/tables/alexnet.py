@@ -1,7 +1,8 @@
 """AlexNet "v2", the single-tower network of Krizhevsky 2014 (One weird trick, arXiv 1404.5997).
 
-Two networks go by that name, and their weights do not fit each other: TF-Slim's (384 channels in
-conv4, fc6 on a 5x5 map) and torchvision's (256 in conv4, padded conv1, fc6 on an averaged 6x6 map).
+Two networks have that name, and their weights are not compatible. TF-Slim's has 384 channels in
+conv4, and its fc6 takes a 5x5 map. torchvision's has 256 channels in conv4 and a padded conv1, and
+its fc6 takes a 6x6 map from an average pool.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from forebear.tables.rows import Average, Conv, Dropout, Pool, Table
 
 KRIZHEVSKY_2014 = "Krizhevsky 2014 (arXiv 1404.5997)"
 
-# tf_slim/nets/alexnet.py, alexnet_v2. Dropout follows fc6 and fc7; unpadded but for conv2 to conv5.
+# tf_slim/nets/alexnet.py, alexnet_v2. Dropout follows fc6 and fc7; only conv2 to conv5 are padded.
 # fmt: off
 ALEXNET_V2 = Table("alexnet_v2", root=(Conv("conv1", 64, 11, stride=4, padding=0),), layers=(
     Pool("pool1", padding="valid"),

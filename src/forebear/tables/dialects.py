@@ -1,8 +1,9 @@
-"""Where two faithful builds of one paper differ, as data: one record a dialect, no defaults.
+"""Dialects: the points on which faithful implementations of one paper differ, as data.
 
-The sources: tf_slim 1.1.0 (nets/resnet_utils.py, resnet_v1.py, resnet_v2.py, alexnet.py), Keras
-3.15 and keras-applications 1.0.8 (resnet_common.py, resnet50.py), torchvision 0.28, timm 1.0.31,
-akamaster/pytorch_resnet_cifar10, facebookarchive/fb.resnet.torch, KaimingHe/resnet-1k-layers.
+Each dialect is one record without default values. The sources are tf_slim 1.1.0
+(nets/resnet_utils.py, resnet_v1.py, resnet_v2.py, alexnet.py), Keras 3.15 and keras-applications
+1.0.8 (resnet_common.py, resnet50.py), torchvision 0.28, timm 1.0.31,
+akamaster/pytorch_resnet_cifar10, facebookarchive/fb.resnet.torch and KaimingHe/resnet-1k-layers.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from forebear.tables.preprocessing import (
     Preprocessing,
 )
 
-# Which units take a 1x1 convolution for their shortcut; every other unit keeps its input:
-#   widen   where the channels change (option B of He et al. 2015; TF-Slim)
-#   change  where the channels or the stride change (torchvision)
-#   first   in the first unit of every block (Keras)
-#   always  in every unit (option C)
-#   after   nowhere: zero channels are appended (option A)
-#   split   nowhere: zero channels are put before and after (akamaster's option A)
+# Which units have a projection, a 1x1 convolution, as their shortcut. All others use the identity.
+#   widen   units that change the number of channels (option B of He et al. 2015; TF-Slim)
+#   change  units that change the number of channels or the resolution (torchvision)
+#   first   the first unit of every block (Keras)
+#   always  every unit (option C)
+#   after   none: zero channels are appended (option A)
+#   split   none: zero channels are added before and after (akamaster's option A)
 Shortcut = Literal["widen", "change", "first", "always", "after", "split"]
 Init = Literal[
     "slim",
@@ -56,27 +57,30 @@ Names = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """One library's answers to what a table leaves open. No defaults: every dialect answers."""
+    """The implementation choices of one library that a table leaves open.
+
+    No field has a default, so that every dialect states all of them.
+    """
 
     name: str
     order: Literal["post", "pre"]  # norm and ReLU after each convolution, or before (version 2)
-    strided_unit: Literal["first", "last"]  # last: of the block before (TF-Slim)
-    strided_conv: Literal["conv1", "conv2"]  # inside a bottleneck; a basic unit strides its conv1
+    strided_unit: Literal["first", "last"]  # last: the last unit of the previous block (TF-Slim)
+    strided_conv: Literal["conv1", "conv2"]  # of a bottleneck; in a basic unit always conv1
     conv_padding: Literal["explicit", "same"]  # same: TensorFlow's, which depends on the input
     pool_padding: Literal["explicit", "same"]  # the root's pool: 1 and 1, or TensorFlow's SAME
-    pool_fill: Literal["lowest", "zero"]  # what the pool sees beyond the border
+    pool_fill: Literal["lowest", "zero"]  # the pool's padding value: -inf or 0
     norm_eps: float
-    norm_decay: float  # share of the running mean kept: 1 - torch's momentum
-    norm_variance: Literal["unbiased", "biased"]  # which batch variance the running one takes in
-    root_norm: bool  # a norm after the root's convolutions
+    norm_decay: float  # fraction of the running mean kept in each step: 1 - torch's momentum
+    norm_variance: Literal["unbiased", "biased"]  # the batch variance that updates the running one
+    root_norm: bool  # the root's convolutions have a norm
     root_relu: bool
-    bias_before_norm: bool  # convolutions that a norm follows have a bias
-    bias_without_norm: bool  # convolutions that no norm follows have one
+    bias_before_norm: bool  # convolutions with a norm after them have a bias
+    bias_without_norm: bool  # convolutions without a norm after them have a bias
     shortcut: Shortcut
-    shortcut_norm: bool  # the projections end in a norm
+    shortcut_norm: bool  # projections have a norm
     final_norm: bool  # norm and ReLU after the last block
-    head: Literal["conv", "linear"]  # how the home stores the logits' weights
-    background: bool  # the published weights have one more class, number 0
+    head: Literal["conv", "linear"]  # how the original library stores the weights of the logits
+    background: bool  # the published weights have an additional class 0, "background"
     init: Init
     names: Names
     preprocessing: Preprocessing
@@ -87,7 +91,7 @@ SLIM_V1 = Dialect(
     order="post",
     strided_unit="last",
     strided_conv="conv2",
-    conv_padding="explicit",  # conv2d_same: never TensorFlow's uneven SAME
+    conv_padding="explicit",  # conv2d_same: does not use TensorFlow's asymmetric SAME
     pool_padding="same",
     pool_fill="lowest",
     norm_eps=1e-5,
@@ -136,7 +140,7 @@ KERAS_V1 = Dialect(
     pool_fill="zero",
     norm_eps=1.001e-5,
     norm_decay=0.99,
-    norm_variance="biased",  # Keras 3 on TensorFlow; Keras 2 took the unbiased one
+    norm_variance="biased",  # Keras 3 on TensorFlow; Keras 2 uses the unbiased variance
     root_norm=True,
     root_relu=True,
     bias_before_norm=True,
@@ -174,7 +178,7 @@ KERAS_RESNEXT = replace(
     preprocessing=KERAS_TORCH,
 )
 KERAS_OLD = replace(KERAS2_V1, name="keras-old", norm_eps=1e-3, init="fan-in", names="keras-old")
-# The table-driven recipe of lists: Keras layers with padding="same" and their default norm.
+# Tables made by `table_from_lists`: Keras layers with padding="same" and the default norm.
 KERAS_LISTS = replace(
     KERAS2_V1,
     name="keras-lists",
@@ -233,7 +237,7 @@ TIMM_PREACT = replace(
     preprocessing=TIMM_V2,
 )
 TIMM_PREACT_BASIC = replace(TIMM_PREACT, name="timm-v2-basic", shortcut="change")
-# He et al. 2015 as their Caffe models have it: the stride on the first 1x1, windows from 0.
+# He et al. 2015 as in their Caffe models: the first 1x1 has the stride; pool windows start at 0.
 PAPER_V1 = replace(
     TORCHVISION_V1,
     name="paper-v1",
@@ -244,7 +248,8 @@ PAPER_V1 = replace(
 )
 PAPER_V1_A = replace(PAPER_V1, name="paper-v1-a", shortcut="after")
 PAPER_V1_C = replace(PAPER_V1, name="paper-v1-c", shortcut="always")
-# He et al. 2016, appendix: the first activation comes before the first unit splits in two.
+# He et al. 2016, appendix: the first activation precedes the first unit, so its shortcut and its
+# convolutions both start from the activation.
 PAPER_V2 = replace(
     PAPER_V1,
     name="paper-v2",
@@ -259,7 +264,7 @@ PAPER_V2 = replace(
 PAPER_V2_IMAGENET = replace(  # fb.resnet.torch, models/preresnet.lua
     PAPER_V2, name="paper-v2-imagenet", strided_conv="conv2", preprocessing=TORCHVISION
 )
-# The 110 layers of He et al. 2016, section 3, are those of 2015: option A, basic units.
+# The 110-layer network of He et al. 2016, section 3, is that of 2015: option A and basic units.
 PAPER_V2_A = replace(PAPER_V2, name="paper-v2-a", shortcut="after")
 PAPER_RESNEXT = replace(  # facebookresearch/ResNeXt, models/resnext.lua, form C, shortcut B
     TORCHVISION_V1, name="paper-resnext", shortcut="widen", init="fan-out"

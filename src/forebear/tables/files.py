@@ -1,4 +1,4 @@
-"""Tables from outside: TOML and JSON files, plain dicts, and the lists of the Keras recipe."""
+"""Tables from TOML and JSON files, from plain dicts, and from the lists of the Keras recipe."""
 
 from __future__ import annotations
 
@@ -25,48 +25,54 @@ KINDS: dict[str, type] = {
 
 
 def resolve(network: str | Path | Table, dialect: str | Dialect | None) -> tuple[Table, Dialect]:
-    """The table and the dialect that a caller means.
+    """Returns the table and the dialect for a network name, a file or a table.
 
     Raises:
-        ValueError: an unknown name, or a table without a dialect.
-        TableError: a file that holds no table.
+        ValueError: A name is unknown, or a table of the user's own comes without a dialect.
+        TypeError: `network` is not a name, a path or a table.
+        TableError: The file cannot be read or does not contain a valid table.
     """
-    spoken = find_dialect(dialect) if isinstance(dialect, str) else dialect
+    chosen = find_dialect(dialect) if isinstance(dialect, str) else dialect
     if isinstance(network, Path) or str(network).endswith((".toml", ".json")):
         network = read_table(Path(str(network)))
     if isinstance(network, Table):
-        if spoken is None:
+        if chosen is None:
             raise ValueError(
-                f"dialect=None: the table {network.name!r} is your own and can be built in many "
-                'ways. Expected a dialect. Pass one, as in dialect="torchvision".'
+                f"dialect=None: the table {network.name!r} is your own and has no default dialect. "
+                "Expected a dialect: a name that `forebear dialects` prints, or a Dialect. "
+                'Pass one, as in dialect="torchvision".'
             )
-        return network, spoken
+        return network, chosen
     if not isinstance(network, str):
         raise TypeError(
-            f"network of type {type(network).__name__}: expected a name, a path or a Table."
+            f"network of type {type(network).__name__}: expected a name, a path or a Table. "
+            'Pass one of these, as in "torchvision/resnet50".'
         )
     entry = find(network)
-    return entry.table, spoken or entry.dialect
+    return entry.table, chosen or entry.dialect
 
 
 def read_table(path: Path) -> Table:
-    """The table in a .toml or .json file.
+    """Reads a table from a .toml or .json file.
 
     Raises:
-        TableError: no such file, or no table in it; the message names the row.
+        TableError: The file cannot be read or does not contain a valid table. The message names
+            the row.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TableError(
-            f"{path}: cannot be read ({error}). Expected a .toml or .json file with a table."
+            f"{path}: the file cannot be read ({error}). Expected a .toml or .json file in UTF-8 "
+            "that holds a table. Check the path."
         ) from error
     try:
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
         raise TableError(
-            f"{path}: no {kind} ({error}). Expected a table of blocks. Correct the file."
+            f"{path}: this is not valid {kind} ({error}). Expected a table with the keys name, "
+            "root, and blocks or layers. Correct the file."
         ) from error
     try:
         return table_from_dict(data)
@@ -75,13 +81,16 @@ def read_table(path: Path) -> Table:
 
 
 def table_from_dict(data: Mapping[str, Any]) -> Table:
-    """The table that `table_to_dict` gave, or that a file spells out.
+    """Returns the table described by plain data from a file or from `table_to_dict`.
 
     Raises:
-        TableError: an unknown key, a missing one, or a value out of range.
+        TableError: A key is unknown or missing, or a value is out of range.
     """
     if not isinstance(data, Mapping):
-        raise TableError(f"{type(data).__name__} in place of a table. Expected keys and values.")
+        raise TableError(
+            f"{type(data).__name__} instead of a table: expected a mapping with the keys name, "
+            "root, and blocks or layers. Correct the file."
+        )
     values = dict(data)
     for key in ("root", "layers"):
         if key in values:
@@ -95,7 +104,7 @@ def table_from_dict(data: Mapping[str, Any]) -> Table:
 
 
 def table_to_dict(table: Table) -> dict[str, Any]:
-    """A table as plain data: what a JSON or TOML file of it holds, without an empty source."""
+    """Returns a table as plain data for a JSON or TOML file. Empty fields are omitted."""
     data = asdict(table)
     kinds = {kind: name for name, kind in KINDS.items()}
     for key in ("root", "layers"):
@@ -109,33 +118,38 @@ def table_to_dict(table: Table) -> dict[str, Any]:
 
 
 def preprocessing_from_dict(data: Mapping[str, Any]) -> Preprocessing:
-    """The record whose plain data these are.
+    """Returns the preprocessing record described by plain data.
 
     Raises:
-        TypeError, KeyError: other keys than a record has.
+        TypeError: A key is unknown or missing.
+        KeyError: `mean` or `std` is missing.
     """
     return Preprocessing(**{**data, "mean": tuple(data["mean"]), "std": tuple(data["std"])})
 
 
 def dialect_from_dict(data: Mapping[str, Any]) -> Dialect:
-    """The record whose plain data these are.
+    """Returns the dialect record described by plain data.
 
     Raises:
-        TypeError, KeyError: other keys than a record has.
+        TypeError: A key is unknown or missing.
+        KeyError: `preprocessing` is missing, or its `mean` or `std`.
     """
     return Dialect(**{**data, "preprocessing": preprocessing_from_dict(data["preprocessing"])})
 
 
 def _list(value: Any, key: str) -> Sequence[Any]:
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise TableError(f"{key}={value!r}: expected a list of rows.")
+        raise TableError(f"{key}={value!r}: expected a list of rows. Correct the table.")
     return value
 
 
 def _row(row: Any, key: str) -> Any:
     kind = row.get("kind") if isinstance(row, Mapping) else None
     if kind not in KINDS:
-        raise TableError(f"a row of {key}: kind={kind!r}. Expected one of {', '.join(KINDS)}.")
+        raise TableError(
+            f"a row of {key}: kind={kind!r}. Expected one of {', '.join(KINDS)}. "
+            "Set the kind to one of these."
+        )
     return _make(KINDS[kind], {k: v for k, v in row.items() if k != "kind"}, key)
 
 
@@ -146,24 +160,31 @@ def _with_convs(row: Any) -> Any:
         return {**row, "convs": tuple((channels, kernel) for channels, kernel in row["convs"])}
     except (TypeError, ValueError) as error:
         raise TableError(
-            f"row {row.get('name')!r}: convs={row['convs']!r}. Expected pairs [channels, kernel]."
+            f"row {row.get('name')!r}: convs={row['convs']!r}. Expected a list of pairs "
+            "[channels, kernel]. Correct this row in the table."
         ) from error
 
 
 def _make(kind: type, values: Any, where: str) -> Any:
     if not isinstance(values, Mapping):
-        raise TableError(f"a row of {where}: {values!r}. Expected keys and values.")
+        raise TableError(
+            f"a row of {where}: {values!r}. Expected a mapping, as in "
+            '{"name": "block1", ...}. Correct this row in the table.'
+        )
     known = {field.name: field for field in fields(kind)}
     name = values.get("name", where)
     for key in values:
         if key not in known:
             raise TableError(
-                f"row {name}: the key {key!r} is unknown. Expected {', '.join(known)}."
-                f"{near_misses(str(key), known)}"
+                f"row {name}: the key {key!r} is unknown. Expected one of {', '.join(known)}. "
+                f"Rename or remove the key.{near_misses(str(key), known)}"
             )
     for key, field in known.items():
         if key not in values and field.default is MISSING:
-            raise TableError(f"row {name}: the key {key!r} is missing. Add it.")
+            raise TableError(
+                f"row {name}: the key {key!r} is missing. Expected a value for it. "
+                "Add the key to this row of the table."
+            )
     return kind(**values)
 
 
@@ -174,37 +195,43 @@ def table_from_lists(
     shortcuts: bool = True,
     classes: int = 10,
 ) -> Table:
-    """The table of the Keras recipe's lists, [[units, [[filters, (kernel, kernel)], ...]], ...].
+    """Returns the table for lists in the format of the Keras recipe.
 
-    The root is a 7x7 convolution of 64 channels and stride 2 with a 3x3 pool; every block but the
-    first halves the map. Build it with dialect="keras-lists"; whether a unit projects follows from
-    its shapes, so that bottlenecks in the first block build too.
+    The format is [[units, [[filters, (kernel, kernel)], ...]], ...]. The root is a 7x7 convolution
+    with 64 channels and stride 2, followed by a 3x3 pool. Every block after the first halves the
+    resolution. Build the table with dialect="keras-lists". That dialect adds a projection whenever
+    the shapes require one, so bottlenecks in the first block work too.
 
     Args:
-        lists: a pair a block: its units, and each convolution's filters and kernel.
-        name: of the table.
-        shortcuts: False leaves out every addition, as the published recipe did by mistake.
-        classes: of the logits.
+        lists: One pair for each block: its number of units, and the filters and kernel of each
+            convolution.
+        name: The name of the table.
+        shortcuts: False omits every addition, as the published recipe did by mistake.
+        classes: The number of classes.
 
     Raises:
-        TableError: a list of another form; the message names the block.
+        TableError: A list has a different format. The message names the block.
     """
     blocks = []
     for number, pair in enumerate(lists, start=1):
         row = f"block{number}"
         try:
             units, convs = pair
-            spelled = tuple((int(filters), int(height)) for filters, (height, _) in convs)
+            pairs = tuple((int(filters), int(height)) for filters, (height, _) in convs)
             square = all(height == width for _, (height, width) in convs)
         except (TypeError, ValueError) as error:
             raise TableError(
-                f"row {row}: {pair!r}. Expected [units, [[filters, (kernel, kernel)], ...]]."
+                f"row {row}: {pair!r}. Expected [units, [[filters, (kernel, kernel)], ...]]. "
+                "Correct this list."
             ) from error
-        if not spelled or not square:
-            raise TableError(f"row {row}: {convs!r}. Expected square kernels, at least one.")
-        width = next((filters for filters, kernel in spelled if kernel > 1), spelled[0][0])
+        if not pairs or not square:
+            raise TableError(
+                f"row {row}: {convs!r}. Expected at least one convolution, with square kernels. "
+                "Correct this list."
+            )
+        width = next((filters for filters, kernel in pairs if kernel > 1), pairs[0][0])
         stride = 1 if number == 1 else 2
-        blocks.append(Block(row, units, width, spelled[-1][0], stride, convs=spelled))
+        blocks.append(Block(row, units, width, pairs[-1][0], stride, convs=pairs))
     root = (Conv("conv1", 64, 7, stride=2), Pool("pool1"))
     return Table(
         name, root, blocks=tuple(blocks), shortcuts=shortcuts, classes=classes, image_size=32

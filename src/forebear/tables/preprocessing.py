@@ -1,6 +1,7 @@
-"""What a picture goes through before a network sees it, as data.
+"""Evaluation preprocessing as data.
 
-The records say what was published with the weights. `forebear.data.images.preprocess` applies them.
+The records hold the preprocessing that was published with the weights.
+`forebear.data.images.preprocess` applies them.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "tf-bilinear"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
-    """From a picture to the numbers a network was trained on: (scale * pixel - mean) / std."""
+    """The steps from an image to a network's input: resize, crop, (scale * pixel - mean) / std."""
 
-    size: int  # side in pixels of the square that the network is given
-    resize: Resize  # shorter: shorter side to `side`, then centre crop; central: see `side`
-    side: int  # pixels: of the shorter side before the crop ("shorter"); otherwise equal to size
-    central: float  # share of each side kept before the resize ("central"), 1.0 keeps all
+    size: int  # side in pixels of the network's square input
+    # shorter: resizes the shorter side to `side`, then takes a centre crop of `size`.
+    # central: takes the `central` fraction of each side, then resizes it to `size`.
+    # square: resizes to `size` without keeping the aspect ratio. none: does not resize.
+    resize: Resize
+    side: int  # pixels: the shorter side before the crop ("shorter"); otherwise equal to size
+    central: float  # fraction of each side kept before the resize ("central"); 1.0 keeps all
     interpolation: Interpolation  # tf-bilinear: TensorFlow 1's resize_bilinear, no antialias
     order: Literal["RGB", "BGR", "L"]  # L: one grey channel
     scale: float  # factor on pixel values 0..255
@@ -28,14 +32,14 @@ class Preprocessing:
 
     @property
     def channels(self) -> int:
-        """Channels of the tensor that comes out."""
+        """The number of channels of the resulting tensor."""
         return len(self.mean)
 
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _HALF = (0.5, 0.5, 0.5)
 
-# tensorflow/models, research/slim: vgg_preprocessing.py, shorter side to 256.
+# tensorflow/models, research/slim: vgg_preprocessing.py, shorter side resized to 256.
 SLIM_VGG = Preprocessing(
     size=224,
     resize="shorter",
@@ -47,7 +51,7 @@ SLIM_VGG = Preprocessing(
     mean=(123.68, 116.78, 103.94),
     std=(1.0, 1.0, 1.0),
 )
-# inception_preprocessing.py, at the 299 pixels of the published version 2 weights.
+# inception_preprocessing.py, with 299 pixels as for the published version 2 weights.
 SLIM_INCEPTION = Preprocessing(
     size=299,
     resize="central",
@@ -59,8 +63,8 @@ SLIM_INCEPTION = Preprocessing(
     mean=_HALF,
     std=_HALF,
 )
-# keras/src/applications/imagenet_utils.py; Keras has no resize of its own, so this one is that of
-# its documentation, load_img(path, target_size=(224, 224)), whose default is nearest.
+# keras/src/applications/imagenet_utils.py. Keras' preprocessing does not resize, so this follows
+# its documentation: load_img(path, target_size=(224, 224)), which defaults to nearest.
 KERAS_CAFFE = Preprocessing(
     size=224,
     resize="square",
@@ -90,9 +94,9 @@ TORCHVISION = Preprocessing(
     mean=_IMAGENET_MEAN,
     std=_IMAGENET_STD,
 )
-# timm's default weights of this family: crop_pct 0.95, shorter side floor(224 / 0.95).
+# timm's default weights for these networks: crop_pct 0.95, shorter side floor(224 / 0.95).
 TIMM = replace(TORCHVISION, side=235, interpolation="bicubic")
 TIMM_V2 = replace(TIMM, mean=_HALF, std=_HALF)
-# akamaster/pytorch_resnet_cifar10, trainer.py: ImageNet's mean and std. CIFAR's pictures stay as
-# they are; others are brought to their size.
+# akamaster/pytorch_resnet_cifar10, trainer.py: ImageNet's mean and std. CIFAR images are not
+# resized; other images are resized to 32 pixels.
 CIFAR = replace(TORCHVISION, size=32, side=32)

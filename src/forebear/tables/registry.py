@@ -1,4 +1,7 @@
-"""Every network under the name that its home gave it: "dialect/name" to table and dialect."""
+"""The registry of published networks: "library/name" maps to a table and a dialect.
+
+`name` is the name that the original library uses.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,13 @@ from forebear.tables.rows import Table
 
 
 class Entry(NamedTuple):
-    """A published network: what it is, and how its home builds it."""
+    """A published network: its table, and the dialect of the library that published it."""
 
     table: Table
     dialect: Dialect
 
 
-# Versions and files of the original code, which the tables' sources name beside the paper.
+# Versions and folders of the original code. The tables' sources name them after the paper.
 _TF_SLIM = "tf_slim 1.1.0, nets"
 _KERAS_3 = "Keras 3.15, applications"
 _KERAS_APPLICATIONS = "keras-applications 1.0.8"
@@ -31,7 +34,7 @@ _TIMM_MODELS = "timm 1.0.31, models"
 
 
 def _entry(table: Table, dialect: Dialect, *files: str) -> Entry:
-    """The table as one library builds it: its files join the paper in the table's source."""
+    """Returns a registry entry. The library's files are appended to the table's source."""
     sources = [table.source, *files]
     if dialect.order == "pre" and HE_2016 not in table.source:
         sources.insert(1, f"{HE_2016}, pre-activation units")
@@ -107,7 +110,8 @@ def _paper() -> dict[str, Entry]:
     akamaster = "akamaster/pytorch_resnet_cifar10, resnet.py"
     he_1k = "KaimingHe/resnet-1k-layers, resnet-pre-act.lua"
 
-    for depth in (18, 34):  # table 2 compares plain networks with option A, table 3 the options
+    # He et al. 2015: table 2 compares plain networks with option A, table 3 compares the options.
+    for depth in (18, 34):
         add(resnet.imagenet(f"resnet{depth}", depth), d.PAPER_V1_A)
         add(resnet.imagenet(f"resnet{depth}_b", depth), d.PAPER_V1)
         add(resnet.imagenet(f"resnet{depth}_c", depth), d.PAPER_V1_C)
@@ -130,8 +134,8 @@ def _paper() -> dict[str, Entry]:
 
 
 NETWORKS: dict[str, Entry] = {
-    f"{home}/{name}": entry
-    for home, nets in (
+    f"{library}/{name}": entry
+    for library, nets in (
         ("slim", _slim()),
         ("keras", _keras()),
         ("torchvision", _torchvision()),
@@ -143,35 +147,35 @@ NETWORKS: dict[str, Entry] = {
 
 
 def networks(pattern: str = "*") -> list[str]:
-    """Names of the published networks that match a shell pattern, as in `"slim/*"`."""
+    """Returns the names of the published networks that match a pattern such as `"slim/*"`."""
     return [name for name in NETWORKS if fnmatch.fnmatchcase(name, pattern)]
 
 
 def find(name: str) -> Entry:
-    """The table and the dialect of a published network.
+    """Returns the table and the dialect of a published network.
 
     Raises:
-        ValueError: no network has that name; the message names the nearest.
+        ValueError: The name is unknown. The message suggests similar names.
     """
     if name in NETWORKS:
         return NETWORKS[name]
     bare = [known for known in NETWORKS if known.split("/")[1] == name]
     near = f" Did you mean {' or '.join(bare)}?" if bare else near_misses(name, NETWORKS)
     raise ValueError(
-        f"network={name!r} is unknown. Expected a name that forebear list prints, "
-        f"as in slim/resnet_v1_50.{near}"
+        f"network={name!r} is unknown. Expected a name such as slim/resnet_v1_50. "
+        f"Run `forebear list` to see all names.{near}"
     )
 
 
 def find_dialect(name: str) -> Dialect:
-    """The dialect of a name.
+    """Returns the dialect of a given name.
 
     Raises:
-        ValueError: no dialect has that name; the message lists them.
+        ValueError: The name is unknown. The message lists all dialects.
     """
     if name in DIALECTS:
         return DIALECTS[name]
     raise ValueError(
-        f"dialect={name!r} is unknown. Expected one of {', '.join(DIALECTS)}."
-        f"{near_misses(name, DIALECTS)}"
+        f"dialect={name!r} is unknown. Expected one of {', '.join(DIALECTS)}. "
+        f"Pass one of these.{near_misses(name, DIALECTS)}"
     )

@@ -1,7 +1,7 @@
 """ResNets: table 1 and section 4.2 of He et al. 2015, and the CIFAR networks of He et al. 2016.
 
-Version 1 and version 2 (pre-activation) share these rows: the order of norm, ReLU and convolution
-is the dialect's answer.
+Version 1 and version 2 (pre-activation) use the same rows. The dialect decides the order of norm,
+ReLU and convolution.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ HE_2016 = "He et al. 2016 (arXiv 1603.05027)"
 ZAGORUYKO_2016 = "Zagoruyko and Komodakis 2016 (arXiv 1605.07146)"
 
 IMAGENET_ROOT = (Conv("conv1", 64, 7, stride=2), Pool("pool1"))
-# Units of each block by depth: He et al. 2015, table 1; 200: He et al. 2016, section 5.
+# Units in each block, by depth: He et al. 2015, table 1. Depth 200: He et al. 2016, section 5.
 # fmt: off
 UNITS = {
     18:  (2, 2, 2, 2),
@@ -29,7 +29,11 @@ UNITS = {
 
 
 def imagenet(name: str, depth: int, *, widen: int = 1, shortcuts: bool = True) -> Table:
-    """The ImageNet network of a depth; `widen` multiplies the 3x3 width (Zagoruyko 2016)."""
+    """Returns the ImageNet network of a given depth: 18, 34, 50, 101, 152 or 200 layers.
+
+    `widen` multiplies the channels of the 3x3 convolutions (Zagoruyko and Komodakis 2016).
+    `shortcuts=False` gives a plain network.
+    """
     form: Form = "basic" if depth < 50 else "bottleneck"
     out = 1 if form == "basic" else 4
     blocks = tuple(
@@ -48,15 +52,15 @@ def _imagenet_source(depth: int, widen: int) -> str:
 
 
 def cifar_root(channels: int) -> tuple[Conv]:
-    """A 3x3 convolution of stride 1 and no pool, for pictures of 32 pixels."""
+    """Returns a root for images of 32 pixels: a 3x3 convolution of stride 1, without a pool."""
     return (Conv("conv1", channels, 3),)
 
 
 def cifar(name: str, depth: int, form: Form = "basic") -> Table:
-    """The CIFAR network of a depth.
+    """Returns the CIFAR network of a given depth.
 
-    6n + 2 layers in basic units (He et al. 2015, section 4.2), 9n + 2 in bottlenecks (He et al.
-    2016, section 4).
+    The depth is 6n + 2 with basic units (He et al. 2015, section 4.2), and 9n + 2 with bottlenecks
+    (He et al. 2016, section 4).
     """
     layers, out = (2, 1) if form == "basic" else (3, 4)
     units = (depth - 2) // (3 * layers)
@@ -69,7 +73,7 @@ def cifar(name: str, depth: int, form: Form = "basic") -> Table:
 
 
 def small_pictures(name: str, depth: int) -> Table:
-    """An ImageNet network on the CIFAR root: 64 channels, no pool."""
+    """Returns an ImageNet network with the CIFAR root of 64 channels, without a pool."""
     table = imagenet(name, depth)
     source = f"{table.source}, with the 3x3 root of section 4.2"
     return replace(table, root=cifar_root(64), classes=10, image_size=32, source=source)

@@ -23,16 +23,26 @@ def _blocks(units: tuple[int, ...], groups: int, group_width: int) -> tuple[Bloc
 
 
 def imagenet(name: str, depth: int, groups: int, group_width: int) -> Table:
-    """ResNeXt of a depth; `group_width` channels a group in the first block ("32x4d": 32, 4)."""
+    """Returns the ResNeXt of a given depth.
+
+    Args:
+        name: The name of the table.
+        depth: The number of layers: 50, 101 or 152.
+        groups: The cardinality: 32 in "32x4d".
+        group_width: The channels of each group in the first block: 4 in "32x4d".
+    """
     source = f"{XIE_2016}, table 1"
-    if depth != 50:  # the paper spells out 50 layers only
+    if depth != 50:  # the paper's table lists 50 layers only
         source += f"; {HE_2015}, table 1, units of {depth} layers"
     blocks = _blocks(UNITS[depth], groups, group_width)
     return Table(name, IMAGENET_ROOT, "bottleneck", blocks, source=source)
 
 
 def cifar(name: str, groups: int, group_width: int) -> Table:
-    """ResNeXt-29: three blocks of three units (9n + 2 layers with n = 3), 256 to 1024 channels."""
+    """Returns a ResNeXt-29: three blocks of three units, with 256 to 1024 channels.
+
+    It has 9n + 2 layers with n = 3.
+    """
     blocks = _blocks((3, 3, 3), groups, group_width)
     source = f"{XIE_2016}, section 5.3"
     return Table(

@@ -1,7 +1,7 @@
-"""The rows that a network's table is made of: data only, checked when they are made.
+"""Rows and tables: the definition of a network as data, validated when it is constructed.
 
-A table says WHAT a network is; a dialect (`dialects.py`) says how one library builds it;
-`forebear.network.plan.plan` spells both out. Nothing here imports torch.
+A table defines WHAT a network is. A dialect (`dialects.py`) defines how one library builds it.
+`forebear.network.plan.expand` combines the two into a list of layers. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Activation = Literal["relu", "hardswish"]
 def _require(fits: bool, row: str, problem: str, expected: str) -> None:
     if not fits:
         raise TableError(
-            f"row {row}: {problem}. Expected {expected}. Correct this row of the table."
+            f"row {row}: {problem}. Expected {expected}. Correct this row in the table."
         )
 
 
@@ -27,45 +27,46 @@ def _require_name(name: object) -> None:
     _require(
         fits,
         repr(name),
-        "its name cannot be a module's name",
-        "letters, digits and _, as in block1",
+        "this is not a valid module name",
+        "letters, digits and _, as in block1, and no digit first",
     )
 
 
 def _require_counts(row: str, **counts: object) -> None:
     for key, value in counts.items():
         fits = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        _require(fits, row, f"{key}={value!r}", "a whole number from 1 up")
+        _require(fits, row, f"{key}={value!r}", "a positive integer")
 
 
 @dataclass(frozen=True, slots=True)
 class Conv:
-    """A convolution outside the blocks; norm, bias and activation are the dialect's answer."""
+    """A convolution outside the blocks. The dialect decides on its norm, bias and activation."""
 
     name: str
-    channels: int  # given out
-    kernel: int  # pixels, square
+    channels: int  # output channels
+    kernel: int  # side in pixels; kernels are square
     stride: int = 1
-    padding: int | Literal["same"] = "same"  # pixels on each side; same: as the dialect pads
-    bare: bool = False  # neither norm nor activation: a Norm gives them, after a pool say
+    padding: int | Literal["same"] = "same"  # pixels on each side; same: the dialect's padding
+    bare: bool = False  # without norm and activation: a later Norm row has them, e.g. after a pool
 
     def __post_init__(self) -> None:
         _require_name(self.name)
         _require_counts(self.name, channels=self.channels, kernel=self.kernel, stride=self.stride)
         padding: object = self.padding
         fits = padding == "same" or (isinstance(padding, int) and padding >= 0)
-        _require(fits, self.name, f"padding={self.padding!r}", 'pixels from 0 up, or "same"')
+        expected = 'a number of pixels of at least 0, or "same"'
+        _require(fits, self.name, f"padding={self.padding!r}", expected)
         _require(isinstance(self.bare, bool), self.name, f"bare={self.bare!r}", "true or false")
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A max-pool."""
+    """A max pool."""
 
     name: str
-    kernel: int = 3  # pixels, square
+    kernel: int = 3  # side in pixels; windows are square
     stride: int = 2
-    padding: Literal["same", "valid"] = "same"  # same: aligned and filled as the dialect says
+    padding: Literal["same", "valid"] = "same"  # same: the dialect's alignment and padding value
 
     def __post_init__(self) -> None:
         _require_name(self.name)
@@ -76,7 +77,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """A norm and an activation in a row of their own, after a bare convolution and its pool."""
+    """A norm and an activation as a separate row, after a bare convolution and its pool."""
 
     name: str
 
@@ -86,10 +87,10 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class Average:
-    """An average pool to a map of fixed size, whatever comes in (torchvision's adaptive pool)."""
+    """An adaptive average pool (torchvision): its output size does not depend on the input's."""
 
     name: str
-    side: int  # of the square map given out
+    side: int  # side of the square output map, in pixels
 
     def __post_init__(self) -> None:
         _require_name(self.name)
@@ -98,28 +99,29 @@ class Average:
 
 @dataclass(frozen=True, slots=True)
 class Dropout:
-    """Dropout while training; the values kept are scaled up."""
+    """Dropout during training. The remaining values are scaled by 1 / (1 - share)."""
 
     name: str
-    share: float = 0.5  # of the values dropped
+    share: float = 0.5  # fraction of the values that are dropped
 
     def __post_init__(self) -> None:
         _require_name(self.name)
-        _require(0 <= self.share < 1, self.name, f"share={self.share!r}", "a share from 0 up to 1")
+        expected = "a fraction of at least 0 and below 1"
+        _require(0 <= self.share < 1, self.name, f"share={self.share!r}", expected)
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A run of residual units of one width: one row of table 1 in He et al. 2015."""
+    """A sequence of residual units of one width: one row of table 1 in He et al. 2015."""
 
     name: str
     units: int
     width: int  # channels of the 3x3 convolutions
-    channels: int  # given out
-    stride: int = 1  # how much coarser than the row above
+    channels: int  # output channels
+    stride: int = 1  # relative to the block above
     groups: int = 1  # cardinality (Xie et al. 2016): groups of the 3x3 convolutions
     rate: int = 1  # dilation of the 3x3 convolutions at nominal stride
-    convs: tuple[tuple[int, int], ...] = ()  # (channels, kernel) of each, where no form says so
+    convs: tuple[tuple[int, int], ...] = ()  # (channels, kernel) of each; empty: the form's
 
     def __post_init__(self) -> None:
         _require_name(self.name)
@@ -135,8 +137,8 @@ class Block:
         _require(
             self.width % self.groups == 0,
             self.name,
-            f"width={self.width} does not divide into groups={self.groups}",
-            "a width that is a multiple of the groups",
+            f"width={self.width} is not divisible by groups={self.groups}",
+            "a width that is a multiple of groups",
         )
         for channels, kernel in self.convs:
             _require_counts(self.name, channels=channels, kernel=kernel)
@@ -144,8 +146,8 @@ class Block:
             _require(
                 self.convs[-1][0] == self.channels,
                 self.name,
-                f"its last convolution gives {self.convs[-1][0]}, channels={self.channels}",
-                "both the same",
+                f"the last of convs has {self.convs[-1][0]} channels, but channels={self.channels}",
+                "both to be equal",
             )
 
 
@@ -154,55 +156,57 @@ Row = Conv | Pool | Norm | Average | Dropout
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A network as data: the root, then layers or residual blocks; the dialect adds a head."""
+    """A network as data: the root, then either layers or residual blocks. The head is implied."""
 
-    name: str  # as its home calls it, "resnet_v1_50"
-    root: tuple[Conv | Pool, ...]  # all before block1; never made dense
+    name: str  # the name in the original library, "resnet_v1_50"
+    root: tuple[Conv | Pool, ...]  # everything before block1; its strides are always kept
     form: Form = "bottleneck"  # the kind of unit in the blocks
     blocks: tuple[Block, ...] = ()
-    layers: tuple[Row, ...] = ()  # rows in place of blocks (AlexNet)
+    layers: tuple[Row, ...] = ()  # instead of blocks (AlexNet)
     activation: Activation = "relu"  # of the layers; hardswish: Howard et al. 2019, section 5.2
-    shortcuts: bool = True  # False: a plain network, the units' additions left out
+    shortcuts: bool = True  # False: a plain network, whose units have no addition
     classes: int = 1000  # of the published network, without a background class
     image_size: int = 224  # side in pixels of the published network's input
-    # The paper with its table, and the file of the original code. Not compared: a table is the
-    # same network with or without it, and files from before it have none.
+    # The paper with its table, and the file of the original code. It is not compared: it does not
+    # change the network, and older files lack it.
     source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         fits = isinstance(self.source, str)
-        _require(fits, repr(self.name), f"source={self.source!r}", "text, as in He et al. 2015")
+        expected = 'a string, as in "He et al. 2015"'
+        _require(fits, repr(self.name), f"source={self.source!r}", expected)
         _require_counts(repr(self.name), classes=self.classes, image_size=self.image_size)
         fits = self.form in ("basic", "bottleneck")
         _require(fits, repr(self.name), f"form={self.form!r}", '"basic" or "bottleneck"')
         fits = bool(self.blocks) != bool(self.layers)
-        _require(fits, repr(self.name), "blocks and layers", "one of them, with at least one row")
+        problem = "it has both blocks and layers" if self.blocks else "it has no blocks or layers"
+        _require(fits, repr(self.name), problem, "one of the two, with at least one row")
         fits = self.activation in (("relu",) if self.blocks else ("relu", "hardswish"))
         _require(
             fits,
             repr(self.name),
             f"activation={self.activation!r}",
-            '"relu", or "hardswish" in a table of layers: residual units have ReLUs',
+            '"relu"; "hardswish" is supported only in a table of layers, not in residual units',
         )
         names = [row.name for row in (*self.root, *self.layers, *self.blocks)]
         for name in names:
-            _require(names.count(name) == 1, name, "its name stands twice", "one row a name")
+            fits = names.count(name) == 1
+            _require(fits, name, "several rows have this name", "a different name for each row")
             taken = name in ("root", "postnorm", "pool", "logits", "predictions")
-            _require(
-                not taken, name, "its name is taken by a part of every network", "another name"
-            )
+            expected = "a name other than root, postnorm, pool, logits and predictions"
+            _require(not taken, name, "this name is reserved", expected)
         for block in self.blocks:
             fits = bool(block.convs) or self.form != "basic" or block.width == block.channels
             _require(
                 fits,
                 block.name,
                 f"width={block.width} and channels={block.channels} in basic units",
-                "both the same: a basic unit has one width",
+                "both to be equal, because a basic unit has one width",
             )
 
 
 def convs_of(block: Block, form: Form) -> tuple[tuple[int, int], ...]:
-    """(channels, kernel) of each convolution in one unit: He et al. 2015, figure 5."""
+    """Returns (channels, kernel) of each convolution in one unit: He et al. 2015, figure 5."""
     if block.convs:
         return block.convs
     if form == "basic":

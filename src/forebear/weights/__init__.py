@@ -1,1 +1,1 @@
-"""Arrays under the homes' names, and files that describe themselves."""
+"""Checkpoints of the original libraries, and forebear's own self-describing files."""

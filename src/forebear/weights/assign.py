@@ -1,4 +1,4 @@
-"""Arrays into a network, all of them: a leftover on either side is an error that names it."""
+"""Loads arrays into a network. Missing and unexpected arrays are errors that name the arrays."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from forebear.network.plan.plan import Plan
 from forebear.weights.layouts import Array
 from forebear.weights.variable_names import Pair, pairs
 
-# What the homes store beside the weights: TF-Slim's step counter and Caffe's mean colour.
+# Arrays in checkpoints that are not weights: TF-Slim's step counter and Caffe's mean colour.
 _BESIDE = ("global_step", "mean_rgb")
 
 
 def load_arrays(network: Network, arrays: Mapping[str, Any], *, partial: bool = False) -> list[str]:
-    """Fills a network with its home's arrays.
+    """Loads the arrays of the original library into a network.
 
     Args:
-        network: changed only when every array fits, or with `partial` those that do.
-        arrays: {the home's variable name: array in the home's layout}, numpy or torch. A
-            ":0" that TensorFlow appends and a "module." that DataParallel prepends are accepted.
-        partial: leave out what does not fit, as the head of other classes in fine-tuning.
+        network: The network. It is modified only if every array fits, or if `partial` is set.
+        arrays: {variable name in the original library: array in its layout}, numpy or torch. The
+            suffix ":0" of TensorFlow and the prefix "module." of DataParallel are accepted.
+        partial: Load only the arrays that fit, for example when fine-tuning with other classes.
 
     Returns:
-        The network's own names of the arrays that stayed as they were; none unless `partial`.
+        The state_dict names of the weights that were not loaded. Empty unless `partial` is set.
 
     Raises:
-        WeightsError: missing or unexpected names or wrong shapes, listed, or with `partial` not
-            one array that fits; the network is unchanged.
+        WeightsError: Names are missing or unexpected, or shapes are wrong; the message lists them.
+            With `partial`, no array fits. The network is unchanged.
     """
     given = {bare(name): name for name in arrays}
     wanted = pairs(network.plan)
@@ -46,7 +46,7 @@ def load_arrays(network: Network, arrays: Mapping[str, Any], *, partial: bool = 
             if pair.needed:
                 missing.append(pair.theirs)
             continue
-        array = np.asarray(arrays[given.pop(pair.theirs)])  # one at a time, for lazy readers
+        array = np.asarray(arrays[given.pop(pair.theirs)])  # one at a time, as readers are lazy
         if array.shape != pair.their_shape:
             wrong.append(f"{pair.theirs} {list(array.shape)}, expected {list(pair.their_shape)}")
             continue
@@ -60,7 +60,7 @@ def load_arrays(network: Network, arrays: Mapping[str, Any], *, partial: bool = 
 
 
 def bare(name: str) -> str:
-    """A name without what TensorFlow and DataParallel add to it."""
+    """Returns a name without the suffix of TensorFlow and the prefix of DataParallel."""
     return name.removesuffix(":0").removeprefix("module.")
 
 
@@ -80,24 +80,24 @@ def _other_logits(plan: Plan, given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _unexpected(given: Mapping[str, Any]) -> list[str]:
-    """Names left over, without those that carry no weights; checks that the latter do not."""
+    """Returns the unexpected names. Arrays that are not weights are ignored, after a check."""
     left = []
     for name, array in given.items():
         if beside(name) and not name.endswith("_2_gconv/kernel"):
             continue
         if name.endswith("_2_gconv/kernel") and _sums_groups(np.asarray(array)):
-            continue  # keras-applications' frozen kernel: the grouped convolution does its sum
+            continue  # keras-applications' constant kernel: grouped convolutions do not need it
         left.append(name)
     return left
 
 
 def beside(name: str) -> bool:
-    """Whether a name is of what homes store beside the weights, which nothing here needs."""
+    """Whether a name is that of an array which is not a weight."""
     return name.rpartition("/")[2] in _BESIDE or name.endswith("_2_gconv/kernel")
 
 
 def _sums_groups(kernel: Array) -> bool:
-    """Whether a kernel is the 0/1 sum of resnet_common.py, block3."""
+    """Whether a kernel is the constant 0/1 sum over groups in resnet_common.py, block3."""
     if kernel.ndim != 4 or kernel.shape[:2] != (1, 1) or kernel.shape[2] % kernel.shape[3]:
         return False
     filters = kernel.shape[3]
@@ -113,9 +113,9 @@ def _sums_groups(kernel: Array) -> bool:
 def _complaint(plan: Plan, missing: list[str], wrong: list[str], left: list[str]) -> str:
     lines = [
         f"the arrays do not fit {plan.table.name} in dialect {plan.dialect.name}: {len(missing)} "
-        f"missing, {len(left)} unexpected, {len(wrong)} of another shape. Expected the "
-        f"{len(pairs(plan))} arrays that describe --names lists. Pass the network that the file "
-        "was made from."
+        f"missing, {len(left)} unexpected, {len(wrong)} of the wrong shape. Expected the "
+        f"{len(pairs(plan))} arrays that `forebear describe --names` lists. Pass the network that "
+        "the checkpoint was made from."
     ]
     for title, names in (("missing", missing), ("unexpected", left), ("shape", wrong)):
         for name in sorted(names)[:20]:

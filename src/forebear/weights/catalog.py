@@ -1,14 +1,15 @@
-"""The published weights of these networks, one row a checkpoint; `fetch` downloads them.
+"""The catalog of published weights, with one row for each checkpoint. `fetch` downloads them.
 
-Read off the publishers: TF-Slim's README in tensorflow/models (research/slim); WEIGHTS_HASHES and
-the README of keras-applications 1.0.8; the weights enums of torchvision 0.29.2; the default
-configurations of timm 1.0.31 and its results-imagenet.csv; akamaster/pytorch_resnet_cifar10.
+The sources are TF-Slim's README in tensorflow/models (research/slim); WEIGHTS_HASHES and the README
+of keras-applications 1.0.8; the weights enums of torchvision 0.29.2; the default configurations of
+timm 1.0.31 and its results-imagenet.csv; and akamaster/pytorch_resnet_cifar10.
 
-Not verified, as only resnet20-12fca82f.th was at hand: that the addresses still answer (TF-Slim's
-README gives its own with http, the Hub's revision is whatever is newest), and that the eight digits
-in timm's file names start the SHA-256, as in torch.hub's. Keras publishes no rule for resizing:
-`tested` has its size, 299 pixels for version 2, and our resize. TF-Slim, Keras and torchvision
-state a licence for their code, and none for the weights apart.
+Only resnet20-12fca82f.th was available for a check. The following is therefore not verified: that
+the URLs still work (TF-Slim's README lists http URLs, and the revision on the Hub is the latest
+one), and that the eight digits in timm's file names are the start of the SHA-256, as in torch.hub.
+Keras does not publish how images are resized: `tested` has its size, 299 pixels for version 2, and
+forebear's resize. TF-Slim, Keras and torchvision state a licence for their code, but none for the
+weights.
 """
 
 from __future__ import annotations
@@ -28,40 +29,40 @@ from forebear.tables.registry import NETWORKS, find
 
 
 class Hash(NamedTuple):
-    """What the publisher says of a file's contents."""
+    """The publisher's hash of a file."""
 
     algorithm: Literal["sha256", "md5"]
-    digest: str  # hexadecimal; a prefix where a file name holds the first eight digits
+    digest: str  # hexadecimal; only the first eight digits if it is from a file name
 
     def fits(self, path: Path) -> bool:
-        """Whether a file has it."""
+        """Whether a file has this hash."""
         return _digest(path, self.algorithm).startswith(self.digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """One checkpoint, as its publisher describes it."""
+    """One checkpoint, as described by its publisher."""
 
     network: str
-    tag: str  # tells apart the checkpoints of one network
-    file: str  # the publisher's name for it
+    tag: str  # distinguishes the checkpoints of a network
+    file: str  # the publisher's file name
     url: str
-    hash: Hash | None = None  # None: none was published
-    size: int | None = None  # bytes; torchvision's are from MiB with three decimals, so +-525
-    member: str = ""  # the file to take out of it, where it is a .tar.gz
-    hub: str = ""  # the Hugging Face Hub's repository, where that is the publisher
-    licence: str | None  # SPDX; None: none was stated
-    classes: ClassSet | None = "imagenet-1000"  # None: the file ends before the logits
+    hash: Hash | None = None  # None: no hash was published
+    size: int | None = None  # bytes; torchvision publishes MiB with three decimals, so +-525
+    member: str = ""  # the file to extract, if the checkpoint is a .tar.gz
+    hub: str = ""  # the repository on the Hugging Face Hub, if it is published there
+    licence: str | None  # SPDX; None: no licence was stated
+    classes: ClassSet | None = "imagenet-1000"  # None: the checkpoint has no logits
     preprocessing: Preprocessing
-    tested: Preprocessing  # what top1 and top5 were measured with, where it differs: timm, Keras V2
-    top1: float | None  # percent, of the 50,000 validation pictures, or CIFAR-10's 10,000 of test
-    top5: float | None
-    source: str  # of the two figures
-    default: bool  # the one to take where only the network is named: its home's own choice
+    tested: Preprocessing  # for top1 and top5; differs from preprocessing for timm and Keras V2
+    top1: float | None  # percent of ImageNet's 50,000 validation or CIFAR-10's 10,000 test images
+    top5: float | None  # percent
+    source: str  # of top1 and top5
+    default: bool  # the library's own choice, used if no tag is given
 
 
 def published(pattern: str = "*") -> list[Published]:
-    """The checkpoints whose network or tag matches a shell pattern, as in "slim/*" or "tv2*"."""
+    """Returns the checkpoints whose network or tag matches a shell pattern: "slim/*", "tv2*"."""
 
     def matches(row: Published) -> bool:
         return any(fnmatch.fnmatchcase(name, pattern) for name in (row.network, row.tag))
@@ -70,15 +71,15 @@ def published(pattern: str = "*") -> list[Published]:
 
 
 def find_published(network: str, tag: str | None = None) -> Published:
-    """A network's checkpoint.
+    """Returns a published checkpoint of a network.
 
     Args:
-        network: as in "torchvision/resnet50".
-        tag: None takes its home's default: torchvision's and timm's own, which for torchvision
-            is the newer recipe where there are two.
+        network: The name of the network, as in "torchvision/resnet50".
+        tag: The tag of the checkpoint. None uses the library's default. For torchvision this is the
+            newer recipe, if there are two.
 
     Raises:
-        ValueError: no such network or tag, or nothing was published for it.
+        ValueError: The network or the tag is unknown, or the network has no published weights.
     """
     find(network)
     rows = {row.tag: row for row in PUBLISHED if row.network == network}
@@ -86,14 +87,14 @@ def find_published(network: str, tag: str | None = None) -> Published:
         known = sorted({row.network for row in PUBLISHED})
         raise ValueError(
             f"network={network!r} has no published weights. Expected a network that "
-            f"forebear list --weights prints.{near_misses(network, known)} "
-            "Pass one of those, or a file of your own."
+            f"`forebear list --weights` lists.{near_misses(network, known)} "
+            "Pass one of those, or a checkpoint of your own."
         )
     if tag is None:
         return next(row for row in rows.values() if row.default)
     if tag not in rows:
         raise ValueError(
-            f"tag={tag!r} is none of the weights published for {network}. Expected one of "
+            f"tag={tag!r} is not a tag of the weights published for {network}. Expected one of "
             f"{', '.join(rows)}.{near_misses(tag, rows)} "
             "Pass one of these, or None for the default."
         )
@@ -101,18 +102,18 @@ def find_published(network: str, tag: str | None = None) -> Published:
 
 
 def by_digest(path: Path) -> Published | None:
-    """The row of a file on disk, told by its contents, or None.
+    """Returns the row of a file on disk, identified by its hash; None if there is no such row.
 
-    A row without a `hash` is only a guess from the file's name: nothing else was published.
+    If no hash was published, the row is identified only by the file name.
 
     Raises:
-        WeightsError: the file cannot be read.
+        WeightsError: The file cannot be read.
     """
     try:
         digests = {name: _digest(path, name) for name in ("sha256", "md5")}
     except OSError as error:
         raise WeightsError(
-            f"{path}: cannot be read ({error.strerror}). Expected a file of weights. "
+            f"{path}: the file cannot be read ({error.strerror}). Expected a readable checkpoint. "
             "Check the path and its permissions."
         ) from error
     for row in PUBLISHED:
@@ -136,7 +137,7 @@ _SLIM = (  # network, date, top-1, top-5
     ("resnet_v2_101", "2017_04_14", 77.0, 93.7),
     ("resnet_v2_152", "2017_04_14", 77.8, 94.1),
 )
-_KERAS = (  # network, MD5 with the logits, top-1, top-5; then MD5 of the file without them
+_KERAS = (  # network, MD5, top-1, top-5, MD5 of the file without the logits
     ("ResNet50",    "2cb95161c43110f7111970584f804107", 74.928, 92.060,
      "4d473c1dd8becc155b73f8504c6f6626"),
     ("ResNet101",   "f1aeb4b969a6efcfb50fad2f0c20cfc5", 76.420, 92.786,
@@ -176,7 +177,7 @@ _TORCHVISION = (  # network, version, file, shorter side, top-1, top-5, MiB
     ("wide_resnet101_2", "V1", "wide_resnet101_2-32ee1156.pth",       256, 78.848, 94.284, 242.896),
     ("wide_resnet101_2", "V2", "wide_resnet101_2-d733dc28.pth",       232, 82.510, 96.020, 484.747),
 )
-_CIFAR = (  # depth, SHA-256 (for 110 and 1202 only its start, in the file's name), error in percent
+_CIFAR = (  # depth, SHA-256 (for 110 and 1202 only the start, from the file name), error in percent
     (20,   "12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8", 8.27),
     (32,   "d509ac1820d7f25398913559d7e81a13229b1e7adc5648e3bfa5e22dc137f850", 7.37),
     (44,   "014dd6541728a1c700b1642ab640e211dc6eb8ed507d70697458dc8f8a0ae2e4", 6.90),
@@ -188,13 +189,13 @@ _CIFAR = (  # depth, SHA-256 (for 110 and 1202 only its start, in the file's nam
 
 
 class _Kind(NamedTuple):
-    """What timm's checkpoints of one recipe share."""
+    """The common properties of timm's checkpoints of one recipe."""
 
     tag: str
-    prefix: str  # of the addresses; "" where the file is on the Hub alone
+    prefix: str  # of the URLs; "" if the file is only on the Hub
     base: Preprocessing  # interpolation, mean and standard deviation
-    view: tuple[int, float]  # size in pixels, and the share of the shorter side that it is
-    test: tuple[int, float]  # the same where the figures were measured
+    view: tuple[int, float]  # crop size in pixels, and its fraction of the shorter side
+    test: tuple[int, float]  # the same for the published accuracy
     licence: str | None = "Apache-2.0"
 
 
@@ -235,7 +236,7 @@ _KINDS = {
     "swsl":    _Kind("fb_swsl_ig1b_ft_in1k", _SWSL, _LINEAR, (224, 0.875), (224, 0.875), _NC),
     "wsl":     _Kind("fb_wsl_ig1b_ft_in1k", _TV, _LINEAR, (224, 0.875), (224, 0.875), _NC),
 }
-_TIMM = (  # network, kind, the address after the kind's prefix, top-1, top-5
+_TIMM = (  # network, kind, the URL after the kind's prefix, top-1, top-5
     ("resnet18",         "a1",      "resnet18_a1_0-d63eafa0.pth",           73.164, 91.054),
     ("resnet18",         "a2",      "resnet18_a2_0-b61bd467.pth",           72.364, 90.620),
     ("resnet18",         "a3",      "resnet18_a3_0-40c531c8.pth",           68.250, 88.172),
@@ -409,7 +410,8 @@ def _timm() -> Iterator[Published]:
         file = "model.safetensors" if hub else url.rsplit("/", 1)[1]
         network = f"timm/{name}"
         yield Published(
-            # where the registry has no row of timm's: the same function and names as torchvision's
+            # If the registry has no such timm network, torchvision's has the same function and
+            # names.
             network=network if network in NETWORKS else f"torchvision/{name}",
             tag=kind.tag,
             file=file,
@@ -450,18 +452,21 @@ def _cifar() -> Iterator[Published]:
 
 
 def _hash_in(file: str) -> Hash:
-    """The first eight digits of the SHA-256, which torch.hub puts last in a file's name."""
+    """Returns the first eight digits of the SHA-256, which torch.hub appends to file names."""
     return Hash("sha256", file.rpartition("-")[2].partition(".")[0])
 
 
 def _seen(base: Preprocessing, size: int, share: float) -> Preprocessing:
-    """What timm's create_transform does: the shorter side to floor(size / share), then the crop."""
+    """Returns the preprocessing of timm's create_transform.
+
+    It resizes the shorter side to floor(size / share) pixels, and takes a centre crop of `size`.
+    """
     return replace(base, size=size, side=int(size / share))
 
 
 _PLACES = {network: place for place, network in enumerate(NETWORKS)}
 PUBLISHED: tuple[Published, ...] = tuple(
-    sorted(  # as the networks are; of one network's, timm's after torchvision's own
+    sorted(  # in the order of NETWORKS; for one network, timm's rows follow torchvision's
         (*_slim(), *_keras(), *_torchvision(), *_timm(), *_cifar()),
         key=lambda row: _PLACES[row.network],
     )

@@ -1,4 +1,4 @@
-"""Which published network a file's arrays belong to, told by their names and shapes."""
+"""Identifies the published network of a checkpoint by the names and shapes of its arrays."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from forebear.weights.variable_names import Pair, pairs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """A network that a file's arrays fill, all of them and nothing else."""
+    """A network whose arrays match those of a checkpoint exactly."""
 
-    network: str  # as in forebear.networks()
-    num_classes: int | None  # None: the file has no logits
+    network: str  # a name from forebear.networks()
+    num_classes: int | None  # None: the checkpoint has no logits
     in_channels: int
 
     def plan(self) -> Plan:
-        """The network, spelled out."""
+        """Returns the plan of the network."""
         entry = find(self.network)
         return expand(
             entry.table,
@@ -42,14 +42,14 @@ def _pairs(network: str, logits: bool) -> tuple[Pair, ...]:
 
 
 def fits(arrays: Arrays) -> list[Fit]:
-    """Every published network that the arrays fill."""
+    """Returns every published network that the arrays match."""
     shapes = {bare(name): arrays.shape(name) for name in arrays if not beside(name)}
     shapes = {name.replace("probs/", "predictions/"): shape for name, shape in shapes.items()}
     found = []
     for network in NETWORKS:
         home, dialect = network.split("/")[0], find(network).dialect
         if home == "paper" and dialect.names == "torchvision":
-            continue  # a paper's ImageNet network was never published under torch's names
+            continue  # the paper's ImageNet networks were never published under these names
         fit = _fit(network, shapes)
         if fit is not None:
             found.append(fit)
@@ -67,7 +67,7 @@ def _fit(network: str, shapes: dict[str, tuple[int, ...]]) -> Fit | None:
         if len(shapes[first.theirs]) != 4:
             continue
         classes = shapes[known[-1].theirs][0] if logits else None
-        channels = shapes[first.theirs][first.their_shape.index(3)]  # the table's own are 3
+        channels = shapes[first.theirs][first.their_shape.index(3)]  # the planned value is 3
         fit = Fit(network=network, num_classes=classes, in_channels=channels)
         exact = {pair.theirs: pair.their_shape for pair in pairs(fit.plan())}
         if all(exact[name] == shape for name, shape in shapes.items()):
@@ -76,24 +76,27 @@ def _fit(network: str, shapes: dict[str, tuple[int, ...]]) -> Fit | None:
 
 
 def recognise(arrays: Arrays) -> Fit:
-    """The one network that the arrays fill, or the first of those that are one function.
+    """Returns the network that the arrays match.
+
+    If several networks match and compute the same function, it returns the first one.
 
     Raises:
-        WeightsError: none fits, or several that are different functions; the message lists them.
+        WeightsError: No network matches, or networks match that compute different functions. The
+            message lists them.
     """
     found = fits(arrays)
     if not found:
         raise WeightsError(
-            f"{arrays.path}: its {len(arrays)} arrays fill none of the {len(NETWORKS)} networks, "
-            f"from {next(iter(arrays), 'nothing')!r} on. Expected the weights of a published "
-            "network. Pass the network that they are of, as in --network slim/resnet_v1_50."
+            f"{arrays.path}: its {len(arrays)} arrays match none of the {len(NETWORKS)} published "
+            f"networks (first array: {next(iter(arrays), 'none')!r}). Expected the weights of a "
+            "published network. Pass the network, as in --network slim/resnet_v1_50."
         )
     first = found[0].plan()
     different = [fit for fit in found if same_function(first, fit.plan()).answer != "same"]
     if different:
         names = ", ".join(fit.network for fit in found)
         raise WeightsError(
-            f"{arrays.path}: its arrays fill {names}, which are not one function. Expected to be "
-            "told which. Pass one of these as the network."
+            f"{arrays.path}: its arrays match {names}, which compute different functions. Expected "
+            f"a choice of the network. Pass one of these, as in --network {found[0].network}."
         )
     return found[0]

@@ -1,8 +1,9 @@
-"""How an array lies in a file, and the way to torch's layout and back: numpy alone.
+"""Memory layouts of arrays in checkpoints, and their conversion to and from torch's layout.
 
-Each layout turns the home's array into torch's; `shape` gives the home's shape for torch's.
-Letters are axes: O out, I in, H and W of the kernel, M of a depthwise kernel's multiplier, C one
-value a channel; torch's are OIHW, OI and C.
+`load` converts an array of the original library to torch's layout. `store` converts it back.
+`shape` returns the original library's shape for torch's shape. Each letter is an axis: O output
+channels, I input channels, H and W the kernel, M the multiplier of a depthwise kernel, C channels.
+torch's layouts are OIHW, OI and C. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A name for the axes, and both directions."""
+    """One layout: its axes, and the conversion in both directions."""
 
-    axes: str  # "": torch's, which the number of axes tells
-    load: Callable[[Array, Shape], Array]  # theirs, torch's shape -> torch's
-    store: Callable[[Array], Array]  # torch's -> theirs
+    axes: str  # "": torch's layout for this number of axes
+    load: Callable[[Array, Shape], Array]  # (original array, torch's shape) -> torch's array
+    store: Callable[[Array], Array]  # torch's array -> original array
 
     def shape(self, ours: Shape) -> Shape:
-        """The home's shape of an array that torch holds as `ours`."""
+        """Returns the shape in this layout of an array whose shape in torch is `ours`."""
         empty = np.broadcast_to(np.zeros((), np.bool_), ours)
         return self.store(empty).shape
 
 
 def _grouped_from_depthwise(array: Array, ours: Shape) -> Array:
-    # keras-applications resnet_common.py, block3: depthwise output (g*c + i)*c + m feeds grouped
-    # output g*c + m, so W[g*c + m, i, h, w] = D[h, w, g*c + i, m].
+    # keras-applications resnet_common.py, block3: depthwise output (g*c + i)*c + m is added to
+    # grouped output g*c + m, so W[g*c + m, i, h, w] = D[h, w, g*c + i, m].
     out, each, height, width = ours
     return (
         array.reshape(height, width, out // each, each, each).transpose(2, 4, 3, 0, 1).reshape(ours)

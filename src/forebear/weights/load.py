@@ -1,4 +1,4 @@
-"""From a name or a file to a network with its weights."""
+"""Loads a network with weights, from a name or a file."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ from forebear.weights.variable_names import pairs
 
 
 def read_arrays(path: str | Path) -> Arrays:
-    """The bare arrays of a checkpoint of any kind, {name: array}, each read when it is asked for.
+    """Opens a checkpoint as {name: array}. Each array is read when it is accessed.
 
-    TensorFlow V1 and V2, Keras .h5, .weights.h5 and .keras, torch, safetensors, .npz, and folders
-    of the Hugging Face Hub; told by content. Nothing in the file is ever executed.
+    The formats are TensorFlow V1 and V2, Keras .h5, .weights.h5 and .keras, torch, safetensors,
+    .npz, and folders of the Hugging Face Hub. The content determines the format. Nothing in the
+    file is ever executed.
 
     Raises:
-        WeightsError: missing, damaged or hostile; in one line that names file and array.
+        WeightsError: The file is missing, damaged or malicious. The one-line message names the file
+            and the array.
     """
     return open_arrays(Path(path))
 
@@ -50,20 +52,26 @@ def load(
     progress: Callable[[int, int | None], None] | None = None,
     **options: Any,
 ) -> Network:
-    """A network with its weights, in evaluation mode.
+    """Loads a network with weights, in evaluation mode.
 
     Args:
-        what: a file that describes itself or a run's folder with one; any other checkpoint, whose
-            network is then recognised; or with `weights` a network, as `forebear.create` takes it.
-        weights: a checkpoint of that network, or "published" for its home's own, which are
-            fetched once ("published:TAG" for others that `forebear list --weights` names).
-        partial: leave the network's own first weights where the file has none that fit.
-        progress: called with the bytes fetched so far and in all, None where that is not known.
-        options: of `forebear.create`, for a name; num_classes is read off the file.
+        what: Without `weights`, a checkpoint: a file that `forebear.save` wrote, a run folder with
+            one, or any other checkpoint, whose network is then identified. With `weights`, a
+            network, as for `forebear.create`.
+        weights: A checkpoint of the network, or "published" for the weights that its library
+            publishes by default. "published:TAG" selects others that `forebear list --weights`
+            lists. Published weights are downloaded once.
+        partial: Keep the initial weights of layers that are missing from the checkpoint or do not
+            fit.
+        progress: Called during a download with the number of bytes so far and the total, which is
+            None if it is unknown.
+        options: The options of `forebear.create`, if `what` is a network. By default, num_classes
+            is that of the checkpoint.
 
     Raises:
-        WeightsError: a file that cannot be read, recognised or fitted, or not fetched.
-        ValueError: an unknown name, or arguments that this network cannot have.
+        WeightsError: The checkpoint cannot be read, identified or downloaded, or it does not fit
+            the network.
+        ValueError: A name is unknown, or the network does not support an argument.
     """
     if weights is not None:
         path, row = Path(weights), None
@@ -73,13 +81,17 @@ def load(
         return _load_named(what, path, row, partial, options)
     path = Path(str(what))
     if isinstance(what, Table) or str(what) in NETWORKS or not (path.exists() or path.suffix):
-        network = create(what, **options)  # refuses unknown names with near misses
+        network = create(what, **options)  # raises an error if the name is unknown
         raise ValueError(
-            f"weights=None: {network.table.name} would keep its first, random weights. "
+            f"weights=None: {network.table.name} would keep its random initial weights. "
             'Expected a checkpoint or "published". Pass one, or call forebear.create.'
         )
     if options or partial:
-        raise ValueError(f"{what} is a file: expected no other options. Pass the network's name.")
+        given = [*options, *(["partial"] if partial else [])]
+        raise ValueError(
+            f"{', '.join(given)}: {what} is a checkpoint, which determines its network. Expected "
+            "no options. Remove them, or pass a network's name and weights=... for the checkpoint."
+        )
     own = path / "model.safetensors" if path.is_dir() else path
     if own.is_file() and describes_itself(own):
         return load_file(own)
@@ -91,10 +103,10 @@ def load(
 
 
 def find_network(path: Path) -> tuple[str, Table, Dialect]:
-    """The network that a checkpoint is of: its name, its table and its dialect.
+    """Returns the network of a checkpoint: its name, its table and its dialect.
 
     Raises:
-        WeightsError: a file that cannot be read or recognised.
+        WeightsError: The file cannot be read or identified.
     """
     if path.is_file() and describes_itself(path):
         plan = load_file(path).plan
@@ -105,10 +117,12 @@ def find_network(path: Path) -> tuple[str, Table, Dialect]:
 
 
 def find_card(path: Path) -> ModelCard | None:
-    """The preprocessing and the classes that a checkpoint, or its publisher, names; None: nobody.
+    """Returns the known preprocessing and classes of a checkpoint; None if nothing is known.
+
+    They are stored in the checkpoint, or known from its publisher.
 
     Raises:
-        WeightsError: a damaged file.
+        WeightsError: The file is damaged.
     """
     if not path.is_file():
         return None
@@ -124,7 +138,7 @@ def find_card(path: Path) -> ModelCard | None:
 
 @contextmanager
 def home_arrays(path: Path) -> Iterator[Mapping[str, Array]]:
-    """The arrays of a checkpoint under their home's names, also of a file that describes itself."""
+    """Opens the arrays of any checkpoint, including forebear's, under the original names."""
     if path.is_file() and describes_itself(path):
         source = load_file(path)
         state = source.state_dict()
@@ -152,18 +166,21 @@ def _load_named(
 
 
 def _classes(table: Table, dialect: Dialect, arrays: Mapping[str, Array]) -> int | None:
-    """The logits that a file has for a network, whatever their number."""
+    """Returns the number of logits in a checkpoint; None if it has no logits."""
     last = pairs(expand(table, dialect, num_classes=table.classes))[-1]
     names = {bare(key).replace("probs/", "predictions/"): key for key in arrays}
     return len(arrays[names[last.theirs]]) if last.theirs in names else None
 
 
 def _described(network: Network, name: str, path: Path, row: Published | None = None) -> Network:
-    """The network with what is known of the file: its publisher's row, or its hash alone."""
+    """Fills in the network's card from what is known about the file, and returns the network.
+
+    For a published file this is the publisher's information, otherwise only the hash.
+    """
     if row is None and path.is_file():
         row = by_digest(path)
     if row is not None and row.network != name:
-        row = None  # the same file, published for another network: its preprocessing is not ours
+        row = None  # the file was published for another network, with other preprocessing
     card, classes = network.card, network.plan.num_classes
     provenance = {
         "network": name,
@@ -173,7 +190,7 @@ def _described(network: Network, name: str, path: Path, row: Published | None = 
     }
     if row is not None:
         card = replace(card, preprocessing=row.preprocessing)
-        certain = "" if row.hash is not None else " (told by the file's name alone)"
+        certain = "" if row.hash is not None else " (identified only by the file name)"
         provenance |= {"weights": f"{row.network} {row.tag}{certain}"}
         provenance |= {"licence": row.licence or "not stated"}
     known: dict[int | None, str] = {1000: "imagenet-1000", 1001: "imagenet-1001"}
@@ -185,7 +202,13 @@ def _described(network: Network, name: str, path: Path, row: Published | None = 
 
 
 def sha256(path: Path) -> str:
-    """Of a file, or of a folder's or checkpoint's files in the order of their names."""
+    """Returns the SHA-256 of a file, or of all files of a folder or a checkpoint.
+
+    The files are hashed in the order of their names.
+
+    Raises:
+        WeightsError: A file cannot be read.
+    """
     files = [path]
     if not path.is_file():
         files = sorted(path.iterdir() if path.is_dir() else path.parent.glob(f"{path.name}.*"))
@@ -197,5 +220,8 @@ def sha256(path: Path) -> str:
                     while chunk := stream.read(2**20):
                         total.update(chunk)
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise WeightsError(
+            f"{path}: the file cannot be read ({error.strerror}). Expected a readable checkpoint. "
+            "Check the path and its permissions."
+        ) from error
     return total.hexdigest()

@@ -1,8 +1,8 @@
-"""Self-describing weights: a safetensors file that rebuilds its network, and unpickles nothing.
+"""forebear's own format: a safetensors file that describes its network completely.
 
-Beside the arrays, in the metadata: the table and its source, the dialect, class names,
-preprocessing, metrics, where the weights are from, and a SHA-256 of the arrays, which is checked
-when they are read.
+The metadata hold the table and its source, the dialect, the class names, the preprocessing, the
+metrics, the provenance of the weights, and a SHA-256 of the arrays, which is verified when they are
+read. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from forebear.tables.files import (
 )
 from forebear.tables.preprocessing import Preprocessing
 
-FORMAT = "forebear weights 1"  # in the metadata; a test keeps a file of each format readable
+FORMAT = "forebear weights 1"  # in the metadata; a test checks that each version remains readable
 
 
 def save(
@@ -44,18 +44,18 @@ def save(
     metrics: Mapping[str, Any] | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes a network and all that it needs, whole or not at all.
+    """Saves a network with all its metadata. The file is written atomically.
 
     Args:
-        network: what is left out below comes from its card.
-        path: of the file, which is replaced.
-        classes: names, in the order of the logits.
-        preprocessing: what a picture goes through.
-        metrics: what was measured: plain numbers and text.
-        provenance: where the weights are from: file, SHA-256, licence.
+        network: The network. Its card supplies all metadata that are not passed below.
+        path: The file, which is replaced if it exists.
+        classes: The class names in the order of the logits.
+        preprocessing: The preprocessing of the images.
+        metrics: Measured values, as plain numbers and strings.
+        provenance: The source of the weights: file, SHA-256, licence.
 
     Raises:
-        ValueError: as many class names as the network has logits are expected.
+        ValueError: The number of class names differs from the number of logits.
     """
     card = network.card
     card = ModelCard(
@@ -67,15 +67,15 @@ def save(
     built = network.plan
     if card.classes and built.num_classes != len(card.classes):
         raise ValueError(
-            f"{len(card.classes)} class names for {built.num_classes} logits: expected as many. "
-            "Pass a name for each logit, or none."
+            f"{len(card.classes)} class names for {built.num_classes} logits: expected one name "
+            "for each logit. Pass as many names as there are logits, or none."
         )
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()
     }
     metadata = {
         "format": FORMAT,
-        # The source has its own key, so that forebear without it still reads the table.
+        # The source has its own key, so that older versions of forebear can still read the table.
         "table": json.dumps(table_to_dict(replace(built.table, source=""))),
         "table_source": built.table.source,
         "dialect": json.dumps(asdict(built.dialect)),
@@ -99,7 +99,7 @@ def save(
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and values, in the order of the names."""
+    """Returns the SHA-256 of all names, dtypes, shapes and values, in the order of the names."""
     total = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -109,7 +109,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def describes_itself(path: Path) -> bool:
-    """Whether a file is one that `save` wrote, of any format."""
+    """Whether `save` wrote a file, in any version of the format."""
     try:
         with safe_open(path, "pt") as file:
             return str((file.metadata() or {}).get("format")).startswith("forebear weights ")
@@ -118,10 +118,10 @@ def describes_itself(path: Path) -> bool:
 
 
 def load_file(path: Path) -> Network:
-    """Rebuilds a saved network, in evaluation mode, with its card.
+    """Loads a saved network with its card, in evaluation mode.
 
     Raises:
-        WeightsError: no such file, a damaged one, or one that forebear did not write.
+        WeightsError: The file is missing or damaged, or forebear did not write it.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -129,28 +129,28 @@ def load_file(path: Path) -> Network:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise WeightsError(
-            f"{path}: cannot be read ({error}). Expected a .safetensors file that forebear wrote. "
-            "Pass a run folder, or make the file again."
+            f"{path}: the file cannot be read ({error}). Expected a .safetensors file that "
+            "forebear wrote. Pass another file or a run folder."
         ) from error
     if metadata.get("format") != FORMAT:
         raise WeightsError(
-            f"{path}: its metadata do not describe a network (format="
-            f"{metadata.get('format')!r}). Expected {FORMAT!r}. Pass a file that forebear wrote."
+            f"{path}: its metadata have format={metadata.get('format')!r}. Expected {FORMAT!r}. "
+            "Pass a file that forebear.save wrote, or update forebear."
         )
     if metadata.get("sha256") != digest(tensors):
         raise WeightsError(
-            f"{path}: its arrays are not those that were saved (their SHA-256 differs). The file "
-            "is damaged. Take a copy of the original."
+            f"{path}: the file is damaged, because its arrays do not match their SHA-256. Expected "
+            "the arrays that were saved. Use a fresh copy of the file."
         )
     try:
         table = table_from_dict(json.loads(metadata["table"]))
-        spelled = expand(
+        plan = expand(
             replace(table, source=metadata.get("table_source", "")),
             dialect_from_dict(json.loads(metadata["dialect"])),
             **json.loads(metadata["built"]),
         )
         with torch.device("meta"):
-            network = Network(spelled)
+            network = Network(plan)
         network.load_state_dict(tensors, assign=True)
         network.card = ModelCard(
             classes=tuple(json.loads(metadata["classes"])),
@@ -161,6 +161,6 @@ def load_file(path: Path) -> Network:
         return network.eval()
     except (KeyError, TypeError, ValueError, RuntimeError, ForebearError) as error:
         raise WeightsError(
-            f"{path}: its table and its arrays do not make a network ({error}). The file is "
-            "damaged or was changed. Take a copy of the original."
+            f"{path}: its metadata and its arrays are not consistent ({error}). Expected the file "
+            "as forebear wrote it. Use a fresh copy of the file."
         ) from error

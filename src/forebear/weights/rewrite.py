@@ -1,4 +1,7 @@
-"""Other layouts of the same function, exact in evaluation: cheaper, plainer, or easier to feed."""
+"""Rewrites of a network that compute the same function in evaluation mode.
+
+They reduce the computation, remove norms, or simplify the preprocessing.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ from forebear.tables.dialects import Dialect
 
 
 def _again(old: Plan, *, dialect: Dialect | None = None, folded: bool | None = None) -> Network:
-    """An empty network like another, in another dialect or with its norms folded."""
-    spelled = expand(
+    """Returns the same network without weights, in another dialect or with folded norms."""
+    plan = expand(
         old.table,
         dialect or old.dialect,
         num_classes=old.num_classes,
@@ -27,7 +30,7 @@ def _again(old: Plan, *, dialect: Dialect | None = None, folded: bool | None = N
         folded=old.folded if folded is None else folded,
     )
     with torch.device("meta"):
-        return Network(spelled)
+        return Network(plan)
 
 
 def _filled(network: Network, state: dict[str, Tensor], like: Network) -> Network:
@@ -37,22 +40,23 @@ def _filled(network: Network, state: dict[str, Tensor], like: Network) -> Networ
 
 
 def move_strides(network: Network) -> Network:
-    """The strides of an original version 1 network at TF-Slim's place: fewer multiply-adds.
+    """Moves the strides of an original version 1 network to TF-Slim's position.
 
-    Caffe and Keras take a block's stride on the first 1x1 convolution of its first unit; TF-Slim on
-    the 3x3 of the unit before, so that its last 1x1 runs on the coarse map already (9.7 % of all
-    multiply-adds of a ResNet-50). The same function in evaluation: tf_slim/nets/resnet_utils.py.
+    In Caffe and Keras, the first 1x1 convolution of a block has the stride. In TF-Slim, the 3x3
+    convolution of the unit before has it. The last 1x1 convolution of that unit then runs on the
+    coarser map. This saves 9.7 % of the multiply-adds of a ResNet-50. The function in evaluation
+    mode is the same: tf_slim/nets/resnet_utils.py.
 
     Raises:
-        ValueError: a network whose strides sit elsewhere.
+        ValueError: The strides of the network are in other layers.
     """
     dialect = network.dialect
     place = (dialect.order, dialect.strided_unit, dialect.strided_conv, network.table.form)
     if place != ("post", "first", "conv1", "bottleneck") or dialect.conv_padding != "explicit":
         raise ValueError(
-            f"rewrite=strides: {network.table.name} in dialect {dialect.name} does not stride the "
-            "first 1x1 convolution of a block. Expected an original version 1 network of "
-            "bottlenecks, as keras/ResNet50. Leave this rewrite out."
+            f"rewrite=strides: {network.table.name} in dialect {dialect.name} does not have its "
+            "strides in the first 1x1 convolution of each block. Expected an original version 1 "
+            "network with bottlenecks, such as keras/ResNet50. Omit this rewrite."
         )
     name = f"{dialect.name} with TF-Slim's strides"
     dialect = replace(dialect, name=name, strided_unit="last", strided_conv="conv2")
@@ -60,17 +64,17 @@ def move_strides(network: Network) -> Network:
 
 
 def fold_norms(network: Network) -> Network:
-    """Each norm that follows a convolution, made part of it; pre-activations stay.
+    """Folds each norm that follows a convolution into it. Norms of pre-activations remain.
 
     Raises:
-        ValueError: no norm follows a convolution, or they are folded already.
+        ValueError: No norm follows a convolution, or the norms are already folded.
     """
     old = network.plan
     normed = [layer for layer in old.layers() if layer.kind == "conv" and layer.norm]
     if not normed:
         raise ValueError(
-            f"rewrite=norms: no norm of {old.table.name} follows a convolution. "
-            "Leave this rewrite out."
+            f"rewrite=norms: no norm of {old.table.name} follows a convolution. Expected a network "
+            "with norms after convolutions that are not folded yet. Omit this rewrite."
         )
     state = dict(network.state_dict())
     for layer in normed:
@@ -92,21 +96,22 @@ def fold_norms(network: Network) -> Network:
 
 
 def fold_input(network: Network) -> Network:
-    """Channel order, scale and spread of the pixels, made part of the first convolution.
+    """Folds the channel order, scale and standard deviation into the first convolution.
 
-    What is left to do to a picture is to take the mean colour off its values 0..255, in RGB: the
-    mean cannot move too, as the border is padded with zeros after it was taken off.
+    The remaining preprocessing subtracts the mean colour from pixel values 0..255 in RGB order. The
+    mean cannot be folded too, because the first convolution pads with zeros after the subtraction.
 
     Raises:
-        ValueError: a network without a root, or that looks at pixels like this already.
+        ValueError: The network has no root, or there is nothing to fold.
     """
     rule, path = network.preprocessing, "root.conv1.conv.weight"
     state = dict(network.state_dict())
     plain = rule.order != "BGR" and rule.scale == 1 and set(rule.std) == {1.0}
     if path not in state or plain or network.plan.in_channels != rule.channels:
         raise ValueError(
-            f"rewrite=input: {network.table.name} has nothing of its preprocessing to fold into "
-            "its first convolution. Leave this rewrite out."
+            f"rewrite=input: {network.table.name} has no preprocessing that can be folded into its "
+            "first convolution. Expected a network with a root, and preprocessing with a scale, a "
+            "standard deviation or BGR order. Omit this rewrite."
         )
     weight = state[path]
     spread = torch.tensor(rule.std, dtype=torch.float64, device=weight.device)

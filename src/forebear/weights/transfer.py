@@ -1,4 +1,4 @@
-"""One network's weights in another that is the same function in evaluation."""
+"""Transfers weights between networks that compute the same function in evaluation mode."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from forebear.network.plan.plan import Plan
 
 
 def transfer(source: Network, target: Network) -> None:
-    """Fills a network with another's weights, where that leaves the function as it is.
+    """Copies the weights of one network into another that computes the same function.
 
-    A bias before a norm that the target lacks is taken off the norm's running mean; one that only
-    the target has is zero. Blocks may go by other names.
+    If only the source has a bias before a norm, the bias is subtracted from the running mean of the
+    norm. If only the target has it, it is set to zero. Names of blocks may differ.
 
     Raises:
-        WeightsError: the target is another function; the message says why.
+        WeightsError: The target computes a different function. The message gives the reasons.
     """
     verdict = same_function(source.plan, target.plan)
     if verdict.answer != "same":
         raise WeightsError(
-            f"{source.table.name} in dialect {source.dialect.name} cannot be held exactly by "
+            f"{source.table.name} in dialect {source.dialect.name} cannot be converted exactly to "
             f"{target.table.name} in dialect {target.dialect.name}: {'; '.join(verdict.reasons)}. "
-            "Expected networks that are one function in evaluation. Pass another target."
+            "Expected networks that compute the same function in evaluation mode. Pass another "
+            "target."
         )
     given, state = source.state_dict(), target.state_dict()
     for ours, theirs in _paths(source.plan, target.plan):
@@ -35,7 +36,7 @@ def transfer(source: Network, target: Network) -> None:
 
 
 def _paths(source: Plan, target: Plan) -> list[tuple[str, str]]:
-    """The paths of the layers that hold arrays, in pairs."""
+    """Returns pairs of the paths of corresponding layers, for all layers that have arrays."""
     pairs = []
     for plan in (source, target):
         kinds = ("conv", "norm", "logits")
@@ -57,7 +58,7 @@ def _moved(
         if name.startswith(f"{theirs}.")
     }
     bias = arrays.pop("conv.bias", None) if "conv.bias" not in wanted else None
-    if bias is not None:  # a norm follows, or the functions would differ
+    if bias is not None:  # there is a norm after it, because the functions are the same
         arrays["norm.running_mean"] = arrays["norm.running_mean"] - bias
     if "conv.bias" in wanted and "conv.bias" not in arrays:
         arrays["conv.bias"] = wanted["conv.bias"].new_zeros(wanted["conv.bias"].shape)

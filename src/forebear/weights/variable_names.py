@@ -1,4 +1,4 @@
-"""What the homes call each array, and how it lies: one table a home, filled from the plan."""
+"""Names and layouts of all arrays in the original libraries: one table for each library."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from forebear.weights.layouts import Layout
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """How one home stores arrays; `forebear.network.plan.layer_names` says under which scopes."""
+    """How one library stores arrays. `forebear.network.plan.layer_names` defines the scopes."""
 
-    arrays: dict[str, str]  # our array to their array, "conv.weight" to "weights"
+    arrays: dict[str, str]  # {forebear's array name: the library's}, {"conv.weight": "weights"}
     separator: str
     kernel: Layout
-    dense: Layout  # of the logits
-    grouped: tuple[str, Layout] | None = None  # array and layout of grouped kernels
-    flat: tuple[str, ...] = ()  # convolutions that are matrices over a flattened map
+    dense: Layout  # layout of the classifier's weight
+    grouped: tuple[str, Layout] | None = None  # name and layout of grouped kernels
+    flat: tuple[str, ...] = ()  # convolutions that are stored as matrices over a flattened map
 
 
 # fmt: off
@@ -61,40 +61,40 @@ SOURCES: dict[str, Source] = {
     "cifar":               Source(_TORCH, ".", layouts.SAME, layouts.SAME),
 }
 # fmt: on
-_AXES = {0: "scalar", 1: "C", 2: "OI", 4: "OIHW"}  # torch's, by their number
+_AXES = {0: "scalar", 1: "C", 2: "OI", 4: "OIHW"}  # torch's layouts, by the number of axes
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One array on both sides."""
+    """One array, with its names in forebear and in the original library."""
 
-    ours: str  # key of the network's state_dict
-    theirs: str
-    shape: tuple[int, ...]  # torch's
-    layout: Layout
-    needed: bool = True  # False: a counter that older files lack
+    ours: str  # key in the network's state_dict
+    theirs: str  # name in the original library
+    shape: tuple[int, ...]  # in torch's layout
+    layout: Layout  # in the original library
+    needed: bool = True  # False: a counter that older checkpoints do not have
 
     @property
     def their_shape(self) -> tuple[int, ...]:
-        """The shape in the home's layout."""
+        """The shape in the original library's layout."""
         return self.layout.shape(self.shape)
 
     @property
     def axes(self) -> str:
-        """The letters of the home's axes, as in HWIO; `forebear.weights.layouts` explains them."""
+        """The axes of the original layout, such as HWIO. `forebear.weights.layouts` lists them."""
         return self.layout.axes or _AXES[len(self.shape)]
 
 
 def pairs(plan: Plan, names: str | None = None) -> list[Pair]:
-    """Every array of a network under both names, in the order in which the layers run.
+    """Returns every array of a network under both names, in execution order.
 
     Args:
-        plan: the network.
-        names: the home; None takes the dialect's own.
+        plan: The network.
+        names: The naming scheme. None uses that of the dialect.
 
     Raises:
-        ValueError: an unknown home, or one that lacks a name for one of the arrays, or gives two of
-            them the same.
+        ValueError: The naming scheme is unknown, has no name for an array, or has the same name for
+            two arrays.
     """
     key = home_of(plan, names)
     found: dict[str, Pair] = {}
@@ -111,21 +111,27 @@ def pairs(plan: Plan, names: str | None = None) -> list[Pair]:
 
 
 def _remedy(plan: Plan) -> str:
-    homes = [name for name in HOMES if not name.endswith("-alexnet")]  # home_of adds that ending
+    homes = [name for name in HOMES if not name.endswith("-alexnet")]  # home_of adds that suffix
     fitting = [name for name in homes if _names_all(plan, name)]
     if not fitting:
-        return f"No home has names for {plan.table.name}. Use forebear's own, those of state_dict."
-    return f"Expected a home that names every array of {plan.table.name}: {', '.join(fitting)}."
+        return (
+            f"No naming scheme covers all arrays of {plan.table.name}. Use forebear's own names, "
+            "those of state_dict."
+        )
+    return (
+        f"Expected a naming scheme that covers all arrays of {plan.table.name}: "
+        f"{', '.join(fitting)}. Pass one of these."
+    )
 
 
 def _names_all(plan: Plan, names: str) -> bool:
-    """Whether a home has one name for each array."""
+    """Whether a naming scheme has a different name for each array."""
     found = [pair.theirs for pair in _named(plan, home_of(plan, names))]
     return all(found) and len({*found}) == len(found)
 
 
 def _named(plan: Plan, key: str) -> Iterator[Pair]:
-    """Every array under both names; theirs is empty where the home has none."""
+    """Yields every array under both names; `theirs` is empty if the library has no name."""
     home, source = HOMES[key], SOURCES[key]
     for layer, role, slots in roles(plan, home):
         for array, shape in _arrays(layer, source):
@@ -146,7 +152,7 @@ def _arrays(layer: Layer, source: Source) -> Iterator[tuple[str, tuple[int, ...]
 
 
 def _stored(layer: Layer, role: Role, array: str, source: Source) -> tuple[str, Layout]:
-    """The home's name for an array within its scope, and its layout."""
+    """Returns the library's name of an array within its scope, and its layout."""
     name = source.arrays[array]
     if role == "logits" and array == "weight":
         return name, source.dense

@@ -52,7 +52,7 @@ def drawn(key: str, shape: torch.Size) -> Tensor:
 
 @cache
 def outputs(table: Table, dialect: Dialect) -> tuple[Tensor, ...]:
-    """Logits of an even and an odd picture, every bias before a norm taken off its mean."""
+    """Logits of an even and an odd image; each bias before a norm is subtracted from its mean."""
     net = Network(planned(table, dialect)).double().eval()
     state = {
         key: drawn(key, value.shape) if value.is_floating_point() else value
@@ -98,11 +98,11 @@ def test_the_stride_of_slim_and_of_caffe_is_one_function() -> None:
     caffe = replace(SLIM_V1, strided_unit="first", strided_conv="conv1")
     verdict = same_function(planned(table, SLIM_V1), planned(table, caffe))
     assert verdict.answer == "same"
-    assert "the strides sit elsewhere" in verdict.notes[0]
+    assert "the strides are in different layers" in verdict.notes[0]
     later = replace(SLIM_V1, strided_unit="first")  # "v1.5"
     verdict = same_function(planned(table, SLIM_V1), planned(table, later))
     assert verdict.answer == "different"
-    assert verdict.reasons == ("their strides sit where they leave out other values",)
+    assert verdict.reasons == ("they subsample at different positions",)
 
 
 def test_a_first_norm_at_another_place_cannot_be_judged_from_the_plan() -> None:
@@ -110,7 +110,7 @@ def test_a_first_norm_at_another_place_cannot_be_judged_from_the_plan() -> None:
     second = replace(first, root_norm=False, root_relu=False)
     verdict = same_function(planned(tiny(pool=False), first), planned(tiny(pool=False), second))
     assert verdict.answer == "unknown"
-    assert verdict.reasons[0] == "their norms stand at other places"
+    assert verdict.reasons[0] == "their norms are in different layers"
 
 
 def test_another_activation_is_another_function() -> None:
@@ -120,7 +120,7 @@ def test_another_activation_is_another_function() -> None:
     ]
     verdict = same_function(*plans)
     assert verdict.answer == "different"
-    assert verdict.reasons == ("their activations differ",)
+    assert verdict.reasons == ("their activation functions differ",)
     found = compare(plans[0], plans[1], (32, 32))
     assert [(row.what, row.first, row.second) for row in found.table] == [
         ("activation", "relu", "hardswish")
@@ -176,7 +176,7 @@ def test_rows_are_compared_by_field() -> None:
         "average": ("-", "average"),
     }
     assert found.verdict.answer == "different"
-    assert "do not fit each other" in found.verdict.reasons[0]
+    assert found.verdict.reasons[0] == "their weights have different shapes"
 
 
 def test_blocks_are_compared_by_field() -> None:

@@ -139,12 +139,14 @@ def test_the_same_drawing_is_the_same_file(tmp_path: Path) -> None:
 
 
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"expected a file that ends in \.svg or \.png"):
+    with pytest.raises(ValueError, match=r"expected a file name that ends in \.svg or \.png"):
         draw(reported("paper/resnet20"), tmp_path / "net.pdf", title="")
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"there is no folder .*missing.* Create it first"):
+    with pytest.raises(
+        ValueError, match=r"the folder '.*missing' does not exist.* Create the folder first"
+    ):
         draw(reported("paper/resnet20"), tmp_path / "missing" / "net.svg", title="")
 
 

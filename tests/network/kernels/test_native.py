@@ -63,7 +63,7 @@ def test_each_level_has_its_own_functions(level: Level, monkeypatch: pytest.Monk
     assert found.bf16 == has_groups() == (level == "avx512-bf16")
     used = {kernel.name: kernel.used for kernel in kernels()}
     assert used["max-pool"]
-    assert used["3x3 convolutions by Winograd's method, bf16"] == has_winograd()
+    assert used["Winograd 3x3 convolutions, bf16"] == has_winograd()
 
 
 @is_built
@@ -154,7 +154,7 @@ def of_no_level(package: Path) -> None:
     [
         (cut, "libforebear.so is damaged; install forebear again"),
         (exchanged, "libforebear.so cannot be loaded"),
-        (stale, "the C sources have changed since they were built; install forebear again"),
+        (stale, "the C sources have changed since the build; install forebear again"),
         (gone, "libforebear.so is missing; install forebear again"),
         (without_record, "libforebear.json is missing; install forebear again"),
         (not_built, "there is no C compiler (cc); install gcc"),
@@ -194,4 +194,4 @@ def test_a_torch_with_other_threads_has_no_kernels(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(library, "_pool", pool)
     if "no C compiler" not in str(library.library()):
-        assert library.library() == "torch's threads are not those of GNU's OpenMP"
+        assert library.library() == "torch does not use GNU's OpenMP"

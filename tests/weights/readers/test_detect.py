@@ -73,7 +73,7 @@ def test_the_name_does_not_tell(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        (b"", "an empty file"),
+        (b"", "this file is empty"),
         (b"<html>404</html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a git-lfs pointer"),
         (b"7z\xbc\xaf\x27\x1c" + bytes(100), "a 7z archive"),
@@ -99,7 +99,7 @@ def test_a_folder_with_one_tensorflow_checkpoint_is_read(tmp_path: Path) -> None
     with open_arrays(tmp_path) as found:
         assert_same(found, arrays)
     write_tensorflow(tmp_path / "other.ckpt", arrays.items())
-    assert "a folder of 2 checkpoints, model.ckpt.index, other.ckpt.index" in refusal(tmp_path)
+    assert "this folder has 2 checkpoints, model.ckpt.index, other.ckpt.index" in refusal(tmp_path)
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_packed_varints_come_back_across_pieces() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\x80", b"\xff" * 11, b"\xff" * 9 + b"\x7f"])
 def test_a_varint_without_end_is_damage(data: bytes) -> None:
-    with pytest.raises(DamageError, match="a varint has no end or no place"):
+    with pytest.raises(DamageError, match="a varint does not end or exceeds 64 bits"):
         varint(memoryview(data), 0)
 
 

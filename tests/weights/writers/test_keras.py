@@ -53,7 +53,7 @@ def test_equal_arrays_give_equal_bytes(name: str, tmp_path: Path) -> None:
 @BOTH
 def test_a_file_that_is_there_stays(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("mine")
-    with pytest.raises(WeightsError, match="there is such a file"):
+    with pytest.raises(WeightsError, match="this file already exists"):
         WRITERS[name](tmp_path / name, LAYERS)
     assert (tmp_path / name).read_text() == "mine"
 
@@ -70,9 +70,12 @@ def test_a_folder_that_is_missing_is_told(name: str, tmp_path: Path) -> None:
     ("layer", "told"),
     [
         (("a", "Conv3D", [("kernel", np.ones(1))]), "class 'Conv3D'.*Did you mean Conv2D"),
-        (("a", "Conv2D", []), "weights none. Expected those of Conv2D, kernel, bias"),
-        (("a", "Dense", [("bias", np.ones(1)), ("kernel", np.ones(1))]), "weights bias, kernel"),
-        (("a", "BatchNormalization", [("gamma", np.ones(1))]), "weights gamma"),
+        (("a", "Conv2D", []), "weights are none. Expected those of Conv2D: kernel, bias"),
+        (
+            ("a", "Dense", [("bias", np.ones(1)), ("kernel", np.ones(1))]),
+            "weights are bias, kernel",
+        ),
+        (("a", "BatchNormalization", [("gamma", np.ones(1))]), "weights are gamma"),
         (("a", "DepthwiseConv2D", [("kernel", np.ones(1))]), "depthwise_kernel, bias"),
     ],
 )

@@ -53,7 +53,7 @@ def test_equal_arrays_give_equal_bytes(tmp_path: Path) -> None:
 def test_a_file_that_is_there_stays_unless_asked(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     path.write_text("mine")
-    with pytest.raises(WeightsError, match="there is such a file"):
+    with pytest.raises(WeightsError, match="this file already exists"):
         write_torch(path, ARRAYS)
     assert path.read_text() == "mine"
     write_torch(path, ARRAYS, replace=True)

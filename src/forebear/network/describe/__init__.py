@@ -1,1 +1,1 @@
-"""Descriptions, comparisons and drawings that are read off the plan."""
+"""Descriptions, comparisons and drawings of networks, computed from their plans."""

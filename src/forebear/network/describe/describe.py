@@ -1,7 +1,6 @@
-"""What there is to say about a planned network: the paper's table 1, every layer, the totals.
+"""A description of a planned network: the paper's table 1, all layers and the totals.
 
-Pure: read off the plan, so that it answers without torch. How it is printed is the command
-line's matter.
+Everything is computed from the plan, without torch. `forebear.cli.describe` prints it.
 """
 
 from __future__ import annotations
@@ -22,32 +21,32 @@ class TableRow:
     """One row of the paper's table 1."""
 
     name: str
-    shape: tuple[int, int, int]  # channels, height, width given out
-    text: tuple[str, ...]  # one line a run of like units
+    shape: tuple[int, int, int]  # of the output: channels, height, width
+    text: tuple[str, ...]  # one line for each sequence of identical units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A network in numbers, for one input size."""
+    """The shapes and counts of a network, for one input size."""
 
     plan: Plan
-    image_size: int  # pixels along a side
+    image_size: int  # side in pixels
     rows: tuple[TableRow, ...]  # table 1 of He et al. 2015
-    measures: tuple[Measure, ...]  # every layer and unit, in the order in which they run
+    measures: tuple[Measure, ...]  # every layer and unit, in execution order
     trainable: int
-    values: int  # with the running means and variances
+    values: int  # including the running means and variances
     multiply_adds: int  # for one image
-    output_strides: tuple[int, ...]  # that can be asked for, finest first
-    smallest_side: int  # pixels; smaller images are refused
-    answers: str  # the dialect's main ones, in one line
+    output_strides: tuple[int, ...]  # all that the network supports, smallest first
+    smallest_side: int  # pixels; smaller images raise a ValueError
+    answers: str  # the most important choices of the dialect, in one line
 
     def outline(self) -> list[Measure]:
-        """The measures without what lies inside units."""
+        """Returns the measures without those of the layers inside units."""
         inside = {layer.path for unit in self.plan.units() for layer in unit.layers()}
         return [row for row in self.measures if row.path not in inside]
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as plain data: what `forebear describe --json` prints."""
+        """Returns the report as plain data, for `forebear describe --json`."""
         plan = self.plan
         return {
             "network": plan.table.name,
@@ -69,10 +68,10 @@ class Report:
 
 
 def report(plan: Plan, image_size: int) -> Report:
-    """Reads everything off a plan.
+    """Returns the report of a planned network.
 
     Raises:
-        ValueError: the image is too small; the message gives the smallest that works.
+        ValueError: The image is too small. The message gives the minimum size.
     """
     measures = tuple(measure(plan, image_size))
     shapes = {row.path: row.shape for row in measures}
@@ -102,7 +101,7 @@ def report(plan: Plan, image_size: int) -> Report:
 
 
 def spell_layer(layer: Layer) -> str:
-    """One layer as table 1 writes it, "7x7, 64, stride 2"."""
+    """Returns one layer in the notation of table 1, "7x7, 64, stride 2"."""
     if layer.kind in ("conv", "pool"):
         side = f"{layer.kernel}x{layer.kernel}"
         said = f"{side} max pool" if layer.kind == "pool" else f"{side}, {layer.channels}"
@@ -120,7 +119,10 @@ def spell_layer(layer: Layer) -> str:
 
 
 def _spell_units(units: tuple[Unit, ...]) -> list[str]:
-    """Like units once, "[1x1, 64 | 3x3, 64 | 1x1, 256] x 3", then which of them strides."""
+    """Returns one line for each sequence of identical units.
+
+    A line is "[1x1, 64 | 3x3, 64 | 1x1, 256] x 3", followed by the units that have a stride.
+    """
     lines = []
     for spelled, run in groupby(units, key=spell_unit):
         same = list(run)
@@ -134,7 +136,7 @@ def _spell_units(units: tuple[Unit, ...]) -> list[str]:
 
 
 def spell_unit(unit: Unit) -> str:
-    """One unit's convolutions, "1x1, 64 | 3x3, 64, C=32 | 1x1, 256"; the stride is left out."""
+    """Returns the convolutions of a unit, without strides: "1x1, 64 | 3x3, 64, C=32 | 1x1, 256"."""
     parts = []
     for layer in unit.convs:
         groups = f", C={layer.groups}" if layer.groups > 1 else ""

@@ -1,8 +1,8 @@
-"""Dialects side by side: what each of them answers, by topic, one row a dialect.
+"""Tables that compare dialects, one for each topic, with one row for each dialect.
 
-Pure: no torch. Answers are read off the dialects' records, and off the plans of the published
-networks that are built in them, so that a row says what really happens: a basic unit strides
-another convolution than a bottleneck, and AlexNet has no norm.
+The cells come from the records of the dialects, and from the plans of their published networks. A
+cell therefore describes what the networks really do: a basic unit has its stride in another
+convolution than a bottleneck, and AlexNet has no norm. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from forebear.tables import resnet
 from forebear.tables.dialects import DIALECTS, Dialect
 from forebear.tables.registry import NETWORKS
 
-NONE = "-"  # where a question has no meaning, as that for epsilon without a norm
+NONE = "-"  # a question that does not apply, such as epsilon in a network without norms
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One table: a header, and a row for each dialect, whose name is its first cell."""
+    """One table: a header, and a row for each dialect. The first cell is the dialect's name."""
 
     title: str
     header: tuple[str, ...]
@@ -35,7 +35,7 @@ class Topic:
 
 @dataclass(frozen=True)
 class _Built:
-    """A dialect and the published networks that are built in it."""
+    """A dialect and its published networks."""
 
     dialect: Dialect
 
@@ -45,7 +45,7 @@ class _Built:
 
     @cached_property
     def plans(self) -> tuple[Plan, ...]:
-        """Of its networks; of a ResNet-50 and a ResNet-18 where none is published in it."""
+        """The plans of its networks, or of a ResNet-50 and a ResNet-18 if it has none."""
         tables = [NETWORKS[name].table for name in self.networks]
         tables = tables or [resnet.imagenet(f"resnet{depth}", depth) for depth in (50, 18)]
         return tuple(expand(table, self.dialect, num_classes=table.classes) for table in tables)
@@ -67,21 +67,21 @@ Ask = Callable[[_Built], str]
 
 
 def find_dialects(patterns: Sequence[str]) -> list[str]:
-    """Names of the dialects that any of the patterns matches; all of them without a pattern.
+    """Returns the names of the dialects that match any of the patterns; all without a pattern.
 
     Args:
-        patterns: of a dialect's name, as in "slim-*", or of a network's, as in "slim/resnet_v1_50",
-            which stands for its dialect.
+        patterns: Names or shell patterns. "slim-*" matches names of dialects. A pattern with a
+            slash, such as "slim/resnet_v1_50", matches networks and selects their dialects.
 
     Raises:
-        ValueError: a pattern that matches nothing; the message names the nearest.
+        ValueError: A pattern matches nothing. The message suggests similar names.
     """
     found = {name for pattern in patterns for name in _matches(pattern)}
     return [name for name in DIALECTS if name in found or not patterns]
 
 
 def _matches(pattern: str) -> list[str]:
-    """The dialects that a pattern matches, or else that have it within their names."""
+    """Returns the dialects that match a pattern, or else those whose names contain it."""
     if "/" in pattern:
         networks = fnmatch.filter(NETWORKS, pattern)
         found = [NETWORKS[name].dialect.name for name in networks]
@@ -91,14 +91,14 @@ def _matches(pattern: str) -> list[str]:
         known = NETWORKS if "/" in pattern else DIALECTS
         raise ValueError(
             f"PATTERN={pattern!r} matches none of the {len(DIALECTS)} dialects. Expected a name or "
-            f'a shell pattern of a dialect or a network, as in "slim-*" or "slim/resnet_v1_50".'
-            f"{near_misses(pattern, known)}"
+            f'a shell pattern of a dialect or a network, as in "slim-*" or "slim/resnet_v1_50". '
+            f"Run `forebear dialects` to see all dialects.{near_misses(pattern, known)}"
         )
     return found
 
 
 def side_by_side(names: Iterable[str]) -> tuple[Topic, ...]:
-    """One table a topic, with a row for each of the dialects."""
+    """Returns one table for each topic, with a row for each of the dialects."""
     built = [_Built(DIALECTS[name]) for name in names]
     return tuple(
         Topic(
@@ -111,7 +111,7 @@ def side_by_side(names: Iterable[str]) -> tuple[Topic, ...]:
 
 
 def as_dicts(names: Iterable[str]) -> list[dict[str, Any]]:
-    """Everything as plain data: the networks, the answers in words, and the record's own values."""
+    """Returns plain data for each dialect: its networks, its cells and the values of its record."""
     found = []
     for name in names:
         built = _Built(DIALECTS[name])
@@ -135,7 +135,7 @@ def _networks(built: _Built) -> str:
 
 
 def _stride(built: _Built) -> str:
-    """Which convolution of which unit of a block strides, bottlenecks before basic units."""
+    """Returns the convolution and the unit that have a block's stride, bottlenecks first."""
     places: dict[str, str] = {}
     for plan in sorted(built.plans, key=lambda plan: plan.table.form, reverse=True):
         found = strided_layer(plan)
@@ -163,7 +163,7 @@ def _spell_conv(layer: Layer) -> str:
 def _padding(layer: Layer) -> str:
     if layer.padding != "same":
         return str(layer.padding)
-    whole = max(layer.kernel - layer.stride, 0)  # where the stride divides the map
+    whole = max(layer.kernel - layer.stride, 0)  # the total, if the stride divides the map
     before = whole // 2
     return f"SAME ({before} and {whole - before} on even maps)" if layer.stride == 2 else "SAME"
 
@@ -220,7 +220,7 @@ def _distinct(phrases: Iterable[str]) -> str:
 
 
 def _answer(field: str, applies: Callable[[_Built], bool] = lambda built: True) -> dict[str, Ask]:
-    """A column that is the record's own answer, under the question that it answers."""
+    """Returns a column with the text of one field of the record, under the field's title."""
 
     def ask(built: _Built) -> str:
         _, said = answers(built.dialect).get(field, ("", NONE))
@@ -238,7 +238,7 @@ def _residual(built: _Built) -> bool:
 
 
 _NETWORKS: dict[str, Ask] = {"networks": _networks}
-# title to columns: question to what answers it
+# {title of the table: {title of the column: function that returns the cell}}
 _TOPICS: dict[str, dict[str, Ask]] = {
     "Networks": _NETWORKS,
     "Residual units": {

@@ -1,6 +1,6 @@
-"""A dialect's answers in words, one phrase each: what describe, diff and dialects print.
+"""The fields of a dialect as text, for the commands describe, diff and dialects.
 
-Pure: no torch.
+Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from forebear.network.plan.plan import Layer, Plan
 from forebear.tables.dialects import Dialect
 from forebear.tables.preprocessing import Preprocessing
 
-# field of Dialect to what it asks, and the words for its values where they need any
+# {field of Dialect: (title, {value: text})}; values without a text are printed as they are
 _QUESTIONS: dict[str, tuple[str, dict[object, str]]] = {
     "order": (
         "norm and ReLU",
@@ -60,7 +60,7 @@ _QUESTIONS: dict[str, tuple[str, dict[object, str]]] = {
     "init": ("initial weights", {}),
     "names": ("variable names", {}),
 }
-# field of Preprocessing to its name in the field
+# {field of Preprocessing: title}
 _PREPROCESSING = {
     "size": "image size",
     "resize": "resize and crop",
@@ -79,7 +79,7 @@ _RESIZES = {
 
 
 def answers(dialect: Dialect) -> dict[str, tuple[str, str]]:
-    """{field: (question, answer)} of everything that a dialect answers, its preprocessing too."""
+    """Returns {field: (title, text)} of all fields of a dialect and of its preprocessing."""
     found = {}
     for name, (asked, words) in _QUESTIONS.items():
         value = getattr(dialect, name)
@@ -102,20 +102,20 @@ def answers(dialect: Dialect) -> dict[str, tuple[str, str]]:
 
 
 def question(field: str) -> str:
-    """What a field asks, as `answers` has it."""
+    """Returns the title of a field, which is the first item in `answers`."""
     group, _, name = field.partition(".")
     return _PREPROCESSING[name] if group == "preprocessing" else _QUESTIONS[field][0]
 
 
 def decimal(value: float) -> str:
-    """A number as papers write it, 1e-5."""
+    """Returns a number in the notation of papers, 1e-5."""
     return f"{value:g}".replace("e-0", "e-")
 
 
 def strided_layer(plan: Plan) -> tuple[Layer, bool] | None:
-    """The convolution that makes the features coarser, and whether its unit is its block's last.
+    """Returns the last convolution with a stride, and whether its unit is the last of its block.
 
-    None without residual blocks of more than one unit of which one strides.
+    Returns None if no block has several units and a stride.
     """
     strided = [
         (layer, unit is units[-1])
@@ -128,7 +128,7 @@ def strided_layer(plan: Plan) -> tuple[Layer, bool] | None:
 
 
 def summary(plan: Plan) -> str:
-    """The answers that most often explain a wrong number, in one line."""
+    """Returns one line with the choices that most often explain different results."""
     said = answers(plan.dialect)
     parts = []
     strided = strided_layer(plan)
@@ -147,7 +147,7 @@ def summary(plan: Plan) -> str:
 
 
 def pixels(rule: Preprocessing) -> str:
-    """The preprocessing in one phrase."""
+    """Returns the preprocessing as one phrase."""
     kind = "" if rule.resize == "none" else f" ({rule.interpolation})"
     resize = "no resize" if rule.resize == "none" else _resize(rule)
     scale = "" if rule.scale == 1 else f" x {_factor(rule.scale)}"
@@ -160,7 +160,7 @@ def _resize(rule: Preprocessing) -> str:
 
 
 def _factor(scale: float) -> str:
-    """1/255 and the like as fractions, as their sources write them."""
+    """Returns a factor below 1 as a fraction such as 1/255, like its source."""
     return f"{scale:g}" if scale >= 1 else f"1/{1 / scale:g}"
 
 

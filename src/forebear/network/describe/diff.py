@@ -1,6 +1,7 @@
-"""How two planned networks differ: the dialects' answers, the tables' rows, and what they cost.
+"""The differences between two planned networks: their dialects, their tables and their cost.
 
-Pure: read off the plans. Whether they are one function is `function.py`'s question.
+Everything is computed from the plans. `equivalence.py` decides whether both networks compute the
+same function.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ from forebear.network.plan.plan import Plan
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tables.rows import Block, Row, Table
 
-NONE = "-"  # in place of a row that one network lacks
+NONE = "-"  # a row that one network does not have
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing and what it is in either network."""
+    """One property, and its value in each network."""
 
     what: str
     first: str
     second: str
-    matters: bool = True  # False: either answer gives these networks the same layers
+    matters: bool = True  # False: both values give these networks the same layers
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Multiply-adds of one part of either network, for one image; 0 where it is missing."""
+    """The multiply-adds of one part in each network, for one image; 0 if the part is missing."""
 
     part: str
     first: int
@@ -42,28 +43,28 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Two networks side by side."""
+    """The comparison of two networks."""
 
     dialect: tuple[Difference, ...]
     table: tuple[Difference, ...]
-    image_sizes: tuple[int, int]  # pixels, for which the multiply-adds are counted
+    image_sizes: tuple[int, int]  # pixels; the multiply-adds are for these sizes
     trainable: tuple[int, int]
-    values: tuple[int, int]  # with the running means and variances
-    costs: tuple[Cost, ...]  # by part, in the order in which they run
+    values: tuple[int, int]  # including the running means and variances
+    costs: tuple[Cost, ...]  # by part, in execution order
     multiply_adds: tuple[int, int]
     verdict: Verdict
 
     @property
     def identical(self) -> bool:
-        """Nothing differs but the names."""
+        """Whether the networks differ only in their names."""
         return not self.dialect and not self.table and self.image_sizes[0] == self.image_sizes[1]
 
 
 def compare(first: Plan, second: Plan, image_sizes: tuple[int, int]) -> Comparison:
-    """Puts two networks side by side.
+    """Compares two planned networks.
 
     Raises:
-        ValueError: an image is too small; the message gives the smallest that works.
+        ValueError: An image is too small. The message gives the minimum size.
     """
     reports = (report(first, image_sizes[0]), report(second, image_sizes[1]))
     costs = [_costs(found) for found in reports]
@@ -84,7 +85,7 @@ def compare(first: Plan, second: Plan, image_sizes: tuple[int, int]) -> Comparis
     )
 
 
-# answers that the plan takes in, so that their effect can be tried out
+# Fields of Dialect that affect the plan. Whether such a field matters is found by replanning.
 _PLANNED = (
     "order",
     "strided_unit",
@@ -118,7 +119,7 @@ _AFFINE = ("preprocessing.scale", "preprocessing.mean", "preprocessing.std")
 
 
 def _values(rule: Preprocessing) -> list[tuple[float, float]]:
-    """Factor and offset of each channel, rounded to what float32 can tell apart."""
+    """Returns the factor and the offset of each channel, rounded to about float32 precision."""
     return [
         (float(f"{rule.scale / std:.6g}"), float(f"{mean / std:.6g}"))
         for mean, std in zip(rule.mean, rule.std, strict=True)
@@ -138,7 +139,7 @@ def _matters(field: str, first: Plan, second: Plan) -> bool:
 
 
 def _replanned(plan: Plan, field: str, other: Plan) -> Plan | None:
-    """The plan with one answer of the other's dialect; None where that cannot be built."""
+    """Returns the plan with one field of the other dialect; None if it cannot be built."""
     answer = {field: getattr(other.dialect, field)}
     try:
         return expand(
@@ -180,7 +181,7 @@ def _row(name: str, mine: Row | Block | None, yours: Row | Block | None) -> Iter
 
 
 def _spell(row: Row | Block | None) -> str:
-    """A row that has no counterpart, in a few words."""
+    """Returns a short description of a row that only one network has."""
     if row is None:
         return NONE
     if isinstance(row, Block):
@@ -189,7 +190,7 @@ def _spell(row: Row | Block | None) -> str:
 
 
 def _costs(found: Report) -> dict[str, int]:
-    """Multiply-adds by part: the root, each layer or block, the head."""
+    """Returns {part: multiply-adds} of the root, of each layer or block, and of the head."""
     parts: dict[str, int] = {}
     outside = {layer.path for layer in found.plan.head()}
     for row in found.outline():

@@ -1,7 +1,7 @@
-"""A drawing of a planned network: its maps as a chain of boxes, its shortcuts as arcs.
+"""Draws a planned network: its feature maps as a row of boxes, and its shortcuts as arcs.
 
-A box is as high as its map's side and as wide as its channels, both on a root scale. matplotlib is
-imported only when something is drawn.
+The height of a box shows the side of its map on a square-root scale. The width shows the number of
+channels on a power scale. matplotlib is imported only when something is drawn.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
 
 
 def draw(report: Report, path: Path, *, title: str) -> None:
-    """Draws a network into an .svg or .png file, which appears whole or not at all.
+    """Draws a network to an .svg or .png file. The file is written atomically.
 
     Args:
-        report: what is drawn.
-        path: its suffix says which kind of file.
-        title: over the drawing.
+        report: The report of the network.
+        path: The file. Its suffix selects the format.
+        title: The title of the drawing.
 
     Raises:
-        ValueError: another suffix, or a folder that does not exist.
+        ValueError: The suffix is not .svg or .png, or the folder does not exist.
         ForebearError: matplotlib is not installed, or the file cannot be written.
     """
     if path.suffix not in (".svg", ".png"):
         raise ValueError(
-            f"draw={str(path)!r}: expected a file that ends in .svg or .png. Rename it."
+            f"draw={str(path)!r}: expected a file name that ends in .svg or .png. Rename it."
         )
     if not path.parent.is_dir():
         raise ValueError(
-            f"draw={str(path)!r}: there is no folder {str(path.parent)!r}. Expected one that "
-            "exists. Create it first."
+            f"draw={str(path)!r}: the folder {str(path.parent)!r} does not exist. Expected a file "
+            "in an existing folder. Create the folder first."
         )
     try:
         import matplotlib
     except ImportError as error:
         raise ForebearError(
-            f"matplotlib cannot be imported ({error}). Expected it for drawings. "
+            f"matplotlib cannot be imported ({error}). Drawings require it. "
             "Run: pip install 'forebear[plots]'"
         ) from error
     picture = figure(report, title)
@@ -57,18 +57,18 @@ def draw(report: Report, path: Path, *, title: str) -> None:
     if path.suffix == ".svg":
         metadata["Date"] = None
     try:
-        # the salt and the missing date make the same drawing the same bytes
+        # A fixed salt and no date make the bytes of the file reproducible.
         with matplotlib.rc_context({"svg.hashsalt": "forebear"}):
             write_whole(path, lambda file: picture.savefig(file, dpi=2 * _DPI, metadata=metadata))
     except OSError as error:
         raise ForebearError(
-            f"{path}: cannot be written ({error}). Expected a folder with room and the right to "
-            "write. Choose another."
+            f"{path}: the file cannot be written ({error}). Expected a writable folder with free "
+            "space. Choose another folder."
         ) from error
 
 
 def figure(report: Report, title: str) -> Figure:
-    """The drawing as a matplotlib figure, one pixel of the layout a hundredth of an inch."""
+    """Returns the drawing as a matplotlib figure with 100 pixels per inch."""
     from matplotlib.figure import Figure
 
     canvas = _Canvas(stages(report), title, _subtitle(report))
@@ -91,22 +91,22 @@ def _subtitle(report: Report) -> str:
     return "  ·  ".join(parts)
 
 
-# Everything below is in pixels of the drawing, measured from its top left corner.
+# All lengths below are in pixels of the drawing. Coordinates start at its top left corner.
 _DPI = 100
-_MARGIN, _WIDEST = 22.0, 1000.0  # a README shows about 900
-_TALLEST, _FLATTEST = 132.0, 8.0  # of a box
-_LINE = 14.0  # of text
+_MARGIN, _WIDEST = 22.0, 1000.0  # the maximum width; a README shows about 900
+_TALLEST, _FLATTEST = 132.0, 8.0  # the maximum and minimum height of a box
+_LINE = 14.0  # the height of a line of text
 _UNIT_GAP, _STAGE_GAP = 9.0, 12.0
 _LEGEND_GAP = 22.0
-_MORE = 40.0  # width of a box that stands for many
-_DEEP = 4.5  # how far a box reaches back
-_TOP, _ABOVE = 62.0, 24.0  # of the title, and of the arcs
+_MORE = 40.0  # the width of a box for several units
+_DEEP = 4.5  # the depth of a box
+_TOP, _ABOVE = 62.0, 24.0  # the space for the title, and for the arcs
 _TITLE, _SUBTITLE, _NAME, _TEXT = 13.0, 8.5, 9.0, 8.0  # points
 _BLOCKS = ("#3f6fb0", "#2a9d8f", "#7fae4d", "#e2a336", "#dd6b4d", "#b5588e", "#7659a6", "#5a7f9e")
 _KINDS = {"picture": "#c3c9d4", "other": "#8b95a7", "head": "#4a5263"}
 _INK, _SOFT, _STEP, _AXIS = "#23272f", "#69717f", "#c0392b", "#d7dbe2"
-_FONT = "DejaVu Sans"  # comes with matplotlib
-_HINTED = 1.03  # drawn text is that much wider than its outlines, at most
+_FONT = "DejaVu Sans"  # part of matplotlib
+_HINTED = 1.03  # the maximum ratio of the width of drawn text to that of its outlines
 _DASHES = (0, (2.2, 1.4))
 
 
@@ -119,7 +119,7 @@ class _Placed:
 
 
 class _Row:
-    """Stages side by side, as high as the tallest of their boxes needs."""
+    """A row of stages. The tallest box determines its height."""
 
     def __init__(self, places: Sequence[_Placed], scale: float) -> None:
         boxes = [box for placed in places for box in placed.stage.boxes]
@@ -132,7 +132,7 @@ class _Row:
 
 
 class _Canvas:
-    """Stages laid out in rows, and the strokes that paint them."""
+    """Stages arranged in rows, and the code that draws them."""
 
     def __init__(self, chain: Sequence[Stage], title: str, subtitle: str) -> None:
         self.title, self.subtitle = title, subtitle
@@ -147,7 +147,7 @@ class _Canvas:
         self.height = _TOP + sum(row.height for row in self.rows) + 30
 
     def paint(self, axes: Axes) -> None:
-        """Paints the whole drawing."""
+        """Draws everything on the axes."""
         bold: dict[str, Any] = {"size": _TITLE, "color": _INK, "weight": "bold"}
         _words(axes, _MARGIN, 24, self.title, ha="left", **bold)
         _words(axes, _MARGIN, 45, self.subtitle, ha="left", size=_SUBTITLE)
@@ -261,7 +261,7 @@ class _Canvas:
 
 
 def _legend(boxes: Sequence[Box]) -> list[tuple[str, float, str]]:
-    """A mark, its width and its meaning for all that the drawing shows."""
+    """Returns (mark, width, meaning) for everything that occurs in the drawing."""
     arcs = {box.arc for box in boxes}
     marks = [("", 0.0, "maps: channels x height x width")]
     marks += [("identity", 24.0, "identity shortcut")] if "identity" in arcs else []
@@ -274,7 +274,7 @@ def _legend(boxes: Sequence[Box]) -> list[tuple[str, float, str]]:
 
 
 def _rows(chain: Sequence[Stage]) -> list[list[_Placed]]:
-    """As few rows as the widest drawing allows, then as even as they can be."""
+    """Returns the stages in the fewest rows that fit the maximum width, as equal as possible."""
     rows = _fill(chain, _WIDEST)
     narrower = (_fill(chain, float(width)) for width in range(int(_WIDEST), 0, -10))
     return list(takewhile(lambda even: len(even) == len(rows), narrower))[-1]
@@ -323,12 +323,12 @@ def _text_width(text: str, size: float = _TEXT, weight: str = "normal") -> float
 
 
 def _words(axes: Axes, x: float, y: float, text: str, **style: Any) -> Text:
-    """Small soft text, centred, but for what `style` says."""
+    """Draws small grey text, centred by default. `style` overrides the defaults."""
     plain: dict[str, Any] = {"size": _TEXT, "color": _SOFT, "family": _FONT, "parse_math": False}
     return axes.text(x, y, text, **{"ha": "center", "va": "center", **plain, **style})
 
 
 def _mix(colour: str, other: str, share: float) -> str:
-    """`colour` with a share of `other`, both "#rrggbb"."""
+    """Returns `colour` mixed with a fraction `share` of `other`, all as "#rrggbb"."""
     pairs = [(int(colour[at : at + 2], 16), int(other[at : at + 2], 16)) for at in (1, 3, 5)]
     return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in pairs)

@@ -1,7 +1,8 @@
-"""What a drawing of a planned network shows: stages of maps, in words and pixels of the map.
+"""The contents of a drawing of a planned network: its stages, with labels and map sizes.
 
-Pure: no matplotlib. A run of more than six like units shows the first two, how many more, and the
-last. `draw.py` lays the stages out and paints them.
+Nothing here imports matplotlib. A block of more than six units shows the first two units, a box
+with the number of units that are not shown, and the last unit. `drawing.py` places and draws the
+stages.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ from forebear.network.describe.describe import Report
 from forebear.network.plan.plan import ACTIVATIONS, Layer, Unit
 
 Arc = Literal["none", "identity", "projection"]
-# other: a layer that keeps its plain colour, such as the root's and the pools
+# other: a layer without a colour of its own, such as those of the root and the pools
 Kind = Literal["picture", "layer", "other", "block", "head"]
 
-FEW = 6  # units; a longer block shows the first two, a count and the last
+FEW = 6  # the maximum number of units for which a block shows all of them
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """The map that one layer or unit gives out; `count` like units where it stands for more."""
+    """The output of one layer or unit, or of `count` units that share one box."""
 
     path: str
     side: int  # pixels
     channels: int
-    coarser: int = 1  # the stride taken on the way to this map
+    coarser: int = 1  # the stride of the layer or unit
     rate: int = 1
     arc: Arc = "none"
     count: int = 1
@@ -35,7 +36,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What stands over one label: the picture, a layer outside the blocks, or a block."""
+    """The boxes above one label: the image, a layer outside the blocks, or a block."""
 
     name: str
     kind: Kind
@@ -44,7 +45,7 @@ class Stage:
 
 
 def stages(report: Report) -> list[Stage]:
-    """The stages from the picture to the logits; dropout, which keeps its map, is left out."""
+    """Returns the stages from the image to the logits. Dropout layers are omitted."""
     plan, size = report.plan, report.image_size
     shapes = {row.path: row.shape for row in report.measures}
     picture = Box("picture", size, plan.in_channels)

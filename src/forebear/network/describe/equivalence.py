@@ -1,7 +1,8 @@
-"""Whether two planned networks are one function in evaluation, as far as the plans can tell.
+"""Decides from two plans whether the networks compute the same function in evaluation mode.
 
-Pure. "The same weights" means: layers in the same place hold the same arrays, and each bias that a
-norm follows, where only one of the two has it, is taken off that norm's running mean.
+Both are given the same weights: corresponding layers have the same arrays. If only one network has
+a bias before a norm, the other network's running mean is smaller by that bias. Nothing here imports
+torch.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from forebear.network.plan.plan import Layer, Plan, Unit
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether the outputs agree on every image, and why."""
+    """Whether the outputs are equal for every image, and why."""
 
     answer: Literal["same", "different", "unknown"]
-    reasons: tuple[str, ...]  # why not, or why it cannot be told; none for "same"
-    notes: tuple[str, ...]  # what to heed although the function is the same
+    reasons: tuple[str, ...]  # for "different" or "unknown"; empty for "same"
+    notes: tuple[str, ...]  # differences that do not affect the function; only for "same"
 
 
 @dataclass(frozen=True, slots=True)
 class _Facet:
-    """One thing that must agree; `certain`: where it does not, the functions differ."""
+    """A property that must be equal. If `certain`, a difference implies different functions."""
 
     read: Callable[[Plan], object]
     reason: str
@@ -34,7 +35,7 @@ class _Facet:
 
 
 def same_function(first: Plan, second: Plan) -> Verdict:
-    """Compares what two plans compute in evaluation, for images of every size."""
+    """Compares the functions of two planned networks in evaluation mode, for all image sizes."""
     facets = (*_FACETS, *_norm_facets(first, second))
     broken = [facet for facet in facets if facet.read(first) != facet.read(second)]
     reasons = [facet.reason for facet in broken]
@@ -52,11 +53,11 @@ def same_function(first: Plan, second: Plan) -> Verdict:
 def _notes(first: Plan, second: Plan) -> Iterator[str]:
     if _strides(first) != _strides(second):
         yield (
-            "the strides sit elsewhere, which leaves out values that nobody reads: end points in "
-            "between differ in size, and so do batch statistics in training"
+            "the strides are in different layers, which only skips values that are never used: "
+            "intermediate end points differ in size, and so do batch statistics in training"
         )
     if _foldable(first) != _foldable(second):
-        yield "each bias before a norm has to be taken off that norm's running mean"
+        yield "each bias before a norm must be subtracted from the running mean of that norm"
 
 
 def _convs(plan: Plan) -> Iterator[Layer]:
@@ -64,7 +65,7 @@ def _convs(plan: Plan) -> Iterator[Layer]:
 
 
 def _weights(plan: Plan) -> list[tuple[int, ...]]:
-    """Shapes alone: blocks may be called differently."""
+    """Returns the shapes of the weights. Names are not compared: blocks may have other names."""
     return [
         shape
         for layer in plan.layers()
@@ -115,15 +116,15 @@ def _paddings(plan: Plan) -> object:
 
 
 def _padding(layer: Layer) -> int | Literal["same"]:
-    """The padding, a SAME that is the same on both sides of every map in pixels."""
+    """Returns the padding; a SAME that is always equal on both sides becomes a pixel count."""
     alike = layer.kernel == 1 or (layer.kernel % 2 == 1 and layer.step == 1)
     return layer.kernel // 2 if layer.padding == "same" and alike else layer.padding
 
 
 def _pools(plan: Plan) -> object:
-    """Kernel, stride, place and border of each pool.
+    """Returns kernel, stride, rate, padding and padding value of each pool.
 
-    After a ReLU no value is below zero, so that zeros beyond the border never are the maximum.
+    After a ReLU no value is negative, so padding with zeros does not change a maximum.
     """
     found, positive = [], False
     for layer in (*plan.root, *plan.body):
@@ -146,12 +147,13 @@ def _strides(plan: Plan) -> object:
 
 
 def _sampling(plan: Plan) -> object:
-    """Where values are left out, once every stride is moved as far down as it can be.
+    """Returns where the network subsamples, in a form that does not depend on the dialect.
 
-    A stride moves past what works on each place by itself: 1x1 convolutions, norms, ReLUs and
-    additions. So a stride on the first 1x1 of a unit is one on what comes in; and a stride on a
-    3x3 that only 1x1 follow is one on what the unit gives out, padding being alike on both sides.
-    TF-Slim's place, the last unit's 3x3, and Caffe's, the next unit's first 1x1, become the same.
+    A stride commutes with operations on single positions: 1x1 convolutions, norms, ReLUs and
+    additions. A stride in the first 1x1 of a unit therefore equals subsampling the unit's input. A
+    stride in a 3x3 with only 1x1 after it equals subsampling the unit's output, if the padding is
+    equal on both sides. Each such stride is moved out of its unit. TF-Slim's stride, in the 3x3 of
+    a block's last unit, and Caffe's, in the first 1x1 of the next unit, then become the same.
     """
     chain: list[object] = [
         (layer.kind, layer.stride)
@@ -171,7 +173,7 @@ def _sampling(plan: Plan) -> object:
 
 
 def _split(unit: Unit) -> tuple[int, tuple[int, ...], int]:
-    """The unit's stride as one before it, those that cannot leave it, and one after it."""
+    """Returns the stride before the unit, the strides that stay inside it, and the one after it."""
     strides = tuple(layer.stride for layer in unit.convs)
     strided = [at for at, stride in enumerate(strides) if stride > 1]
     if len(strided) != 1:
@@ -187,23 +189,27 @@ def _split(unit: Unit) -> tuple[int, tuple[int, ...], int]:
 
 
 _FACETS = (
-    _Facet(_weights, "their weights have other shapes, so that they do not fit each other"),
-    _Facet(_sampling, "their strides sit where they leave out other values"),
-    _Facet(_paddings, "their convolutions pad differently"),
-    _Facet(_rates, "their rates differ"),
-    _Facet(_pools, "their pool's windows or border differ"),
+    _Facet(_weights, "their weights have different shapes"),
+    _Facet(_sampling, "they subsample at different positions"),
+    _Facet(_paddings, "the padding of their convolutions differs"),
+    _Facet(_rates, "their dilation rates differ"),
+    _Facet(_pools, "the windows or the padding of their pools differ"),
     _Facet(_shortcuts, "their shortcuts differ"),
-    _Facet(_loose_biases, "only one has biases at some places that no norm follows"),
-    _Facet(_activation, "their activations differ"),
-    _Facet(_averages, "their averages to a fixed size differ", certain=False),
+    _Facet(_loose_biases, "only one has biases in some convolutions without a norm"),
+    _Facet(_activation, "their activation functions differ"),
+    _Facet(_averages, "their adaptive average pools differ", certain=False),
 )
 
 
 def _norm_facets(first: Plan, second: Plan) -> tuple[_Facet, ...]:
-    """Norms and activations: at other places, in the root or the unit after it, they may agree."""
+    """Returns the facets of the norms and the activations.
+
+    In two networks of the same version these can be in different layers, of the root or of the
+    first unit, and the function can still be the same. Such a difference is not certain.
+    """
     dialects = (first.dialect, second.dialect)
     certain = len({(dialect.order, dialect.final_norm) for dialect in dialects}) > 1
     return (
-        _Facet(_norms, "their norms stand at other places", certain),
-        _Facet(_activated, "their activations stand at other places", certain),
+        _Facet(_norms, "their norms are in different layers", certain),
+        _Facet(_activated, "their activations are in different layers", certain),
     )

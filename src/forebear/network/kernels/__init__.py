@@ -1,1 +1,1 @@
-"""Modules and functions that train faster on a CPU; `accelerate` puts the modules in."""
+"""Modules and functions that train faster on a CPU. `accelerate` installs the modules."""

@@ -1,7 +1,8 @@
-/* What the C functions share: the threads, and vectors of 16 values of a map.
+/* Common definitions of the C functions: the thread pool, and vectors of 16 values of a map.
 
-   The threads are those of the OpenMP that torch itself uses, whose entry points come in as pointers,
-   so that a process never has two pools of threads. The vectors are those that gcc and clang share. */
+   The threads are those of the OpenMP library that torch uses. Its entry points are passed as
+   pointers, so that a process never has two thread pools. The vectors are the vector extensions
+   that both gcc and clang support. */
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -9,15 +10,16 @@
 #include <immintrin.h>
 #endif
 
-/* Each file is compiled once for every level of processor that has a use for it. LEVEL is then
-   generic, x86_64_v3, avx512 or avx512_bf16, and the functions are called norm_forward_avx512 and so on. */
+/* Each file is compiled once for each instruction set level that it supports. LEVEL is generic,
+   x86_64_v3, avx512 or avx512_bf16. It is a suffix of the function names, as in
+   norm_forward_avx512. */
 #define JOINED_(name, level) name##_##level
 #define JOINED(name, level) JOINED_(name, level)
 #define NAMED(name) JOINED(name, LEVEL)
 #define EXPORTED __attribute__((visibility("default")))
 
 #define INLINE static inline __attribute__((always_inline))
-#define LANES 16 /* values computed side by side */
+#define LANES 16 /* values in one vector */
 
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -34,7 +36,7 @@ typedef uint32_t words __attribute__((vector_size(64)));
 typedef float floats __attribute__((vector_size(64), aligned(4), may_alias));
 typedef uint16_t halves __attribute__((vector_size(32), aligned(2), may_alias));
 
-#ifdef __AVX512F__ /* what the vector extensions say below, in one or two instructions */
+#ifdef __AVX512F__ /* the same as below, in one or two instructions */
 INLINE lanes widen(halves narrow) {
     return (lanes)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)narrow), 16);
 }
@@ -47,7 +49,7 @@ INLINE lanes widen(halves narrow) {
 #ifdef __AVX512BF16__
 INLINE halves narrow(lanes wide) { return (halves)_mm512_cvtneps_pbh((__m512)wide); }
 #else
-INLINE halves narrow(lanes wide) { /* to nearest, ties to even, NaN stays NaN */
+INLINE halves narrow(lanes wide) { /* rounds to nearest, ties to even; NaN stays NaN */
     words bits = (words)wide;
     words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     words broken = (words)(wide != wide);
@@ -55,7 +57,7 @@ INLINE halves narrow(lanes wide) { /* to nearest, ties to even, NaN stays NaN */
 }
 #endif
 
-/* 16 values of a map, of bfloat16 where half, else of float. */
+/* Loads 16 values of a map. If half, the map holds bfloat16, otherwise float. */
 INLINE lanes get(const void *map, int64_t at, int half) {
     if (half) return widen(*(const halves *)((const uint16_t *)map + at));
     return *(const floats *)((const float *)map + at);

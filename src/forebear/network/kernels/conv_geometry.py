@@ -1,4 +1,4 @@
-"""How a kernel moves over a map: what the faster ways of a convolution ask about it."""
+"""The geometry of a convolution: kernel, stride, padding and output size."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """How a kernel moves over one size of map; its rate is 1."""
+    """The geometry of a convolution with rate 1, for one input size. Lengths are in pixels."""
 
     kernel: int
     stride: int
-    top: int  # rows of zeros before the map
-    left: int
-    height: int  # of the map given out
-    width: int
+    top: int  # rows of zero padding above the map
+    left: int  # columns of zero padding to the left of the map
+    height: int  # of the output
+    width: int  # of the output
     groups: int = 1
 
     @property
     def side(self) -> int:
-        """The longer side of the map given out."""
+        """The longer side of the output."""
         return max(self.height, self.width)
 
     def sees_all(self, height: int, width: int) -> bool:
-        """Whether every output value sees all of such a map: a fully connected layer."""
+        """Whether every output value sees the whole map, as in a fully connected layer.
+
+        `height` and `width` are those of the input.
+        """
         down, right = (self.height - 1) * self.stride, (self.width - 1) * self.stride
         return (
             self.groups == 1
@@ -32,7 +35,10 @@ class Window:
         )
 
     def views(self, height: int, width: int) -> list[tuple[slice, slice]]:
-        """The taps that lie on such a map, for each output value of a window that sees all."""
+        """Returns for each output value the part of the kernel that covers the map.
+
+        `sees_all` must be true for a map of this size.
+        """
         tops = [self.top - i * self.stride for i in range(self.height)]
         lefts = [self.left - i * self.stride for i in range(self.width)]
         return [(slice(a, a + height), slice(b, b + width)) for a in tops for b in lefts]

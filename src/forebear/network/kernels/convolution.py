@@ -1,10 +1,11 @@
-"""Convolutions by the faster way on a processor: torch's own, a matrix product, or Winograd's.
+"""Convolutions by the fastest algorithm: torch's own, a matrix product, Winograd's or groups.
 
-oneDNN's direct convolutions run near the hardware's speed on large maps. Their weight gradients go
-over the whole gradient once an image, and on small maps that is most of a step: 12 ms for one 3x3
-convolution of 512 channels on 128 maps of 1x1, where a product takes 0.2 ms. 3x3 convolutions of
-stride 1 in bfloat16 are better still with fewer multiplications (winograd.py), those in groups
-without a product (groups.py).
+oneDNN's direct convolutions run close to the peak speed of the hardware on large maps. Their weight
+gradient passes over the whole gradient once for each image. On small maps this takes most of a
+step: 12 ms for a 3x3 convolution with 512 channels on 128 maps of 1x1, while a matrix product takes
+0.2 ms. For 3x3 convolutions of stride 1 in bfloat16, Winograd's algorithm is faster still, because
+it needs fewer multiplications (winograd.py). Convolutions in groups of few channels are fastest
+without a matrix product (grouped_conv.py).
 """
 
 from __future__ import annotations
@@ -21,47 +22,49 @@ from forebear.network.kernels import grouped_conv as groups
 from forebear.network.kernels import winograd
 from forebear.network.kernels.conv_geometry import Window
 
-# Sides of the maps given out up to which a product was the faster one (bfloat16, AVX-512).
-POINTWISE = 7  # 1x1: the output and the gradient of the input; strided ones at any size
-POINTWISE_WEIGHT = 28  # 1x1: the gradient of the weights
-COLUMNS = 4  # larger kernels: the gradient of the weights
-WIDE_COLUMNS, WIDE = 7, 256  # the same from so many channels on
-MERGED = 16  # channels of a group in whose place oneDNN's weight gradient is fastest; of 4, slowest
+# The largest output sides in pixels for which a matrix product was faster (bfloat16, AVX-512).
+POINTWISE = 7  # 1x1: the output and the input gradient; with a stride, a product is always used
+POINTWISE_WEIGHT = 28  # 1x1: the weight gradient
+COLUMNS = 4  # larger kernels: the weight gradient
+WIDE_COLUMNS, WIDE = 7, 256  # larger kernels with at least WIDE channels: the weight gradient
+# oneDNN's weight gradient is fastest for groups of 16 channels and slowest for groups of 4.
+MERGED = 16
 
 
 def helps(window: Window, x: Tensor, weight: Tensor) -> bool:
-    """Whether `convolve` is faster than torch's own convolution; x is not yet padded."""
+    """Whether `convolve` is faster than torch's own convolution. x is not padded."""
     return _way(window, x, weight) is not None
 
 
 def convolve(window: Window, x: Tensor, weight: Tensor) -> Tensor:
-    """The convolution without bias, for which `helps` holds.
+    """Returns the convolution of x without bias. `helps` must be true.
 
     Args:
-        window: how the kernel moves.
-        x: [N, in_channels, H, W] in channels_last, in the dtype to compute in; where the window
-            does not see all of it, to be padded behind as before.
-        weight: [channels, in_channels / groups, kernel, kernel], in that dtype or float32.
+        window: The geometry of the convolution.
+        x: [N, in_channels, H, W] in channels_last, in the compute dtype. Unless every output sees
+            the whole map, the padding is the same after x as before x.
+        weight: [channels, in_channels / groups, kernel, kernel], in the compute dtype or float32.
 
     Returns:
         [N, channels, window.height, window.width] in channels_last, in x's dtype.
     """
     way = _way(window, x, weight)
-    assert way is not None  # helps() has said so
+    assert way is not None  # the caller has checked helps()
     out: Tensor = way.apply(x, weight, window)  # type: ignore[no-untyped-call]
     return out
 
 
 def fork(window: Window, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The map itself for what else starts from it, and its strided 1x1 convolution without bias.
+    """Returns x for the other branch, and the strided 1x1 convolution of x without bias.
 
-    The gradients of both meet in one map: that of the convolution, which has values at every
-    stride-th place alone, is added there, in place. So what takes x must not be watched.
+    The input gradient of the convolution is nonzero only at the positions that it reads. It is
+    added in place to the gradient of the other branch. Hooks must therefore not see the gradient of
+    the other branch.
 
     Args:
-        window: of a 1x1 convolution, in one group, with a stride above 1.
-        x: [N, in_channels, H, W] in channels_last, in the dtype to compute in.
-        weight: [channels, in_channels, 1, 1], in that dtype or float32.
+        window: The geometry of a 1x1 convolution in one group, with a stride above 1.
+        x: [N, in_channels, H, W] in channels_last, in the compute dtype.
+        weight: [channels, in_channels, 1, 1], in the compute dtype or float32.
     """
     out: tuple[Tensor, Tensor] = _Fork.apply(x, weight, window)  # type: ignore[no-untyped-call]
     return out
@@ -84,26 +87,29 @@ def _way(window: Window, x: Tensor, weight: Tensor) -> type[torch.autograd.Funct
 
 
 def _rows(x: Tensor) -> Tensor:
-    """[N, C, H, W] as [N * H * W, C]: a view of what is in channels_last."""
+    """Returns [N, C, H, W] as [N * H * W, C]. In channels_last this is a view."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
 def _flat(x: Tensor) -> Tensor:
-    """[N, C, H, W] as [N, H * W * C]."""
+    """Returns [N, C, H, W] as [N, H * W * C]."""
     return x.permute(0, 2, 3, 1).reshape(len(x), -1)
 
 
 def _map(rows: Tensor, count: int, height: int, width: int) -> Tensor:
-    """What _rows or _flat made, as [N, C, H, W] in channels_last."""
+    """Inverts `_rows` or `_flat`: returns [N, C, H, W] in channels_last."""
     return rows.view(count, height, width, -1).permute(0, 3, 1, 2)
 
 
 class _Connected(torch.autograd.Function):
-    """Every output sees the whole map: one product over whole maps, and no tap over padding."""
+    """A convolution whose outputs all see the whole map, as one matrix product.
+
+    Kernel positions on the padding are left out.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, window: Window) -> Tensor:
-        taps = weight.permute(0, 2, 3, 1)  # as channels_last has them
+        taps = weight.permute(0, 2, 3, 1)  # channels last
         parts = [taps[:, rows, columns] for rows, columns in window.views(*x.shape[2:])]
         matrix = torch.stack([part.to(x.dtype) for part in parts]).view(-1, _flat(x).shape[1])
         ctx.save_for_backward(x, matrix)
@@ -132,7 +138,7 @@ class _Connected(torch.autograd.Function):
 
 
 class _Pointwise(torch.autograd.Function):
-    """A 1x1 convolution; its stride is taken first."""
+    """A 1x1 convolution, which first subsamples its input by the stride."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, window: Window) -> Tensor:
@@ -168,7 +174,7 @@ class _Pointwise(torch.autograd.Function):
 
 
 class _Fork(torch.autograd.Function):
-    """A strided 1x1 convolution beside whatever else starts from its map."""
+    """A strided 1x1 convolution whose input has another branch: see `fork`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, window: Window) -> tuple[Tensor, Tensor]:
@@ -193,7 +199,7 @@ class _Fork(torch.autograd.Function):
 
 
 class _Columns(torch.autograd.Function):
-    """oneDNN's convolution, with the weight gradient as one product over im2col."""
+    """oneDNN's convolution, with the weight gradient as one matrix product with im2col."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, window: Window) -> Tensor:
@@ -217,7 +223,7 @@ class _Columns(torch.autograd.Function):
 
 
 def _columns(x: Tensor, window: Window) -> Tensor:
-    """im2col: [N, C, H, W] -> [N * height * width, kernel * kernel * C]."""
+    """Returns im2col of x: [N, C, H, W] -> [N * height * width, kernel * kernel * C]."""
     pads = (window.left, window.left, window.top, window.top)
     taps = F.pad(x, pads).permute(0, 2, 3, 1) if any(pads) else x.permute(0, 2, 3, 1)
     windows = taps.unfold(1, window.kernel, window.stride).unfold(2, window.kernel, window.stride)
@@ -225,9 +231,10 @@ def _columns(x: Tensor, window: Window) -> Tensor:
 
 
 class _Merged(torch.autograd.Function):
-    """A convolution in groups of few channels, with the weight gradient of larger groups.
+    """A convolution in groups of few channels, whose weight gradient is computed in larger groups.
 
-    Most of that gradient is thrown away: it lies between groups.
+    Only the part within the original groups is kept. The rest, which connects different groups, is
+    discarded.
     """
 
     @staticmethod
@@ -262,7 +269,7 @@ class _Merged(torch.autograd.Function):
 def _gradients(
     dy: Tensor, x: Tensor, weight: Tensor, window: Window, wanted: tuple[bool, bool]
 ) -> tuple[Tensor, Tensor]:
-    """The gradients as torch has them, of the input and of the weights."""
+    """Returns torch's input gradient and weight gradient, as far as `wanted` asks for them."""
     pads, steps = [window.top, window.left], [window.stride, window.stride]
     mask = [*wanted, False]
     dx, dweight, _ = torch.ops.aten.convolution_backward(

@@ -1,4 +1,4 @@
-"""Batch norm in training with the addition and the activation after it, as one operation."""
+"""Batch norm in training, fused with the following addition and activation."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch.autograd.function import once_differentiable
 from forebear.network.kernels.native import Library, Norm, compiled, library
 from forebear.network.plan.plan import Activation
 
-LANES = 16  # channels that the C functions take at once
-CODES: dict[Activation, int] = {"none": 0, "relu": 1, "hardswish": 2}  # as norm.c has them
+LANES = 16  # the number of channels must be a multiple of this
+CODES: dict[Activation, int] = {"none": 0, "relu": 1, "hardswish": 2}  # the enum in norm.c
 
 
 def fits(norm: nn.BatchNorm2d, x: Tensor, added: Tensor | None, activation: Activation) -> bool:
-    """Whether `normed` can do the work of this norm on this map."""
+    """Whether `normed` supports these arguments."""
     return (
         norm.training
         and norm.affine
@@ -26,7 +26,7 @@ def fits(norm: nn.BatchNorm2d, x: Tensor, added: Tensor | None, activation: Acti
         and x.dtype in (torch.bfloat16, torch.float32)
         and norm.weight.dtype == torch.float32
         and x.shape[1] % LANES == 0
-        and x.numel() > x.shape[1]  # torch refuses a single value a channel, and says so
+        and x.numel() > x.shape[1]  # torch raises an error for a single value per channel
         and x.is_contiguous(memory_format=torch.channels_last)
         and (added is None or (added.dtype == x.dtype and added.shape == x.shape))
         and (added is None or activation != "hardswish")
@@ -42,17 +42,17 @@ def normed(
     activation: Activation,
     biased: bool = False,
 ) -> Tensor:
-    """activation(norm(x) + added), or without the addition; moves the running values.
+    """Returns activation(norm(x) + added), or activation(norm(x)), and updates the running values.
 
-    Statistics, and all that lies between x and the result, are float32; torch's own operations
-    round to bfloat16 after each step.
+    Statistics and intermediate values are float32. torch's own operations round to bfloat16 after
+    each step. `fits` must be true.
 
     Args:
-        norm: in training.
-        x: [N, C, H, W] in channels_last, bfloat16 or float32, for which `fits` holds.
-        added: of the same shape and dtype.
-        activation: what follows; not hardswish after an addition.
-        biased: whether the running variance takes in the biased one of the batch.
+        norm: The norm, in training mode.
+        x: [N, C, H, W] in channels_last, bfloat16 or float32.
+        added: A tensor of the same shape and dtype, or None.
+        activation: The activation. After an addition, hardswish is not supported.
+        biased: Whether the biased variance of the batch updates the running variance.
     """
     if norm.track_running_stats and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
@@ -88,7 +88,7 @@ class _Normed(torch.autograd.Function):
         compiled().norm_forward(ctypes.byref(job))
         del kept
         ctx.activation, ctx.adds = activation, added is not None
-        # Without an addition y is computed again from x, which is read anyway.
+        # Without an addition, the backward pass recomputes y from x, which it reads anyway.
         keeps = ctx.adds and activation != "none"
         ctx.save_for_backward(x, weight, bias, mean, scale, y if keeps else None)
         return y
@@ -113,7 +113,10 @@ class _Normed(torch.autograd.Function):
 
 
 def _job(x: Tensor, weight: Tensor, bias: Tensor, activation: Activation) -> tuple[Norm, Tensor]:
-    """What both passes are told, and the work space, which must outlive the call."""
+    """Returns the arguments that both passes need, and their workspace.
+
+    The caller must keep the workspace alive during the call of the C function.
+    """
     channels, threads = x.shape[1], torch.get_num_threads()
     sums = torch.zeros(threads * 2 * channels, dtype=torch.float64)
     job = Norm(

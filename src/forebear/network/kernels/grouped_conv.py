@@ -1,4 +1,4 @@
-"""3x3 convolutions in groups of 4 to 32 channels in bfloat16: ResNeXt's."""
+"""3x3 convolutions in groups of 4 to 32 channels in bfloat16, as in ResNeXt."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from forebear.network.kernels.conv_geometry import Window
 from forebear.network.kernels.native import Groups as Job
 from forebear.network.kernels.native import Library, Shape, compiled, job_over, library
 
-SIZES = (4, 8, 16, 32)  # channels of a group
-CHANNELS = 32  # that the C functions take at once
-LANES = 16  # sums of a vector
+SIZES = (4, 8, 16, 32)  # supported channels in a group
+CHANNELS = 32  # the number of channels must be a multiple of this
+LANES = 16  # float32 sums in one vector
 
 
 def fits(window: Window, x: Tensor, weight: Tensor) -> bool:
-    """Whether `Groups` can do the work of this convolution."""
+    """Whether `Groups` supports this convolution."""
     return (
         window.kernel == 3
         and window.stride <= 2
@@ -34,17 +34,17 @@ def fits(window: Window, x: Tensor, weight: Tensor) -> bool:
 
 
 def has_groups() -> bool:
-    """Whether the C functions are there and this processor multiplies bfloat16 in AVX-512."""
+    """Whether the C functions are available and this processor has AVX-512 BF16."""
     found = library()
     return isinstance(found, Library) and found.bf16
 
 
 class Groups(torch.autograd.Function):
-    """The convolution of a map, for which `fits` holds; as conv.py's other ways."""
+    """A convolution for which `fits` is true, with the arguments of `convolution.convolve`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, window: Window) -> Tensor:
-        """Gives [N, channels, window.height, window.width] in channels_last."""
+        """Returns [N, channels, window.height, window.width] in channels_last."""
         ctx.window = window
         ctx.save_for_backward(x, weight)
         shape = (len(x), len(weight), window.height, window.width)
@@ -53,7 +53,7 @@ class Groups(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        """Gives the gradients of the input and, in float32, of the weights."""
+        """Returns the input gradient, and the weight gradient in float32."""
         x, weight = ctx.saved_tensors
         window = ctx.window
         dy = dy.contiguous(memory_format=torch.channels_last)
@@ -67,7 +67,10 @@ class Groups(torch.autograd.Function):
 
 
 def _turned(weight: Tensor) -> Tensor:
-    """[C, size, 3, 3] for the gradient of the input: turned, and the other way in each group."""
+    """Returns the weights [C, size, 3, 3] for the input gradient.
+
+    Each kernel is rotated by 180 degrees. Input and output channels are swapped in each group.
+    """
     channels, size = weight.shape[:2]
     groups = weight.reshape(channels // size, size, size, 3, 3)
     return groups.transpose(1, 2).flip(3, 4).reshape(weight.shape)
@@ -76,7 +79,10 @@ def _turned(weight: Tensor) -> Tensor:
 def _map(
     x: Tensor, weight: Tensor, shape: Shape, top: int, left: int, *, step: int = 1, holes: int = 1
 ) -> Tensor:
-    """Windows that go over x by `step`, between whose values lie `holes` - 1 zeros."""
+    """Returns the convolution of x with stride `step`, with `holes` - 1 zeros between x's values.
+
+    `shape` is the shape of the result. `top` and `left` are the zero padding before x.
+    """
     channels, size = weight.shape[:2]
     pairs = weight.bfloat16().reshape(channels // CHANNELS, 2, LANES, size // 2, 2, 9)
     packed = pairs.permute(0, 5, 3, 1, 2, 4).contiguous()

@@ -1,42 +1,45 @@
 /* 3x3 convolutions in groups of 4 to 32 channels, over channels-last maps of bfloat16.
 
-   A product has little room in so small a group, so the channels lie side by side: a vector of 16
-   sums holds channels given out, of several groups where these are small, and each of them meets the
-   pairs of channels read by its own group. Channels are multiples of 32, as many given out as read. */
+   A group is too small for an efficient matrix product. Instead, a vector holds the sums of 16
+   output channels, from several groups if these are small. Each sum is updated with the pairs of
+   input channels of its own group. The numbers of input and output channels are equal, and a
+   multiple of 32. */
 
 #include "common.h"
 
 #include <string.h>
 
-#define WIDE 7              /* values given out side by side, over which weights are read once */
-#define READ (2 * WIDE + 1) /* values read for them at most */
-#define PACKED 192          /* pairs of values that groups_weight packs at once, for it to stay in L1 */
+#define WIDE 7              /* neighbouring output positions for which weights are read once */
+#define READ (2 * WIDE + 1) /* the maximum number of input positions that these need in a row */
+#define PACKED 192          /* pairs that groups_weight packs at once, so that they fit in L1 */
 
 typedef uint16_t half;
 
 struct groups {
     struct pool pool;
     int32_t threads, size; /* size: channels of a group: 4, 8, 16 or 32 */
-    int32_t step, holes;   /* 1 or 2: from window to window; from value to value of x, zeros between */
+    int32_t step;          /* 1 or 2: the stride */
+    int32_t holes;         /* 1 or 2: the distance between values of x, with zeros in between */
     int64_t count, height, width, channels; /* of x */
-    int64_t top, left;                      /* zeros before x */
+    int64_t top, left;                      /* zero padding before x */
     int64_t out_height, out_width;
     const half *x;
-    const half *weight; /* [channels / 32, 9, size / 2, 2, 16, 2]: the last are a pair's */
-    half *y;            /* what groups_map gives */
-    const half *dy;     /* of y */
-    float *sums;        /* what groups_weight gives: [threads, channels / 16, 9, size, 16] of zeros */
+    const half *weight; /* [channels / 32, 9, size / 2, 2, 16, 2]; the last axis is a pair */
+    half *y;            /* the result of groups_map */
+    const half *dy;     /* the gradient of y */
+    float *sums;        /* groups_weight adds to it: [threads, channels / 16, 9, size, 16] */
     const half *zeros;  /* [channels] */
     char *space;        /* [threads, groups_space] */
 };
 
-/* Rows given out that groups_weight packs at once, for the sums to stay in registers a while. */
+/* Returns how many output rows groups_weight packs at once. With several rows, the sums stay in
+   registers for longer. */
 static int64_t rows_at_once(const struct groups *g) {
     int64_t pairs = (g->out_width + 1) / 2;
     return most(1, PACKED / (pairs + 2 * g->step * pairs));
 }
 
-/* Bytes that a thread of groups_weight needs. */
+/* Returns the workspace in bytes that each thread of groups_weight needs. */
 EXPORTED int64_t NAMED(groups_space)(const struct groups *g) {
     int64_t pairs = (g->out_width + 1) / 2, reads = 2 * g->step * (pairs - 1) + 3;
     int64_t places = 2 * pairs + 3 * (reads + g->step) + 1;
@@ -46,7 +49,7 @@ EXPORTED int64_t NAMED(groups_space)(const struct groups *g) {
 
 INLINE __m512i load(const void *place) { return _mm512_loadu_si512(place); }
 
-/* A pair of values in all places. */
+/* Broadcasts a pair of values. */
 INLINE __m512i spread(const void *pair) {
     int32_t word;
     memcpy(&word, pair, sizeof word);
@@ -57,26 +60,26 @@ INLINE __m512 add(__m512 sums, __m512i a, __m512i b) {
     return _mm512_dpbf16_ps(sums, (__m512bh)a, (__m512bh)b);
 }
 
-/* The first channel of the group of each of 16 sums side by side. */
+/* Returns the first channel of the group of each of 16 neighbouring sums. */
 INLINE __m512i firsts(int size) {
     const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     return _mm512_and_epi32(lane, _mm512_set1_epi32(-size));
 }
 
-/* The first value of a row of x, with its holes, or NULL beside the map. */
+/* Returns the first value of a row of x with holes; NULL if the row is padding or a hole. */
 INLINE const half *row_of(const struct groups *g, int64_t image, int64_t row, int holes) {
     if (row < 0 || row % holes || row / holes >= g->height) return NULL;
     return g->x + (image * g->height + row / holes) * g->width * g->channels;
 }
 
-/* A value of it, or zeros. */
+/* Returns the channels at a column of such a row, or zeros for padding or a hole. */
 INLINE const half *value(const struct groups *g, const half *row, int64_t column, int holes) {
     int inside = column >= 0 && column / holes < g->width;
     return inside ? row + column / holes * g->channels : g->zeros;
 }
 
-/* WIDE values given out, side by side, of 32 channels from c on. Of holes, the first value read is one
-   where odd. */
+/* Computes WIDE neighbouring output positions of 32 channels, starting at c. With holes = 2, only
+   the input positions x with x % 2 == odd have values; the others are holes. */
 INLINE void map_part(const struct groups *g, const half *const from[3][READ], int64_t c, int size,
                      int step, int holes, int odd, __m512 sums[WIDE][2]) {
     const int pairs = size / 2, reads = step * (WIDE - 1) + 3;
@@ -157,7 +160,7 @@ static void map_job(void *job) {
     else map_rows_of(&g, 32);
 }
 
-/* 16 channels of two values as pairs. */
+/* Interleaves 16 channels at two positions into pairs. */
 INLINE void pair_up(const half *value, const half *next, uint32_t *to) {
     const __m512i order = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8,
                                            39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
@@ -166,13 +169,14 @@ INLINE void pair_up(const half *value, const half *next, uint32_t *to) {
     _mm512_storeu_si512(to, _mm512_permutex2var_epi16(a, order, b));
 }
 
-/* Adds rows of dy to the sums of three taps, for 16 channels given out and up to 8 read, from i on. */
+/* Adds rows of dy to the sums of three taps, for 16 output channels and up to 8 input channels,
+   starting at i. */
 INLINE void weight_part(const uint32_t *dy, const uint32_t *const *x, int64_t rows, int64_t pairs,
                         int size, int step, int i, float *to) {
     enum { MOST = 8 };
     const int wide = size < 16 ? 16 : size, taken = size < MOST ? size : MOST;
     __m512 sums[3][MOST];
-    __m512i own[MOST]; /* which channel each sum meets */
+    __m512i own[MOST]; /* the input channel of each sum */
     for (int k = 0; k < taken && size < 16; k++)
         own[k] = _mm512_add_epi32(firsts(size), _mm512_set1_epi32(k));
 #pragma GCC unroll 3
@@ -202,8 +206,9 @@ INLINE void weight_part(const uint32_t *dy, const uint32_t *const *x, int64_t ro
         for (int k = 0; k < taken; k++) _mm512_storeu_ps(to + (tap * size + i + k) * 16, sums[tap][k]);
 }
 
-/* Adds some rows given out, from `number` on, to the sums of all channels. Where their values lie is
-   found once; of each group's channels, or 16, these are packed in pairs, which many sums then meet. */
+/* Adds some output rows, starting at `number`, to the sums of all channels. The addresses of their
+   values are computed once. Then the values are packed in pairs, for one group or 16 channels at a
+   time, and each pair is used for many sums. */
 INLINE void weight_some(const struct groups *g, int64_t number, int64_t rows, int size, int step,
                         void *space, float *sums) {
     const int wide = size < 16 ? 16 : size;

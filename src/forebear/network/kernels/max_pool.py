@@ -1,4 +1,4 @@
-"""Max-pools in training whose backward pass writes each value once."""
+"""Max pools in training, with a backward pass that writes each gradient value once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch.autograd.function import once_differentiable
 
 from forebear.network.kernels.native import Library, MaxPool, Shape, compiled, job_over, library
 
-LANES = 16  # channels that the C functions take at once
-KERNEL = 7  # pixels, the largest that they take
+LANES = 16  # the number of channels must be a multiple of this
+KERNEL = 7  # the largest supported kernel, in pixels
 
 
 def fits(x: Tensor, kernel: int, pads: tuple[int, int, int, int]) -> bool:
-    """Whether `max_pool` can take a map, padded by so much left, right, above and below."""
+    """Whether `max_pool` supports these arguments. `pads` are left, right, above and below."""
     return (
         x.device.type == "cpu"
         and x.dtype in (torch.bfloat16, torch.float32)
@@ -29,13 +29,13 @@ def fits(x: Tensor, kernel: int, pads: tuple[int, int, int, int]) -> bool:
 
 
 def max_pool(x: Tensor, kernel: int, stride: int, pads: tuple[int, int, int, int]) -> Tensor:
-    """The greatest value under each window, and the first of several in the backward pass.
+    """Returns the maximum in each window. If maxima are tied, the first one gets the gradient.
 
     Args:
-        x: [N, C, H, W] in channels_last, for which `fits` holds.
-        kernel: pixels, of a square window.
-        stride: pixels.
-        pads: left, right, above and below, of what is less than any value.
+        x: [N, C, H, W] in channels_last. `fits` must be true.
+        kernel: The side of the square window in pixels.
+        stride: The stride in pixels.
+        pads: The padding with -inf in pixels: left, right, above and below.
 
     Returns:
         [N, C, (H + above + below - kernel) // stride + 1, ...] in channels_last, in x's dtype.

@@ -1,8 +1,8 @@
-"""Layers and units that train on a CPU by the kernels in this folder.
+"""Layers and units that use the kernels in this folder in training on a CPU.
 
-Each class computes what its base class computes, up to rounding. It takes the kernels in training
-only, and only if they support the tensors at hand. In evaluation mode, and while torch compiles or
-exports the network, it runs the code of its base class.
+Each class computes the same as its base class, up to rounding. It uses the kernels in training
+only, and only if they support the tensors. In evaluation mode, and while torch compiles or exports
+the network, it runs the code of its base class.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from forebear.network.units import UnitV1, UnitV2
 
 
 class FastConv(Conv):
-    """A `Conv` whose convolution, and whose norm with the activation, are single operations."""
+    """A `Conv` with a faster convolution, and with its norm and activation as one operation."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns what `Conv` returns."""
@@ -33,9 +33,9 @@ class FastConv(Conv):
         return self._finished(self._convolved(x), self.layer.activation)
 
     def added(self, x: Tensor, shortcut: Tensor) -> Tensor:
-        """Returns relu(shortcut + norm(conv(x))); in training only.
+        """Returns relu(shortcut + norm(conv(x))), in training only.
 
-        Norm, addition and ReLU are one operation if the kernels support them.
+        Norm, addition and ReLU are one operation if the kernels support it.
         """
         return self._finished(self._convolved(x), "relu", shortcut)
 
@@ -43,7 +43,7 @@ class FastConv(Conv):
         """Returns x for the convolutions of a unit, and this layer's output as the shortcut.
 
         If this layer is a strided 1x1 convolution, its input gradient is added in place to the
-        gradient that the convolutions of the unit give x. No hook may see that gradient before.
+        input gradient of the unit's convolutions. Hooks must not see that gradient before.
         """
         strided = self.layer.kernel == 1 and self.layer.stride > 1
         window = self._window(x) if strided and _is_active(self) else None
@@ -61,7 +61,7 @@ class FastConv(Conv):
         return activate(y if shortcut is None else shortcut + y, activation)
 
     def _convolved(self, x: Tensor) -> Tensor:
-        """Returns the convolution of x, by the kernels if they are faster than torch."""
+        """Returns the convolution of x, computed by the kernels if they are faster than torch."""
         window = self._window(x)
         if window is None or not helps(window, x, self.conv.weight):
             y: Tensor = self.conv(self.aligned(x))
@@ -73,7 +73,7 @@ class FastConv(Conv):
         return self._biased(convolve(window, x.to(_compute_dtype(x)), self.conv.weight))
 
     def _window(self, x: Tensor) -> Window | None:
-        """Returns how the convolution moves over x, or None if the kernels cannot compute it."""
+        """Returns the geometry of the convolution, or None if the kernels do not support it."""
         layer, weight = self.layer, self.conv.weight
         if (
             layer.rate > 1
@@ -102,7 +102,7 @@ class FastConv(Conv):
 
 
 class FastNorm(Norm):
-    """A `Norm` that is one operation with its activation."""
+    """A `Norm` whose norm and activation are one operation."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns what `Norm` returns."""
@@ -112,7 +112,7 @@ class FastNorm(Norm):
 
 
 class FastPool(Pool):
-    """A `Pool` whose backward pass writes each value once."""
+    """A `Pool` whose backward pass writes each gradient value once."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns what `Pool` returns."""
@@ -141,7 +141,7 @@ class FastUnitV1(UnitV1):
 
 
 class FastUnitV2(UnitV2):
-    """A `UnitV2` whose projection shortcut shares one input gradient with the convolutions."""
+    """A `UnitV2` whose projection adds its input gradient in place to that of the convolutions."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns what `UnitV2` returns."""
@@ -158,14 +158,14 @@ FAST: dict[type[nn.Module], type[nn.Module]] = {
     Pool: FastPool,
     UnitV1: FastUnitV1,
     UnitV2: FastUnitV2,
-}  # the class that replaces each plain class; a subclass has its own `forward`, which must run
+}  # the replacement of each plain class; other subclasses keep their own `forward`
 
 
 def watched(module: nn.Module) -> bool:
-    """Whether hooks see the inputs, outputs or gradients of the module.
+    """Whether hooks observe the inputs, outputs or gradients of the module.
 
-    Such a module must be called. A fused operation would skip its hooks. Global hooks count for
-    every module.
+    Such a module must be called, because a fused operation would skip its hooks. Global hooks
+    apply to every module.
     """
     hooks = (
         *(module._forward_pre_hooks, module._forward_hooks),
@@ -176,12 +176,12 @@ def watched(module: nn.Module) -> bool:
 
 
 def _is_active(module: nn.Module) -> bool:
-    """Whether the module trains, and torch neither compiles nor exports it."""
+    """Whether the module is in training mode, and torch is not compiling or exporting it."""
     return module.training and not torch.compiler.is_compiling()
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:
-    """Returns the dtype that a convolution of x computes in: autocast's, if it is on."""
+    """Returns the compute dtype of a convolution of x: autocast's if it is enabled, or x's."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 

@@ -1,8 +1,8 @@
-"""The C functions of the kernels: loaded from the package, and called on tensors.
+"""Loads the C functions of the kernels, and defines their argument structs.
 
-They are built when forebear is installed (setup.py at the root of the repository), once for every
-level of processor, and `library` takes those of the highest level that this processor has. Where
-there are none, it says why, and torch's own operations serve.
+setup.py at the root of the repository builds them when forebear is installed, once for each
+instruction set level. `library` selects the functions of the highest level that this processor
+supports. If there are none, it returns the reason, and torch's own operations are used.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import torch
 from forebear.hardware import LEVELS, Level, processor
 
 LIBRARY = Path(__file__).with_name("libforebear.so")
-RECORD = LIBRARY.with_suffix(".json")  # what was built, as setup.py writes it
+RECORD = LIBRARY.with_suffix(".json")  # setup.py describes the build in it
 _AGAIN = "install forebear again"
 
 
 class Pool(ctypes.Structure):
-    """The entry points of torch's own OpenMP; a second pool of threads would fight with it."""
+    """The entry points of torch's OpenMP. A second thread pool would compete with torch's."""
 
     _fields_ = tuple(
         (name, ctypes.c_void_p) for name in ("parallel", "thread", "threads", "barrier")
@@ -33,7 +33,7 @@ class Pool(ctypes.Structure):
 
 
 class Norm(ctypes.Structure):
-    """What norm.c calls struct norm."""
+    """The arguments of the functions in norm.c: struct norm."""
 
     _fields_ = (
         ("pool", Pool),
@@ -52,7 +52,7 @@ class Norm(ctypes.Structure):
 
 
 class Groups(ctypes.Structure):
-    """What groups.c calls struct groups."""
+    """The arguments of the functions in groups.c: struct groups."""
 
     _fields_ = (
         ("pool", Pool),
@@ -64,7 +64,7 @@ class Groups(ctypes.Structure):
 
 
 class MaxPool(ctypes.Structure):
-    """What pool.c calls struct max_pool."""
+    """The arguments of the functions in pool.c: struct max_pool."""
 
     _fields_ = (
         ("pool", Pool),
@@ -77,7 +77,7 @@ class MaxPool(ctypes.Structure):
 
 
 class Winograd(ctypes.Structure):
-    """What winograd.c calls struct winograd."""
+    """The arguments of the functions in winograd.c: struct winograd."""
 
     _fields_ = (
         ("pool", Pool),
@@ -95,18 +95,18 @@ Shape = tuple[int, ...]  # [N, C, H, W]
 
 
 class Library:
-    """The functions of one level."""
+    """The C functions of one instruction set level."""
 
     def __init__(self, path: Path, level: Level) -> None:
-        """Loads them.
+        """Loads the functions.
 
         Args:
-            path: of the shared library.
-            level: whose functions to take; it must be among those that were built.
+            path: The shared library.
+            level: The instruction set level, which must be one of those that were built.
 
         Raises:
-            OSError: the file cannot be loaded.
-            AttributeError: torch's threads are not those of an OpenMP with GNU's entry points.
+            OSError: The file cannot be loaded.
+            AttributeError: torch's OpenMP does not have the entry points of GNU's.
         """
         self.level = level
         self.pool = _pool()
@@ -121,31 +121,35 @@ class Library:
         self.norm_backward = function("norm_backward", Norm)
         self.pool_forward = function("pool_forward", MaxPool)
         self.pool_backward = function("pool_backward", MaxPool)
-        self.bf16 = level == "avx512-bf16"  # whether it has the functions below
+        self.bf16 = level == "avx512-bf16"  # whether the functions below exist
         if self.bf16:
             self.groups_map = function("groups_map", Groups)
             self.groups_weight = function("groups_weight", Groups)
-            self.groups_space = function("groups_space", Groups, ctypes.c_int64)  # bytes a thread
+            # The space functions return bytes: groups_space for one thread, the other in total.
+            self.groups_space = function("groups_space", Groups, ctypes.c_int64)
             self.winograd_map = function("winograd_map", Winograd)
             self.winograd_weight = function("winograd_weight", Winograd)
-            self.winograd_space = function("winograd_space", Winograd, ctypes.c_int64)  # bytes
+            self.winograd_space = function("winograd_space", Winograd, ctypes.c_int64)
 
 
 def built() -> dict[str, Any]:
-    """What setup.py wrote about the build: compiler, levels, hashes, or an error.
+    """Returns setup.py's record of the build: compiler, levels and hashes, or an error.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: it is no JSON object.
+        OSError: The file cannot be read.
+        ValueError: The file does not contain a JSON object.
     """
     found = json.loads(RECORD.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
-        raise ValueError(f"{RECORD}: {type(found).__name__}. Expected an object.")
+        raise ValueError(
+            f"{RECORD}: {type(found).__name__}. Expected a JSON object. To write the file again, "
+            f"{_AGAIN}."
+        )
     return found
 
 
 def library() -> Library | str:
-    """The functions for this processor, or in a few words why there are none."""
+    """Returns the C functions for this processor, or a short reason why there are none."""
     return _library(processor().level)
 
 
@@ -154,7 +158,7 @@ def _library(level: Level) -> Library | str:
     if level == "none":
         return "FOREBEAR_CPU=none"
     if not sys.platform.startswith("linux"):
-        return "they exist for Linux only"
+        return "they are available on Linux only"
     try:
         record = built()
         if "error" in record:
@@ -167,41 +171,42 @@ def _library(level: Level) -> Library | str:
     except OSError as error:
         return f"{LIBRARY} cannot be loaded ({error}); {_AGAIN}"
     except AttributeError:
-        return "torch's threads are not those of GNU's OpenMP"
+        return "torch does not use GNU's OpenMP"
     except (ValueError, TypeError, KeyError, IndexError):
         return f"{RECORD} is damaged; {_AGAIN}"
 
 
 def _damage(record: dict[str, Any]) -> str:
-    """Why the library must not be loaded, or "".
+    """Returns the reason why the library must not be loaded, or "".
 
-    A cut file ends the process while it is loaded, and one of other sources takes other structs.
+    Loading a truncated file crashes the process. A library that was built from other sources may
+    expect other structs.
     """
     if hashlib.sha256(LIBRARY.read_bytes()).hexdigest() != record["library"]:
         return f"{LIBRARY} is damaged; {_AGAIN}"
-    sources = sorted(LIBRARY.parent.glob("*.[ch]"))  # there in an editable install
+    sources = sorted(LIBRARY.parent.glob("*.[ch]"))  # only present in an editable install
     found = hashlib.sha256(b"".join(path.read_bytes() for path in sources))
     if sources and found.hexdigest() != record["sources"]:
-        return f"the C sources have changed since they were built; {_AGAIN}"
+        return f"the C sources have changed since the build; {_AGAIN}"
     return ""
 
 
 def compiled() -> Library:
-    """The functions, for a caller that has seen that `library` has them."""
+    """Returns the C functions, for a caller that has checked that they exist."""
     found = library()
     assert isinstance(found, Library)
     return found
 
 
 def job_over(kind: type[Job], shape: Shape, given: Shape, top: int, left: int) -> Job:
-    """What the functions are told about windows that go over a map.
+    """Returns a job struct with the geometry of a convolution or a pool filled in.
 
     Args:
-        kind: of job.
-        shape: [N, C, H, W], of the map read.
-        given: the same, of the map given out.
-        top: rows that the first window lies above the map.
-        left: columns that it lies beside it.
+        kind: The type of the job.
+        shape: The shape of the input, [N, C, H, W].
+        given: The shape of the output, [N, C, H, W].
+        top: The rows of padding above the input.
+        left: The columns of padding to the left of the input.
     """
     count, channels, height, width = shape
     return kind(
@@ -219,7 +224,7 @@ def job_over(kind: type[Job], shape: Shape, given: Shape, top: int, left: int) -
 
 
 def _pool() -> Pool:
-    """The OpenMP that torch itself calls, whichever file it came from."""
+    """Returns the entry points of the OpenMP library that torch uses, wherever it is installed."""
     torch_cpu = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
     names = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads", "GOMP_barrier")
     return Pool(*(ctypes.cast(getattr(torch_cpu, name), ctypes.c_void_p) for name in names))

@@ -1,33 +1,34 @@
-/* Batch norm in training, with the addition and the activation that follow it, over channels-last maps.
+/* Batch norm in training, fused with the following addition and activation, over channels-last
+   maps.
 
-   A map of [N, C, H, W] in channels_last is rows = N * H * W rows of C neighbouring values. torch
-   goes over it four times on the way up (moments, normalise, add, activate) and more on the way down;
-   these functions go over it twice each way. C must be a multiple of 16. Plain C with the vector
-   extensions that gcc and clang share. */
+   A map of [N, C, H, W] in channels_last consists of rows = N * H * W rows of C contiguous values.
+   torch traverses it four times in the forward pass (moments, normalise, add, activate) and more
+   often in the backward pass. These functions traverse it twice in each pass. C must be a multiple
+   of 16. The code is plain C with the vector extensions that both gcc and clang support. */
 
 #include "common.h"
 
 #include <math.h>
 
-#define LINE 256   /* values, at least, of a line; see struct part */
-#define BLOCK 4    /* lines gone over side by side, so that their tables and sums are read once */
+#define LINE 256   /* the target for the number of values in a line; see struct part */
+#define BLOCK 4    /* lines that are processed together and read tables and sums only once */
 #ifndef AHEAD
 #define AHEAD 4096
 #endif
-#define CHUNK 128  /* values summed in float before the sums move on to double */
+#define CHUNK 128  /* lines that are summed in float before the sums are added to those in double */
 
 enum { NONE, RELU, HARDSWISH }; /* activations */
 
 struct norm {
     struct pool pool;
-    int32_t threads, half, activation, biased; /* half: maps hold bfloat16, else float */
+    int32_t threads, half, activation, biased; /* half: maps hold bfloat16, otherwise float */
     int64_t rows, channels;
-    const void *x;     /* what is normalised */
-    const void *added; /* forward: added before the activation, or NULL; not before hardswish */
-    void *y;           /* forward: the result; backward: the same, or NULL where nothing was added */
+    const void *x;     /* the input */
+    const void *added; /* forward: added before the activation, or NULL; NULL with hardswish */
+    void *y;           /* forward: the result; backward: the same, or NULL if nothing was added */
     const float *weight, *bias;
     float *mean, *scale; /* of each channel; scale: 1 / sqrt(variance + eps) */
-    float *running_mean, *running_var; /* moved by the forward pass */
+    float *running_mean, *running_var; /* updated by the forward pass */
     double eps, momentum;
     const void *dy; /* backward: the gradient of y */
     void *dx, *dadded;
@@ -35,18 +36,19 @@ struct norm {
     double *sums; /* work space: [threads, 2, channels] */
 };
 
-/* Values at, at + 1, ... of so many lines: count from each. */
+/* Part of several lines: the values at, at + 1, ..., at + count - 1 of the first line, and those in
+   the same columns of the next lines. */
 struct block {
     int64_t at, count, lines;
 };
 
-#ifdef __AVX512F__ /* what the vector extensions say below, in one or two instructions */
+#ifdef __AVX512F__ /* the same as below, in one or two instructions */
 INLINE lanes where_positive(lanes test, lanes values) {
     __mmask16 positive = _mm512_cmp_ps_mask((__m512)test, _mm512_setzero_ps(), _CMP_GT_OQ);
     return (lanes)_mm512_maskz_mov_ps(positive, (__m512)values);
 }
 
-INLINE lanes rectified(lanes values) { /* the second operand where one is NaN */
+INLINE lanes rectified(lanes values) { /* NaN stays: max returns its second operand then */
     return (lanes)_mm512_max_ps(_mm512_setzero_ps(), (__m512)values);
 }
 
@@ -68,15 +70,16 @@ INLINE lanes capped(lanes values) {
 }
 #endif
 
-/* y, activated. hardswish: y * min(max(y / 6 + 1/2, 0), 1), Howard et al. 2019 (arXiv 1905.02244). */
+/* Returns activation(y). hardswish(y) = y * min(max(y / 6 + 1/2, 0), 1): Howard et al. 2019 (arXiv
+   1905.02244). */
 INLINE lanes activated(lanes y, int activation) {
     if (activation == RELU) return rectified(y);
     if (activation == HARDSWISH) return y * capped(rectified(y * (1 / 6.0f) + 0.5f));
     return y;
 }
 
-/* The gradient of y, whose value is given, from that of what y is activated to. torch's has 0 at -3
-   and below, 1 at 3 and above. */
+/* Returns the gradient of y, given the gradient g of activation(y). As in torch, the derivative of
+   hardswish is 0 at -3 and below, and 1 at 3 and above. */
 INLINE lanes derived(lanes g, lanes y, int activation) {
     if (activation == RELU) return where_positive(y, g);
     if (activation == HARDSWISH) {
@@ -86,8 +89,8 @@ INLINE lanes derived(lanes g, lanes y, int activation) {
     return g;
 }
 
-/* Asks for what the next blocks will read, in the order of the addresses: the processor's own
-   prefetcher does not see through lines side by side. */
+/* Prefetches what the next blocks will read, in the order of the addresses. The hardware prefetcher
+   does not recognise the pattern of several lines that are processed together. */
 INLINE void ask(const void *map, struct block b, int64_t i, int half) {
     const char *next = (const char *)map + (b.at + i * b.lines) * (half ? 2 : 4) + AHEAD;
     for (int64_t r = 0; r < b.lines; r += 1 + half) __builtin_prefetch(next + r * (half ? 32 : 64));
@@ -95,8 +98,9 @@ INLINE void ask(const void *map, struct block b, int64_t i, int half) {
 
 INLINE lanes of(const float *values, int64_t at) { return *(const floats *)(values + at); }
 
-/* One thread's part of the work: values [first, end) of the maps, gone over a line at a time. A line
-   is one row or, of few channels, several, and every table holds the channels as often as it does. */
+/* One thread's part of the work: the values [first, end) of the maps, processed line by line. A
+   line is one row, or several rows if there are few channels. Each table repeats the channels for
+   every row of a line. */
 struct part {
     int64_t first, end, line;
     float *mean, *slope, *bias, *shift, *turn; /* tables */
@@ -135,8 +139,8 @@ static void tabulate(const struct norm *n, struct part *p, int backwards) {
     }
 }
 
-/* Sums of x - mean and of its square, the mean being that of the first row: a shift that keeps the
-   difference of the moments from cancelling where the mean is large beside the deviation. */
+/* Adds up x - mean and its square, where the mean is the first row. This shift avoids cancellation
+   in the variance if the mean is large compared with the standard deviation. */
 INLINE void add_moments(const struct norm *n, const struct part *p, struct block b, int half) {
     for (int64_t i = 0; i < b.count; i += LANES) {
         lanes mean = of(p->mean, i), sum = of(p->sum, i), square = of(p->product, i);
@@ -151,7 +155,7 @@ INLINE void add_moments(const struct norm *n, const struct part *p, struct block
     }
 }
 
-/* Sums of g and of g * (x - mean), g being the gradient below the activation. */
+/* Adds up g and g * (x - mean), where g is the gradient of the activation's input. */
 INLINE void add_products(const struct norm *n, const struct part *p, struct block b, int half,
                          int activation, int added) {
     for (int64_t i = 0; i < b.count; i += LANES) {
@@ -203,7 +207,8 @@ INLINE void derive(const struct norm *n, const struct part *p, struct block b, i
     }
 }
 
-/* Calls a pass for every block of a chunk: of BLOCK lines, then of one, then of what is left. */
+/* Calls a pass for every block of a chunk: first for BLOCK lines at a time, then for single lines,
+   then for the rest of a line. */
 #define BLOCKS(p, begin, CALL)                                                            \
     do {                                                                                  \
         int64_t at = (begin), line = (p).line, stop = at + CHUNK * line;                  \
@@ -213,7 +218,7 @@ INLINE void derive(const struct norm *n, const struct part *p, struct block b, i
         if (at < stop) CALL(at, stop - at, 1);                                            \
     } while (0)
 
-/* Moves the sums of a chunk, in float, to those of the thread, and empties them. */
+/* Adds the float sums of a chunk to the double sums of the thread, and resets them to zero. */
 static void gather(const struct norm *n, const struct part *p) {
     double *total = n->sums + 2 * n->channels * n->pool.thread();
     for (int64_t i = 0; i < p->line; i += n->channels)
@@ -224,8 +229,9 @@ static void gather(const struct norm *n, const struct part *p) {
         }
 }
 
-/* One pass for sums, one for results; that goes backwards, as the first leaves the last chunks in the
-   caches. The two barriers part what every thread must have written from what another reads. */
+/* Runs one pass for the sums and one for the results. The second pass goes backwards, because the
+   first one leaves the last chunks in the caches. Each barrier ensures that all threads have
+   written what other threads read next. */
 #define TWO_PASSES(n, job, p, SUMS, settle, RESULTS, backwards)                      \
     do {                                                                             \
         int64_t chunk = CHUNK * (p).line, begin = (p).first;                         \
@@ -270,7 +276,7 @@ static void settle_backward(const struct norm *n) {
 }
 
 INLINE void forward(const struct norm *job, int half, int activation, int added) {
-    const struct norm n = *job; /* where no store to a map can be thought to change it */
+    const struct norm n = *job; /* a local copy, so that stores to a map cannot alias it */
     struct part p;
     prepare(job, &p);
     for (int64_t i = 0; i < p.line; i++) p.mean[i] = first_row(job, i % n.channels);
@@ -291,7 +297,8 @@ INLINE void backward(const struct norm *job, int half, int activation, int added
     free(p.mean);
 }
 
-/* One copy of a pass for each kind of map, so that no loop asks what it works on. */
+/* Instantiates a pass for each combination of dtype, activation and addition, so that no loop tests
+   for them. */
 #define KINDS(pass, n, added)                                       \
     do {                                                            \
         switch ((n)->half * 6 + (n)->activation * 2 + (added)) {    \

@@ -1,25 +1,26 @@
-/* Max-pools in training over channels-last maps.
+/* Max pools in training over channels-last maps.
 
-   torch keeps the place of each maximum as an int64, four times what the maximum itself takes in
-   bfloat16, and its backward pass fills the gradient with zeros before it adds to some of them. Here
-   a place is a byte, the number of its tap, and the backward pass asks for each value in which
-   windows it was the maximum. What lies beside a map is never one. C must be a multiple of 16. */
+   torch stores the position of each maximum as an int64, which is four times the size of the
+   maximum in bfloat16. Its backward pass fills the gradient with zeros and then adds to some of its
+   values. Here, a position is one byte: the index of the tap in the window. The backward pass finds
+   for each value the windows in which it was the maximum, and writes each gradient value once.
+   Padding is never a maximum. C must be a multiple of 16. */
 
 #include "common.h"
 
-#define TAPS 49 /* of a window, at most */
+#define TAPS 49 /* the maximum number of values in a window */
 
 typedef uint8_t bytes __attribute__((vector_size(16), aligned(1), may_alias));
 
 struct max_pool {
     struct pool pool;
-    int32_t threads, half; /* half: as in norm.c */
+    int32_t threads, half; /* half: maps hold bfloat16, otherwise float */
     int64_t count, height, width, channels; /* of x */
-    int64_t kernel, stride, top, left;      /* rows and columns of padding before x */
+    int64_t kernel, stride, top, left;      /* top, left: rows and columns of padding before x */
     int64_t out_height, out_width;
     const void *x;
     void *y;
-    uint8_t *which; /* tap of each maximum: the first of several */
+    uint8_t *which; /* the tap of each maximum; the first one if several are equal */
     const void *dy;
     void *dx;
 };
@@ -91,7 +92,7 @@ INLINE void unpool_one(const struct max_pool *p, int64_t number, int half) {
     }
 }
 
-/* One thread's part of all pixels. */
+/* Calls CALL for this thread's part of all pixels. */
 #define PART(p, pixels, CALL)                                                      \
     do {                                                                           \
         int64_t thread = (p).pool.thread(), threads = (p).pool.threads();          \

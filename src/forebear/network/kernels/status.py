@@ -1,4 +1,4 @@
-"""Which kernels a training step uses on this processor, and why it does without the others."""
+"""Which kernels training uses on this processor, and why it does not use the others."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from forebear.network.kernels.winograd import has_winograd
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A faster way through a part of a training step."""
+    """A faster implementation of a part of a training step."""
 
     name: str
     used: bool
-    why_not: str = ""  # where it is not used
+    why_not: str = ""  # the reason, if it is not used
 
 
 def built_by() -> str:
-    """The compiler that built the kernels, and for which levels; "" where they were not built."""
+    """Returns the compiler that built the kernels, and the levels; "" if they were not built."""
     try:
         record = built()
         levels = ", ".join(level.replace("_", "-") for level in record["levels"])
-    except (OSError, ValueError, TypeError, KeyError):  # library() says what is wrong
+    except (OSError, ValueError, TypeError, KeyError):  # library() reports the reason
         return ""
     left_out = record.get("left_out", {})
     without = "".join(f"; without {level}: {why}" for level, why in left_out.items())
@@ -32,18 +32,18 @@ def built_by() -> str:
 
 
 def kernels() -> tuple[Kernel, ...]:
-    """The kernels that forebear has for a processor, each with whether it is used here."""
+    """Returns all kernels of forebear, and whether each one is used on this processor."""
     found = library()
     if isinstance(found, Library):
         missing = ""
-        bf16 = "" if found.bf16 else f"needs level avx512-bf16; this one is {found.level}"
+        bf16 = "" if found.bf16 else f"needs level avx512-bf16; this processor has {found.level}"
     else:
         missing = bf16 = found
-    tiles = bf16 or ("AMX makes torch's own convolutions faster" if processor().amx else "")
+    tiles = bf16 or ("torch's own convolutions are faster with AMX" if processor().amx else "")
     return (
-        Kernel("products in place of convolutions on small maps", True),
-        Kernel("batch norm, addition and activation in one", not missing, missing),
+        Kernel("convolutions of small maps as matrix products", True),
+        Kernel("fused batch norm, addition and activation", not missing, missing),
         Kernel("max-pool", not missing, missing),
-        Kernel("3x3 convolutions by Winograd's method, bf16", has_winograd(), tiles),
-        Kernel("convolutions in groups of 4 to 32 channels, bf16", has_groups(), bf16),
+        Kernel("Winograd 3x3 convolutions, bf16", has_winograd(), tiles),
+        Kernel("3x3 convolutions in groups of 4 to 32 channels, bf16", has_groups(), bf16),
     )

@@ -1,26 +1,27 @@
-/* 3x3 convolutions of stride 1 over channels-last maps of bfloat16, as Winograd's F(2x2, 3x3):
-   Lavin and Gray 2015 (arXiv 1509.09308), section 4.1, whose letters are used here.
+/* 3x3 convolutions of stride 1 over channels-last maps of bfloat16, by Winograd's F(2x2, 3x3). The
+   notation is that of Lavin and Gray 2015 (arXiv 1509.09308), section 4.1.
 
-   A tile of 2x2 values given out takes 16 multiplications a channel in place of 36:
+   A tile of 2x2 output values takes 16 multiplications per channel instead of 36:
 
-       Y = A^T [(G g G^T) . (B^T d B)] A        the map; the map's gradient with g turned around
-       dg = G^T [(A dY A^T) . (B^T d B)] G      the weights' gradient
+       Y = A^T [(G g G^T) . (B^T d B)] A        the output; with g rotated, the input gradient
+       dg = G^T [(A dY A^T) . (B^T d B)] G      the weight gradient
 
-   The dot in the middle is, for each of its 16 points, a matrix product over channels (or, for the
-   weights' gradient, over tiles), whose factors are rounded to bfloat16 and whose sums are float32.
-   Tiles are taken in blocks, so that what lies between x and Y stays in a core's caches. Channels
-   are multiples of 32. In a vector of 32 bfloat16 the even channels go before the odd ones, which
-   costs nothing to unpack; G g G^T has the same order, and dg is put in order at the end. */
+   The elementwise product has 16 points. Each point is a matrix product over channels, or over
+   tiles for the weight gradient. Its factors are rounded to bfloat16, and its sums are float32.
+   Tiles are processed in blocks, so that the intermediate values between x and Y stay in a core's
+   caches. The numbers of channels are multiples of 32. In a vector of 32 bfloat16, the even
+   channels precede the odd ones, because this order needs no permutation when it is unpacked. G g
+   G^T has the same order, and dg is reordered at the end. */
 
 #include "common.h"
 
 #include <string.h>
 
-#define POINTS 16   /* of a tile of 4x4 values read */
-#define COLUMNS 32  /* of a panel of the products' second factor: two vectors */
-#define ROWS 12     /* of a map's product at a time: 24 sums, of 32 registers */
-#define BACK_ROWS 8 /* of a weight gradient's */
-#define APART 64    /* values between planes, so that 16 of them do not fall on one set of a cache */
+#define POINTS 16   /* values in a 4x4 input tile */
+#define COLUMNS 32  /* columns of a panel of the second factor: two vectors */
+#define ROWS 12     /* rows of an output's product at a time: 24 sums in 32 registers */
+#define BACK_ROWS 8 /* rows of a weight gradient's product at a time */
+#define APART 64    /* values between planes, so that 16 planes do not map to the same cache set */
 #define PAGE 4096   /* bytes */
 
 typedef uint16_t half;
@@ -28,28 +29,28 @@ typedef uint16_t half;
 struct winograd {
     struct pool pool;
     int32_t threads;
-    int32_t turned;                         /* the map's gradient: weight is [channels, 3, 3, out] */
+    int32_t turned; /* computes the input gradient; weight is then [channels, 3, 3, out_channels] */
     int64_t count, height, width, channels; /* of x */
-    int64_t top, left;                      /* zeros before x; those behind follow from what is given out */
+    int64_t top, left; /* zero padding before x; the size of the output implies that after x */
     int64_t out_height, out_width, out_channels;
     const half *x;
     const float *weight; /* [out_channels, 3, 3, channels] */
-    half *y;             /* what winograd_map gives */
-    const half *dy;      /* of y */
-    float *dweight;      /* what winograd_weight gives */
-    char *space;         /* of winograd_space bytes */
-    int64_t next;        /* block of tiles that no thread has taken */
+    half *y;             /* the result of winograd_map */
+    const half *dy;      /* the gradient of y */
+    float *dweight;      /* the result of winograd_weight */
+    char *space;         /* the workspace of winograd_space bytes */
+    int64_t next;        /* the next block of tiles that no thread has started */
 };
 
 INLINE int64_t up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
-/* Where things lie: tiles, the blocks they are taken in, planes (values from one point to the next)
-   and the work space. */
+/* The layout of the data: tiles, blocks of tiles, planes (the distance in values from one point to
+   the next) and the workspace. */
 struct plan {
-    int64_t wide, each, all;         /* tiles of a row, of an image, of the batch */
-    int64_t block, u, v, m;          /* of the map */
-    int64_t deep, v_back, g, du;     /* of the weights' gradient */
-    int64_t zeros, shared, own;      /* bytes */
+    int64_t wide, each, all;         /* tiles in a row, in an image, in the batch */
+    int64_t block, u, v, m;          /* for winograd_map: tiles in a block, and planes */
+    int64_t deep, v_back, g, du;     /* for winograd_weight: tiles in a block, and planes */
+    int64_t zeros, shared, own;      /* parts of the workspace, in bytes */
 };
 
 static struct plan plan_of(const struct winograd *w) {
@@ -90,12 +91,12 @@ INLINE __m512 odd(__m512i halves) {
     return (__m512)_mm512_and_epi32(halves, _mm512_set1_epi32((int)0xffff0000));
 }
 
-/* 32 bfloat16: first, then second. */
+/* Returns 32 bfloat16: those of first, then those of second. */
 INLINE __m512i join(__m512 first, __m512 second) {
     return (__m512i)_mm512_cvtne2ps_pbh(second, first);
 }
 
-/* 16 pairs of bfloat16: one of first, one of second. */
+/* Returns 16 pairs of bfloat16: one value of first and one of second. */
 INLINE __m512i weave(__m512 first, __m512 second) {
     const __m512i order = _mm512_set_epi16(
         31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
@@ -103,7 +104,7 @@ INLINE __m512i weave(__m512 first, __m512 second) {
     return _mm512_permutexvar_epi16(order, join(first, second));
 }
 
-/* sums += the products of 16 pairs: of one pair with each of 16. */
+/* Returns sums plus the dot products of one pair with each of 16 pairs. */
 INLINE __m512 add(__m512 sums, int32_t pair, __m512i pairs) {
     return _mm512_dpbf16_ps(sums, (__m512bh)_mm512_set1_epi32(pair), (__m512bh)pairs);
 }
@@ -114,7 +115,7 @@ INLINE int32_t pair_at(const half *place) {
     return pair;
 }
 
-/* G g G^T; turned: of g turned around by half a turn. */
+/* Computes u = G g G^T. If turned, g is rotated by 180 degrees. */
 INLINE void spread(const __m512 g[9], __m512 u[POINTS], int turned) {
     const __m512 half_of = _mm512_set1_ps(0.5f);
     __m512 r[4][3];
@@ -128,7 +129,7 @@ INLINE void spread(const __m512 g[9], __m512 u[POINTS], int turned) {
     }
 }
 
-/* B^T d B, of 16 channels */
+/* Computes v = B^T d B of 16 channels: the even or the odd ones of 32. */
 INLINE void look(const half *const d[POINTS], int64_t c, int odds, __m512 v[POINTS]) {
     __m512 r[4][4];
     for (int j = 0; j < 4; j++) {
@@ -142,7 +143,7 @@ INLINE void look(const half *const d[POINTS], int64_t c, int odds, __m512 v[POIN
     }
 }
 
-/* A dY A^T, of 16 channels */
+/* Computes v = A dY A^T of 16 channels: the even or the odd ones of 32. */
 INLINE void look_back(const half *const d[4], int64_t c, int odds, __m512 v[POINTS]) {
     __m512 r[4][2];
     for (int j = 0; j < 2; j++) {
@@ -156,7 +157,7 @@ INLINE void look_back(const half *const d[4], int64_t c, int odds, __m512 v[POIN
     }
 }
 
-/* Rows of 16 pairs as columns. */
+/* Transposes 16 rows of 16 pairs. */
 INLINE void transpose(__m512i r[16]) {
     __m512i t[16];
     for (int i = 0; i < 16; i += 2) {
@@ -179,12 +180,14 @@ INLINE void transpose(__m512i r[16]) {
     }
 }
 
-/* Where the second factor has 16 pairs of channels from c on, for columns from q on. */
+/* Returns the address of 16 pairs of channels, starting at c, in the columns of the second factor
+   that start at q. */
 INLINE half *panel(const struct winograd *w, half *u, int64_t q, int64_t c) {
     return u + (q / COLUMNS * w->channels + c) * COLUMNS + q % COLUMNS * 2;
 }
 
-/* U = G g G^T of 32 channels and 16 columns: [16 points, columns / 32, channels / 2, 32, 2]. */
+/* Packs U = G g G^T of 32 channels and 16 columns: [16 points, columns / 32, channels / 2, 32, 2].
+   */
 static void pack(const struct winograd *w, const struct plan *p, half *u, int64_t q, int64_t c) {
     const __m512i evens = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     const __m512i odds = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
@@ -207,10 +210,11 @@ static void pack(const struct winograd *w, const struct plan *p, half *u, int64_
     }
 }
 
-/* The same of weights that are turned, whose columns lie side by side. */
+/* Packs U for the input gradient. In the weights, the columns are then contiguous. */
 static void pack_turned(const struct winograd *w, const struct plan *p, half *u, int64_t q, int64_t c) {
     for (int pair = 0; pair < 16; pair++) {
-        int64_t channel = c + (pair < 8 ? 4 * pair : 4 * (pair - 8) + 1); /* and the next but one */
+        /* The pair consists of this channel and of channel + 2. */
+        int64_t channel = c + (pair < 8 ? 4 * pair : 4 * (pair - 8) + 1);
         __m512 g[2][9], found[2][POINTS];
         for (int tap = 0; tap < 9; tap++)
             for (int i = 0; i < 2; i++)
@@ -223,7 +227,7 @@ static void pack_turned(const struct winograd *w, const struct plan *p, half *u,
 }
 
 struct tile {
-    int64_t image, row, column; /* of its first value given out */
+    int64_t image, row, column; /* of its first output value */
 };
 
 INLINE struct tile tile_at(const struct plan *p, int64_t number) {
@@ -231,7 +235,7 @@ INLINE struct tile tile_at(const struct plan *p, int64_t number) {
     return (struct tile){image, place / p->wide * 2, place % p->wide * 2};
 }
 
-/* The 4x4 values that a tile reads: zeros beside the map. */
+/* Finds the 4x4 input values of a tile. Values outside the map are zeros. */
 INLINE void read_at(const struct winograd *w, struct tile t, const half *zeros, const half *d[POINTS]) {
     const half *map = w->x + t.image * w->height * w->width * w->channels;
     for (int i = 0; i < POINTS; i++) {
@@ -241,7 +245,7 @@ INLINE void read_at(const struct winograd *w, struct tile t, const half *zeros, 
     }
 }
 
-/* The 2x2 values that a tile gives out, of y or dy: elsewhere beside the map. */
+/* Finds the 2x2 output values of a tile, in y or dy. Values outside the map are at `elsewhere`. */
 INLINE void given_at(const struct winograd *w, struct tile t, const half *map, const half *elsewhere,
                      const half *d[4]) {
     map += ((t.image * w->out_height + t.row) * w->out_width + t.column) * w->out_channels;
@@ -251,7 +255,7 @@ INLINE void given_at(const struct winograd *w, struct tile t, const half *map, c
     }
 }
 
-/* m = ROWS rows of V times a panel of U. */
+/* Computes m = V U for ROWS rows of V and one panel of U. */
 INLINE void multiply(const half *v, int64_t stride, const half *u, int64_t pairs, float *m) {
     __m512 sums[ROWS][2];
     for (int r = 0; r < ROWS; r++) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
@@ -271,7 +275,8 @@ INLINE void multiply(const half *v, int64_t stride, const half *u, int64_t pairs
     }
 }
 
-/* du += BACK_ROWS channels given out times 32 channels read, over pairs of tiles. */
+/* Adds the products over pairs of tiles to du, for BACK_ROWS output channels and 32 input channels.
+   */
 INLINE void multiply_back(const half *g, const half *v, int64_t pairs, float *du) {
     __m512 sums[BACK_ROWS][2];
 #pragma GCC unroll 8
@@ -294,7 +299,7 @@ INLINE void multiply_back(const half *g, const half *v, int64_t pairs, float *du
     }
 }
 
-/* Y = A^T m A, of 32 channels. */
+/* Computes Y = A^T m A of 32 channels. */
 INLINE void give(const float *m, int64_t plane, half *const to[4]) {
     __m512 y[2][4];
     for (int s = 0; s < 2; s++, m += 16) {
@@ -315,7 +320,7 @@ INLINE void give(const float *m, int64_t plane, half *const to[4]) {
 static void map_block(const struct winograd *w, const struct plan *p, int64_t first, const half *zeros,
                       const half *u, half *v, float *m) {
     int64_t in = w->channels, count = least(p->block, p->all - first);
-    half beside[COLUMNS]; /* takes what lies beside the map */
+    half beside[COLUMNS]; /* a dummy target for values outside the map */
     for (int64_t t = 0; t < count; t++) {
         const half *d[POINTS];
         read_at(w, tile_at(p, first + t), zeros, d);
@@ -329,7 +334,7 @@ static void map_block(const struct winograd *w, const struct plan *p, int64_t fi
     }
     for (int64_t q = 0; q < w->out_channels; q += COLUMNS) {
         for (int i = 0; i < POINTS; i++)
-            for (int64_t t = 0; t < count; t += ROWS) /* those beyond the count are not looked at */
+            for (int64_t t = 0; t < count; t += ROWS) /* rows beyond the count are not used */
                 multiply(v + i * p->v + t * in, in, u + i * p->u + q * in, in / 2,
                          m + i * p->m + t * COLUMNS);
         for (int64_t t = 0; t < count; t++) {
@@ -352,7 +357,7 @@ static void map_job(void *job) {
     for (int64_t i = packs * thread / threads; i < packs * (thread + 1) / threads; i++)
         (w->turned ? pack_turned : pack)(w, &p, u, i % columns * 16, i / columns * 32);
     w->pool.barrier();
-    /* A thread that was kept waiting takes fewer blocks; which one takes a block changes nothing. */
+    /* Dynamic scheduling: a delayed thread processes fewer blocks. The result is the same. */
     for (;;) {
         int64_t first = __atomic_fetch_add(&w->next, 1, __ATOMIC_RELAXED) * p.block;
         if (first >= p.all) return;
@@ -360,7 +365,8 @@ static void map_job(void *job) {
     }
 }
 
-/* V of a pair of tiles, [16 points, channels / 32, pairs, 32, 2], and A dY A^T in panels of 8. */
+/* Computes V of a pair of tiles, [16 points, channels / 32, pairs, 32, 2], and A dY A^T in panels
+   of 8. */
 INLINE void look_at_pair(const struct winograd *w, const struct plan *p, int64_t number, int64_t pair,
                          const half *zeros, half *v, half *g) {
     const half *d[2][POINTS], *dy[2][4];
@@ -396,7 +402,8 @@ INLINE void look_at_pair(const struct winograd *w, const struct plan *p, int64_t
     }
 }
 
-/* G^T m G of one row of du, for 32 channels, put in order. */
+/* Computes dg = G^T m G of one row of du, for 32 channels, and restores the order of the channels.
+   */
 static void settle(const struct winograd *w, const float *du, int64_t row, int64_t c) {
     const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
     const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);

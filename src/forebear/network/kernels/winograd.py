@@ -1,10 +1,10 @@
-"""3x3 convolutions of stride 1 in bfloat16 with 16 multiplications in place of 36.
+"""3x3 convolutions of stride 1 in bfloat16 with 16 multiplications instead of 36.
 
-Winograd's F(2x2, 3x3), as Lavin and Gray (2015) use it, here for the output and both gradients.
-What is multiplied are sums of four values or weights, rounded to bfloat16; so results lie up to
-twice as far from the exact ones as those of torch's own convolutions in bfloat16, which round the
-weights and the result: 0.4 % of a map's length in place of 0.24 %, of a weight gradient's 0.36 in
-place of 0.17 %.
+This is Winograd's F(2x2, 3x3) as in Lavin and Gray (2015), used for the output and both gradients.
+The factors of the products are sums of up to four values or weights, rounded to bfloat16. The error
+is therefore up to twice that of torch's own bfloat16 convolutions, which round the weights and the
+result. The relative error (in the L2 norm) of a feature map is 0.4 % instead of 0.24 %, and that of
+a weight gradient is 0.36 % instead of 0.17 %.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from forebear.network.kernels.conv_geometry import Window
 from forebear.network.kernels.native import Library, Shape, compiled, job_over, library
 from forebear.network.kernels.native import Winograd as Job
 
-CHANNELS = 32  # that the C functions take at once
+CHANNELS = 32  # the numbers of channels must be multiples of this
 
-_kept = threading.local()  # the work space, which grows to what the largest convolution wants
+_kept = threading.local()  # the workspace, which grows to the size for the largest convolution
 
 
 def fits(window: Window, x: Tensor, weight: Tensor) -> bool:
-    """Whether `Winograd` can do the work of this convolution; then it is the faster way."""
+    """Whether `Winograd` supports this convolution. It is then the fastest implementation."""
     return (
         window.kernel == 3
         and window.stride == 1
@@ -43,20 +43,20 @@ def fits(window: Window, x: Tensor, weight: Tensor) -> bool:
 
 
 def has_winograd() -> bool:
-    """Whether the C functions are there and this processor multiplies bfloat16 in AVX-512.
+    """Whether the C functions are available and this processor has AVX-512 BF16 but not AMX.
 
-    AMX multiplies sixteen times as much in an instruction, so that oneDNN needs no help with it.
+    An AMX instruction does sixteen times as many multiplications, so oneDNN is faster with it.
     """
     found = library()
     return isinstance(found, Library) and found.bf16 and not processor().amx
 
 
 class Winograd(torch.autograd.Function):
-    """The convolution of a map, for which `fits` holds; as conv.py's other ways."""
+    """A convolution for which `fits` is true, with the arguments of `convolution.convolve`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, window: Window) -> Tensor:
-        """Gives [N, channels, window.height, window.width] in channels_last."""
+        """Returns [N, channels, window.height, window.width] in channels_last."""
         ctx.window = window
         ctx.save_for_backward(x, weight)
         shape = (len(x), weight.shape[0], window.height, window.width)
@@ -65,7 +65,7 @@ class Winograd(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        """Gives the gradients of the input and, in float32, of the weights."""
+        """Returns the input gradient, and the weight gradient in float32."""
         x, weight = ctx.saved_tensors
         window = ctx.window
         dy = dy.contiguous(memory_format=torch.channels_last)
@@ -84,7 +84,10 @@ class Winograd(torch.autograd.Function):
 def _map(
     x: Tensor, weight: Tensor, shape: Shape, top: int, left: int, *, turned: bool = False
 ) -> Tensor:
-    """The convolution, or the gradient of its input, of that shape."""
+    """Returns the convolution of x, or if `turned`, the input gradient for the gradient x.
+
+    `shape` is the shape of the result. `top` and `left` are the zero padding before x.
+    """
     weight = weight.contiguous(memory_format=torch.channels_last)
     y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
     job = _job(x, shape, top, left)
@@ -101,7 +104,7 @@ def _job(x: Tensor, shape: Shape, top: int, left: int) -> Job:
 
 
 def _with_space(job: Job) -> None:
-    """Gives a job its work space, which stays this thread's until a larger one is asked for."""
+    """Sets the workspace of a job. Each thread keeps its workspace until it needs a larger one."""
     size, space = _space_for(job), getattr(_kept, "space", None)
     if space is None or space.numel() < size:
         space = _kept.space = torch.empty(size, dtype=torch.uint8)

@@ -1,1 +1,1 @@
-"""A table in a dialect, expanded layer by layer, without torch."""
+"""The plan: all layers of a table in a dialect. Nothing here imports torch."""

@@ -1,6 +1,6 @@
-"""What a planned network costs and sees: shapes, parameters, multiply-adds, receptive fields.
+"""Shapes, parameter counts, multiply-adds and receptive fields of a planned network.
 
-Pure: read off the plan, without building anything.
+Everything is computed from the plan, without torch.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from forebear.network.plan.plan import Layer, Plan, Unit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """One layer or unit, measured for one input size."""
+    """Shape, counts and receptive field of one layer or unit, for one input size."""
 
     path: str
     kind: str
-    shape: tuple[int, int, int]  # channels, height, width given out
-    trainable: int  # values that training moves
-    moving: int  # values of the running means and variances
+    shape: tuple[int, int, int]  # of the output: channels, height, width
+    trainable: int  # number of trainable values
+    moving: int  # number of values in the running means and variances
     multiply_adds: int  # for one image, convolutions and logits only
-    stride: int  # input pixels between two neighbours
-    rate: int  # dilation; of a unit, that of its most dilated convolution
+    stride: int  # input pixels between two neighbours in the output
+    rate: int  # dilation; of a unit, the largest of its convolutions
     receptive_field: int | None  # input pixels along one side; None: the whole image
 
 
 def arrays(layer: Layer) -> dict[str, tuple[int, ...]]:
-    """Shape of each array under the layer's path, as its module's state_dict names them."""
+    """Returns {name: shape} of a layer's arrays, with the names in its module's state_dict."""
     shapes: dict[str, tuple[int, ...]] = {}
     if layer.kind == "conv":
         each = layer.in_channels // layer.groups
@@ -51,7 +51,10 @@ def _count(shape: tuple[int, ...]) -> int:
 
 
 def parameters(plan: Plan) -> tuple[int, int]:
-    """Trainable values, and all values with the running means and variances."""
+    """Returns the number of trainable values, and the number of all values.
+
+    The second one includes the running means and variances.
+    """
     trainable = total = 0
     for layer in plan.layers():
         for name, shape in arrays(layer).items():
@@ -62,7 +65,7 @@ def parameters(plan: Plan) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """A feature map on its way: its size, and what one of its values sees."""
+    """The size of a feature map, with the stride and the receptive field of its values."""
 
     height: int
     width: int
@@ -80,10 +83,10 @@ class _View:
 
 
 def measure(plan: Plan, height: int, width: int | None = None) -> list[Measure]:
-    """Measures of every layer and unit, in the order in which they run.
+    """Returns the measures of every layer and unit, in execution order.
 
     Raises:
-        ValueError: the image is too small; the message gives the smallest that works.
+        ValueError: The image is too small. The message gives the minimum size.
     """
     width = height if width is None else width
     check_size(plan, height, width)
@@ -113,7 +116,7 @@ def _step(view: _View, layer: Layer) -> tuple[_View, Measure]:
         moving=moving,
         multiply_adds=weights * after.height * after.width,
         stride=after.stride,
-        rate=layer.rate if layer.kernel > 1 else 1,  # one pixel has nothing to spread
+        rate=layer.rate if layer.kernel > 1 else 1,  # dilation has no effect on a 1x1 kernel
         receptive_field=after.field,
     )
     return after, row
@@ -152,7 +155,7 @@ def _sides(plan: Plan, side: int) -> Iterator[int]:
 
 
 def smallest_side(plan: Plan) -> int:
-    """The fewest pixels along a side with which every map keeps at least one value."""
+    """Returns the smallest input side in pixels for which no feature map is empty."""
     side = 1
     while min(_sides(plan, side)) < 1:
         side += 1
@@ -160,14 +163,14 @@ def smallest_side(plan: Plan) -> int:
 
 
 def check_size(plan: Plan, height: int, width: int) -> None:
-    """Refuses an image that is too small.
+    """Checks that an image is large enough.
 
     Raises:
-        ValueError: a map would vanish; the message gives the smallest size that works.
+        ValueError: A feature map would be empty. The message gives the minimum size.
     """
     if height < 1 or width < 1 or min(*_sides(plan, height), *_sides(plan, width)) < 1:
         side = smallest_side(plan)
         raise ValueError(
-            f"image of {height}x{width} pixels: too small for {plan.table.name}, which needs at "
-            f"least {side}x{side}. Pass larger images."
+            f"image of {height}x{width} pixels: this is too small for {plan.table.name}, which "
+            f"needs at least {side}x{side} pixels. Pass larger images."
         )

@@ -1,4 +1,4 @@
-"""End points: the names of the tensors that a network can give, and the hooks that keep them."""
+"""End points: the names of a network's intermediate tensors, and the hooks that collect them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def end_points(plan: Plan) -> list[str]:
-    """The paths of all end points, in the order in which they run; `predictions` comes last."""
+    """Returns the paths of all end points in execution order. `predictions` comes last."""
     paths = [layer.path for layer in (*plan.root, *plan.body) if layer.kind != "dropout"]
     for block, units in plan.blocks:
         for unit in units:
@@ -29,9 +29,9 @@ def end_points(plan: Plan) -> list[str]:
 
 @contextmanager
 def kept(network: nn.Module, paths: Mapping[str, str]) -> Iterator[dict[str, Tensor]]:
-    """Fills a dict while the network runs: {key: what the module at paths[key] gave}.
+    """Fills a dict while the network runs: {key: output of the module at paths[key]}.
 
-    Nothing else is kept. Calls of the same network from other threads leave no trace in it.
+    No other outputs are kept. Concurrent calls of the network from other threads do not affect it.
     """
     found: dict[str, Tensor] = {}
     thread = threading.get_ident()
@@ -54,7 +54,7 @@ def kept(network: nn.Module, paths: Mapping[str, str]) -> Iterator[dict[str, Ten
 
 
 def pyramid(plan: Plan) -> dict[int, str]:
-    """{stride: path of the last map before the next stride}, from the root's stride on."""
+    """Returns {stride: path of the last feature map at that stride}, from the root's stride on."""
     stride = 1
     for layer in plan.root:
         stride *= layer.stride

@@ -1,6 +1,6 @@
-"""Spells a table out in a dialect: which layer strides, pads, projects, and at which rate.
+"""Expands a table in a dialect into a plan: the stride, rate, padding and bias of every layer.
 
-Pure: no torch. `plan.py` has the rows that come out.
+Nothing here imports torch. `plan.py` defines the records of the result.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from forebear.tables.rows import Average, Block, Dropout, Norm, Pool, Row, Table
 
 
 class _Pace:
-    """How far the walk through the rows has come: the stride reached, the rate bought so far."""
+    """The stride and the dilation that the layers so far have accumulated."""
 
     def __init__(self, stride: int, target: int | None) -> None:
         self.stride, self.target, self.dense = stride, target, 1
 
     def take(self, step: int) -> tuple[int, int]:
-        """The stride to take for a nominal step, and the rate before it; then moves on.
+        """Returns the actual stride and the rate of a layer with a nominal stride, and advances.
 
-        TF-Slim's rule (tf_slim/nets/resnet_utils.py, stack_blocks_dense): once the features are
-        coarse enough a step becomes a rate, which holds from the next layer on.
+        This is TF-Slim's rule (tf_slim/nets/resnet_utils.py, stack_blocks_dense). Once the target
+        stride is reached, a nominal stride multiplies the rate of all later layers instead.
         """
         rate = self.dense
         if self.stride == self.target:
@@ -36,7 +36,7 @@ class _Pace:
 
 
 def output_strides(table: Table, dialect: Dialect, *, include_root: bool = True) -> tuple[int, ...]:
-    """Every output_stride that the table can reach, finest first; the last is the nominal one."""
+    """Returns every possible output stride, smallest first. The last one is the nominal stride."""
     stride = 1
     if include_root:
         for row in table.root:
@@ -55,11 +55,12 @@ def _steps(table: Table, dialect: Dialect) -> Iterator[int]:
 
 
 def _unit_steps(table: Table, dialect: Dialect) -> Iterator[list[int]]:
-    """The nominal stride of each unit, a list a block."""
+    """Yields the nominal strides of the units in each block."""
     following = [*(block.stride for block in table.blocks[1:]), 1]
     for number, (block, below) in enumerate(zip(table.blocks, following, strict=False)):
         steps = [1] * block.units
-        if dialect.strided_unit == "first" or number == 0:  # no block above carries the first one's
+        # The first block has no previous block whose last unit could apply its stride.
+        if dialect.strided_unit == "first" or number == 0:
             steps[0] *= block.stride
         if dialect.strided_unit == "last":
             steps[-1] *= below
@@ -77,14 +78,14 @@ def expand(
     include_root: bool = True,
     folded: bool = False,
 ) -> Plan:
-    """Spells a table out in a dialect.
+    """Expands a table in a dialect into a plan.
 
-    `folded` leaves out each norm that follows a convolution, which has a bias in its place; in
-    evaluation that is the same function (`forebear.weights.rewrite`).
+    `folded` omits each norm that follows a convolution and gives the convolution a bias instead. In
+    evaluation mode this computes the same function (`forebear.weights.rewrite`).
 
     Raises:
-        ValueError: num_classes, in_channels or output_stride that this network cannot have.
-        TableError: a row that cannot be built; the message names it.
+        ValueError: num_classes, in_channels or output_stride is out of range for this network.
+        TableError: A row cannot be built. The message names it.
     """
     _check(table, dialect, num_classes, in_channels, output_stride, include_root)
     expand = _Speller(table, dialect, folded)
@@ -99,7 +100,7 @@ def expand(
     for row in table.layers:
         taken, rate = pace.take(getattr(row, "stride", 1))
         if isinstance(row, Average) and not global_pool:
-            continue  # a dense map keeps its size
+            continue  # the output is a map, whose size depends on the input
         layer = expand.row(row.name, row, channels, taken, rate)
         body.append(layer)
         channels = layer.channels
@@ -149,34 +150,34 @@ def _check(
 ) -> None:
     if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):
         raise ValueError(
-            f"num_classes={num_classes!r}: expected a whole number from 1 up. "
-            "Pass None for the features before the logits."
+            f"num_classes={num_classes!r}: expected a positive integer, or None. "
+            "Pass None to get the features before the logits."
         )
     if not isinstance(in_channels, int) or in_channels < 1:
         raise ValueError(
-            f"in_channels={in_channels!r}: expected a whole number from 1 up. "
-            "Pass 3 for colour pictures, 1 for grey ones."
+            f"in_channels={in_channels!r}: expected a positive integer. "
+            "Pass 3 for colour images, or 1 for greyscale images."
         )
     reached = output_strides(table, dialect, include_root=include_root)
     if output_stride is not None and output_stride not in reached:
         *firsts, last = map(str, reached)
-        gives = f"{', '.join(firsts)} or {last}" if firsts else last
+        supported = f"{', '.join(firsts)} or {last}" if firsts else last
         raise ValueError(
-            f"output_stride={output_stride!r}: {table.name} gives {gives}. "
+            f"output_stride={output_stride!r}: {table.name} supports {supported}. "
             f"Pass {'one of these' if firsts else last}, or None for {last}."
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _Speller:
-    """Turns one row into layers as the dialect answers."""
+    """Expands single rows of a table into layers, as the dialect requires."""
 
     table: Table
     dialect: Dialect
     folded: bool
 
     def _end(self, layer: Layer) -> Layer:
-        """The layer with its norm folded in, where norms are."""
+        """Returns the layer, with its norm folded in if norms are folded."""
         return replace(layer, norm=False, bias=True) if self.folded and layer.norm else layer
 
     def row(self, path: str, row: Row, channels: int, stride: int, rate: int) -> Layer:
@@ -246,8 +247,8 @@ class _Speller:
             return "same"
         if kernel % 2 == 0:
             raise TableError(
-                f"row {row}: kernel={kernel} has no centre, and dialect {self.dialect.name} pads "
-                "both sides alike. Expected an odd kernel. Correct this row of the table, or pass "
+                f"row {row}: kernel={kernel} is even, but dialect {self.dialect.name} pads both "
+                "sides equally. Expected an odd kernel. Correct this row in the table, or pass "
                 'dialect="keras-lists".'
             )
         return (kernel - 1) // 2
@@ -264,7 +265,7 @@ class _Speller:
         first: bool,
         bare: bool,
     ) -> Unit:
-        """One residual unit; `bare`: the root has given a pre-activation already."""
+        """Returns one residual unit. `bare`: the root already ends in a norm and a ReLU."""
         dialect = self.dialect
         post = dialect.order == "post"
         convs = self._convs(path, block, channels, step, taken, rate)
@@ -287,19 +288,19 @@ class _Speller:
         self, path: str, block: Block, channels: int, step: int, taken: int, rate: int
     ) -> tuple[Layer, ...]:
         dialect = self.dialect
-        spelled = convs_of(block, self.table.form)
+        pairs = convs_of(block, self.table.form)
         late = dialect.strided_conv == "conv2" and (block.convs or self.table.form == "bottleneck")
-        strided = min(2 if late else 1, len(spelled))
+        strided = min(2 if late else 1, len(pairs))
         layers: list[Layer] = []
-        for number, (out, kernel) in enumerate(spelled, start=1):
-            last = number == len(spelled)
+        for number, (out, kernel) in enumerate(pairs, start=1):
+            last = number == len(pairs)
             norm = dialect.order == "post" or not last
             groups = block.groups if kernel > 1 else 1
             if channels % groups or out % groups:
                 raise TableError(
-                    f"row {block.name}: groups={groups} does not divide the {channels} channels "
-                    f"that conv{number} of {path} takes and the {out} it gives. Expected a divisor "
-                    "of both. Correct this row of the table."
+                    f"row {block.name}: groups={groups} does not divide both the {channels} input "
+                    f"channels and the {out} output channels of {path}.conv{number}. Expected a "
+                    "common divisor. Correct this row in the table."
                 )
             mine = step if number == strided else 1
             layers.append(
@@ -311,7 +312,7 @@ class _Speller:
                     kernel=kernel,
                     step=mine,
                     stride=taken if number == strided else 1,
-                    # after an own step that was not taken, the rate has grown already
+                    # If this unit's stride became dilation, its later convolutions have it already.
                     rate=block.rate * (rate * step // taken if number > strided else rate),
                     dense=rate * step // taken if number > strided else rate,
                     padding=self._padding(block.name, kernel, mine),
@@ -352,9 +353,10 @@ class _Speller:
         wider = out - channels
         if wider < 0:
             raise TableError(
-                f"row {block.name}: {channels} channels come in and {out} go out, and dialect "
-                f"{dialect.name} only appends zero channels. Expected channels that grow. Correct "
-                "this row of the table, or pass a dialect that projects."
+                f"row {block.name}: the block reduces {channels} channels to {out}, but shortcuts "
+                f"of dialect {dialect.name} can only append zero channels. Expected at least "
+                f"{channels} channels. Correct this row in the table, or pass a dialect with "
+                "projections, as in paper-v1."
             )
         before = wider // 2 if dialect.shortcut == "split" else 0
         return Layer(

@@ -1,12 +1,14 @@
-"""What the homes call each layer: one table of templates a home, filled from the plan.
+"""Names of layers in the original libraries: one table of templates for each naming scheme.
 
-Templates stand for every layer of a role; the plan fills their slots:
-    {net} the table's name   {block} {unit} {layer} our names   {form} bottleneck_v1 and the like
-    {b} {u} {n} numbers of block, unit, convolution from 1; {B} = b + 1, {m} = n + 1,
-    {w} = b - 1, {v} = u - 1   {letter} {branch} unit and convolution as Caffe letters them
-    {row} {out} what the home's own list calls the layer, and its ReLU
-Each role has up to three parts: the convolution, the norm, and what the layer gives out. Weight
-names (`forebear.weights.variable_names`) and end points are both read off these templates.
+One template covers all layers of a role. The plan fills its slots:
+    {net} the name of the table   {block} {unit} {layer} forebear's names
+    {form} bottleneck_v1 and similar
+    {b} {u} {n} indices of the block, unit and convolution, from 1
+    {B} = b + 1, {m} = n + 1, {w} = b - 1, {v} = u - 1
+    {letter} {branch} the unit and the convolution as letters, as in Caffe
+    {row} {out} the names of the layer and of its ReLU in `rows` and `outs`
+Each role has up to three parts: the convolution, the norm and the output of the layer. Weight names
+(`forebear.weights.variable_names`) and end points both use these templates.
 """
 
 from __future__ import annotations
@@ -38,16 +40,16 @@ Slots = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """How one home names its layers."""
+    """The naming scheme of one library."""
 
     scopes: dict[tuple[Role, Part], str]
-    parts: tuple[Part, ...] = ("conv", "norm", "out")  # that are end points there
-    rows: dict[str, str] = field(default_factory=dict)  # our row to theirs, where none serves all
-    outs: dict[str, str] = field(default_factory=dict)  # our row to what it gives out, there
-    other_logits: tuple[str, ...] = ()  # further scopes under which the logits were published
+    parts: tuple[Part, ...] = ("conv", "norm", "out")  # the parts that are end points there
+    rows: dict[str, str] = field(default_factory=dict)  # layer to its name there, if irregular
+    outs: dict[str, str] = field(default_factory=dict)  # layer to the name of its output there
+    other_logits: tuple[str, ...] = ()  # additional scopes of the logits in published checkpoints
 
 
-# tf_slim 1.1.0: a convolution's norm lies in its scope, the pre-activation's is its own scope.
+# tf_slim 1.1.0: the norm of a convolution is in its scope, a pre-activation has its own scope.
 # fmt: off
 _SLIM = Home(
     {
@@ -176,7 +178,7 @@ _TIMM_V2 = Home(
         ("logits", "out"):    "head.fc",
     },
 )
-# akamaster/pytorch_resnet_cifar10, resnet.py; pre-activations continue its way of naming.
+# akamaster/pytorch_resnet_cifar10, resnet.py; pre-activations extend its naming scheme.
 _CIFAR = Home(
     _TORCHVISION.scopes | {
         ("preact", "norm"):   "layer{b}.{v}.bn0",
@@ -203,24 +205,29 @@ HOMES: dict[str, Home] = {
 
 
 def home_of(plan: Plan, names: str | None = None) -> str:
-    """The home whose names a network goes by: its dialect's own, or the one asked for.
+    """Returns the key in HOMES of a network's naming scheme.
+
+    Args:
+        plan: The network.
+        names: The requested naming scheme. None uses that of the dialect.
 
     Raises:
-        ValueError: no home has that name, or only its AlexNet and the network is another.
+        ValueError: The naming scheme is unknown, or it is for AlexNet and the network is not one.
     """
     if names is None:
         return plan.dialect.names
     if names not in HOMES:
         raise ValueError(
-            f"names={names!r}: expected one of {', '.join(HOMES)}.{near_misses(names, HOMES)}"
+            f"names={names!r}: this naming scheme is unknown. Expected one of {', '.join(HOMES)}. "
+            f"Pass one of these.{near_misses(names, HOMES)}"
         )
     if plan.body and f"{names}-alexnet" in HOMES:
         return f"{names}-alexnet"
     family = names.removesuffix("-alexnet")
     if not plan.body and family != names:
         raise ValueError(
-            f"names={names!r}: these are names of AlexNet's layers, and {plan.table.name} has "
-            f"residual blocks. Pass names={family!r}."
+            f"names={names!r}: this naming scheme is for AlexNet, but {plan.table.name} has "
+            f"residual blocks. Expected {family!r}. Pass names={family!r}."
         )
     if plan.dialect.order == "pre" and names == "timm":
         return "timm-v2"
@@ -228,7 +235,7 @@ def home_of(plan: Plan, names: str | None = None) -> str:
 
 
 def roles(plan: Plan, home: Home) -> Iterator[tuple[Layer, Role, Slots]]:
-    """Every layer with its role and the slots of its templates, in the order in which they run."""
+    """Yields every layer with its role and the slots of its templates, in execution order."""
 
     def slots(layer: Layer) -> Slots:
         return {
@@ -281,16 +288,16 @@ def _unit_slots(plan: Plan, block: str, b: int, u: int) -> Slots:
         "form": f"{plan.table.form}_{version}",
         "u": str(u),
         "v": str(u - 1),
-        # the Caffe models of 101 and 152 layers: a, b1, b2, ...
+        # The Caffe models with 101 and 152 layers use a, b1, b2, ...
         "letter": chr(ord("a") + u - 1) if lettered else "a" if u == 1 else f"b{u - 1}",
     }
 
 
 def original_end_points(plan: Plan) -> dict[str, str]:
-    """{the home's name: our path} of every end point that the home has a name for.
+    """Returns {original name: path} of every end point that the original library has a name for.
 
-    Where the home names a convolution or a norm by itself, as torchvision's bn1 before its ReLU,
-    the path is that of the part.
+    If the library has a separate name for a convolution or a norm, the path is that of the part.
+    An example is torchvision's bn1, which precedes a ReLU.
     """
     home = HOMES[home_of(plan)]
     places: dict[str, tuple[Role, Slots, tuple[Part, ...]]] = {
@@ -310,18 +317,18 @@ def original_end_points(plan: Plan) -> dict[str, str]:
                 name = template.format(**slots)
                 found[name] = path if part == "out" else f"{path}.{part}"
     if home.parts == ("out",) and plan.logits is not None:
-        found["predictions"] = "predictions"  # tf_slim's, without a scope
+        found["predictions"] = "predictions"  # TF-Slim's name, which has no scope
     return found
 
 
 def _parts(layer: Layer, role: Role, home: Home) -> tuple[Part, ...]:
-    """The parts of a layer that its home has tensors of."""
+    """Returns the parts of a layer that are tensors in the original library."""
     parts: list[Part] = []
     if layer.kind == "conv":
         parts.append("conv")
     if layer.norm:
         parts.append("norm")
-    # Where the parts have names of their own, the whole has one only if an activation ends it.
+    # If the parts have separate names, the output has one only if it ends in an activation.
     ends = layer.kind != "conv" or layer.activation != "none"
     if ends or role == "shortcut" or home.parts == ("out",):
         parts.append("out")

@@ -1,8 +1,8 @@
-"""A network, spelled out: every layer with its channels, stride, rate and padding.
+"""The records of a plan: every layer of a network with its channels, stride, rate and padding.
 
-Pure: no torch. `spell.py` makes these rows from a table and a dialect, and the builder turns them
-into modules; weight names, shapes, counts, end points and drawings are read off them, so that
-nothing is said twice.
+Nothing here imports torch. `expand.py` makes the records from a table and a dialect, and
+`network.py` turns them into modules. Weight names, shapes, counts, end points and drawings are all
+derived from the same records.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ Kind = Literal["conv", "norm", "pool", "identity", "average", "dropout", "mean",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """One layer, spelled out; its path is its module's path and its end point's name."""
+    """One layer. Its path is the path of its module and the name of its end point."""
 
     path: str
     kind: Kind
     in_channels: int
-    channels: int  # given out
-    kernel: int = 1  # pixels, square
+    channels: int  # output channels
+    kernel: int = 1  # side in pixels; kernels are square
     step: int = 1  # nominal stride
-    stride: int = 1  # the stride taken: the step, or 1 where it became a rate
-    rate: int = 1  # dilation of the kernel, `dense` included
-    dense: int = 1  # product of the steps before this layer that became a rate
+    stride: int = 1  # actual stride: the step, or 1 if it was replaced by dilation
+    rate: int = 1  # dilation of the kernel, including `dense`
+    dense: int = 1  # product of the strides before this layer that were replaced by dilation
     padding: int | Literal["same"] = 0  # pixels on each side at rate 1; same: TensorFlow's
-    fill: Literal["lowest", "zero"] = "zero"  # what lies beyond the border
+    fill: Literal["lowest", "zero"] = "zero"  # padding value: -inf or 0
     groups: int = 1
     bias: bool = False
     norm: bool = False  # a norm follows the convolution
-    activation: Activation = "none"  # the last of the layer
-    zeros: tuple[int, int] = (0, 0)  # identity: channels put before and after
-    side: int = 0  # average: of the map given out
-    share: float = 0.0  # dropout: of the values dropped
+    activation: Activation = "none"  # applied last
+    zeros: tuple[int, int] = (0, 0)  # identity: zero channels added before and after
+    side: int = 0  # average: side of the output map in pixels
+    share: float = 0.0  # dropout: fraction of the values that are dropped
 
     @property
     def relu(self) -> bool:
-        """Whether it ends in a ReLU, so that nothing given out is below zero."""
+        """Whether the layer ends in a ReLU, so that its output is never negative."""
         return self.activation == "relu"
 
     @property
@@ -53,7 +53,7 @@ class Layer:
         return self.path.rpartition(".")[2]
 
     def out_side(self, side: int) -> int:
-        """Pixels along one side given out for `side` pixels coming in; below 1 where none fit."""
+        """Returns the side of the output for an input side, both in pixels; below 1 if empty."""
         if self.kind in ("mean", "average"):
             return self.side or 1
         if self.padding == "same" or self.kind == "identity":
@@ -65,18 +65,18 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """One residual unit: its convolutions, and the shortcut around them."""
+    """One residual unit: its convolutions and its shortcut."""
 
     path: str
     preact: Layer | None  # the norm and ReLU before the convolutions (version 2)
     convs: tuple[Layer, ...]
     shortcut: Layer | None  # None in a plain network
-    taps_preact: bool  # the shortcut starts from the pre-activation, not from the input
-    relu: bool  # after the addition (version 1)
+    taps_preact: bool  # the input of the shortcut is the pre-activation, not the unit's input
+    relu: bool  # a ReLU follows the addition (version 1)
 
     @property
     def stride(self) -> int:
-        """The stride taken by the whole unit."""
+        """The actual stride of the whole unit."""
         stride = 1
         for layer in self.convs:
             stride *= layer.stride
@@ -84,11 +84,11 @@ class Unit:
 
     @property
     def channels(self) -> int:
-        """Channels given out."""
+        """The number of output channels."""
         return self.convs[-1].channels
 
     def layers(self) -> Iterator[Layer]:
-        """The unit's layers in the order in which they run."""
+        """Yields the layers of the unit in execution order."""
         first = (self.preact, self.shortcut)
         yield from (layer for layer in first if layer is not None)
         yield from self.convs
@@ -96,34 +96,34 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A network, spelled out."""
+    """All layers of a network, with the arguments that it was planned for."""
 
     table: Table
     dialect: Dialect
     in_channels: int
-    num_classes: int | None  # None: features before the logits
+    num_classes: int | None  # None: no classifier
     output_stride: int | None
     global_pool: bool
     include_root: bool
-    folded: bool  # norms after convolutions are part of them
+    folded: bool  # norms are folded into the convolutions before them
     root: tuple[Layer, ...]
     body: tuple[Layer, ...]  # the layers of a network without blocks
-    blocks: tuple[tuple[str, tuple[Unit, ...]], ...]  # each with its name
+    blocks: tuple[tuple[str, tuple[Unit, ...]], ...]  # (name, units) of each
     postnorm: Layer | None
     pool: Layer | None
     logits: Layer | None
 
     def units(self) -> Iterator[Unit]:
-        """Every unit, from the first block to the last."""
+        """Yields every unit, from the first block to the last."""
         for _, units in self.blocks:
             yield from units
 
     def head(self) -> tuple[Layer, ...]:
-        """What follows the last block."""
+        """Returns the layers after the last block."""
         return tuple(row for row in (self.postnorm, self.pool, self.logits) if row is not None)
 
     def layers(self) -> Iterator[Layer]:
-        """Every layer in the order in which they run."""
+        """Yields every layer in execution order."""
         yield from self.root
         yield from self.body
         for unit in self.units():
@@ -132,7 +132,7 @@ class Plan:
 
     @property
     def stride(self) -> int:
-        """Input pixels between two neighbours on the last map."""
+        """The number of input pixels between two neighbours on the last map."""
         stride = 1
         for layer in (*self.root, *self.body):
             stride *= layer.stride
@@ -142,7 +142,7 @@ class Plan:
 
     @property
     def features(self) -> int:
-        """Channels of the features before the logits."""
+        """The number of channels of the features before the logits."""
         if self.postnorm is not None:
             return self.postnorm.channels
         last = self.blocks[-1][1][-1] if self.blocks else (*self.root, *self.body)[-1]

@@ -1,1 +1,1 @@
-"""Files of arrays, read without the framework that wrote them and without executing anything."""
+"""Readers of checkpoints that need no original framework and execute nothing from a file."""

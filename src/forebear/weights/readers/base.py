@@ -1,4 +1,4 @@
-"""What every reader gives: names, and arrays that are read one at a time."""
+"""The interface of all readers: names, and arrays that are read one at a time."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Array = NDArray[Any]
 
 
 class Arrays(Mapping[str, Array]):
-    """{name: array} of one file. An array is read when it is asked for and not kept.
+    """{name: array} of one file. An array is read when it is accessed, and not cached.
 
-    bfloat16, which numpy lacks, comes as float32 of the same values. Use it as a context, or close
-    it, to let go of the file.
+    numpy has no bfloat16, so bfloat16 arrays are returned as float32 with the same values. Use the
+    object as a context manager, or call `close`, to close the file.
     """
 
-    path: Path  # as the caller gave it
-    format: str  # what the file is, in words: "TensorFlow checkpoint V2"
+    path: Path  # as passed by the caller
+    format: str  # a description of the format: "TensorFlow checkpoint V2"
 
     def __enter__(self) -> Self:
         return self
@@ -34,25 +34,25 @@ class Arrays(Mapping[str, Array]):
 
     @abstractmethod
     def __iter__(self) -> Iterator[str]:
-        """Names, in the file's order."""
+        """Iterates over the names, in the file's order."""
 
     @abstractmethod
     def __getitem__(self, name: str) -> Array:
         """Reads one array.
 
         Raises:
-            KeyError: no such name.
-            WeightsError: its bytes are damaged; the message names file and array.
+            KeyError: The name is unknown.
+            WeightsError: The array is damaged. The message names the file and the array.
         """
 
     @abstractmethod
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of an array, without reading it."""
+        """Returns the shape of an array, without reading it."""
 
     @abstractmethod
     def dtype(self, name: str) -> np.dtype[Any]:
-        """The type in which an array is given, without reading it."""
+        """Returns the dtype in which an array is returned, without reading it."""
 
     @abstractmethod
     def close(self) -> None:
-        """Lets go of the file; arrays given before stay as they are."""
+        """Closes the file. Arrays that were returned before remain valid."""

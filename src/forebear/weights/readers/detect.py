@@ -1,4 +1,4 @@
-"""Which reader a file wants, told by what is in it; names and endings are not looked at."""
+"""Selects the reader of a file by its content. Names and suffixes are ignored."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _EXPECTED = (
     ".npz, or a folder from the Hugging Face Hub"
 )
 _CHECK = "Check the path."
-# What else people pass by mistake, by its start.
+# Other files that users pass by mistake, by their first bytes.
 _STRANGERS = {
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
     b"\x1f\x8b": "a gzip archive",
@@ -30,21 +30,21 @@ _STRANGERS = {
     b"\x28\xb5\x2f\xfd": "a zstd archive",
     b"\x93NUMPY": "a single .npy array",
     b"<": "a web page or XML",
-    b"version https://git-lfs": "a git-lfs pointer in place of the file",
+    b"version https://git-lfs": "a git-lfs pointer instead of the file",
     b"\x80": "a pickle that torch.save did not write",
 }
 
 
 def open_arrays(path: Path) -> Arrays:
-    """Opens a checkpoint of any kind that forebear reads.
+    """Opens a checkpoint of any format that forebear reads. Nothing in it is ever executed.
 
     Args:
-        path: A file, the prefix of a TensorFlow checkpoint in several files, or a folder: of the
-            Hub, or with one TensorFlow checkpoint in it.
+        path: A file, the prefix of a TensorFlow checkpoint in several files, a folder of the Hub,
+            or a folder with one TensorFlow checkpoint.
 
     Raises:
-        WeightsError: missing, empty, damaged, hostile, or no checkpoint; in one line that names
-            the file. Nothing is ever executed.
+        WeightsError: The file is missing, empty, damaged or malicious, or it is not a checkpoint.
+            The one-line message names the file.
     """
     with reading(path, _EXPECTED):
         if is_tensorflow(path):
@@ -64,9 +64,11 @@ def _open_folder(path: Path) -> Arrays:
     if len(found) == 1:
         return open_tensorflow(found[0])
     if not found:
-        raise refused(path, "a folder without weights under the Hub's names", _EXPECTED, _CHECK)
+        what = "this folder has neither weights with the Hub's names nor a TensorFlow checkpoint"
+        raise refused(path, what, _EXPECTED, _CHECK)
     names = truncated(", ".join(file.name for file in found))
-    raise refused(path, f"a folder of {len(found)} checkpoints, {names}", "one", "Pass one file.")
+    what = f"this folder has {len(found)} checkpoints, {names}"
+    raise refused(path, what, "a folder with one checkpoint", "Pass the path of one checkpoint.")
 
 
 def _open_file(path: Path) -> Arrays:
@@ -74,7 +76,7 @@ def _open_file(path: Path) -> Arrays:
     with path.open("rb") as file:
         start = file.read(512)
     if not size:
-        raise refused(path, "an empty file", _EXPECTED, "Fetch it again.")
+        raise refused(path, "this file is empty", _EXPECTED, "Download it again.")
     if start.startswith(b"PK\3\4"):
         return _open_zip(path)
     if start.startswith(LEGACY_START):
@@ -98,15 +100,14 @@ def _open_zip(path: Path) -> Arrays:
     if names and all(name.endswith(".npy") for name in names):
         return NpzArrays(path)
     listed = ", ".join(names[:3]) or "nothing"
-    raise refused(
-        path, f"a zip archive of {truncated(listed)}", _EXPECTED, "Unpack it, if it is one."
-    )
+    remedy = "Unpack it if it contains one of these."
+    raise refused(path, f"this is a zip archive of {truncated(listed)}", _EXPECTED, remedy)
 
 
 def _looks_like(start: bytes) -> str:
     for stranger, words in _STRANGERS.items():
         if start.startswith(stranger):
-            return words
+            return f"this is {words}"
     if start[257:262] == b"ustar":
-        return "a tar archive"
-    return f"a file that starts with {truncated(start[:16])}"
+        return "this is a tar archive"
+    return f"this is a file of unknown format that starts with {truncated(start[:16])}"

@@ -1,6 +1,7 @@
-"""How readers refuse a file: one sentence in three parts, whatever a library makes of the damage.
+"""Error messages and limits of the readers.
 
-The limits are far above every published network and far below what fills a machine.
+A message has three parts and is one line, whatever error a library raises for a damaged file. The
+limits are far above the size of every published network, and far below the memory of a machine.
 """
 
 from __future__ import annotations
@@ -14,31 +15,31 @@ from forebear.text import truncated
 
 MAX_NAMES = 100_000  # ResNet-1202 has 7,215
 MAX_NAME = 1_000  # characters
-FRESH_COPY = "Take a fresh copy of the file."
+FRESH_COPY = "Use a fresh copy of the file."
 
 
 def refused(path: Path, what: str, expected: str, remedy: str = FRESH_COPY) -> WeightsError:
-    """The error with which a reader turns a file away, on one line."""
+    """Returns the error for a file that cannot be read. Its message is one line."""
     return WeightsError(f"{truncated(path)}: {what}. Expected {expected}. {remedy}")
 
 
 @contextmanager
 def reading(path: Path, expected: str, array: str | None = None) -> Iterator[None]:
-    """Turns whatever damaged bytes make a library raise into a refusal.
+    """Converts every exception that a library raises for a damaged file to a WeightsError.
 
     Args:
         path: The file.
-        expected: What the file was taken for.
-        array: The name of the array that is read, if it is one.
+        expected: The expected contents of the file, for the message.
+        array: The name of the array, if one is read.
 
     Raises:
-        WeightsError: in place of any other exception.
+        WeightsError: The code in the context raised an exception.
     """
     try:
         yield
     except WeightsError:
         raise
-    except Exception as error:  # damage leads a library anywhere
+    except Exception as error:  # libraries raise any exception for damaged files
         said = truncated(error.args[0] if isinstance(error, KeyError) and error.args else error)
         what = f"cannot be read ({said or type(error).__name__})"
         what = what if array is None else f"{truncated(array)}: {what}"
@@ -46,22 +47,26 @@ def reading(path: Path, expected: str, array: str | None = None) -> Iterator[Non
 
 
 def check_names(path: Path, names: Iterable[str]) -> None:
-    """Refuses too many names, one that is too long, and one that comes twice."""
+    """Checks the names of the arrays in a file.
+
+    Raises:
+        WeightsError: There are too many names, or a name is too long or occurs twice.
+    """
     seen = set()
     for name in names:
         if len(name) > MAX_NAME:
             raise refused(
                 path,
-                f"{truncated(name)}: a name of {len(name)} characters",
-                f"names of at most {MAX_NAME}",
+                f"{truncated(name)}: this name has {len(name)} characters",
+                f"names of at most {MAX_NAME} characters",
             )
         if name in seen:
-            raise refused(path, f"{truncated(name)}: two arrays of this name", "each name once")
+            raise refused(path, f"{truncated(name)}: two arrays have this name", "each name once")
         seen.add(name)
         if len(seen) > MAX_NAMES:
-            raise refused(path, f"more than {MAX_NAMES} arrays", "a network's arrays")
+            raise refused(path, f"it has more than {MAX_NAMES} arrays", f"at most {MAX_NAMES}")
 
 
 def largest_content(size: int) -> int:
-    """The most bytes into which a file of `size` bytes may unpack: a hundredfold, and a MiB."""
+    """Returns the maximum unpacked size of a file of `size` bytes: 100 times as much plus 1 MiB."""
     return 100 * size + 2**20

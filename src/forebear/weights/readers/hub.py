@@ -1,4 +1,4 @@
-"""Folders as the Hugging Face Hub serves them: config.json beside the weights."""
+"""Reads folders from the Hugging Face Hub, which hold config.json and the weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from forebear.weights.readers.torch.state_dict import TorchArrays
 
 _EXPECTED = "a timm or transformers folder with config.json and weights"
 _MAX_CONFIG = 16 * 2**20  # bytes
-# The first that is there; never a pickle where there is a choice.
+# The first existing file is used, so a pickle is used only if there is nothing else.
 _WEIGHTS: dict[str, Callable[[Path], Arrays]] = {
     "model.safetensors": SafetensorsArrays,
     "model.safetensors.index.json": open_index,
@@ -27,16 +27,16 @@ _WEIGHTS: dict[str, Callable[[Path], Arrays]] = {
 
 @dataclass(frozen=True, slots=True)
 class HubConfig:
-    """What config.json says, as plain data."""
+    """The contents of config.json as plain data."""
 
     architecture: str | None  # timm: "resnet50"; transformers: "ResNetForImageClassification"
     num_classes: int | None
     pretrained_cfg: Mapping[str, Any]  # timm's size, mean, std, ...; empty for transformers
-    data: Mapping[str, Any]  # all of it
+    data: Mapping[str, Any]  # the complete contents
 
 
 def is_hub_folder(path: Path) -> bool:
-    """Whether a folder holds weights under one of the Hub's names."""
+    """Whether a folder contains a weights file with one of the Hub's names."""
     return any((path / name).is_file() for name in _WEIGHTS)
 
 
@@ -44,10 +44,10 @@ class HubArrays(Arrays):
     """The arrays of a folder, and its config."""
 
     def __init__(self, path: Path) -> None:
-        """Opens whichever weights the folder holds.
+        """Opens the weights in the folder.
 
         Raises:
-            WeightsError: no or damaged config.json or weights.
+            WeightsError: config.json or the weights are missing or damaged.
         """
         self.path = path
         self.config = read_config(path)
@@ -56,7 +56,8 @@ class HubArrays(Arrays):
                 self._arrays = reader(path / name)
                 break
         else:
-            raise refused(path, f"none of {', '.join(_WEIGHTS)}", _EXPECTED, "Fetch them as well.")
+            what = f"this folder has none of the files {', '.join(_WEIGHTS)}"
+            raise refused(path, what, _EXPECTED, "Download one of them as well.")
         self.format = f"Hub folder, {self._arrays.format}"
 
     def __iter__(self) -> Iterator[str]:
@@ -66,31 +67,31 @@ class HubArrays(Arrays):
         return self._arrays[name]
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """As the weights' file says."""
+        """Returns the shape of an array in the weights file."""
         return self._arrays.shape(name)
 
     def dtype(self, name: str) -> np.dtype[Any]:
-        """As the weights' file says."""
+        """Returns the dtype of an array in the weights file."""
         return self._arrays.dtype(name)
 
     def close(self) -> None:
-        """Closes the weights' files."""
+        """Closes the weights files."""
         self._arrays.close()
 
 
 def read_config(folder: Path) -> HubConfig:
-    """Reads a folder's config.json; keys that it lacks come as None or empty.
+    """Reads a folder's config.json. Missing keys give None or an empty mapping.
 
     Raises:
-        WeightsError: no config.json, or no JSON object in it.
+        WeightsError: config.json is missing, or it does not contain a JSON object.
     """
     path = folder / "config.json"
     with reading(path, _EXPECTED):
         if path.stat().st_size > _MAX_CONFIG:
-            raise ValueError(f"more than {_MAX_CONFIG} bytes")
+            raise ValueError(f"it has more than {_MAX_CONFIG} bytes")
         data = json.loads(path.read_text("utf-8"))
     if not isinstance(data, dict):
-        raise refused(path, f"a {type(data).__name__}, not an object", _EXPECTED)
+        raise refused(path, f"it holds a {type(data).__name__}, not an object", _EXPECTED)
     listed = data.get("architectures")
     architecture = data.get("architecture", listed[0] if isinstance(listed, list) and listed else 0)
     labels = data.get("id2label")

@@ -1,4 +1,4 @@
-"""Readers that know every name, shape and type once the file is open."""
+"""A base class of readers that know all names, shapes and dtypes when the file is open."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from forebear.weights.readers.errors import reading
 
 
 class Entry(Protocol):
-    """What is known of an array before it is read."""
+    """The information about an array before it is read."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its shape."""
+        """The shape of the array."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type in which it is given."""
+        """The dtype in which the array is returned."""
 
 
 E = TypeVar("E", bound=Entry)
 
 
 class Listed(Arrays, Generic[E]):
-    """Arrays by a list of entries, which the reader makes when it opens the file."""
+    """Arrays with a dict of entries, which the reader fills when it opens the file."""
 
-    expected: str  # for messages: what the file was taken for
+    expected: str  # the expected contents of the file, for messages
     entries: dict[str, E]
 
     def __iter__(self) -> Iterator[str]:
@@ -43,12 +43,12 @@ class Listed(Arrays, Generic[E]):
 
     @abstractmethod
     def read(self, name: str, entry: E) -> Array:
-        """Reads one array; may raise whatever the library that reads it raises."""
+        """Reads one array. May raise any exception of the library that reads it."""
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Known since the file was opened."""
+        """Returns the shape of an array."""
         return self.entries[name].shape
 
     def dtype(self, name: str) -> np.dtype[Any]:
-        """Known since the file was opened."""
+        """Returns the dtype of an array."""
         return self.entries[name].dtype

@@ -1,4 +1,4 @@
-"""numpy's .npz: every header is checked against its member's size before an array is made."""
+"""Reads numpy's .npz. Each header is compared with its member's size before an array is made."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class NpzArrays(Listed[_Member]):
         """Reads the headers.
 
         Raises:
-            WeightsError: no archive of plain arrays, or a bomb.
+            WeightsError: The file is not an archive of plain arrays, or it is a zip bomb.
         """
         self.path = path
         self._archive = open_archive(path)
@@ -53,7 +53,7 @@ class NpzArrays(Listed[_Member]):
             raise
 
     def read(self, name: str, entry: _Member) -> Array:
-        """Reads a member; zipfile compares its CRC-32."""
+        """Reads an array. zipfile verifies its CRC-32."""
         with self._archive.open(entry.info) as file:
             array: Array = np.lib.format.read_array(file, allow_pickle=False)
         return array
@@ -66,17 +66,19 @@ class NpzArrays(Listed[_Member]):
 def _member(path: Path, archive: ZipFile, info: ZipInfo) -> _Member:
     name = info.filename.removesuffix(".npy")
     if name == info.filename:
-        raise refused(path, f"{truncated(name)}: not an .npy member", _EXPECTED, _REMEDY)
+        raise refused(path, f"{truncated(name)}: this is not an .npy member", _EXPECTED, _REMEDY)
     with reading(path, _EXPECTED, name), archive.open(info) as file:
         shape, dtype = _header(file)
         header = file.tell()
     if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None:
-        raise refused(path, f"{truncated(name)}: of type {truncated(dtype)}", _EXPECTED, _REMEDY)
+        raise refused(
+            path, f"{truncated(name)}: its dtype is {truncated(dtype)}", _EXPECTED, _REMEDY
+        )
     size = header + math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or size != info.file_size:
         raise refused(
             path,
-            f"{truncated(name)}: {dtype} {truncated(list(shape))} in {info.file_size} bytes",
+            f"{truncated(name)}: {dtype} {truncated(list(shape))} has {info.file_size} bytes",
             f"{truncated(size)} bytes for this shape",
         )
     return _Member(info, shape, dtype)
@@ -88,6 +90,6 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
     elif version == (2, 0):
         shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-    else:  # 3.0 is for structured types with names beyond latin-1
-        raise ValueError(f"version {version} of .npy")
+    else:  # 3.0 is only for structured dtypes with field names outside latin-1
+        raise ValueError(f"version {version} of .npy is not supported")
     return shape, dtype

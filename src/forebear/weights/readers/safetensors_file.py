@@ -1,4 +1,4 @@
-"""safetensors, in one file or in shards with an index; safetensors itself checks the headers."""
+"""Reads safetensors, as one file or as shards with an index. safetensors validates the headers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype(np.float64),
     "F32": np.dtype(np.float32),
     "F16": np.dtype(np.float16),
-    "BF16": np.dtype(np.float32),  # numpy has none; every value is also a float32
+    "BF16": np.dtype(np.float32),  # numpy has no bfloat16; every bfloat16 is exact in float32
     "I64": np.dtype(np.int64),
     "I32": np.dtype(np.int32),
     "I16": np.dtype(np.int16),
@@ -38,14 +38,14 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 
 
 def is_safetensors(start: bytes, size: int) -> bool:
-    """Whether a file of `size` bytes with this start looks like safetensors: a length, then {."""
+    """Whether a file of `size` bytes with this start looks like safetensors: a length, then "{"."""
     return 10 <= 8 + int.from_bytes(start[:8], "little") <= size and start[8:9] == b"{"
 
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
-    file: Any  # open
-    path: Path  # of this shard
+    file: Any  # the open file
+    path: Path  # of the shard
     shape: tuple[int, ...]
     kind: str
 
@@ -55,7 +55,7 @@ class _Tensor:
 
 
 class SafetensorsArrays(Listed[_Tensor]):
-    """The arrays of one file, or of all shards that an index lists."""
+    """The arrays of one file, or of all shards in an index."""
 
     expected = _EXPECTED
 
@@ -64,10 +64,10 @@ class SafetensorsArrays(Listed[_Tensor]):
 
         Args:
             path: The file, or the index.
-            shards: The index's files.
+            shards: The files in the index.
 
         Raises:
-            WeightsError: damaged, or of a type that numpy lacks.
+            WeightsError: A file is damaged, or numpy does not support the dtype of an array.
         """
         self.path = path
         self.format = "safetensors in shards" if shards else "safetensors"
@@ -91,14 +91,14 @@ class SafetensorsArrays(Listed[_Tensor]):
                 if kind not in _DTYPES:
                     raise refused(
                         shard,
-                        f"{truncated(name)}: of type {kind}",
+                        f"{truncated(name)}: its type {kind} is not supported",
                         f"one of {', '.join(_DTYPES)}",
                         "Save it as F32.",
                     )
                 self.entries[name] = _Tensor(file, shard, shape, kind)
 
     def read(self, name: str, entry: _Tensor) -> Array:
-        """Reads a tensor; bfloat16 by torch, since numpy lacks it."""
+        """Reads an array. torch reads bfloat16, because numpy does not support it."""
         with reading(entry.path, _EXPECTED, name):
             if entry.kind != "BF16":
                 array: Array = entry.file.get_tensor(name)
@@ -113,10 +113,11 @@ class SafetensorsArrays(Listed[_Tensor]):
 
 
 def open_index(path: Path) -> SafetensorsArrays:
-    """Opens the shards that a `*.safetensors.index.json` lists beside itself.
+    """Opens the shards in a `*.safetensors.index.json`, which must be in the same folder.
 
     Raises:
-        WeightsError: no such index, a shard elsewhere, or one with other arrays than listed.
+        WeightsError: The index is missing or damaged, a shard is in another folder, or the arrays
+            of a shard differ from the index.
     """
     listed: dict[str, set[str]] = defaultdict(set)
     for name, shard in _weight_map(path).items():
@@ -125,7 +126,7 @@ def open_index(path: Path) -> SafetensorsArrays:
         if not shard.endswith(".safetensors") or shard != Path(shard).name or "\\" in shard:
             raise refused(
                 path,
-                f"a shard {truncated(repr(shard))}",
+                f"it lists the shard {truncated(repr(shard))}",
                 "names of .safetensors files in the same folder",
                 "Do not trust this file.",
             )
@@ -137,22 +138,22 @@ def open_index(path: Path) -> SafetensorsArrays:
         arrays.close()
         raise refused(
             path,
-            f"{truncated(min(wrong))}: not in the shard that the index says",
-            "shards and index of one network",
-            "Fetch them all again.",
+            f"{truncated(min(wrong))}: this array is not in the shard that the index lists",
+            "shards and an index of the same network",
+            "Download all of them again.",
         )
     return arrays
 
 
 def _weight_map(path: Path) -> dict[str, str]:
-    expected = 'an index with a "weight_map" of names to files'
+    expected = 'an index with a "weight_map" from names to files'
     with reading(path, expected):
         if path.stat().st_size > _MAX_INDEX:
-            raise ValueError(f"more than {_MAX_INDEX} bytes")
+            raise ValueError(f"it has more than {_MAX_INDEX} bytes")
         index = json.loads(path.read_text("utf-8"))
     found = index.get("weight_map") if isinstance(index, dict) else None
     whole = isinstance(found, dict) and all(isinstance(shard, str) for shard in found.values())
     if not found or not whole:
-        raise refused(path, 'no "weight_map"', expected)
+        raise refused(path, 'it has no "weight_map"', expected)
     weight_map: dict[str, str] = found
     return weight_map

@@ -1,4 +1,4 @@
-"""Zip archives as checkpoints use them: checked in size and shape before any member is read."""
+"""Opens zip archives of checkpoints, and checks their sizes and structure before any is read."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from forebear.weights.readers.errors import MAX_NAMES, largest_content, reading,
 
 _EXPECTED = "a whole zip archive"
 _END = 22  # bytes of the end record, without comment
-_LOCATOR = 20  # of what zip64 puts before it
-_END_64 = 56  # of what zip64 puts before that
+_LOCATOR = 20  # bytes of zip64's locator, before the end record
+_END_64 = 56  # bytes of zip64's end record, before the locator
 
 
 def open_archive(path: Path) -> ZipFile:
-    """Opens a zip archive of plain members that unpack to no more than files of weights do.
+    """Opens a zip archive of plain members with a plausible unpacked size.
 
     Raises:
-        WeightsError: no zip archive, members twice or encrypted or compressed in other ways, or a
-            bomb.
+        WeightsError: The file is not a zip archive, it is a zip bomb, or a member occurs twice, is
+            encrypted, or has an unsupported compression method.
     """
     with reading(path, _EXPECTED):
         archive = ZipFile(path)
@@ -35,28 +35,30 @@ def _check(path: Path, archive: ZipFile) -> None:
     size = path.stat().st_size
     members = archive.infolist()
     if len(members) > MAX_NAMES or len({member.filename for member in members}) < len(members):
-        raise refused(path, "too many members, or two of one name", _EXPECTED)
+        what = "it has too many members, or two with the same name"
+        raise refused(path, what, f"at most {MAX_NAMES} members with different names")
     for member in members:
         if member.flag_bits & 1 or member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
             raise refused(
                 path,
-                f"{member.filename}: encrypted, or compressed by method {member.compress_type}",
+                f"{member.filename}: encrypted, or compressed with method {member.compress_type}",
                 "members that are stored or deflated",
             )
     unpacked = sum(member.file_size for member in members)
     if unpacked > largest_content(size):
         raise refused(
             path,
-            f"{size} bytes that claim to unpack to {unpacked}",
-            f"at most {largest_content(size)}",
+            f"its {size} bytes claim to unpack to {unpacked} bytes",
+            f"at most {largest_content(size)} bytes",
             "Do not trust this file.",
         )
     if _directory(path, size) != archive.start_dir:
-        raise refused(path, "its directory is not where its end says", _EXPECTED)
+        what = "its directory is not at the offset that its end record gives"
+        raise refused(path, what, _EXPECTED)
 
 
 def _directory(path: Path, size: int) -> int | None:
-    """Where the directory starts, or None where two readers of zip may see two archives."""
+    """Returns the offset of the directory; None if zip readers could interpret it differently."""
     with path.open("rb") as file:
         file.seek(max(0, size - _END - _LOCATOR - _END_64))
         tail = file.read()

@@ -1,1 +1,1 @@
-"""Files of arrays, written as the frameworks themselves write them."""
+"""Writers of checkpoints in the formats of the original frameworks."""

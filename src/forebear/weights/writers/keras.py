@@ -1,7 +1,7 @@
-"""Weights as Keras 3 and Keras 2 load them themselves: .weights.h5 and legacy .h5.
+"""Writes the weights files of Keras 3 and Keras 2: .weights.h5 and legacy .h5.
 
-Both go by the order of the layers, so the layers must come in the order of Keras's `model.layers`
-and their weights in the order of `layer.weights`.
+Both formats depend on the order of the layers. The layers must be in the order of Keras's
+`model.layers`, and their weights in the order of `layer.weights`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from forebear.errors import WeightsError, near_misses
 from forebear.weights.readers.keras.keras import NUMBERED
 from forebear.weights.writers.overwrite import write_new
 
-# Name, Keras class, and weights under the names that forebear gives them: kernel, gamma, ...
+# (name, Keras class, [(weight name, array)]). The weight names are kernel, gamma and so on.
 Layer = tuple[str, str, Sequence[tuple[str, NDArray[Any]]]]
 
 
@@ -27,18 +27,19 @@ def write_keras(path: Path, layers: Sequence[Layer], *, replace: bool = False) -
     """Writes a Keras 3 weights file.
 
     Args:
-        path: Keras wants it to end in .weights.h5.
-        layers: Those with weights, in Keras's order.
-        replace: Whether a file of this name may be replaced.
+        path: The file. Keras requires that it ends in .weights.h5.
+        layers: The layers with weights, in Keras's order.
+        replace: Whether to replace an existing file.
 
     Raises:
-        ValueError: another ending, or a layer with other weights than its class has.
-        WeightsError: no h5py, the file is there and `replace` is not set, or it cannot be written.
+        ValueError: The suffix is wrong, or the weights of a layer are not those of its class.
+        WeightsError: h5py is missing, the file exists and `replace` is not set, or it cannot be
+            written.
     """
     if not path.name.endswith(".weights.h5"):
         raise ValueError(
-            f"path={str(path)!r}: Keras loads such a file only by another name. Expected one that "
-            "ends in .weights.h5. Rename it."
+            f"path={str(path)!r}: Keras does not load weights from a file with this name. Expected "
+            "a name that ends in .weights.h5. Rename it."
         )
     library = _h5py()
     numbered = _numbered(layers)
@@ -56,16 +57,17 @@ def write_keras(path: Path, layers: Sequence[Layer], *, replace: bool = False) -
 
 
 def write_keras_legacy(path: Path, layers: Sequence[Layer], *, replace: bool = False) -> None:
-    """Writes a Keras 2 weights file, the layout of the published ones.
+    """Writes a Keras 2 weights file, which is the format of the published weights.
 
     Args:
-        path: Ends in .h5.
-        layers: Those with weights, in Keras's order.
-        replace: Whether a file of this name may be replaced.
+        path: The file, which should end in .h5.
+        layers: The layers with weights, in Keras's order.
+        replace: Whether to replace an existing file.
 
     Raises:
-        ValueError: a layer with other weights than its class has.
-        WeightsError: no h5py, the file is there and `replace` is not set, or it cannot be written.
+        ValueError: The weights of a layer are not those of its class.
+        WeightsError: h5py is missing, the file exists and `replace` is not set, or it cannot be
+            written.
     """
     library = _h5py()
     _numbered(layers)
@@ -90,16 +92,17 @@ def _h5py() -> Any:
         return importlib.import_module("h5py")
     except ImportError as error:
         raise WeightsError(
-            f"h5py cannot be imported ({error}). Expected it to write Keras files; reading needs "
-            "none. Run: pip install 'forebear[keras]'"
+            f"h5py cannot be imported ({error}). Writing Keras files requires it; reading does "
+            "not. Run: pip install 'forebear[keras]'"
         ) from error
 
 
 def _numbered(layers: Sequence[Layer]) -> list[tuple[str, Layer]]:
-    """Each layer under its class's name and number, once its weights are found to be the class's.
+    """Returns each layer with its key in a Keras 3 file: the name and number of its class.
 
     Raises:
-        ValueError: naming the layer.
+        ValueError: A class is unknown, or the weights of a layer are not those of its class. The
+            message names the layer.
     """
     seen: Counter[str] = Counter()
     found = []
@@ -107,15 +110,16 @@ def _numbered(layers: Sequence[Layer]) -> list[tuple[str, Layer]]:
         name, kind, weights = layer
         if kind not in NUMBERED:
             raise ValueError(
-                f"layer {name}: class {kind!r}. Expected one of {', '.join(NUMBERED)}."
+                f"layer {name}: class {kind!r} is not supported. Expected one of "
+                f"{', '.join(NUMBERED)}. Correct the class, or omit the layer."
                 f"{near_misses(kind, NUMBERED)}"
             )
         key, all_of = NUMBERED[kind]
         names = tuple(weight for weight, _ in weights)
         if names != all_of[: max(1, len(names))] or (len(all_of) == 4 != len(names)):
             raise ValueError(
-                f"layer {name}: weights {', '.join(names) or 'none'}. Expected those of {kind}, "
-                f"{', '.join(all_of)}, in this order. Reorder them, or leave out the layer."
+                f"layer {name}: its weights are {', '.join(names) or 'none'}. Expected those of "
+                f"{kind}: {', '.join(all_of)}, in this order. Reorder them, or omit the layer."
             )
         found.append((f"{key}_{seen[key]}" if seen[key] else key, layer))
         seen[key] += 1

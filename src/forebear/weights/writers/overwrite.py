@@ -1,4 +1,4 @@
-"""Where a file may be written: not over another one unless asked to."""
+"""Protects existing files from being overwritten unless the caller allows it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from forebear.files import write_whole
 
 
 def write_new(path: Path, write: Callable[[Path], None], *, replace: bool) -> None:
-    """Lets `write` fill a file that appears whole at `path`, or not at all.
+    """Writes a file with `write`, atomically.
 
     Raises:
-        WeightsError: there is one and `replace` is not set, or it cannot be written.
+        WeightsError: The file exists and `replace` is not set, or it cannot be written.
     """
     if path.exists() and not replace:
         raise WeightsError(
-            f"{path}: there is such a file. Expected a new name. Pass another, or allow replacing."
+            f"{path}: this file already exists. Expected a path that does not exist. Pass another "
+            "path, or replace=True."
         )
     try:
         write_whole(path, write)
-    except (OSError, RuntimeError) as error:  # torch has only the latter
+    except (OSError, RuntimeError) as error:  # torch raises only the latter
         raise WeightsError(
-            f"{path}: cannot be written ({error}). Expected a folder that can "
-            "be written, with room. Pass another path."
+            f"{path}: the file cannot be written ({error}). Expected a writable folder with free "
+            "space. Pass another path."
         ) from error

@@ -1,4 +1,4 @@
-"""A state dict in torch's zip format, which torch.load(weights_only=True) reads."""
+"""Writes a state dict in torch's zip format, which torch.load(weights_only=True) reads."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from forebear.weights.writers.overwrite import write_new
 
 
 def write_torch(path: Path, arrays: Mapping[str, NDArray[Any]], *, replace: bool = False) -> None:
-    """Writes arrays under their names, in their order; equal arrays give equal bytes.
+    """Writes arrays under their names, in their order. Equal arrays give identical bytes.
 
     Raises:
-        WeightsError: the file is there and `replace` is not set, or it cannot be written.
+        WeightsError: The file exists and `replace` is not set, or it cannot be written.
     """
-    # Copies where it must: torch cannot hold numpy's views with negative strides, nor read-only.
+    # `_own` copies if necessary: torch does not support negative strides or read-only arrays.
     tensors = {name: torch.from_numpy(_own(array)) for name, array in arrays.items()}
 
     def write(partial: Path) -> None:
-        with partial.open("wb") as file:  # by name, torch would put the name into the archive
+        with partial.open("wb") as file:  # given a path, torch would store its name in the archive
             torch.save(tensors, file)
 
     write_new(path, write, replace=replace)

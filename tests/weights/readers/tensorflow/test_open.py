@@ -127,15 +127,21 @@ def test_the_format_is_told_by_content(tmp_path: Path) -> None:
 
 def test_an_index_under_another_name_is_refused_with_its_own(tmp_path: Path) -> None:
     (tmp_path / "renamed").write_bytes((GOLDENS / "odd.format_v2.ckpt.index").read_bytes())
-    with pytest.raises(WeightsError, match=r"renamed: holds the index .* Rename the files\."):
+    with pytest.raises(
+        WeightsError, match=r"renamed: it is the index of a V2 .* Rename the files\."
+    ):
         open_tensorflow(tmp_path / "renamed")
 
 
 def test_a_missing_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"x\.ckpt: no x\.ckpt and no x\.ckpt\.index\. Exp"):
+    with pytest.raises(
+        WeightsError, match=r"x\.ckpt: there is no file x\.ckpt or x\.ckpt\.index\. Exp"
+    ):
         open_tensorflow(tmp_path / "x.ckpt")
     (tmp_path / "x.data-00000-of-00001").write_bytes(b"data")
-    with pytest.raises(WeightsError, match=r"x\.data-00000-of-00001: no x\.index\. Expected"):
+    with pytest.raises(
+        WeightsError, match=r"x\.data-00000-of-00001: there is no file x\.index\. Expected"
+    ):
         open_tensorflow(tmp_path / "x.data-00000-of-00001")
 
 
@@ -171,7 +177,9 @@ def test_other_types_are_listed_and_refused_by_name(tmp_path: Path, kind: int, w
         assert list(arrays) == ["one"]
         assert arrays.shape("one") == ()
         for ask in (arrays.dtype, arrays.__getitem__):
-            with pytest.raises(WeightsError, match=rf"x: one: holds {what}\. Expected .* Leave"):
+            with pytest.raises(
+                WeightsError, match=rf"x: one: it holds {what}\. Expected .* Do not read"
+            ):
                 ask("one")
 
 

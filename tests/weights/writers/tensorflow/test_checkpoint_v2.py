@@ -111,7 +111,9 @@ def test_one_array_is_held_at_a_time(tmp_path: Path) -> None:
 def test_what_is_there_stays_unless_it_may_go(tmp_path: Path) -> None:
     write_tensorflow(tmp_path / "x", SMALL.items())
     before = contents(tmp_path)
-    with pytest.raises(WeightsError, match=r"x\.index: is there already\. .*, or replace=True"):
+    with pytest.raises(
+        WeightsError, match=r"x\.index: this path already exists\. .*, or replace=True"
+    ):
         write_tensorflow(tmp_path / "x", [])
     assert contents(tmp_path) == before
     write_tensorflow(tmp_path / "x", [("a", np.ones(2))], replace=True)
@@ -121,7 +123,7 @@ def test_what_is_there_stays_unless_it_may_go(tmp_path: Path) -> None:
 @pytest.mark.parametrize("taken", ["x.index", "x.data-00000-of-00001"])
 def test_a_folder_is_never_replaced(tmp_path: Path, taken: str) -> None:
     (tmp_path / taken).mkdir()
-    with pytest.raises(WeightsError, match=f"{taken}: is there already"):
+    with pytest.raises(WeightsError, match=f"{taken}: this path already exists"):
         write_tensorflow(tmp_path / "x", SMALL.items(), replace=True)
     assert [file.name for file in tmp_path.iterdir()] == [taken]
 
@@ -183,7 +185,7 @@ def test_a_disk_that_changes_what_it_is_given_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tensorflow, "read_checked", lambda *_: 0)
-    with pytest.raises(WeightsError, match=r"reads back otherwise than it was written \(a checks"):
+    with pytest.raises(WeightsError, match=r"the written files read back differently \(a checks"):
         write_tensorflow(tmp_path / "x", SMALL.items())
     assert contents(tmp_path) == {}
 
@@ -195,15 +197,15 @@ def test_a_folder_that_is_not_there_is_a_refusal(tmp_path: Path) -> None:
 
 ONE = np.ones(1)
 UNFIT: dict[str, tuple[list[tuple[str, Array]], str]] = {
-    "twice": ([("a", ONE), ("a", ONE)], "x: a: comes twice"),
-    "complex": ([("a", np.ones(1, complex))], "x: a: is of type complex128"),
-    "objects": ([("a", np.array([None]))], "x: a: is of type object"),
-    "text": ([("a", np.array(["b"]))], "x: a: is of type <U1"),
-    "fields": ([("a", np.zeros(1, [("x", "f4")]))], "x: a: is of type"),
-    "no name": ([("", ONE)], ": a name that a checkpoint"),
-    "a NUL": ([("a\0b", ONE)], "a name that a checkpoint cannot hold"),
-    "half a surrogate": ([("\ud800", ONE)], "a name that a checkpoint cannot hold"),
-    "a long name": ([("a" * 2000, ONE)], "a name that a checkpoint cannot hold"),
+    "twice": ([("a", ONE), ("a", ONE)], "x: a: this name occurs twice"),
+    "complex": ([("a", np.ones(1, complex))], "x: a: its dtype complex128 is not supported"),
+    "objects": ([("a", np.array([None]))], "x: a: its dtype object is not supported"),
+    "text": ([("a", np.array(["b"]))], "x: a: its dtype <U1 is not supported"),
+    "fields": ([("a", np.zeros(1, [("x", "f4")]))], "x: a: its dtype"),
+    "no name": ([("", ONE)], ": this name is not supported in a checkpoint"),
+    "a NUL": ([("a\0b", ONE)], "this name is not supported in a checkpoint"),
+    "half a surrogate": ([("\ud800", ONE)], "this name is not supported in a checkpoint"),
+    "a long name": ([("a" * 2000, ONE)], "this name is not supported in a checkpoint"),
 }
 
 

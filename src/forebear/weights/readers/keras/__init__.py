@@ -1,1 +1,1 @@
-"""Keras files: HDF5 and .keras archives, read without Keras."""
+"""Readers of Keras files, HDF5 and .keras archives, that do not need Keras."""

@@ -1,4 +1,4 @@
-"""HDF5's messages that describe an array: its shape, and the type of its values.
+"""Parses the HDF5 messages that describe an array: its shape, and the type of its values.
 
 Sections IV.A.2.b (dataspace) and IV.A.2.d (datatype) of the HDF5 file format specification 3.0.
 """
@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-_MAX_DIMENSIONS = 32  # HDF5's own
-# Exponent's place and size, mantissa's place and size, bias; by size in bytes.
+_MAX_DIMENSIONS = 32  # HDF5's limit
+# {bytes: (position and size of the exponent, position and size of the mantissa, bias)}
 _IEEE = {
     2: (10, 5, 0, 10, 15),
     4: (23, 8, 0, 23, 127),
@@ -23,32 +23,35 @@ _BFLOAT16 = (7, 8, 0, 7, 127)
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A type of values."""
+    """The type of a dataset's or an attribute's values."""
 
     kind: Literal["number", "bfloat16", "opaque", "string", "pointer to string", "other"]
     size: int  # bytes of one value
-    dtype: np.dtype[Any] | None = None  # of numbers, as they are stored
+    dtype: np.dtype[Any] | None = None  # the stored dtype, if the values are numbers
 
 
 def parse_shape(message: bytes) -> tuple[int, ...]:
-    """The shape in a dataspace message; of a null dataspace (0,).
+    """Returns the shape in a dataspace message; (0,) for a null dataspace.
 
     Raises:
-        ValueError, struct.error: damaged.
+        ValueError: The message is not supported.
+        struct.error: The message is too short.
     """
     version, dimensions, _, kind = struct.unpack_from("<BBBB", message)
     if version not in (1, 2) or dimensions > _MAX_DIMENSIONS:
-        raise ValueError(f"a shape of version {version} with {dimensions} dimensions")
+        raise ValueError(
+            f"a dataspace of version {version} with {dimensions} dimensions is not supported"
+        )
     if version == 2 and kind == 2:
         return (0,)
     return struct.unpack_from(f"<{dimensions}Q", message, 8 if version == 1 else 4)
 
 
 def parse_kind(message: bytes) -> Kind:
-    """The type in a datatype message; "other" for those that no weights have.
+    """Returns the type in a datatype message; "other" for types that weights do not have.
 
     Raises:
-        struct.error: damaged.
+        struct.error: The message is too short.
     """
     which, bits, size = struct.unpack_from("<BB2xI", message)
     order = ">" if bits & 1 else "<"

@@ -1,6 +1,6 @@
-"""Keras weights: legacy .h5, whole models, .weights.h5 and .keras, as `layer/weight`.
+"""Reads Keras weights as `layer/weight` from legacy .h5, complete models, .weights.h5 and .keras.
 
-The configuration in a file is text for names of layers; no layer is ever built from it.
+The model configuration in a file is used only for the names of layers. No layer is built from it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from forebear.weights.readers.zip_archive import open_archive
 
 WEIGHTS_MEMBER = "model.weights.h5"  # of a .keras archive
 DEPTHWISE = "DepthwiseConv2D"
-# Keras 3 files number a layer's variables. Of each class: its name there, the variables' names.
+# Keras 3 files number the variables of a layer: {class: (name in the file, variable names)}.
 NUMBERED: dict[str, tuple[str, tuple[str, ...]]] = {
     "Conv2D": ("conv2d", ("kernel", "bias")),
     DEPTHWISE: ("depthwise_conv2d", ("depthwise_kernel", "bias")),
@@ -32,7 +32,7 @@ NUMBERED: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "Dense": ("dense", ("kernel", "bias")),
 }
-# Keras 1 wrote `conv1_W:0`; what it calls running_std is the variance.
+# Keras 1 wrote `conv1_W:0`. Its running_std is in fact the variance.
 _KERAS_1 = {
     "W": "kernel",
     "b": "bias",
@@ -40,12 +40,12 @@ _KERAS_1 = {
     "running_std": "moving_variance",
 }
 _MAX_CONFIG = 64 * 2**20  # bytes
-_MAX_DEPTH = 8  # of models within models
-_Found = list[tuple[str, Node | None]]  # names and datasets, in the file's order
+_MAX_DEPTH = 8  # of nested models
+_Found = list[tuple[str, Node | None]]  # (name, dataset), in the file's order
 
 
 class KerasArrays(Listed[Stored]):
-    """The arrays of one Keras file, whichever of its layouts it has."""
+    """The arrays of one Keras file, in any of Keras's formats."""
 
     expected = EXPECTED
 
@@ -54,10 +54,10 @@ class KerasArrays(Listed[Stored]):
 
         Args:
             path: An HDF5 file, or the .keras archive that is open as `archive`.
-            archive: Closed by the caller.
+            archive: The open archive. The caller closes it.
 
         Raises:
-            WeightsError: no Keras weights, or something that is not a plain array of the file.
+            WeightsError: The file has no Keras weights, or one of them is not a plain array.
         """
         self.path = path
         self._content = None if archive is None else _unpacked(path, archive)
@@ -79,7 +79,7 @@ class KerasArrays(Listed[Stored]):
         return self._file.read(entry)
 
     def close(self) -> None:
-        """Closes the file, and lets go of what was unpacked."""
+        """Closes the file, and deletes the unpacked content."""
         self._file.close()
         if self._content is not None:
             self._content.close()
@@ -89,14 +89,14 @@ def open_keras_archive(path: Path) -> KerasArrays:
     """Opens the weights of a .keras archive.
 
     Raises:
-        WeightsError: no such archive, or a bomb.
+        WeightsError: The archive is missing or damaged, or it is a zip bomb.
     """
     with open_archive(path) as archive:
         return KerasArrays(path, archive)
 
 
 def _unpacked(path: Path, archive: ZipFile) -> IO[bytes]:
-    """The HDF5 file of an archive, in a nameless temporary file; its CRC-32 is checked."""
+    """Unpacks the HDF5 file of an archive to a temporary file, and verifies its CRC-32."""
     content: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (the reader closes it)
     try:
         with reading(path, "a .keras archive", WEIGHTS_MEMBER), archive.open(WEIGHTS_MEMBER) as h5:
@@ -117,13 +117,13 @@ def _find(file: Hdf5, archive: ZipFile | None) -> tuple[str, _Found]:
             return f"Keras HDF5 {kind}", _by_name(file, group, layers, depthwise)
     numbered = list(_numbered(file, file.root))
     if not numbered:
-        raise refused(file.path, "HDF5 without a model's layers", EXPECTED)
+        raise refused(file.path, "it is an HDF5 file without Keras layers", EXPECTED)
     config = archive.read("config.json") if archive is not None and _small(archive) else None
     kind = "Keras 3 weights" if archive is None else "Keras 3 archive"
     return kind, _by_number(file, numbered, _layers(config))
 
 
-# ---- layers and weights under their names
+# ---- weights that are stored under their names
 
 
 def _by_name(file: Hdf5, group: Node, layers: list[str], depthwise: set[str]) -> _Found:
@@ -132,9 +132,11 @@ def _by_name(file: Hdf5, group: Node, layers: list[str], depthwise: set[str]) ->
         held = file.child(group, layer)
         weights = file.strings(held, "weight_names") if held else None
         if held is None or weights is None:
-            raise refused(file.path, f"{layer}: listed, without weights", EXPECTED)
+            raise refused(
+                file.path, f"{layer}: this layer is listed, but its weights are missing", EXPECTED
+            )
         names = [_name(layer, weight, depthwise) for weight in weights]
-        if len(set(names)) < len(names):  # a model within the model: its layers' own names
+        if len(set(names)) < len(names):  # a nested model: uses the names of its layers
             names = ["/".join(_bare(weight).split("/")[-2:]) for weight in weights]
         found += [(n, file.child(held, w)) for n, w in zip(names, weights, strict=True)]
     return found
@@ -152,17 +154,17 @@ def _bare(weight: str) -> str:
 
 
 def _depthwise(config: str | None) -> set[str]:
-    """Layers whose `kernel` Keras 2 and forebear call `depthwise_kernel`."""
+    """Returns the layers whose `kernel` is called `depthwise_kernel` in Keras 2 and forebear."""
     return {name for kind, name in _layers(config) if kind == DEPTHWISE}
 
 
-# ---- variables under numbers
+# ---- variables that are stored under numbers
 
 
 def _numbered(
     file: Hdf5, group: Node, path: str = "", depth: int = 0
 ) -> Iterator[tuple[str, Node]]:
-    """The path of every layer with variables, and the group that holds them under numbers."""
+    """Yields the path of every layer with variables, and the group with its numbered variables."""
     keys = sorted(file.children(group), key=_in_order)
     for key in keys:
         held = file.child(group, key)
@@ -176,7 +178,7 @@ def _numbered(
 
 
 def _in_order(key: str) -> tuple[str, int]:
-    """`conv2d`, `conv2d_1`, ..., `conv2d_10`, which HDF5 lists by their letters."""
+    """Returns a key to sort `conv2d`, `conv2d_1`, ..., `conv2d_10` by number, unlike HDF5."""
     base, _, number = key.rpartition("_")
     return (base, int(number)) if base and number.isdecimal() else (key, 0)
 
@@ -192,7 +194,7 @@ def _by_number(
         layer = file.text(held, "name") or known.get(path, path.removeprefix("layers/") or "model")
         numbers = sorted(file.children(held), key=_in_order)
         names = variables.get(_in_order(key)[0], ())
-        if len(names) == 4 != len(numbers):  # a norm without scale or centre: unknowable which
+        if len(names) == 4 != len(numbers):  # a norm without scale or center: it is unknown which
             names = ()
         for number in numbers:
             place = int(number) if number.isdecimal() else len(names)
@@ -202,7 +204,7 @@ def _by_number(
 
 
 def _keys(layers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """{path in the file: layer's name}: layers are numbered class by class, in their order."""
+    """Returns {path in the file: layer name}. Layers of each class are numbered in their order."""
     seen: Counter[str] = Counter()
     keys = {}
     for kind, name in layers:
@@ -213,7 +215,7 @@ def _keys(layers: Iterable[tuple[str, str]]) -> dict[str, str]:
     return keys
 
 
-# ---- the configuration, as text
+# ---- the model configuration
 
 
 def _small(archive: ZipFile) -> bool:
@@ -222,7 +224,7 @@ def _small(archive: ZipFile) -> bool:
 
 
 def _layers(config: str | bytes | None) -> list[tuple[str, str]]:
-    """Class and name of every layer of a model's configuration, in its order."""
+    """Returns (class, name) of every layer in a model configuration, in its order."""
     model = json.loads(config) if config else {}
     settings = model.get("config") if isinstance(model, dict) else None
     listed = settings.get("layers") if isinstance(settings, dict) else settings

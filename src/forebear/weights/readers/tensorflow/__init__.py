@@ -1,1 +1,1 @@
-"""TensorFlow checkpoints, read without TensorFlow."""
+"""Readers of TensorFlow checkpoints that do not need TensorFlow."""

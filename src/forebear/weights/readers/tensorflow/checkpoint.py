@@ -1,4 +1,4 @@
-"""What the readers of TensorFlow's two formats have in common: names, shapes, slices joined."""
+"""The common base of the readers of both TensorFlow formats: names, shapes and joining slices."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ class Checkpoint(Arrays):
     """The arrays of a TensorFlow checkpoint, in the order of their names in bytes."""
 
     def __init__(self, path: Path, tensors: Mapping[str, Tensor], most: int) -> None:
-        """Takes what the checkpoint says of its arrays.
+        """Stores the descriptions of the arrays.
 
         Args:
-            path: As the caller gave it.
-            tensors: By name.
-            most: Values that its files can hold; no array is made room for that claims more.
+            path: The path as passed by the caller.
+            tensors: The descriptions by name.
+            most: The maximum number of values in the files. No memory is allocated for an array
+                that claims to have more.
         """
         check_names(path, tensors)
         self.path = path
@@ -49,26 +50,30 @@ class Checkpoint(Arrays):
         tensor = self._tensors[name]
         kind = self._kind(name)
         with blame(self.path, name):
-            # In the order of their keys, which is the file's: no block is read twice.
+            # The order of the keys is that of the file, so no block is read twice.
             parts = sorted(tensor.slices, key=lambda part: slice_key(name, part))
             if len(parts) == 1 and slice_shape(parts[0], tensor.shape) == tensor.shape:
                 return kind.give(self._piece(name, parts[0], kind))
             if math.prod(tensor.shape) > self._most:
-                raise DamageError(f"its shape {list(tensor.shape)} exceeds the file")
+                raise DamageError(f"its shape {list(tensor.shape)} is too large for the file")
             pieces = ((part, self._piece(name, part, kind)) for part in parts)
             return kind.give(join(tensor.shape, kind.stored, pieces))
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Known since the file was opened."""
+        """Returns the shape of an array."""
         return self._tensors[name].shape
 
     def dtype(self, name: str) -> np.dtype[Any]:
-        """Known since the file was opened; refused as the array itself would be."""
+        """Returns the dtype of an array.
+
+        Raises:
+            WeightsError: The type of the array is not supported.
+        """
         return self._kind(name).given
 
     @abstractmethod
     def _piece(self, name: str, part: Slice, kind: Kind) -> Array:
-        """Reads one slice of an array, in its own shape and as it is stored."""
+        """Reads one slice of an array, with the shape and the dtype of the slice as stored."""
 
     def _kind(self, name: str) -> Kind:
         number = self._tensors[name].kind
@@ -76,8 +81,8 @@ class Checkpoint(Arrays):
             what = "strings" if number == STRING else f"values of TensorFlow's type {number}"
             raise refused(
                 self.path,
-                f"{truncated(name)}: holds {what}",
-                "real numbers of a type that numpy has, or bfloat16",
-                "Leave this array out.",
+                f"{truncated(name)}: it holds {what}",
+                "real numbers of a type that numpy supports, or bfloat16",
+                "Do not read this array.",
             )
         return KINDS[number]

@@ -1,7 +1,8 @@
-"""TensorFlow's checkpoint V1: one table, in which the values stand as messages.
+"""Reads TensorFlow V1 checkpoints: one table that stores the values in messages.
 
-The entry under the empty key says what arrays there are; each slice is an entry of its own, whose
-TensorProto has the values alone. Facts: tensorflow/core/util/saved_tensor_slice.proto.
+The entry with the empty key describes all arrays. Each slice of an array is a separate entry, whose
+TensorProto contains only the values. The format is defined in
+tensorflow/core/util/saved_tensor_slice.proto.
 """
 
 from __future__ import annotations
@@ -40,15 +41,15 @@ _FLOAT, _DOUBLE = 5, 6  # fields of TensorProto that are not varints
 
 
 class CheckpointV1(Checkpoint):
-    """The arrays of a V1 file. Each is searched in the table when it is asked for."""
+    """The arrays of a V1 file. Each one is looked up in the table when it is accessed."""
 
     format = "TensorFlow checkpoint V1"
 
     def __init__(self, path: Path, table: Table) -> None:
-        """Reads what the table says of its arrays; the table is closed with this.
+        """Reads the descriptions of the arrays. `close` also closes the table.
 
         Raises:
-            DamageError: it makes no sense.
+            DamageError: The descriptions are damaged.
         """
         super().__init__(path, _tensors(table.get(b"")), MOST_OUT_OF_A_BYTE * table.size)
         self._table = table
@@ -66,16 +67,16 @@ class CheckpointV1(Checkpoint):
                 for field in fields(saved.message()) if saved.number == 3 else ():
                     if field.number == kind.field:
                         if field.wire not in (BYTES, wire):
-                            raise DamageError(f"its values are of wire type {field.wire}")
-                        values += field.data  # packed or one by one, the bytes are the same
+                            raise DamageError(f"its values have wire type {field.wire}")
+                        values += field.data  # packed or not, the bytes are the same
         return _decode(values, kind, math.prod(shape)).reshape(shape)
 
 
 def _decode(values: bytearray, kind: Kind, count: int) -> Array:
-    """The values of a packed field; numbers of fixed size are not copied."""
+    """Decodes the values of a packed field. Numbers of fixed size are not copied."""
     if kind.field in (_FLOAT, _DOUBLE):
         if len(values) != count * kind.stored.itemsize:
-            raise DamageError(f"{len(values)} bytes stand where {count} values belong")
+            raise DamageError(f"it has {len(values)} bytes for {count} values")
         return np.frombuffer(values, kind.stored)
     numbers = varints(np.frombuffer(values, np.uint8), count)
     bits = kind is BFLOAT16 or kind.stored.kind == "f"
@@ -84,7 +85,7 @@ def _decode(values: bytearray, kind: Kind, count: int) -> Array:
         numbers = numbers.view(np.int64)
     least, most = (0, 1) if held.kind == "b" else (np.iinfo(held).min, np.iinfo(held).max)
     if count and not (least <= numbers.min() and numbers.max() <= most):
-        raise DamageError(f"a value lies beyond {held}")
+        raise DamageError(f"a value is out of the range of {held}")
     return numbers.astype(held).view(kind.stored)
 
 
@@ -106,7 +107,7 @@ def _tensor(message: memoryview) -> tuple[str, Tensor]:
     found = list(fields(message))
     parts = {field.number: field for field in found}
     if not parts.keys() >= {1, 2, 3}:
-        raise DamageError(f"an array is described by fields {sorted(parts)}")
+        raise DamageError(f"the description of an array has only the fields {sorted(parts)}")
     shape = shape_of(parts[2].message())
     slices = tuple(slice_of(field.message(), shape) for field in found if field.number == 4)
     name = name_of(parts[1].message())

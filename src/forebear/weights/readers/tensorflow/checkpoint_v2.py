@@ -1,6 +1,7 @@
-"""TensorFlow's checkpoint V2: a table that says where in which data file each array lies.
+"""Reads TensorFlow V2 checkpoints: a table with the data file and offset of each array.
 
-Facts: tensorflow/core/protobuf/tensor_bundle.proto. Values are raw, little-endian, in C order.
+The format is defined in tensorflow/core/protobuf/tensor_bundle.proto. Values are raw,
+little-endian, and in C order.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from forebear.weights.readers.tensorflow.tensor_records import (
     whole,
 )
 
-OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # how TF2's objects hang together; no array
-_CHUNK = 1 << 20  # bytes that are read and then checked while the cache still has them
+OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # the references of TF2's objects; not an array
+_CHUNK = 1 << 20  # bytes that are read and verified at a time, so that they are still in the cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where the values of an array or of a slice lie."""
+    """The location of the values of an array or a slice."""
 
     shard: int
     offset: int  # bytes
@@ -46,16 +47,16 @@ class Place:
 
 
 class CheckpointV2(Checkpoint):
-    """The arrays of a V2 checkpoint. Data files are opened for as long as an array is read."""
+    """The arrays of a V2 checkpoint. Data files are open only while an array is read."""
 
     format = "TensorFlow checkpoint V2"
 
     def __init__(self, path: Path, index: Path, table: Table) -> None:
-        """Reads and closes the index; looks whether the data files are there and long enough.
+        """Reads and closes the index. Checks that the data files exist and are long enough.
 
         Raises:
-            DamageError: the index makes no sense.
-            WeightsError: a data file is missing or too short.
+            DamageError: The index is damaged.
+            WeightsError: A data file is missing or too short.
         """
         self._prefix = index.with_suffix("")
         entries = dict(table.items())
@@ -71,12 +72,13 @@ class CheckpointV2(Checkpoint):
                     places = _places(name, tensors[name], place, entries)
                     beyond = [p.shard for p in places.values() if p.shard >= self._shards]
                     if beyond:
-                        raise DamageError(f"lies in data file {beyond[0]} of {self._shards}")
+                        number = f"number {beyond[0]}, but there are only {self._shards}"
+                        raise DamageError(f"its data file has {number}")
                     self._places |= places
         super().__init__(path, tensors, self._bytes())
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing, because no file is open."""
 
     def _piece(self, name: str, part: Slice, kind: Kind) -> Array:
         place = self._places[name, part]
@@ -91,7 +93,7 @@ class CheckpointV2(Checkpoint):
         return data_file(self._prefix, shard, self._shards)
 
     def _bytes(self) -> int:
-        """The size of the data files in all, each at least as long as it must be."""
+        """Returns the total size of the data files in bytes. Checks that none is too short."""
         sizes: dict[int, int] = {}
         for (name, _), place in self._places.items():
             file = self._file(place.shard)
@@ -101,20 +103,21 @@ class CheckpointV2(Checkpoint):
                         raise DamageError("its data file is missing")
                     sizes[place.shard] = file.stat().st_size
                 if place.offset + place.size > sizes[place.shard]:
-                    raise DamageError(f"its values lie beyond byte {sizes[place.shard]}, the last")
+                    last = sizes[place.shard]
+                    raise DamageError(f"its values are beyond the end of the file at byte {last}")
         return sum(sizes.values())
 
 
 def data_file(prefix: Path, shard: int, shards: int) -> Path:
-    """The name of a data file, which TensorFlow derives and stores nowhere."""
+    """Returns the name of a data file. TensorFlow does not store it in the index."""
     return prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{shards:05d}")
 
 
 def read_checked(file: Path, offset: int, data: NDArray[np.uint8]) -> int:
-    """Fills `data` from a file, and gives the masked checksum of what was read.
+    """Fills `data` from a file, and returns the masked checksum of the data.
 
     Raises:
-        DamageError: the file ends before.
+        DamageError: The file is too short.
     """
     crc = 0
     with file.open("rb", buffering=0) as source:
@@ -128,12 +131,12 @@ def read_checked(file: Path, offset: int, data: NDArray[np.uint8]) -> int:
 
 
 def _shards(message: memoryview) -> int:
-    """Reads a BundleHeaderProto: how many data files there are."""
+    """Returns the number of data files from a BundleHeaderProto."""
     found = {field.number: field.integer() for field in fields(message) if field.number in (1, 2)}
     if found.get(2, 0) != 0:
-        raise DamageError("its values are big-endian, as only rare machines write them")
+        raise DamageError("its values are big-endian, which is not supported")
     if found.get(1, 0) < 1:
-        raise DamageError("its index has no header that counts data files")
+        raise DamageError("its index has no header with the number of data files")
     return found[1]
 
 
@@ -159,7 +162,10 @@ def _number(parts: dict[int, Field], number: int) -> int:
 def _places(
     name: str, tensor: Tensor, place: Place, entries: dict[bytes, memoryview]
 ) -> dict[tuple[str, Slice], Place]:
-    """Where an array's slices lie, each checked against its shape; a whole array is one."""
+    """Returns the places of an array's slices, after checking their sizes.
+
+    An array that is not split is one slice.
+    """
     places = {}
     for part in tensor.slices:
         if part != whole(tensor.shape):
@@ -168,10 +174,10 @@ def _places(
                 raise DamageError(f"the index has no entry for its slice {list(part)}")
             piece, place = _entry(message)
             if (piece.kind, piece.shape) != (tensor.kind, slice_shape(part, tensor.shape)):
-                raise DamageError(f"its slice {list(part)} is of another type or shape")
-        if tensor.kind in KINDS:  # the size of others is not known
+                raise DamageError(f"its slice {list(part)} has another type or shape")
+        if tensor.kind in KINDS:  # the size of other types is unknown
             needed = math.prod(slice_shape(part, tensor.shape)) * KINDS[tensor.kind].stored.itemsize
             if place.size != needed:
-                raise DamageError(f"{place.size} bytes stand where {needed} belong")
+                raise DamageError(f"it has {place.size} bytes instead of {needed}")
         places[name, part] = place
     return places

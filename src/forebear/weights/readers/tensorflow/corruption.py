@@ -1,7 +1,8 @@
-"""How the parts of the TensorFlow reader say what is wrong, and how that gets its file and array.
+"""Errors of the TensorFlow readers.
 
-The parts (table, snappy, protobuf) see bytes only, so they raise `DamageError` with a sentence's
-beginning; whoever knows the file and the array wraps them in `blame`.
+The low-level modules (sstable, snappy, protobuf) know neither the file nor the array. They raise
+`DamageError` with the start of a message. The code that knows the file and the array calls them
+within `blame`, which completes the message.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ EXPECTED = "a whole TensorFlow checkpoint (one V1 file, or PREFIX.index with its
 
 
 class DamageError(Exception):
-    """Bytes that are not what they should be; the message says which, without a full stop."""
+    """Bytes are damaged. The message describes the damage, without a full stop."""
 
 
 @contextmanager
 def blame(path: Path, name: str | None = None) -> Iterator[None]:
-    """Turns damage, and what the system says of the file, into one line naming file and array."""
+    """Converts DamageError, OSError and MemoryError to a WeightsError with file and array."""
     array = "" if name is None else f"{truncated(name)}: "
     try:
         yield
@@ -30,8 +31,8 @@ def blame(path: Path, name: str | None = None) -> Iterator[None]:
         raise refused(path, f"{array}{error}", EXPECTED) from error
     except OSError as error:
         what = f"{array}cannot be read ({error.strerror})"
-        raise refused(path, what, EXPECTED, "Check the path and who may read it.") from error
+        raise refused(path, what, EXPECTED, "Check the path and its permissions.") from error
     except MemoryError as error:
-        raise refused(
-            path, f"{array}does not fit into memory", "an array that does", "Use a larger machine."
-        ) from error
+        what = f"{array}does not fit into memory"
+        remedy = "Use a machine with more memory."
+        raise refused(path, what, "enough memory for the array", remedy) from error

@@ -1,4 +1,4 @@
-"""TensorFlow checkpoints without TensorFlow: which of the two formats, and its reader."""
+"""Opens TensorFlow checkpoints: detects the format, V1 or V2, and selects the reader."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ _DATA = re.compile(r"\.data-\d{5}-of-\d{5}\Z")
 
 
 def is_tensorflow(path: Path) -> bool:
-    """Whether a path leads to a checkpoint of either format, told by how its table ends.
+    """Whether a path is that of a checkpoint of either format, judged by the end of its table.
 
     Args:
-        path: A V1 file; or the prefix, the index or a data file of V2.
+        path: A V1 file, or the prefix, the index or a data file of V2.
     """
     return any(ends_as_table(file) for file in _table_files(path))
 
 
 def open_tensorflow(path: Path) -> Arrays:
-    """The arrays of a TensorFlow checkpoint, V1 or V2.
+    """Opens a TensorFlow checkpoint, V1 or V2.
 
-    Names are the file's own, in TF2 with `/.ATTRIBUTES/VARIABLE_VALUE` at their end. Arrays of
-    strings are listed and cannot be read; TF2's object graph is left out.
+    The names are those in the file. In TF2 they end in `/.ATTRIBUTES/VARIABLE_VALUE`. Arrays of
+    strings are listed, but cannot be read. TF2's object graph is omitted.
 
     Args:
-        path: A V1 file; or the prefix, the index or a data file of V2.
+        path: A V1 file, or the prefix, the index or a data file of V2.
 
     Raises:
-        WeightsError: no such file, no checkpoint, or a damaged one.
+        WeightsError: The file is missing or damaged, or it is not a checkpoint.
     """
     files = _table_files(path)
     with blame(path):
         there = [file for file in files if file.is_file()]
     if not there:
-        what = " and ".join(f"no {truncated(file.name)}" for file in files)
+        what = f"there is no file {' or '.join(truncated(file.name) for file in files)}"
         raise refused(path, what, EXPECTED, "Check the path.")
     file = next((file for file in there if ends_as_table(file)), there[0])
     with blame(file):
@@ -55,18 +55,18 @@ def open_tensorflow(path: Path) -> Arrays:
 
 
 def _open(path: Path, file: Path, table: Table) -> Arrays:
-    # V2 begins with the number of its data files, V1 with a message.
+    # V2 starts with the number of its data files, V1 with a message.
     if any(field.number == 1 and field.wire == BYTES for field in fields(table.get(b""))):
         return CheckpointV1(path, table)
     if file.suffix != ".index":
-        what = "holds the index of a V2 checkpoint under another name"
-        expected = "PREFIX.index, beside PREFIX.data-00000-of-00001"
+        what = "it is the index of a V2 checkpoint with another name"
+        expected = "PREFIX.index, and PREFIX.data-00000-of-00001 in the same folder"
         raise refused(file, what, expected, "Rename the files.")
     return CheckpointV2(path, file, table)
 
 
 def _table_files(path: Path) -> tuple[Path, ...]:
-    """Where the table may be, best first."""
+    """Returns the possible paths of the table, the preferred one first."""
     if _DATA.search(path.name):
         return (Path(_DATA.sub(".index", str(path))),)
     return path, Path(f"{path}.index")

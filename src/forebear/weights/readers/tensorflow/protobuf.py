@@ -1,4 +1,4 @@
-"""The wire format of protocol buffers: fields out of bytes, and nothing about what they mean."""
+"""Decodes the wire format of protocol buffers. The meaning of the fields is left to the callers."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 
 from forebear.weights.readers.tensorflow.corruption import DamageError
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types; groups (3, 4) were never used here
-_PIECE = 1 << 20  # varints decoded at once: bounds what the decoding needs beside its result
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types; TensorFlow does not use groups (3, 4)
+_PIECE = 1 << 20  # bytes of varints decoded at once, which limits the temporary memory
 
 
 class Field(NamedTuple):
-    """One field as it stands in a message."""
+    """One field of a message."""
 
     number: int
     wire: int
-    data: memoryview  # its payload without tag and length; of a varint, the varint
+    data: memoryview  # the payload without tag and length; for a varint, its bytes
 
     def integer(self) -> int:
-        """The value of a varint or a fixed field, unsigned."""
+        """Returns the unsigned value of a varint or a fixed field."""
         if self.wire == VARINT:
             return varint(self.data, 0)[0]
         if self.wire == BYTES:
@@ -30,22 +30,22 @@ class Field(NamedTuple):
         return int.from_bytes(self.data, "little")
 
     def signed(self) -> int:
-        """The value of an int64 field."""
+        """Returns the value of an int64 field."""
         value = self.integer()
         return value - (1 << 64) if value >= 1 << 63 else value
 
     def message(self) -> memoryview:
-        """The bytes of a field of bytes, a string or a message."""
+        """Returns the bytes of a field that holds bytes, a string or a message."""
         if self.wire != BYTES:
             raise DamageError(f"field {self.number} holds a number instead of bytes")
         return self.data
 
 
 def fields(message: memoryview) -> Iterator[Field]:
-    """The fields of a message, in its order.
+    """Yields the fields of a message in their order.
 
     Raises:
-        DamageError: a field reaches beyond the message, or is of no known wire type.
+        DamageError: A field extends beyond the message, or its wire type is unknown.
     """
     at, end = 0, len(message)
     while at < end:
@@ -59,18 +59,19 @@ def fields(message: memoryview) -> Iterator[Field]:
         elif wire in (FIXED32, FIXED64):
             stop = start + (4 if wire == FIXED32 else 8)
         else:
-            raise DamageError(f"a message holds a field of wire type {wire}")
+            raise DamageError(f"a message has a field with the unknown wire type {wire}")
         if stop > end:
-            raise DamageError(f"field {number} of a message reaches beyond its end")
+            raise DamageError(f"field {number} of a message extends beyond its end")
         yield Field(number, wire, message[start:stop])
         at = stop
 
 
 def varint(data: memoryview, at: int) -> tuple[int, int]:
-    """The unsigned number at `at`, and where the next thing begins.
+    """Returns the unsigned integer at `at`, and the offset of the first byte after it.
 
     Raises:
-        DamageError: it does not end within 10 bytes or within the data, or exceeds 64 bits.
+        DamageError: The varint does not end within 10 bytes or within the data, or it exceeds 64
+            bits.
     """
     value = 0
     for count, byte in enumerate(data[at : at + 10]):
@@ -79,29 +80,29 @@ def varint(data: memoryview, at: int) -> tuple[int, int]:
             if value >> 64:
                 break
             return value, at + count + 1
-    raise DamageError("a varint has no end or no place in 64 bits")
+    raise DamageError("a varint does not end or exceeds 64 bits")
 
 
 def varints(data: NDArray[np.uint8], count: int) -> NDArray[np.uint64]:
-    """The numbers of a packed field.
+    """Returns the numbers of a packed field.
 
     Raises:
-        DamageError: they are not `count` whole varints.
+        DamageError: The field does not hold exactly `count` complete varints.
     """
     found = int(np.count_nonzero(data < 0x80))
     if found != count:
-        raise DamageError(f"{found} numbers stand where {count} belong")
+        raise DamageError(f"it has {found} numbers instead of {count}")
     values = np.empty(count, np.uint64)
     done = at = 0
     while at < len(data):
         piece = data[at : at + _PIECE]
         stops = np.flatnonzero(piece < 0x80) + 1
         if len(stops) == 0:
-            raise DamageError("a varint has no end")
+            raise DamageError("a varint does not end")
         starts = np.concatenate(([0], stops[:-1]))
         lengths = stops - starts
         if lengths.max() > 10:
-            raise DamageError("a varint has no end within 10 bytes")
+            raise DamageError("a varint does not end within 10 bytes")
         numbers = values[done : done + len(stops)]
         numbers[:] = 0
         for place in range(lengths.max()):

@@ -1,6 +1,7 @@
-"""Snappy's raw format, which a table's blocks may be compressed with.
+"""Decompresses Snappy's raw format, which the blocks of a table may use.
 
-Google's format_description.txt: the length of the output as a varint, then literals and copies.
+The format is defined in Google's format_description.txt: the length of the output as a varint, then
+literals and copies.
 """
 
 from __future__ import annotations
@@ -8,19 +9,20 @@ from __future__ import annotations
 from forebear.weights.readers.tensorflow.corruption import DamageError
 from forebear.weights.readers.tensorflow.protobuf import varint
 
-# The best that the format can do is a copy of 64 bytes in 3, so more is promised by no honest file.
+# The best possible compression is a copy of 64 bytes in 3. A file that claims more is damaged.
 MOST_OUT_OF_A_BYTE = 22
 
 
 def decompress(data: memoryview) -> bytes:
-    """What was compressed.
+    """Returns the decompressed data.
 
     Raises:
-        DamageError: the data are cut, point outside, or promise another length than they give.
+        DamageError: The data are truncated, refer to positions outside themselves, or have another
+            length than they claim.
     """
     length, at = varint(data, 0)
     if length > MOST_OUT_OF_A_BYTE * len(data):
-        raise DamageError(f"{len(data)} compressed bytes promise {length}")
+        raise DamageError(f"{len(data)} compressed bytes claim to hold {length} bytes")
     out = bytearray(length)
     done = 0
     while at < len(data):
@@ -35,7 +37,7 @@ def decompress(data: memoryview) -> bytes:
             size, offset, at = _copy(data, tag, at)
             _check(done + size <= length and 0 < offset <= done)
             pattern = out[done - offset : min(done, done - offset + size)]
-            # A copy may reach into what it is writing: then it repeats itself.
+            # A copy may overlap its own output. It then repeats the pattern.
             out[done : done + size] = (pattern * (size // len(pattern) + 1))[:size]
         done += size
     _check(done == length)
@@ -43,14 +45,14 @@ def decompress(data: memoryview) -> bytes:
 
 
 def _literal(data: memoryview, code: int, at: int) -> tuple[int, int]:
-    """The length of a literal, and where it begins."""
+    """Returns the length and the offset of a literal."""
     extra = max(0, code - 59)
     _check(at + extra <= len(data))
     return (int.from_bytes(data[at : at + extra], "little") if extra else code) + 1, at + extra
 
 
 def _copy(data: memoryview, tag: int, at: int) -> tuple[int, int, int]:
-    """Length and offset of a copy, and where the next element begins."""
+    """Returns the length and the offset of a copy, and the offset of the next element."""
     extra = (1, 2, 4)[(tag & 3) - 1]
     _check(at + extra <= len(data))
     offset = int.from_bytes(data[at : at + extra], "little")
@@ -61,4 +63,4 @@ def _copy(data: memoryview, tag: int, at: int) -> tuple[int, int, int]:
 
 def _check(sound: bool) -> None:
     if not sound:
-        raise DamageError("a block's compressed data point outside themselves")
+        raise DamageError("the compressed data of a block are inconsistent")

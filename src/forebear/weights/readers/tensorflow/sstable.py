@@ -1,7 +1,7 @@
-"""The sorted table under both formats of TensorFlow's checkpoints: LevelDB's, slightly changed.
+"""Reads the sorted table of both TensorFlow checkpoint formats, a variant of LevelDB's.
 
-Blocks of sorted entries, one block that indexes them, and a footer of 48 bytes. Facts: LevelDB's
-doc/table_format.md. What the values mean is left to the readers.
+It consists of blocks of sorted entries, an index block, and a footer of 48 bytes. The format is
+defined in LevelDB's doc/table_format.md. The checkpoint readers interpret the values.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from forebear.weights.readers.tensorflow.snappy import decompress
 MAGIC = bytes.fromhex("57fb808b247547db")
 FOOTER = 48  # bytes: two handles, padding, the magic
 TRAILER = 5  # bytes after a block: its compression and its checksum
-RESTART_INTERVAL = 16  # entries from one whole key to the next, as TensorFlow writes them
-_KEPT = 1 << 20  # bytes of a block that is kept for the next question; larger ones are let go
+RESTART_INTERVAL = 16  # TensorFlow's number of entries from one complete key to the next
+_KEPT = 1 << 20  # maximum bytes of a block that is cached for the next lookup
 
 
 class Handle(NamedTuple):
-    """Where a block stands in the file, without its trailer."""
+    """The offset and the size in bytes of a block in the file, without its trailer."""
 
     offset: int
     size: int
 
 
 class Table:
-    """A table that is open for reading. Only its index is held, and the last small block."""
+    """A table that is open for reading. Only its index and the last small block are in memory."""
 
     def __init__(self, path: Path) -> None:
         """Opens a table and reads its index.
 
         Raises:
-            DamageError: no table, or one whose index is damaged.
-            OSError: it cannot be opened or read.
+            DamageError: The file is not a table, or its index is damaged.
+            OSError: The file cannot be opened or read.
         """
         self._file = path.open("rb")
         try:
@@ -53,24 +53,24 @@ class Table:
         self._last: tuple[int, dict[bytes, memoryview]] | None = None
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         self._file.close()
 
     def get(self, key: bytes) -> memoryview:
-        """The value under a key; its block is read and checked for it.
+        """Returns the value of a key, after reading and verifying its block.
 
         Raises:
-            DamageError: no such key, or a damaged block.
+            DamageError: The key is missing, or its block is damaged.
         """
-        # The index holds, for each block, a key not below any in it.
+        # The index has a key for each block that is at least as large as all keys in the block.
         number = bisect_left(self._keys, key)
         value = self._entries(number).get(key) if number < len(self._keys) else None
         if value is None:
-            raise DamageError("the table holds no entry for it")
+            raise DamageError("the table has no entry for it")
         return value
 
     def items(self) -> Iterator[tuple[bytes, memoryview]]:
-        """All entries in the order of their keys, a block at a time."""
+        """Yields all entries in the order of their keys. One block is in memory at a time."""
         last = None
         for handle in self._handles:
             for key, value in _entries(self._block(handle)):
@@ -82,7 +82,7 @@ class Table:
     def _entries(self, number: int) -> dict[bytes, memoryview]:
         if self._last is not None and self._last[0] == number:
             return self._last[1]
-        self._last = None  # before the next is read: one block in memory, not two
+        self._last = None  # frees the last block before the next one is read
         block = self._block(self._handles[number])
         entries = dict(_entries(block))
         if len(block) <= _KEPT:
@@ -92,44 +92,44 @@ class Table:
     def _index(self) -> tuple[list[bytes], list[Handle]]:
         footer = self._read(Handle(self.size - FOOTER, FOOTER)) if self.size >= FOOTER else b""
         if not footer.endswith(MAGIC):
-            raise DamageError("it does not end as a table does")
-        _, at = _handle(memoryview(footer), 0)  # of the meta index, which is always empty
+            raise DamageError("it does not end with the footer of a table")
+        _, at = _handle(memoryview(footer), 0)  # the meta index, which is always empty
         index, _ = _handle(memoryview(footer), at)
         keys, handles, free = [], [], 0
         for key, value in _entries(self._block(index)):
             handle, _ = _handle(value, 0)
             if handle.offset < free:
-                raise DamageError("blocks of the table lie over each other")
+                raise DamageError("blocks of the table overlap")
             free = handle.offset + handle.size + TRAILER
             keys.append(key)
             handles.append(handle)
         if free > self.size - FOOTER:
-            raise DamageError("the table is shorter than its index says")
+            raise DamageError("the table is shorter than its index requires")
         return keys, handles
 
     def _block(self, handle: Handle) -> memoryview:
-        """The contents of a block, checked and unpacked."""
+        """Returns the contents of a block, verified and decompressed."""
         if handle.offset + handle.size + TRAILER > self.size - FOOTER:
-            raise DamageError(f"a block of {handle.size} bytes reaches beyond the table")
+            raise DamageError(f"a block of {handle.size} bytes extends beyond the table")
         data = self._read(Handle(handle.offset, handle.size + TRAILER))
         checked = np.frombuffer(data, np.uint8)[:-4]
         if masked(crc32c(checked)) != int.from_bytes(data[-4:], "little"):
             raise DamageError(f"the checksum of the block at byte {handle.offset} does not match")
         body, compression = memoryview(data)[: handle.size], data[handle.size]
         if compression > 1:
-            raise DamageError(f"a block is of compression {compression}")
+            raise DamageError(f"a block has the unknown compression type {compression}")
         return memoryview(decompress(body)) if compression else body
 
     def _read(self, handle: Handle) -> bytes:
         self._file.seek(handle.offset)
         data = self._file.read(handle.size)
         if len(data) != handle.size:
-            raise DamageError("the file became shorter while it was read")
+            raise DamageError("the file was truncated while it was read")
         return data
 
 
 def ends_as_table(path: Path) -> bool:
-    """Whether a file is there and ends with a table's magic."""
+    """Whether a file exists and ends with the magic bytes of a table."""
     try:
         if not path.is_file():
             return False
@@ -148,18 +148,21 @@ def _handle(data: memoryview, at: int) -> tuple[Handle, int]:
 
 
 def _entries(block: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """The entries of a block in the order of their keys, which share beginnings with the last.
+    """Yields the entries of a block in the order of their keys.
+
+    A key is stored without the prefix that it has in common with the previous key.
 
     Raises:
-        DamageError: an entry reaches outside the block, or keys are out of order.
+        DamageError: An entry extends beyond the block, or the keys are not in order.
     """
     if len(block) < 4:
         raise DamageError(f"a block of {len(block)} bytes is too short")
     restarts = int.from_bytes(block[-4:], "little")
     end = len(block) - 4 * (restarts + 1)
     if end < 0:
-        raise DamageError(f"a block of {len(block)} bytes counts {restarts} restarts")
-    # Keys grow by what they share. With a whole one every 16 they grow 16-fold at the most.
+        raise DamageError(f"a block of {len(block)} bytes claims to have {restarts} restarts")
+    # The complete keys are larger than the stored ones because of the common prefixes. As every
+    # 16th key is stored completely, their total size is at most 16 times that of the block.
     room = RESTART_INTERVAL * len(block)
     key, at = b"", 0
     while at < end:
@@ -168,7 +171,7 @@ def _entries(block: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         fresh, at = varint(block, at)
         length, at = varint(block, at)
         if shared > len(key) or at + fresh + length > end:
-            raise DamageError("an entry of a block reaches outside it")
+            raise DamageError("an entry of a block extends beyond it")
         before, key = key, key[:shared] + bytes(block[at : at + fresh])
         room -= len(key)
         if (key <= before and not first) or room < 0:

@@ -1,6 +1,6 @@
-"""What a TensorFlow checkpoint says of its arrays: their types, their shapes and their slices.
+"""Descriptions of arrays in a TensorFlow checkpoint: their types, shapes and slices.
 
-Both formats write the same three messages for it: DataType, TensorShapeProto, TensorSliceProto.
+Both formats use the same messages: DataType, TensorShapeProto and TensorSliceProto.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from forebear.weights.readers.tensorflow.corruption import DamageError
 from forebear.weights.readers.tensorflow.protobuf import fields
 
 _MOST_DIMENSIONS = 64  # numpy's limit
-_MOST_BYTES = 1 << 62  # numpy's is 2^63 - 1, and it counts dimensions of 0 as 1
+_MOST_BYTES = 1 << 62  # numpy's limit is 2^63 - 1, with dimensions of 0 counted as 1
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A type of array: how it is stored, and how it is given."""
+    """A type of values: its stored dtype, and its dtype in a returned array."""
 
-    stored: np.dtype[Any]  # in the data of V2, and what the values of V1 fit into
-    field: int  # of TensorProto: where V1 has the values
+    stored: np.dtype[Any]  # in the data files of V2; the values of V1 are converted to it
+    field: int  # the field of TensorProto that holds the values in V1
 
     @property
     def given(self) -> np.dtype[Any]:
-        """bfloat16 as float32; all others as they are."""
+        """The dtype of a returned array: float32 for bfloat16, otherwise the stored dtype."""
         return np.dtype(np.float32) if self is BFLOAT16 else self.stored
 
     def give(self, stored: Array) -> Array:
-        """Stored values as they are given: the same values, exactly."""
+        """Converts stored values to the dtype of a returned array, without rounding."""
         if self is not BFLOAT16:
             return stored
         wide = stored.astype(np.uint32)
@@ -64,10 +64,10 @@ KINDS: Mapping[int, Kind] = MappingProxyType(  # by DataType; tensorflow/core/fr
         23: _kind("<u8", 17),
     }
 )
-STRING = 7  # its values are no array of numbers
+STRING = 7  # the DataType of strings, which are not supported
 
 
-Slice = tuple[tuple[int, int], ...]  # (start, length) a dimension; (0, FULL): all of it
+Slice = tuple[tuple[int, int], ...]  # (start, length) of each dimension; (0, FULL): all of it
 FULL = -1
 
 
@@ -78,17 +78,17 @@ def name_of(data: bytes | memoryview) -> str:
     except UnicodeDecodeError as error:
         raise DamageError(f"a name of {len(data)} bytes is not UTF-8") from error
     if not name or "\0" in name:
-        raise DamageError(f"a name of {len(data)} bytes is empty or has a NUL in it")
+        raise DamageError(f"a name of {len(data)} bytes is empty or contains a NUL")
     return name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tensor:
-    """An array before its values are read."""
+    """The description of an array, without its values."""
 
     kind: int  # a DataType
     shape: tuple[int, ...]
-    slices: tuple[Slice, ...]  # in which it is stored; mostly one, `whole(shape)`
+    slices: tuple[Slice, ...]  # the stored slices; usually only `whole(shape)`
 
 
 def shape_of(message: memoryview) -> tuple[int, ...]:
@@ -109,7 +109,7 @@ def slice_of(message: memoryview, shape: tuple[int, ...]) -> Slice:
     """Reads a TensorSliceProto.
 
     Raises:
-        DamageError: it reaches outside the shape.
+        DamageError: The slice extends beyond the shape.
     """
     part = []
     for field in fields(message):
@@ -120,46 +120,46 @@ def slice_of(message: memoryview, shape: tuple[int, ...]) -> Slice:
         (start, length) == (0, FULL) or (min(start, length) >= 0 and start + length <= size)
         for (start, length), size in zip(part, shape, strict=True)
     ):
-        raise DamageError(f"its slice {part} reaches outside its shape {list(shape)}")
+        raise DamageError(f"its slice {part} extends beyond its shape {list(shape)}")
     return tuple(part)
 
 
 def whole(shape: tuple[int, ...]) -> Slice:
-    """The slice that is all of an array."""
+    """Returns the slice that is the complete array."""
     return ((0, FULL),) * len(shape)
 
 
 def slice_shape(part: Slice, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of a slice of an array of some shape."""
+    """Returns the shape of a slice of an array with the given shape."""
     return tuple(
         size if length == FULL else length for (_, length), size in zip(part, shape, strict=True)
     )
 
 
 def slice_key(name: str, part: Slice) -> bytes:
-    """The key under which a table holds a slice: TensorFlow's EncodeTensorNameSlice."""
+    """Returns the key of a slice in a table: TensorFlow's EncodeTensorNameSlice."""
     dimensions = bytes([1, len(part)]) if part else b"\x00"
     numbers = b"".join(_ordered(number) for extent in part for number in extent)
-    # 00 and ff would be escaped; names with 00 are refused, and UTF-8 has no ff.
+    # 00 and ff would be escaped. Names with 00 raise an error, and UTF-8 has no ff.
     return b"\x00" + name.encode() + b"\x00\x01" + dimensions + numbers
 
 
 def _ordered(number: int) -> bytes:
-    """A signed number as bytes that sort as it does (OrderedCode::WriteSignedNumIncreasing)."""
+    """Encodes an integer as bytes in the same order (OrderedCode::WriteSignedNumIncreasing)."""
     size = 1
     while not -(1 << 7 * size - 1) <= number < 1 << 7 * size - 1:
         size += 1
-    ones = ((1 << size) - 1) << 7 * size  # as many leading ones as bytes, turned by the sign
+    ones = ((1 << size) - 1) << 7 * size  # one leading 1 per byte, inverted for negative numbers
     return (number % (1 << 8 * size) ^ ones).to_bytes(size, "big")
 
 
 def join(
     shape: tuple[int, ...], stored: np.dtype[Any], pieces: Iterable[tuple[Slice, Array]]
 ) -> Array:
-    """One array out of its slices, which are taken one at a time.
+    """Joins the slices of an array, one at a time.
 
     Raises:
-        DamageError: they do not cover it.
+        DamageError: The slices do not cover the array.
     """
     joined = np.empty(shape, stored)
     written = np.zeros(shape, np.bool_)
@@ -171,5 +171,5 @@ def join(
         joined[box] = piece
         written[box] = True
     if not written.all():
-        raise DamageError(f"its slices leave holes in its shape {list(shape)}")
+        raise DamageError(f"its slices do not cover its shape {list(shape)}")
     return joined

@@ -1,1 +1,1 @@
-"""torch files, read without executing them."""
+"""Readers of torch files that do not execute anything from them."""

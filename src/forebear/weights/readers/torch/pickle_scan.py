@@ -1,8 +1,9 @@
-"""What a torch pickle asks for, read off its instructions without following any of them.
+"""Checks the instructions of a torch pickle without executing them.
 
-torch.load(weights_only=True) is what protects from code; this comes before it, names the culprit,
-and stops what would exhaust the machine: storages and tensors beyond the file, which torch makes
-room for before it finds out, and tuples nested so deep that the C stack ends.
+torch.load(weights_only=True) prevents the execution of code. This check runs before it, and its
+errors name the global that a pickle asks for. It also rejects pickles that would exhaust the
+machine: storages and tensors larger than the file, for which torch allocates memory before it
+notices, and tuples that are nested deeply enough to overflow the C stack.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from forebear.text import truncated
 from forebear.weights.readers.errors import reading, refused
 
 MAX_PICKLE = 16 * 2**20  # bytes; ResNet-1202's state dict has 1.3 MB of pickle
-_MAX_TUPLES = 50_000  # in all; a tensor takes 4
+_MAX_TUPLES = 50_000  # in total; a tensor takes 4
 _EXPECTED = "a pickled state dict: names, dense tensors and plain numbers"
-_SAVE = "Do not trust this file, or save model.state_dict() alone where it was made."
+_SAVE = "Do not trust this file, or save only model.state_dict() where it was made."
 _STORAGES = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
-_TENSORS = ("torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2")  # before 0.4, since
+# The first one was used before torch 0.4.
+_TENSORS = ("torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2")
 _DICT = "collections OrderedDict"
 _ALLOWED = frozenset(
     {
         _DICT,
         *_TENSORS,
-        "collections Counter",  # in the schedule's state beside the weights
+        "collections Counter",  # in the state of a schedule that is saved with the weights
         "torch Size",
         "torch._utils _rebuild_parameter",
         "torch.nn.parameter Parameter",
@@ -36,34 +38,34 @@ _ALLOWED = frozenset(
 
 
 def check_pickles(path: Path, start: bytes, count: int) -> None:
-    """Looks through the `count` pickles with which `start` begins.
+    """Checks the first `count` pickles in `start`.
 
     Raises:
-        WeightsError: one asks for a global that state dicts do not need, which is named, or for
-            more room than the file fills, or is cut short or damaged.
+        WeightsError: A pickle asks for a global that state dicts do not need, which the message
+            names, or for more memory than the size of the file, or it is truncated or damaged.
     """
     file, size = BytesIO(start), path.stat().st_size
     for _ in range(count):
         with reading(path, _EXPECTED):
             try:
                 _Stack(path, size).follow(file)
-            except (IndexError, KeyError):  # of its stack, of its memo
-                raise ValueError("an instruction without its arguments") from None
+            except (IndexError, KeyError):  # from the stack, or from the memo
+                raise ValueError("an instruction of the pickle lacks its arguments") from None
 
 
 class _Stack:
-    """An unpickler's stack on which only numbers, tuples and names of globals are told apart."""
+    """An unpickler's stack that only distinguishes numbers, tuples and names of globals."""
 
     def __init__(self, path: Path, size: int) -> None:
         self._path = path
-        self._size = size  # of the file: more values than that no storage has
+        self._size = size  # of the file in bytes; no storage has more values
         self._stack: list[Any] = []  # int, tuple, name, or None for anything else
         self._marked: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
         self._tuples = 0
 
     def follow(self, file: BytesIO) -> None:
-        """Goes through one pickle; knows the instructions that torch knows under weights_only."""
+        """Checks one pickle. It supports the same instructions as torch with weights_only=True."""
         argument: Any
         for instruction, argument, _ in pickletools.genops(file):
             match instruction.name:
@@ -110,16 +112,16 @@ class _Stack:
                 case name:
                     raise refused(
                         self._path,
-                        f"a pickle with the instruction {name} "
+                        f"its pickle has the instruction {name} "
                         f"{truncated(argument or '')}".rstrip(),
-                        "those that torch.save writes",
+                        "only instructions that torch.save writes",
                         "Save it again with torch.save, without pickle_protocol.",
                     )
 
     def _allowed(self, name: str | None) -> str:
         if name not in _ALLOWED:
-            asked = truncated((name or "a name that it computes").replace(" ", "."))
-            what = f"the pickle asks for {asked}; nothing was run"
+            asked = truncated((name or "a computed name").replace(" ", "."))
+            what = f"the pickle asks for {asked}; nothing was executed"
             raise refused(self._path, what, _EXPECTED, _SAVE)
         return str(name)
 
@@ -131,16 +133,16 @@ class _Stack:
         return items
 
     def _tuple(self, items: list[Any]) -> None:
-        """Pushes a tuple, of which tuples of tuples are left out."""
+        """Pushes a tuple, in which items that are tuples of tuples are replaced with None."""
         self._tuples += 1
         if self._tuples > _MAX_TUPLES:
-            raise ValueError(f"more than {_MAX_TUPLES} tuples")
+            raise ValueError(f"it has more than {_MAX_TUPLES} tuples")
         self._stack.append(tuple(None if _deep(item) else item for item in items))
 
     def _storage(self, key: Any) -> None:
-        """A storage: its type, its key, its place and its number of values."""
+        """Checks a storage, described by its type, key, location and number of values."""
         if not isinstance(key, tuple):
-            raise ValueError("a storage without a description")
+            raise ValueError("a storage has no description")
         parts = [part for item in key for part in (item if isinstance(item, tuple) else [item])]
         self._within(max((part for part in parts if isinstance(part, int)), default=0))
         self._stack.append(None)
@@ -151,20 +153,20 @@ class _Stack:
         self._stack.append(_DICT if function == _DICT else None)
 
     def _state(self, state: Any) -> None:
-        """What an object is told to be: a Parameter by storage and shape (0.1), or by a dict."""
+        """Checks the state of an object: that of a Parameter in torch 0.1, a tuple, or a dict."""
         if isinstance(state, tuple) and len(state) == 4:
             self._tensor(state)
         elif not isinstance(state, tuple) and state != _DICT:
-            raise ValueError("an object in a state that none has")
+            raise ValueError("the state of an object is not supported")
 
     def _tensor(self, arguments: Any) -> None:
-        """A tensor: storage, offset, shape, strides."""
+        """Checks a tensor, described by its storage, offset, shape and strides."""
         try:
             _, offset, shape, strides, *_ = arguments
             steps = [(n - 1) * step for n, step in zip(shape, strides, strict=True) if n]
             last = offset + sum(steps)
         except (TypeError, ValueError):
-            raise ValueError("a tensor whose shape is no tuple of numbers") from None
+            raise ValueError("the shape of a tensor is not a tuple of numbers") from None
         self._within(max(last, *shape, *strides, 0))
 
     def _within(self, number: int) -> None:
@@ -172,7 +174,7 @@ class _Stack:
             raise refused(
                 self._path,
                 f"the pickle asks for {truncated(number)} values",
-                f"at most the file's {self._size} bytes",
+                f"at most {self._size}, the size of the file in bytes",
                 _SAVE,
             )
 

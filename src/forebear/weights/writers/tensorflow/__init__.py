@@ -1,1 +1,1 @@
-"""TensorFlow checkpoints, written without TensorFlow."""
+"""A writer of TensorFlow checkpoints that does not need TensorFlow."""

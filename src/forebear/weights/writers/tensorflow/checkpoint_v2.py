@@ -1,4 +1,4 @@
-"""TensorFlow checkpoints V2, written without TensorFlow and readable by it."""
+"""Writes TensorFlow V2 checkpoints without TensorFlow. TensorFlow can read them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from forebear.weights.writers.tensorflow.protobuf import fixed32, message, numbe
 from forebear.weights.writers.tensorflow.sstable import write_table
 
 _KINDS = {kind.stored: number for number, kind in KINDS.items() if kind is not BFLOAT16}
-_HEADER = number(1, 1) + message(3, number(1, 1))  # one data file; written by version 1
+_HEADER = number(1, 1) + message(3, number(1, 1))  # one data file; format version 1
 
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """An array that stands in the data file."""
+    """An array in the data file."""
 
     kind: int
     shape: tuple[int, ...]
     place: Place
 
     def entry(self) -> bytes:
-        """Its BundleEntryProto."""
+        """Returns the BundleEntryProto of the array."""
         return b"".join(
             (
                 number(1, self.kind),
@@ -49,26 +49,26 @@ class _Written:
 def write_tensorflow(
     path: Path, arrays: Iterable[tuple[str, Array]], *, replace: bool = False
 ) -> None:
-    """Writes a checkpoint V2: `path`.index and `path`.data-00000-of-00001.
+    """Writes a V2 checkpoint: `path`.index and `path`.data-00000-of-00001.
 
-    Both are written beside their places, read back and compared, and only then put there, the data
-    first. Should the machine stop between the two, an old index does not fit the new data, which
-    every reader finds by the checksums.
+    Both files are written under temporary names, read back, verified, and then renamed, the data
+    file first. If the machine stops between the two renames, an old index does not match the new
+    data. Every reader detects this by the checksums.
 
     Args:
-        path: The prefix, as TensorFlow calls it.
-        arrays: Names and arrays, in any order; one is held at a time.
-        replace: Whether a checkpoint that is there may go.
+        path: The prefix, in TensorFlow's terms.
+        arrays: Names and arrays, in any order. Only one array is in memory at a time.
+        replace: Whether to replace an existing checkpoint.
 
     Raises:
-        WeightsError: the files are there, cannot be written, or cannot hold one of the arrays.
-            Nothing is left behind, and what was there is as it was.
+        WeightsError: The files exist or cannot be written, or the format does not support one of
+            the arrays. No new files are left behind, and existing files are unchanged.
     """
     index, data = Path(f"{path}.index"), data_file(path, 0, 1)
     for target in (index, data):
         if os.path.lexists(target) and not (replace and target.is_file()):
-            remedy = "Pass another path, or replace=True for a checkpoint that may go."
-            raise refused(target, "is there already", "a path where nothing is", remedy)
+            remedy = "Pass another path, or replace=True."
+            raise refused(target, "this path already exists", "a new path", remedy)
     new = not data.exists()
 
     def write(partial_index: Path) -> None:
@@ -81,21 +81,20 @@ def write_tensorflow(
             data.unlink(missing_ok=True)
         if isinstance(error, OSError):
             what = f"cannot be written ({error.strerror or error})"
-            expected = "a folder with room and the right to write"
-            raise refused(path, what, expected, "Make room, or pass another path.") from error
+            expected = "a writable folder with free space"
+            raise refused(path, what, expected, "Free some space, or pass another path.") from error
         raise
 
 
 def _write(path: Path, index: Path, data: Path, arrays: Iterable[tuple[str, Array]]) -> None:
-    """Writes both files under their passing names, and compares them with what they should hold."""
+    """Writes both files under their temporary names, and verifies their contents."""
     written: dict[bytes, _Written] = {}
     with data.open("wb") as file:
         for name, array in arrays:
             key = _key(path, name)
             if key in written:
-                raise refused(
-                    path, f"{truncated(name)}: comes twice", "each name once", "Drop one."
-                )
+                what = f"{truncated(name)}: this name occurs twice"
+                raise refused(path, what, "each name once", "Remove one of the arrays.")
             kind = _kind(path, name, array)
             values = np.asarray(array, KINDS[kind].stored, order="C").reshape(-1).view(np.uint8)
             place = Place(
@@ -107,20 +106,20 @@ def _write(path: Path, index: Path, data: Path, arrays: Iterable[tuple[str, Arra
     with index.open("wb") as file:
         write_table(file, entries.items())
         file.flush()
-        os.fsync(file.fileno())  # before the data take their place
+        os.fsync(file.fileno())  # before the data file is renamed
     try:
         _verify(index, data, entries, [one.place for one in written.values()])
     except DamageError as error:
-        what = f"reads back otherwise than it was written ({error})"
-        expected = "a disk that keeps what it is given"
+        what = f"the written files read back differently ({error})"
+        expected = "the same bytes that were written"
         raise refused(path, what, expected, "Pass a path on another disk.") from error
 
 
 def _verify(index: Path, data: Path, entries: dict[bytes, bytes], places: Iterable[Place]) -> None:
-    """Reads both files again.
+    """Reads both files again, and compares them with what was written.
 
     Raises:
-        DamageError: something else stands there.
+        DamageError: The contents differ.
     """
     table = Table(index)
     try:
@@ -134,24 +133,24 @@ def _verify(index: Path, data: Path, entries: dict[bytes, bytes], places: Iterab
 
 
 def _key(path: Path, name: str) -> bytes:
-    """A name as the index has it."""
+    """Returns a name as the bytes of a key in the index."""
     try:
         key = name.encode()
         name_of(key)
     except (UnicodeEncodeError, DamageError):
         key = b""
     if not key or len(name) > MAX_NAME:
-        what = f"{truncated(name)}: a name that a checkpoint cannot hold"
+        what = f"{truncated(name)}: this name is not supported in a checkpoint"
         expected = f"1 to {MAX_NAME} characters of UTF-8 text without NUL"
-        raise refused(path, what, expected, "Give the array another name.")
+        raise refused(path, what, expected, "Rename the array.")
     return key
 
 
 def _kind(path: Path, name: str, array: Array) -> int:
-    """The DataType of an array."""
+    """Returns the DataType of an array."""
     kind = _KINDS.get(array.dtype.newbyteorder("<"))
     if kind is None:
         expected = f"one of {', '.join(str(known) for known in _KINDS)}"
-        what = f"{truncated(name)}: is of type {truncated(array.dtype)}"
-        raise refused(path, what, expected, "Convert it first.")
+        what = f"{truncated(name)}: its dtype {truncated(array.dtype)} is not supported"
+        raise refused(path, what, expected, "Convert the array first.")
     return kind
