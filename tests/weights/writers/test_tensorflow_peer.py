@@ -76,5 +76,5 @@ def test_slices_and_types_that_tensorflow_writes_are_read(
         assert list(arrays) == ["int8", "sliced", "text"]
         assert np.array_equal(arrays["sliced"], array)
         assert np.array_equal(arrays["int8"], extra["int8"])
-        with pytest.raises(WeightsError, match="text: holds strings"):
+        with pytest.raises(WeightsError, match="text: it holds strings"):
             arrays["text"]
