@@ -34,7 +34,7 @@ def part(
         {"bytes": encoded(noise(first + at), "PNG"), "path": None} for at in range(len(labels))
     ]
     feature = feature or datasets.ClassLabel(names=CLASSES)
-    features = datasets.FeatureLoader({"pixels": datasets.Image(), column: feature})
+    features = datasets.Features({"pixels": datasets.Image(), column: feature})
     return datasets.Dataset.from_dict({"pixels": images, column: labels}, features=features)
 
 
