@@ -8,12 +8,8 @@ import torch
 
 import forebear
 from forebear import WeightsError
-from forebear.cli.main import main
-from forebear.network.plan.cost import measure
-from forebear.tasks.convert import convert, difference
-from forebear.weights.rewrite import fold_input, fold_norms, move_strides
-from forebear.weights.transfer import transfer
-from tests.network.making import lively, make
+from forebear.tasks.convert import convert
+from tests.network.making import make
 
 SMALL = {  # the shallowest of each home
     "slim": "slim/resnet_v1_50",
@@ -108,78 +104,3 @@ def test_targets_are_not_overwritten_unasked_and_endings_tell_the_format(tmp_pat
         convert(tmp_path / "a.safetensors", tmp_path / "b.onnx")
     with pytest.raises(ValueError, match="to='tim': expected one of.*Did you mean timm"):
         convert(tmp_path / "a.safetensors", tmp_path / "c.pth", to="tim")
-
-
-def test_strides_move_to_tf_slims_place_and_a_tenth_of_the_work_goes() -> None:
-    net = make("keras/ResNet50", num_classes=7)
-    moved = move_strides(net)
-    assert difference(net, moved) < 1e-5
-    costs = [
-        sum(row.multiply_adds for row in measure(n.plan, 224) if row.kind != "unit")
-        for n in (net, moved)
-    ]
-    assert round(100 * (1 - costs[1] / costs[0]), 1) == 9.7
-    with pytest.raises(ValueError, match="rewrite=strides: resnet18 in dialect torchvision"):
-        move_strides(make("torchvision/resnet18"))
-
-
-@pytest.mark.parametrize("name", ["slim/resnet_v2_50", "keras/ResNet50", "torchvision/resnet18"])
-def test_folded_norms_leave_the_function(name: str) -> None:
-    net = make(name, num_classes=7)
-    folded = fold_norms(net)
-    assert difference(net, folded) < 1e-5
-    left = [module for module in folded.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    assert len(left) == (17 if "v2" in name else 0)
-    if not left:
-        with pytest.raises(ValueError, match="rewrite=norms: no norm"):
-            fold_norms(folded)
-
-
-@pytest.mark.parametrize("name", ["keras/ResNet50", "timm/resnetv2_18"])
-def test_folded_input_takes_plain_rgb_less_the_mean(name: str) -> None:
-    net = make(name, num_classes=7)
-    folded = fold_input(net)
-    rule = folded.preprocessing
-    assert (rule.order, rule.scale, rule.std) == ("RGB", 1.0, (1.0, 1.0, 1.0))
-    assert difference(net, folded) < 2e-5
-    if name.startswith("keras"):
-        assert rule.mean == (123.68, 116.779, 103.939)
-
-
-def test_folded_networks_survive_their_file(tmp_path: Path) -> None:
-    net = fold_input(fold_norms(make("paper/resnet20")))
-    forebear.save(net, tmp_path / "a.safetensors")
-    again = forebear.load(tmp_path / "a.safetensors")
-    image = torch.randn(1, 3, 32, 32)
-    torch.testing.assert_close(net(image), again(image), rtol=1e-5, atol=1e-5)
-    assert again.preprocessing == net.preprocessing
-    with pytest.raises(WeightsError, match="no network of that home holds resnet20"):
-        convert(tmp_path / "a.safetensors", tmp_path / "b.pth")
-
-
-def test_biases_before_norms_are_folded_into_the_mean_where_the_target_has_none() -> None:
-    keras = make("keras/ResNet50", num_classes=7)
-    from dataclasses import replace
-
-    plain = replace(keras.dialect, name="plain", bias_before_norm=False)
-    other = lively(forebear.create(keras.table, dialect=plain, num_classes=7), seed=9)
-    transfer(keras, other)
-    with torch.inference_mode():
-        expected = keras(IMAGE)
-        assert (other(IMAGE) - expected).abs().max() < 1e-5 * expected.abs().max()
-
-
-def test_the_verb_says_what_it_wrote_and_how_far_it_moved(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    first = saved(tmp_path, "keras/ResNet50", "a.h5")
-    target = tmp_path / "b.safetensors"
-    words = ["convert", str(first), str(target), "--rewrite", "strides", "--rewrite", "norms"]
-    assert main(words) == 0
-    out = capsys.readouterr().out
-    assert "rewrite strides: largest error " in out
-    assert f"{target}: ResNet50, " in out
-    assert main(words) == 2
-    assert "is there already" in capsys.readouterr().err
-    assert main(["convert", str(tmp_path / "none.pth"), str(tmp_path / "c.npz")]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -15,7 +15,7 @@ from forebear.weights.readers.base import Array
 from forebear.weights.readers.tensorflow.crc32c import crc32c, masked
 from forebear.weights.readers.tensorflow.open import open_tensorflow
 from forebear.weights.readers.tensorflow.tensor_records import FULL, Slice, slice_key, whole
-from forebear.weights.writers.tensorflow.protobuf import message, number
+from forebear.weights.writers.tensorflow.protobuf import fixed32, message, number
 from forebear.weights.writers.tensorflow.sstable import write_table
 
 GOLDENS = Path(__file__).parent / "goldens" / "tensorflow"
@@ -132,3 +132,15 @@ def refusals(path: Path) -> list[str]:
         said.append(str(error))
     assert all(line.isprintable() and path.name in line for line in said), said
     return said
+
+
+V1 = GOLDENS / "odd.format_v1.ckpt"
+V2 = GOLDENS / "odd.format_v2.ckpt"
+V2_DATA = "odd.format_v2.ckpt.data-00000-of-00001"
+
+
+def entry(sizes: tuple[int, ...], size: int, *more: bytes, kind: int = 1) -> bytes:
+    return b"".join((number(1, kind), message(2, shape(sizes)), number(5, size), *more))
+
+
+SUM = fixed32(6, crc(bytes(16)))
