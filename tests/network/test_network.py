@@ -10,91 +10,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 import forebear
-from forebear import Block, Conv, Norm, Pool, Table
-from forebear.network.describe.describe import report
-from forebear.network.describe.drawing_layout import stages
-from forebear.network.plan.cost import measure
-from forebear.network.plan.end_points import end_points
-from forebear.weights.rewrite import fold_norms
+from forebear import Block, Table
 from tests.network.making import ROOT, SMALL_ROOT, make, table
 
 IMAGES = torch.randn(2, 3, 65, 48, generator=torch.Generator().manual_seed(1))
-DIALECTS = [
-    "slim-v1",
-    "slim-v2",
-    "keras-v2",
-    "keras-lists",
-    "torchvision",
-    "paper-v2",
-    "paper-cifar",
-]
-
-
-@pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("options", [{}, {"output_stride": 8, "global_pool": False}])
-def test_real_end_points_have_the_planned_shapes(dialect: str, options: dict[str, Any]) -> None:
-    net = make(dialect=dialect, num_classes=7, **options)
-    with torch.inference_mode():
-        found = net.end_points(IMAGES)
-    planned = {row.path: row.shape for row in measure(net.plan, 65, 48)}
-    assert list(found) == end_points(net.plan)
-    for path, tensor in found.items():
-        if path in planned:
-            assert tuple(tensor.shape[1:]) == planned[path][: tensor.ndim - 1], path
-
-
-def test_counts_of_the_plan_are_those_of_the_modules() -> None:
-    from forebear.network.plan.cost import parameters
-
-    for name in ("slim/alexnet_v2", "keras/ResNet50", "timm/resnetv2_18", "paper/resnet20"):
-        with torch.device("meta"):
-            net = forebear.create(name)
-        trainable = sum(p.numel() for p in net.parameters())
-        moving = sum(b.numel() for k, b in net.named_buffers() if "num_batches" not in k)
-        assert parameters(net.plan) == (trainable, trainable + moving)
-
-
-def plain(**options: Any) -> forebear.Network:
-    """Two convolutions, the norm of the second after its pool."""
-    conv2 = Conv("conv2", 16, 3, bare=True)
-    pool = Pool("pool2", 2, 2, padding="valid")
-    layers = (Conv("conv1", 8, 3), conv2, pool, Norm("norm2"))
-    return make(Table("plain", (), layers=layers, classes=5, **options), "timm")
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_a_norm_can_follow_the_pool_and_the_activation_be_another(training: bool) -> None:
-    net = plain(activation="hardswish").train(training)
-    one, two, last = net.conv1, net.conv2, net.norm2
-    assert isinstance(one.norm, torch.nn.BatchNorm2d)
-    assert two.norm is None
-    ours = copy.deepcopy(net)(IMAGES)
-    x = F.hardswish(one.norm(F.conv2d(IMAGES, one.conv.weight, padding=1)))
-    x = F.max_pool2d(F.conv2d(x, two.conv.weight, padding=1), 2)
-    x = F.hardswish(last.norm(x)).mean((2, 3))
-    assert torch.allclose(ours, net.logits(x), atol=1e-6)
-    assert not torch.allclose(ours, copy.deepcopy(plain()).train(training)(IMAGES), atol=1e-2)
-
-
-def test_a_norm_of_its_own_is_told_and_kept(tmp_path: Path) -> None:
-    net = plain(activation="hardswish")
-    told = report(net.plan, 32)
-    assert "hardswish in each ReLU's place" in told.answers
-    assert ("norm, hardswish", "16x16x16") in [stage.lines for stage in stages(told)]
-    assert [path for path in end_points(net.plan) if "2" in path] == [
-        "conv2",
-        "pool2",
-        "norm2",
-    ]
-    forebear.save(net, tmp_path / "plain.safetensors")
-    assert torch.equal(forebear.load(tmp_path / "plain.safetensors")(IMAGES), net(IMAGES))
-    folded = fold_norms(net)
-    assert "norm2.norm.weight" in folded.state_dict()  # there is no convolution to fold it into
-    assert "conv1.norm.weight" not in folded.state_dict()
-    assert torch.allclose(folded(IMAGES), net(IMAGES), atol=1e-5)
 
 
 def test_predictions_are_the_softmax_over_classes_also_of_a_map() -> None:
@@ -244,16 +165,6 @@ def test_a_distributed_network_gives_the_same_gradients(tmp_path: Path) -> None:
         distributed.destroy_process_group()
 
 
-def test_networks_differ_by_seed_and_agree_by_generator() -> None:
-    def first(seed: int) -> Tensor:
-        draws = torch.Generator().manual_seed(seed)
-        net = forebear.create("paper/resnet20", generator=draws)
-        return net.get_parameter("root.conv1.conv.weight")
-
-    assert torch.equal(first(1), first(1))
-    assert not torch.equal(first(1), first(2))
-
-
 @pytest.mark.parametrize(
     ("images", "error", "message"),
     [
@@ -272,17 +183,3 @@ def test_wrong_images_are_refused_with_the_remedy(
         net = forebear.create("slim/alexnet_v2")
     with pytest.raises(error, match=message):
         net(images)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"output_stride": 12}, "output_stride=12: resnet_v1_50 supports 4, 8, 16 or 32. Pass one"),
-        ({"num_classes": 0}, "num_classes=0: expected a positive integer, or None. Pass None"),
-        ({"in_channels": 0}, "in_channels=0"),
-        ({"dialect": "slim-v3"}, "dialect='slim-v3' is unknown.*Did you mean slim-v"),
-    ],
-)
-def test_impossible_arguments_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        forebear.create("slim/resnet_v1_50", **options)

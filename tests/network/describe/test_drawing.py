@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 
 from forebear.errors import ForebearError
-from forebear.network.describe.describe import Report, report
+from forebear.network.describe.describe import report
 from forebear.network.describe.drawing import draw, figure
-from forebear.network.describe.drawing_layout import stages
 from forebear.network.plan.expand import expand
 from forebear.tables.dialects import SLIM_V2
-from forebear.tables.registry import find
 from forebear.tables.rows import Block, Conv, Table
+from tests.network.describe.making import reported, svg
 
 MANY_BLOCKS = Table(
     "many_$blocks",
@@ -24,18 +23,6 @@ MANY_BLOCKS = Table(
     blocks=tuple(Block(f"block{n}", n, 64, 128 * n, stride=1 + n % 2) for n in range(1, 13)),
     image_size=128,
 )
-
-
-def reported(name: str, output_stride: int | None = None) -> Report:
-    table, dialect = find(name)
-    planned = expand(table, dialect, num_classes=table.classes, output_stride=output_stride)
-    return report(planned, table.image_size)
-
-
-def svg(found: Report, folder: Path) -> str:
-    file = folder / "net.svg"
-    draw(found, file, title="a title")
-    return file.read_text(encoding="utf-8")
 
 
 def ids(text: str, kind: str) -> list[str]:
@@ -59,26 +46,12 @@ def test_a_plain_network_has_no_arcs(tmp_path: Path) -> None:
     assert "identity shortcut" not in text
 
 
-def test_long_blocks_are_condensed(tmp_path: Path) -> None:
-    blocks = [stage for stage in stages(reported("paper/resnet1202")) if stage.kind == "block"]
-    assert [sum(box.count for box in stage.boxes) for stage in blocks] == [200, 200, 200]
-    assert [box.count for box in blocks[0].boxes] == [1, 1, 197, 1]
-    assert svg(reported("paper/resnet1202"), tmp_path).count("<!-- x 197 -->") == 3
-
-
 def test_rates_are_shown_where_strides_became_rates(tmp_path: Path) -> None:
     text = svg(reported("torchvision/resnext50_32x4d", output_stride=8), tmp_path)
     assert "output stride 8" in text
     shown = re.findall(r"<!-- ((?:rate |r)\d) -->", text)
     assert shown == ["rate 2", "r2", "rate 4"]
     assert ids(text, "stride") == ["root.conv1", "root.pool1", "block2.unit_1"]
-
-
-def test_labels_say_units_form_groups_and_output() -> None:
-    found = {stage.name: stage.lines for stage in stages(reported("torchvision/resnext50_32x4d"))}
-    assert found["block3"] == ("6 x bottleneck", "512 wide, C=32", "1024x14x14")
-    assert found["conv1"] == ("7x7 conv", "64x112x112")
-    assert found["logits"] == ("linear", "1000")
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 import forebear
 from forebear import Block, Conv, Table
 from forebear.network.accelerate import accelerate
+from forebear.network.kernels import native as library
+from forebear.network.kernels import winograd
+from forebear.network.kernels.conv_geometry import Window
 from tests.network.making import SMALL_ROOT, table
 
 
@@ -56,3 +61,23 @@ def pair(name: str) -> tuple[forebear.Network, forebear.Network]:
     fast = copy.deepcopy(plain)
     accelerate(fast)
     return plain, fast
+
+
+compiles = pytest.mark.skipif(
+    isinstance(library.library(), str), reason="the C functions were not built"
+)
+multiplies_bf16 = pytest.mark.skipif(
+    not winograd.has_winograd(),
+    reason="this processor has no AVX-512 for bfloat16",
+)
+
+
+def exactly(window: Window, x: Tensor, weight: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
+    """The convolution and the gradients of its input and weights, in float64."""
+    x, weight = (one.detach().double().requires_grad_() for one in (x, weight))
+    step, kernel = window.stride, window.kernel
+    below = (window.height - 1) * step + kernel - x.shape[2] - window.top
+    right = (window.width - 1) * step + kernel - x.shape[3] - window.left
+    padded = F.pad(x, (window.left, right, window.top, below))
+    y = F.conv2d(padded, weight, None, step, 0, 1, window.groups)
+    return (y, *torch.autograd.grad(y, (x, weight), dy.double()))

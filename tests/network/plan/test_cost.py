@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+import forebear
 from forebear.network.plan.cost import measure, parameters
 from forebear.network.plan.expand import expand
 from forebear.tables.dialects import DIALECTS
@@ -93,3 +95,14 @@ def test_receptive_fields_are_those_known_of_the_plain_networks() -> None:
     assert (fields_of["root.conv1"], fields_of["root.pool1"]) == (7, 11)
     assert fields_of["block4.unit_2"] == 435
     assert fields_of["logits"] is None
+
+
+def test_counts_of_the_plan_are_those_of_the_modules() -> None:
+    from forebear.network.plan.cost import parameters
+
+    for name in ("slim/alexnet_v2", "keras/ResNet50", "timm/resnetv2_18", "paper/resnet20"):
+        with torch.device("meta"):
+            net = forebear.create(name)
+        trainable = sum(p.numel() for p in net.parameters())
+        moving = sum(b.numel() for k, b in net.named_buffers() if "num_batches" not in k)
+        assert parameters(net.plan) == (trainable, trainable + moving)
