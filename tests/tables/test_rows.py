@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 
 from forebear import Block, Conv, Table, TableError
-from forebear.network.plan.expand import expand
-from forebear.tables.dialects import DIALECTS
 from forebear.tables.files import table_from_dict, table_to_dict
 from forebear.tables.registry import find
 
@@ -25,22 +23,19 @@ def test_the_source_is_no_part_of_what_a_table_is() -> None:
 
 
 CONV = {"kind": "conv", "name": "conv1", "channels": 6, "kernel": 3}
+BLOCKS = (Block("b1", 1, 8, 16, groups=8), Block("b2", 1, 8, 8))
 
 
-def test_rows_that_do_not_fit_together_are_refused_when_planned() -> None:
-    blocks = (Block("b1", 1, 8, 16, groups=8), Block("b2", 1, 8, 8))
-    wide = Table("mine", (Conv("conv1", 6, 3),), blocks=blocks)
-    with pytest.raises(TableError, match="row b2: the block reduces 16 channels to 8"):
-        expand(wide, DIALECTS["paper-v1-a"], num_classes=2)
-    even = Table("mine", (Conv("conv1", 6, 4),), blocks=blocks)
-    with pytest.raises(TableError, match="row conv1: kernel=4 is even"):
-        expand(even, DIALECTS["torchvision"], num_classes=2)
+def test_a_table_has_either_blocks_or_layers() -> None:
     with pytest.raises(TableError, match="row 'mine': it has no blocks or layers"):
         Table("mine", (Conv("conv1", 6, 3),))
     with pytest.raises(TableError, match="row 'mine': it has both blocks and layers"):
-        Table("mine", (), blocks=blocks, layers=(Conv("conv1", 6, 3),))
+        Table("mine", (), blocks=BLOCKS, layers=(Conv("conv1", 6, 3),))
+
+
+def test_values_that_no_table_can_have_are_refused_by_row() -> None:
     with pytest.raises(TableError, match="activation='hardswish'. Expected .* a table of layers"):
-        Table("mine", (), blocks=blocks, activation="hardswish")
+        Table("mine", (), blocks=BLOCKS, activation="hardswish")
     with pytest.raises(TableError, match="row 'mine': activation='gelu'"):
         table_from_dict({"name": "mine", "layers": [CONV], "activation": "gelu"})
     with pytest.raises(TableError, match="row conv1: bare='no'. Expected true or false"):
