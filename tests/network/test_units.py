@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forebear.network.layers import Conv
+from forebear.network.layers import Conv, Norm
 from forebear.network.units import UnitV1, UnitV2, make_unit
 from tests.network.making import make, table
 
@@ -52,7 +52,7 @@ def test_version_1_is_the_relu_of_shortcut_and_convolutions() -> None:
 def test_version_2_adds_without_a_relu_and_projects_its_pre_activation() -> None:
     unit = unit_of("slim-v2")
     assert isinstance(unit, UnitV2)
-    assert unit.preact is not None
+    assert isinstance(unit.preact, Norm)
     assert unit.shortcut is not None
     x = given(unit)
     with torch.inference_mode():
@@ -64,7 +64,7 @@ def test_version_2_adds_without_a_relu_and_projects_its_pre_activation() -> None
 def test_an_identity_of_version_2_takes_the_units_own_input() -> None:
     unit = unit_of("slim-v2", "block2.unit_2")
     assert isinstance(unit, UnitV2)
-    assert unit.preact is not None
+    assert isinstance(unit.preact, Norm)
     assert not unit.taps_preact
     x = given(unit)
     with torch.inference_mode():
@@ -82,7 +82,7 @@ def test_a_plain_unit_has_no_sum(dialect: str) -> None:
         if isinstance(unit, UnitV1):
             expected = F.relu(convolved(unit, x))
         else:
-            assert unit.preact is not None
+            assert isinstance(unit.preact, Norm)
             expected = convolved(unit, F.relu(unit.preact.norm(x)))
         torch.testing.assert_close(unit(x), expected)
 

@@ -1,0 +1,128 @@
+"""forebear evaluate: the figures, the classes and the confusion matrix that it prints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import forebear
+from forebear.cli.main import main
+from forebear.network.network import Network
+from forebear.tasks import evaluate as task
+from forebear.tasks.evaluate import Evaluation
+from tests.cli.making import CLASSES, folder
+from tests.network.making import make
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    net = make("paper/resnet20", num_classes=3)
+    forebear.save(net, tmp_path / "net.safetensors", classes=list(CLASSES))
+    return tmp_path / "net.safetensors"
+
+
+def given(monkeypatch: pytest.MonkeyPatch, classes: int = 3) -> list[object]:
+    """Four images, of which three are right; the arguments that the task was called with."""
+    asked: list[object] = []
+    labels = np.array([0, 0, 1, 2])
+    measured = Evaluation(
+        classes=tuple(f"class{number}" for number in range(classes)),
+        labels=labels,
+        guesses=np.array([0, 1, 1, 2]),
+        in_top5=np.ones(4, bool),
+        losses=np.array([0.5, 1.5, 0.5, 0.5], np.float32),
+        confidences=np.ones(4, np.float32),
+    )
+
+    def evaluate_on(network: Network, data: str, **options: object) -> Evaluation:
+        asked.append((network.table.name, data, options))
+        return measured
+
+    monkeypatch.setattr(task, "evaluate_on", evaluate_on)
+    return asked
+
+
+def test_figures_and_matrix_are_printed(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = given(monkeypatch)
+    words = ["--batch", "7", "--precision", "bf16", "--device", "cpu"]
+    assert main(["evaluate", str(saved), "--data", "digits", *words]) == 0
+    options = {"batch": 7, "precision": "bf16", "device": "cpu"}
+    assert asked == [("resnet20", "digits", options)]
+    assert capsys.readouterr().out.splitlines() == [
+        "images 4",
+        "top-1  75.00%",
+        "F1     77.78% (mean over classes)",
+        "loss   0.7500",
+        "",
+        "class   images  recall  precision",
+        "class0       2   50.0%     100.0%",
+        "class1       1  100.0%      50.0%",
+        "class2       1  100.0%     100.0%",
+        "",
+        "confusion matrix: true classes in rows, predictions in columns",
+        "             0   1   2",
+        "  0 class0   1   1   0",
+        "  1 class1   0   1   0",
+        "  2 class2   0   0   1",
+    ]
+
+
+@pytest.mark.parametrize(("classes", "top5", "matrix"), [(6, True, True), (21, True, False)])
+def test_many_classes_have_a_top_5_and_no_matrix(
+    classes: int,
+    top5: bool,
+    matrix: bool,
+    saved: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given(monkeypatch, classes)
+    assert main(["evaluate", str(saved), "--data", "digits"]) == 0
+    out = capsys.readouterr().out
+    assert ("top-5  100.00%\n" in out) == top5
+    assert ("confusion matrix" in out) == matrix
+    assert "\nclass3 " not in out  # classes without images have no line
+
+
+def test_json_has_all_classes_and_the_matrix(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given(monkeypatch)
+    assert main(["evaluate", str(saved), "--data", "digits", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["classes"][0] == {"class": "class0", "images": 2, "recall": 0.5, "precision": 1.0}
+    assert found["confusion"] == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
+    assert (found["images"], found["top1"], found["loss"]) == (4, 0.75, 0.75)
+    assert found["macro_f1"] == pytest.approx(7 / 9)
+
+
+def test_a_network_is_evaluated_on_a_folder(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = f"folder:{folder(tmp_path / 'data', 10)}"
+    assert main(["evaluate", "--weights", str(saved), "--data", data, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["class"] for row in found["classes"]] == list(CLASSES)
+    assert sum(row["images"] for row in found["classes"]) == found["images"] > 0
+    assert np.array(found["confusion"]).sum() == found["images"]
+
+
+def test_a_drawing_that_cannot_be_made_is_refused_before_the_work(
+    saved: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = given(monkeypatch)
+    words = ["evaluate", str(saved), "--data", "digits", "--draw"]
+    for name in ("a.txt", "none/a.png"):
+        assert main([*words, str(tmp_path / name)]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert asked == []
+    assert main([*words, str(tmp_path / "a.png")]) == 0
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

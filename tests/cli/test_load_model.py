@@ -1,0 +1,87 @@
+"""Which model a verb takes: a run's, a checkpoint's, or published weights."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import pytest
+
+import forebear
+from forebear.cli import load_model as module
+from forebear.cli.load_model import add_arguments, load_model
+from forebear.tasks.convert import convert
+from forebear.weights import load as weights
+from tests.tasks.making import TINY, write_run
+
+
+def parsed(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return parser.parse_args(words)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    forebear.save(TINY, tmp_path / "tiny.safetensors")
+    return tmp_path / "tiny.safetensors"
+
+
+def test_a_run_folder_and_its_file_give_its_network(tmp_path: Path, saved: Path) -> None:
+    run = write_run(tmp_path / "run")
+    shutil.copy(saved, run / "model.safetensors")
+    for path in (run, saved):
+        network = load_model(path, parsed())
+        assert network.plan == TINY.plan
+        assert not network.training
+
+
+def test_weights_are_recognised_or_loaded_by_the_name_of_their_network(
+    tmp_path: Path, saved: Path
+) -> None:
+    convert(saved, tmp_path / "tiny.pth")
+    words = ("--weights", str(tmp_path / "tiny.pth"))
+    assert load_model(None, parsed(*words)).plan == TINY.plan
+    assert load_model(None, parsed(*words, "--network", "paper/resnet20")).plan == TINY.plan
+    with pytest.raises(forebear.WeightsError, match="missing"):
+        load_model(None, parsed(*words, "--network", "paper/resnet32"))
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (None, ()),
+        (Path("run"), ("--weights", "a.pth")),
+        (Path("run"), ("--network", "paper/resnet20")),
+        (None, ("--network", "paper/resnet20")),
+    ],
+)
+def test_exactly_one_of_run_and_weights_is_expected(
+    run: Path | None, words: tuple[str, ...]
+) -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"^RUN and --weights: expected exactly one of them, and --network only with "
+        r"--weights\. Pass a run folder, or --weights FILE\.$",
+    ):
+        load_model(run, parsed(*words))
+
+
+def test_a_download_of_published_weights_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def load(network: str, *, weights: str, progress: object) -> forebear.Network:
+        assert callable(progress)
+        asked.append((network, weights))
+        progress(50, 100)
+        progress(100, 100)
+        return TINY
+
+    monkeypatch.setattr(weights, "load", load)
+    words = ("--network", "paper/resnet20", "--weights", "published")
+    assert module.load_model(None, parsed(*words)) is TINY
+    assert asked == [("paper/resnet20", "published")]
+    assert capsys.readouterr().out == ""  # the bar is on stderr

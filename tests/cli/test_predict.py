@@ -1,0 +1,84 @@
+"""forebear predict: a line an image, best class first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import forebear
+from forebear.cli.main import main
+from tests.cli.making import picture
+from tests.network.making import make
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    net = make("paper/resnet20", num_classes=3)
+    names = ["n01440764", "dog", "owl"]
+    forebear.save(net, tmp_path / "net.safetensors", classes=names)
+    return tmp_path / "net.safetensors"
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{number}.png" for number in (2, 0, 1)]
+    for kind, path in enumerate(paths):
+        Image.fromarray(picture(kind, 7)).save(path)
+    return paths
+
+
+def test_a_line_an_image_in_the_order_given(
+    saved: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(saved), *map(str, images), "--top", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert [line.split(": ")[0] for line in out.splitlines()] == [str(path) for path in images]
+    assert all(line.endswith("%") and "," not in line for line in out.splitlines())
+    assert err == ""
+
+
+def test_classes_and_probabilities_are_the_networks(
+    saved: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = forebear.load(saved)
+    with torch.inference_mode():
+        shares = net(net.preprocess(images[0]))[0].softmax(0).tolist()
+    wanted = sorted(zip(net.classes, shares, strict=True), key=lambda pair: -pair[1])
+    assert main(["predict", str(saved), str(images[0]), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["image"] == str(images[0])
+    assert [guess["class"] for guess in found["classes"]] == [name for name, _ in wanted]
+    assert [guess["probability"] for guess in found["classes"]] == pytest.approx(
+        [share for _, share in wanted]
+    )
+    assert main(["predict", str(saved), str(images[0])]) == 0
+    words = {"n01440764": "n01440764 (tench)"}
+    listed = ", ".join(f"{words.get(name, name)} {share:.2%}" for name, share in wanted)
+    assert capsys.readouterr().out == f"{images[0]}: {listed}\n"
+
+
+def test_with_weights_all_words_are_images(
+    saved: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "--weights", str(saved), str(images[0]), str(images[1])]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_mistakes_are_one_line(
+    saved: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(saved)]) == 2
+    said = "forebear: no IMAGE: expected at least one image after RUN. Pass its path.\n"
+    assert capsys.readouterr() == ("", said)
+    assert main(["predict", str(saved), str(images[0]), "--top", "0"]) == 2
+    assert capsys.readouterr().err.startswith("forebear: top=0: expected")
+    images[1].write_bytes(b"no image")
+    assert main(["predict", str(saved), *map(str, images)]) == 2
+    out, err = capsys.readouterr()
+    assert [line.split(": ")[0] for line in out.splitlines()] == [str(images[0])]
+    assert err.startswith(f"forebear: {images[1]}: ")
+    assert len(err.splitlines()) == 1
