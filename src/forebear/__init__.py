@@ -16,8 +16,7 @@ from forebear.version import __version__ as __version__
 if TYPE_CHECKING:
     from forebear.network.create import create
     from forebear.network.network import Network
-    from forebear.tasks.train.api import resume, train
-    from forebear.tasks.train.job import TrainResult
+    from forebear.tasks.train.api import TrainResult, resume, train
     from forebear.tasks.train.request import TrainConfig
     from forebear.weights.assign import load_arrays
     from forebear.weights.load import load, read_arrays
@@ -56,7 +55,7 @@ __all__ = [
 _LATE = {
     "Network": "forebear.network.network",
     "TrainConfig": "forebear.tasks.train.request",
-    "TrainResult": "forebear.tasks.train.job",
+    "TrainResult": "forebear.tasks.train.api",
     "create": "forebear.network.create",
     "load": "forebear.weights.load",
     "load_arrays": "forebear.weights.assign",

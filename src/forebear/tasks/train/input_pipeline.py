@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from forebear.data.augment.config import Augment
-from forebear.data.dataset import Dataset, Images
+from forebear.data.dataset import Dataset, Images, typical_side
 from forebear.data.feature_loader import FeatureLoader
 from forebear.data.loader import Loader, Order
 from forebear.data.pixel_store import Bad, DecodingThreads, Indices, PixelStore
@@ -24,7 +24,6 @@ from forebear.tables.preprocessing import TORCHVISION, Preprocessing
 from forebear.tasks.machine.distributed import World
 from forebear.tasks.train.out_of_memory import explain_evaluation
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.resolve import typical_side
 
 EVALUATED = 64  # images at a time that an evaluation takes at least
 OnProgress = Callable[[int, int], None]  # told the pictures done, and of all
