@@ -190,7 +190,7 @@ def test_a_run_that_finds_no_memory_ends_in_one_line(
         raise torch.OutOfMemoryError("full")
 
     if way == "start":
-        monkeypatch.setattr("forebear.tasks.train.prepare.batches", fail)
+        monkeypatch.setattr("forebear.tasks.train.prepare.load_images", fail)
     else:
         monkeypatch.setattr(Network, "forward", limited)
     data, net = folder(tmp_path / "data"), table(tmp_path / "tiny.toml")

@@ -23,7 +23,7 @@ from forebear.tasks.train.budget.deadlines import Deadlines
 from forebear.tasks.train.budget.evaluation import EvaluationPlan, plan_evaluation
 from forebear.tasks.train.budget.plan import EVALUATION, SHORT, evaluated, plan_budget
 from forebear.tasks.train.budget.progress import FINISH
-from forebear.tasks.train.input_pipeline import Decoding, Limit, batches, features
+from forebear.tasks.train.input_pipeline import Decoding, Limit, features, load_images
 from forebear.tasks.train.out_of_memory import explain_out_of_memory
 from forebear.tasks.train.progress_bar import ProgressBar
 from forebear.tasks.train.recipe import Recipe
@@ -150,7 +150,7 @@ def _load(
     if deadlines is not None:
         least = 2 if recipe.head_only else recipe.batch
         limit = Limit(until=0.0 if recipe.head_only else deadlines.read, least=least)
-    training, validation = batches(
+    training, validation = load_images(
         setup.data,
         recipe,
         setup.device,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from forebear.errors import RunError
 from forebear.network.network import Network
 from forebear.tasks.machine.distributed import World
-from forebear.tasks.train.data_parallel import DataParallel, synchronised
+from forebear.tasks.train.data_parallel import DataParallel
 from forebear.tasks.train.finite import FiniteGuard
 from forebear.tasks.train.loss import loss as losses_of
 from forebear.tasks.train.optim.ema import EMA
@@ -34,11 +34,11 @@ class Stepper:
         *,
         mode: Mode = "off",
     ) -> None:
-        """Takes the network as it is.
+        """Makes the optimizer and the moving average.
 
         Args:
             model: Takes images, or the features that the logits start from, and gives logits.
-            network: Its parameters move.
+            network: Its parameters move. They are the same in all processes.
             recipe: How they move; the caller computes the learning rate of each step.
             device: Where the images are.
             world: The processes that share every batch.
@@ -46,9 +46,6 @@ class Stepper:
         """
         self.bare, self.network, self.recipe = model, network, recipe
         self.device, self.world = device, world
-        if recipe.batch_norm == "sync" and world.size > 1:
-            synchronised(network)
-        world.broadcast([*network.parameters(), *network.buffers()])
         self.mode: Mode = mode
         self.together = DataParallel(_compiled(model, mode), world)
         self.optimizer = make_optimizer(network, recipe)

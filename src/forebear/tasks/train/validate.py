@@ -13,7 +13,11 @@ from forebear.tasks.evaluate import Evaluation, InOrder, combined, evaluate, sor
 from forebear.tasks.machine.device import Precision
 from forebear.tasks.runs.folder import BEST
 from forebear.tasks.train.budget.evaluation import UntilTime
-from forebear.tasks.train.input_pipeline import EVALUATED, measured, opened
+from forebear.tasks.train.input_pipeline import (
+    MIN_EVALUATION_BATCH,
+    evaluation_images,
+    lazy_evaluation_images,
+)
 from forebear.tasks.train.out_of_memory import explain_evaluation
 from forebear.tasks.train.prepare import Prepared
 from forebear.tasks.train.signals import StopSignals
@@ -51,7 +55,7 @@ def validate(
             watched = UntilTime(watched, until)
     while True:
         with (
-            explain_evaluation(model, batches, precision, least=EVALUATED)
+            explain_evaluation(model, batches, precision, least=MIN_EVALUATION_BATCH)
             if isinstance(batches, Loader)
             else nullcontext()
         ):
@@ -84,7 +88,11 @@ def test_images(run: Prepared) -> Loader:
     assert setup.test is not None
     images, decoding = setup.test.val, run.decoding
     if run.evaluation is None:
-        return measured(images, run.rule, run.training_images, decoding=decoding, world=setup.world)
-    test = opened(images, run.rule, run.training_images, decoding=decoding, until=0.0)
+        return evaluation_images(
+            images, run.rule, run.training_images, decoding=decoding, world=setup.world
+        )
+    test = lazy_evaluation_images(
+        images, run.rule, run.training_images, decoding=decoding, until=0.0
+    )
     assert test.shown is not None
     return replace(test, shown=test.shown[: run.evaluation.test_images])

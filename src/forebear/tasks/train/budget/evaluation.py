@@ -14,7 +14,7 @@ from forebear.data.loader import Batch, Loader
 from forebear.tasks.evaluate import InOrder
 from forebear.tasks.train.budget.deadlines import Deadlines
 from forebear.tasks.train.budget.plan import evaluated
-from forebear.tasks.train.input_pipeline import EVALUATED
+from forebear.tasks.train.input_pipeline import MIN_EVALUATION_BATCH
 from forebear.tasks.train.out_of_memory import explain_evaluation
 from forebear.tasks.train.setup import RunSetup
 
@@ -90,7 +90,7 @@ def seconds_of_image(network: nn.Module, batches: Loader, precision: str, until:
         few = replace(batches, shown=part, batch=len(part), rank=0, ranks=1)
         started = time.perf_counter()
         with (
-            explain_evaluation(network, few, precision, least=EVALUATED),
+            explain_evaluation(network, few, precision, least=MIN_EVALUATION_BATCH),
             torch.autocast(batches.device.type, torch.bfloat16, precision == "bf16"),
         ):
             for images, _ in few.in_order():
