@@ -90,8 +90,8 @@ def test_an_override_has_the_help_unit_range_and_choices_of_what_it_replaces() -
     [
         ({"kind": "oval"}, "kind='oval': expected one of round, square."),
         ({"side": 0}, "side=0: expected 1 or more."),
-        ({"part": 1.0}, "part=1.0: expected a share between 0 and 1."),
-        ({"part": 0.0}, "part=0.0: expected a share between 0 and 1."),
+        ({"part": 1.0}, "part=1.0: expected a fraction between 0 and 1."),
+        ({"part": 0.0}, "part=0.0: expected a fraction between 0 and 1."),
         ({"width": 6.0}, "width=6.0: expected a number between 4 and 6."),
     ],
 )

@@ -62,7 +62,7 @@ class Setting:
         if self.choices:
             return f"one of {', '.join(self.choices)}"
         if self.above is not None and self.below is not None:
-            noun = "share" if (self.above, self.below) == (0, 1) else "number"
+            noun = "fraction" if (self.above, self.below) == (0, 1) else "number"
             return f"a {noun} between {self.above:g} and {self.below:g}"
         if self.least is not None and self.below is not None:
             return f"a number from {self.least:g} up to, but not including, {self.below:g}"

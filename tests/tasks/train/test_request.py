@@ -46,7 +46,7 @@ def test_a_field_in_place_of_the_recipes_has_its_unit_and_its_values() -> None:
         ({"seed": -1}, "seed=-1: expected 0 or more."),
         ({"precision": "fp8"}, "precision='fp8': expected one of auto, fp32, bf16."),
         ({"budget": 0.0}, "budget=0.0: expected a number above 0."),
-        ({"hold_out": 1.0}, "hold_out=1.0: expected a share between 0 and 1."),
+        ({"hold_out": 1.0}, "hold_out=1.0: expected a fraction between 0 and 1."),
         ({"bad": "warn"}, "bad='warn': expected one of fail, skip."),
         ({"threads": 0}, "threads=0: expected 1 or more."),
         ({"workers": -1}, "workers=-1: expected 0 or more."),
