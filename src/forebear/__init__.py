@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from forebear.network.create import create
     from forebear.network.network import Network
     from forebear.tasks.train.api import TrainResult, resume, train
+    from forebear.tasks.train.events import observe
     from forebear.tasks.train.request import TrainConfig
     from forebear.weights.assign import load_arrays
     from forebear.weights.load import load, read_arrays
@@ -44,6 +45,7 @@ __all__ = [
     "load",
     "load_arrays",
     "networks",
+    "observe",
     "read_arrays",
     "read_table",
     "resume",
@@ -59,6 +61,7 @@ _LATE = {
     "create": "forebear.network.create",
     "load": "forebear.weights.load",
     "load_arrays": "forebear.weights.assign",
+    "observe": "forebear.tasks.train.events",
     "read_arrays": "forebear.weights.load",
     "resume": "forebear.tasks.train.api",
     "save": "forebear.weights.native_format",

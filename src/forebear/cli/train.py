@@ -128,14 +128,14 @@ def run(args: argparse.Namespace) -> int:
     if os.environ.get("RANK", "0") != "0":  # only the process of rank 0 prints
         return 0
     for outcome in outcomes:
-        val, test = outcome.held_out, outcome.test
+        val, test = outcome.validation, outcome.test
         tested = f" {test.top1:.2%} of {test.images:,} test images correct." if test else ""
         print(
             f"{val.top1:.2%} of {val.images:,} validation images correct.{tested} "
             f"Run folder: {outcome.folder}"
         )
     if len(outcomes) > 1:
-        accuracies = [(outcome.test or outcome.held_out).top1 for outcome in outcomes]
+        accuracies = [(outcome.test or outcome.validation).top1 for outcome in outcomes]
         deviation = statistics.stdev(accuracies)
         print(f"mean {statistics.mean(accuracies):.2%}, standard deviation {deviation:.2%}")
     return 0

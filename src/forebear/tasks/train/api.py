@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,11 +32,19 @@ __all__ = ["TrainConfig", "TrainResult", "observe", "resume", "seeds", "train"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
-    """What a finished run came to."""
+    """Result of a finished run."""
 
-    held_out: Evaluation  # of the validation set, after the last step
+    validation: Evaluation  # of the validation set, after the last step
     test: Evaluation | None  # of the best weights, if a validation set chose them
     folder: Path
+
+    @property
+    def held_out(self) -> Evaluation:
+        """`validation`, under its name in older versions."""
+        warnings.warn(
+            "TrainResult.held_out is now TrainResult.validation", DeprecationWarning, stacklevel=2
+        )
+        return self.validation
 
 
 def train(config: TrainConfig) -> TrainResult:
@@ -151,4 +160,4 @@ def _train(
         if run.background is not None:
             run.background.stop()
     assert isinstance(event, Finished)
-    return TrainResult(held_out=event.evaluation, test=event.test, folder=run.setup.folder.path)
+    return TrainResult(validation=event.evaluation, test=event.test, folder=run.setup.folder.path)

@@ -3,8 +3,8 @@
 One place, `forebear.tasks.train.recorder`, turns them into files and lines. Programs and tests can
 watch them too:
 
-    with observe(print):
-        train(TrainConfig(data="digits"))
+    with forebear.observe(print):
+        forebear.train(forebear.TrainConfig(data="digits"))
 
 An observer is called before an event is recorded, in the thread that trains. An error that it
 raises ends the run as an error of the run itself would.
