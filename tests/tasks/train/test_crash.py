@@ -338,7 +338,8 @@ def test_a_signal_ends_a_run_after_its_step_with_nothing_lost(
     with at(point, steps, send(number)):
         assert main(train(place, out)) == code
     told = capfd.readouterr().err
-    assert "forebear: finishing this step and saving a checkpoint; press Ctrl-C again to quit at once\n" in told
+    note = "finishing this step and saving a checkpoint; press Ctrl-C again to quit at once"
+    assert f"forebear: {note}\n" in told
     assert told.splitlines()[-1].startswith("forebear: stopped by a signal")
     assert told.splitlines()[-1].endswith(f"To go on: forebear train --resume {out}")
     assert "Traceback" not in told

@@ -52,8 +52,8 @@ def train(config: TrainConfig) -> TrainResult:
 
     Raises:
         ValueError: An argument is out of range, or the network cannot take these images.
-        ForebearError: The data cannot be used, the folder is in the way, or memory runs out.
-        StopError: A signal came; the state is saved.
+        ForebearError: The data cannot be used, the folder is in the way, memory runs out, or a
+            signal came, in which case the state is saved.
     """
     now = time.perf_counter()
     started = config.started or now
