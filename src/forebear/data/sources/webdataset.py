@@ -21,12 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.dataset import Dataset, EncodedPictures
-from forebear.data.home import cache_folder
 from forebear.data.sources.folders import EXTENSIONS
 from forebear.data.sources.label_checks import checked_labels, numbered_classes
 from forebear.data.sources.split import fingerprint, held_out
 from forebear.errors import DataError, near_misses
-from forebear.files import write_text
+from forebear.files import cache_folder, write_text
 from forebear.text import printable
 
 SIDE = 224  # pixels
