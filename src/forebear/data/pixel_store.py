@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
+from forebear.data.choices import Bad as Bad
 from forebear.data.dataset import ArrayImages, Images
 from forebear.data.images.decode import Box
 from forebear.data.images.preprocess import centre_box, fit
@@ -29,7 +30,6 @@ from forebear.errors import DataError
 from forebear.hardware import processor
 from forebear.tables.preprocessing import Preprocessing
 
-Bad = Literal["fail", "skip"]
 Indices = NDArray[np.int64]
 P = TypeVar("P", np.uint8, np.float32)
 R = TypeVar("R")
