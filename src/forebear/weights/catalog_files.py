@@ -81,7 +81,7 @@ CIFAR_FILES = (  # depth, SHA-256 (for 110 and 1202 only its start), error in pe
 # fmt: on
 
 
-class TimmRecipe(NamedTuple):
+class TimmKind(NamedTuple):
     """The common properties of timm's checkpoints of one recipe."""
 
     tag: str
@@ -101,34 +101,34 @@ _SSL, _SWSL = f"{_FB}/semi_supervised_", f"{_FB}/semi_weakly_supervised_"
 _LINEAR, _CUBIC, _HALF = preprocessing.TORCHVISION, preprocessing.TIMM, preprocessing.TIMM_V2
 _TV, _BSD, _NC = TORCHVISION_FOLDER, TORCHVISION_LICENCE, "CC-BY-NC-4.0"
 # fmt: off
-TIMM_RECIPES = {
-    "a1":      TimmRecipe("a1_in1k",  _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
-    "a2":      TimmRecipe("a2_in1k",  _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
-    "a3":      TimmRecipe("a3_in1k",  _RSB, _CUBIC, (160, 0.95), (224, 0.95)),
-    "a1h":     TimmRecipe("a1h_in1k", _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
-    "a1h-176": TimmRecipe("a1h_in1k", _RSB, _CUBIC, (176, 0.9),  (224, 1.0)),
-    "a1h-v2":  TimmRecipe("a1h_in1k", "",   _HALF,  (224, 0.95), (288, 1.0)),
-    "b1k":     TimmRecipe("b1k_in1k", _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
-    "b2k":     TimmRecipe("b2k_in1k", _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
-    "c1":      TimmRecipe("c1_in1k",  _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
-    "c1-tpu":  TimmRecipe("c1_in1k",  _TPU, _CUBIC, (224, 0.95), (288, 1.0)),
-    "c2":      TimmRecipe("c2_in1k",  _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
-    "d":       TimmRecipe("d_in1k",   _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
-    "ra4":     TimmRecipe("ra4_e3600_r224_in1k", "", _HALF, (224, 0.9), (288, 1.0)),
-    "am":      TimmRecipe("am_in1k",   _RW, _CUBIC, (224, 0.875), (224, 0.875)),
-    "bt":      TimmRecipe("bt_in1k",   _RW, _CUBIC, (224, 0.875), (288, 0.95)),
-    "ra":      TimmRecipe("ra_in1k",   _RW, _CUBIC, (224, 0.875), (288, 0.95)),
-    "ram":     TimmRecipe("ram_in1k",  _RW, _CUBIC, (224, 0.875), (288, 0.95)),
-    "racm":    TimmRecipe("racm_in1k", _RW, _CUBIC, (224, 0.875), (288, 0.95)),
-    "bamboo":  TimmRecipe("bamboo", "", _CUBIC, (224, 1.0), (224, 1.0), None),
-    "gluon":   TimmRecipe("gluon_in1k", _GLUON, _CUBIC, (224, 0.875), (224, 0.875)),
-    "tv":      TimmRecipe("tv_in1k",  _TV, _LINEAR, (224, 0.875), (224, 0.875), _BSD),
-    "tv2":     TimmRecipe("tv2_in1k", _TV, _LINEAR, (176, 0.875), (224, 0.965), _BSD),
-    "ssl":     TimmRecipe("fb_ssl_yfcc100m_ft_in1k", _SSL, _LINEAR, (224, 0.875), (224, 0.875), _NC),
-    "swsl":    TimmRecipe("fb_swsl_ig1b_ft_in1k", _SWSL, _LINEAR, (224, 0.875), (224, 0.875), _NC),
-    "wsl":     TimmRecipe("fb_wsl_ig1b_ft_in1k", _TV, _LINEAR, (224, 0.875), (224, 0.875), _NC),
+TIMM_KINDS = {
+    "a1":      TimmKind("a1_in1k",  _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
+    "a2":      TimmKind("a2_in1k",  _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
+    "a3":      TimmKind("a3_in1k",  _RSB, _CUBIC, (160, 0.95), (224, 0.95)),
+    "a1h":     TimmKind("a1h_in1k", _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
+    "a1h-176": TimmKind("a1h_in1k", _RSB, _CUBIC, (176, 0.9),  (224, 1.0)),
+    "a1h-v2":  TimmKind("a1h_in1k", "",   _HALF,  (224, 0.95), (288, 1.0)),
+    "b1k":     TimmKind("b1k_in1k", _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
+    "b2k":     TimmKind("b2k_in1k", _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
+    "c1":      TimmKind("c1_in1k",  _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
+    "c1-tpu":  TimmKind("c1_in1k",  _TPU, _CUBIC, (224, 0.95), (288, 1.0)),
+    "c2":      TimmKind("c2_in1k",  _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
+    "d":       TimmKind("d_in1k",   _RSB, _CUBIC, (224, 0.95), (288, 1.0)),
+    "ra4":     TimmKind("ra4_e3600_r224_in1k", "", _HALF, (224, 0.9), (288, 1.0)),
+    "am":      TimmKind("am_in1k",   _RW, _CUBIC, (224, 0.875), (224, 0.875)),
+    "bt":      TimmKind("bt_in1k",   _RW, _CUBIC, (224, 0.875), (288, 0.95)),
+    "ra":      TimmKind("ra_in1k",   _RW, _CUBIC, (224, 0.875), (288, 0.95)),
+    "ram":     TimmKind("ram_in1k",  _RW, _CUBIC, (224, 0.875), (288, 0.95)),
+    "racm":    TimmKind("racm_in1k", _RW, _CUBIC, (224, 0.875), (288, 0.95)),
+    "bamboo":  TimmKind("bamboo", "", _CUBIC, (224, 1.0), (224, 1.0), None),
+    "gluon":   TimmKind("gluon_in1k", _GLUON, _CUBIC, (224, 0.875), (224, 0.875)),
+    "tv":      TimmKind("tv_in1k",  _TV, _LINEAR, (224, 0.875), (224, 0.875), _BSD),
+    "tv2":     TimmKind("tv2_in1k", _TV, _LINEAR, (176, 0.875), (224, 0.965), _BSD),
+    "ssl":     TimmKind("fb_ssl_yfcc100m_ft_in1k", _SSL, _LINEAR, (224, 0.875), (224, 0.875), _NC),
+    "swsl":    TimmKind("fb_swsl_ig1b_ft_in1k", _SWSL, _LINEAR, (224, 0.875), (224, 0.875), _NC),
+    "wsl":     TimmKind("fb_wsl_ig1b_ft_in1k", _TV, _LINEAR, (224, 0.875), (224, 0.875), _NC),
 }
-TIMM_FILES = (  # network, recipe, the URL after the recipe's prefix, top-1, top-5
+TIMM_FILES = (  # network, kind, the URL after the kind's prefix, top-1, top-5
     ("resnet18",         "a1",      "resnet18_a1_0-d63eafa0.pth",           73.164, 91.054),
     ("resnet18",         "a2",      "resnet18_a2_0-b61bd467.pth",           72.364, 90.620),
     ("resnet18",         "a3",      "resnet18_a3_0-40c531c8.pth",           68.250, 88.172),

@@ -18,7 +18,7 @@ from forebear.weights.catalog_files import (
     SLIM_FILES,
     TIMM_DEFAULTS,
     TIMM_FILES,
-    TIMM_RECIPES,
+    TIMM_KINDS,
     TORCHVISION_FILES,
     TORCHVISION_FOLDER,
     TORCHVISION_LICENCE,
@@ -145,24 +145,24 @@ def _torchvision() -> Iterator[Published]:
 
 def _timm() -> Iterator[Published]:
     for name, short, rest, top1, top5 in TIMM_FILES:
-        recipe = TIMM_RECIPES[short]
-        hub = "" if recipe.prefix else f"timm/{name}.{recipe.tag}"
-        url = f"{recipe.prefix}{rest}"
+        kind = TIMM_KINDS[short]
+        hub = "" if kind.prefix else f"timm/{name}.{kind.tag}"
+        url = f"{kind.prefix}{rest}"
         file = "model.safetensors" if hub else url.rsplit("/", 1)[1]
         network = f"timm/{name}"
         yield Published(
             # If the registry has no such timm network, torchvision's has the same function and
             # names.
             network=network if network in NETWORKS else f"torchvision/{name}",
-            tag=recipe.tag,
+            tag=kind.tag,
             file=file,
             url=f"https://huggingface.co/{hub}/resolve/main/{file}" if hub else url,
             hash=None if hub else _hash_in(file),
             hub=hub,
-            licence=recipe.licence,
+            licence=kind.licence,
             classes=None if short == "bamboo" else "imagenet-1000",
-            preprocessing=_seen(recipe.base, *recipe.view),
-            tested=_seen(recipe.base, *recipe.test),
+            preprocessing=_seen(kind.base, *kind.view),
+            tested=_seen(kind.base, *kind.test),
             top1=top1,
             top5=top5,
             source="timm, results/results-imagenet.csv",
