@@ -11,7 +11,7 @@ import pytest
 
 from forebear.cli.main import main
 from forebear.data.reading import BackgroundReader
-from forebear.tasks.runs.folder import load_run
+from forebear.tasks.runs.read import load_run
 from forebear.tasks.train.budget import evaluation
 from forebear.tasks.train.budget.deadlines import Deadlines
 from forebear.tasks.train.budget.progress import Progress

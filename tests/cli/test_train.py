@@ -11,8 +11,9 @@ from PIL import Image
 
 import forebear
 from forebear.cli.main import main
-from forebear.tasks.runs.folder import RunFolder, load_run
+from forebear.tasks.runs.folder import RunFolder
 from forebear.tasks.runs.metrics import Epoch
+from forebear.tasks.runs.read import load_run
 from tests.cli.making import CLASSES, folder, picture, table
 
 

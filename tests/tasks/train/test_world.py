@@ -23,7 +23,7 @@ from forebear.data.pixel_store import PixelStore
 from forebear.network.layers import BiasedNorm
 from forebear.tables.preprocessing import TORCHVISION
 from forebear.tasks.machine.distributed import ALONE, World
-from forebear.tasks.runs.folder import load_run
+from forebear.tasks.runs.read import load_run
 from forebear.tasks.train.data_parallel import DataParallel, synchronised
 from tests.cli.making import folder, table
 from tests.data.making import decided

@@ -28,11 +28,10 @@ from forebear.tasks.runs.formatting import (
     percent,
     whole,
 )
+from forebear.tasks.runs.layout import BEST, CONFUSION, CURVES, INDEX, MISTAKES, PICTURES
 from forebear.tasks.runs.read import Run, read_run
 from forebear.tasks.train.recipe import Recipe, renamed
 from forebear.text import elided
-
-INDEX, BEST = "index.html", "best.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +52,10 @@ class _Row:
 
 
 _PICTURES = (
-    _Picture("curves.png", "Loss, accuracy and learning rate over the epochs", "drawing curves"),
-    _Picture("confusion.png", "True against named classes on the held-out pictures", "drawing"),
-    _Picture("mistakes.png", "Held-out pictures that the network was furthest from naming rightly"),
-    _Picture("pictures.png", "Training pictures as the network saw them"),
+    _Picture(CURVES, "Loss, accuracy and learning rate over the epochs", "drawing curves"),
+    _Picture(CONFUSION, "True against named classes on the held-out pictures", "drawing"),
+    _Picture(MISTAKES, "Held-out pictures that the network was furthest from naming rightly"),
+    _Picture(PICTURES, "Training pictures as the network saw them"),
 )
 _CHOSEN_BY = {  # origins of values that a recipe leaves open, as the page names them
     "user": "user",
