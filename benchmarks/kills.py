@@ -41,7 +41,7 @@ import forebear.files
 from forebear.cli.main import main
 from forebear.data.pixel_store import PixelStore
 from forebear.hardware import processor
-from forebear.tasks.train.loop import Loop
+from forebear.tasks.train.events import Event, StepStart, observe
 from forebear.tasks.train.resume import checkpoint
 from forebear.weights.native_format import digest, load_file
 
@@ -120,6 +120,11 @@ class Shared:
     def waits(self) -> bool:
         return bool(self.memory[1])
 
+    def note(self, event: Event) -> None:
+        """Takes in the step that begins."""
+        if isinstance(event, StepStart):
+            self.memory[0] = event.step
+
     def stand_still(self) -> None:
         self.memory[1] = 1
         time.sleep(LONGEST)
@@ -166,7 +171,8 @@ def child(words: list[str], log: Path, shared: Shared, kill: Kill | None) -> int
         os.dup2(file.fileno(), 2)
         try:
             _patch(shared, kill)
-            os._exit(main(words))
+            with observe(shared.note):
+                os._exit(main(words))
         except BaseException:
             sys.excepthook(*sys.exc_info())
             os._exit(70)
@@ -175,13 +181,6 @@ def child(words: list[str], log: Path, shared: Shared, kill: Kill | None) -> int
 def _patch(shared: Shared, kill: Kill | None) -> None:
     kept: dict[str, Any] = PixelStore.__init__.__kwdefaults__
     kept["memory"] = kept["disk"] = 0  # every step decodes its pictures
-    step = Loop._step
-
-    def counted(loop: Loop, *args: Any) -> None:
-        shared.memory[0] = loop.state.step + 1
-        step(loop, *args)
-
-    Loop._step = counted  # type: ignore[method-assign]
     if kill is not None and kill.point is not None:
         _stand_still(shared, kill.step, kill.point)
 
@@ -229,7 +228,7 @@ def _stand_still(shared: Shared, after: int, point: float | str) -> None:
 
     checkpoint.write_whole = saved
     save_checkpoint, unlink = checkpoint.save_checkpoint, Path.unlink
-    work = sys.modules["forebear.tasks.train.trainer"]
+    work = sys.modules["forebear.tasks.train.recorder"]
 
     def rotated(folder: Path, *args: Any) -> Path:
         Path.unlink = before("", unlink, "in the rotation")  # type: ignore[method-assign]

@@ -13,12 +13,14 @@ import importlib
 import inspect
 import re
 import textwrap
+from collections.abc import Callable
 from functools import partial
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from forebear.cli.main import VERBS, make_parser
-from forebear.settings import Setting, settings
+from forebear.cli.recipes import as_toml, length
+from forebear.settings import Setting, settings, topics
 from forebear.tasks.train.recipe_files import read_recipe, recipes, show
 
 _MARKER = re.compile(r"^<!-- generated: (.+) -->$", re.MULTILINE)
@@ -95,16 +97,10 @@ def all_recipes() -> str:
     for name in recipes():
         recipe = read_recipe(name)
         network = f"`{recipe.network.removesuffix('.toml')}`" if recipe.network else "any"
-        lines.append(f"| [`{name}`](#{name}) | {_length(recipe)} | {network} | {recipe.summary} |")
+        lines.append(f"| [`{name}`](#{name}) | {length(recipe)} | {network} | {recipe.summary} |")
     for name in recipes():
         lines.append(f"\n({name})=\n## {name}\n\n```toml\n{show(name).rstrip()}\n```")
     return "\n".join(lines)
-
-
-def _length(recipe: Any) -> str:
-    if recipe.iterations:
-        return f"{recipe.iterations:,} steps"
-    return f"{recipe.epochs} epochs" if recipe.epochs else "by the data"
 
 
 def fields_table(record: type) -> str:
@@ -137,36 +133,26 @@ def fields_table(record: type) -> str:
 
 
 def _settings_tables(record: type) -> str:
-    known, parts = settings(record), []
-    groups = [one for one in reversed(record.__mro__) if dataclasses.is_dataclass(one)]
-    for group in groups:
-        own = [known[name] for name in inspect.get_annotations(group) if name in known]
-        if own:
-            title = str(inspect.getdoc(group)).partition("\n")[0]
-            rows = "\n".join(map(_setting, own))
-            parts.append(f"**{title}**\n\n{_HEAD}\n{rows}\n")
-    return "\n".join(parts)
+    python = any(known.optional for known in settings(record).values())  # TOML has no None
+    shown = repr if python else as_toml
+    tables = {
+        title: "\n".join([_HEAD, *(_setting(one, shown) for one in known), ""])
+        for title, known in topics(record).items()
+    }
+    if len(tables) == 1:
+        return "".join(tables.values())
+    return "\n".join(f"**{title}**\n\n{table}" for title, table in tables.items())
 
 
-def _setting(known: Setting) -> str:
+def _setting(known: Setting, shown: Callable[[Any], str]) -> str:
     values = ", ".join(f"`{choice}`" for choice in known.choices) or _type(known.type)
     limits = "" if known.choices else known.range.removeprefix("a number ")
     meaning = [f"{_sentence(known.help)}{'' if known.help.endswith('.') else '.'}"]
     meaning += [f"Only if {_sentence(known.matters_if)}."] if known.matters_if else []
-    default = "required" if known.required else f"`{_toml(known.default)}`"
+    default = "required" if known.required else f"`{shown(known.default)}`"
+    default += f": {known.default_text}" if known.default_text else ""
     kinds = ", ".join(part for part in (values, known.unit, limits) if part)
     return f"| `{known.name}` | {kinds} | {default} | {' '.join(meaning)} |"
-
-
-def _toml(value: Any) -> str:
-    """A value as a recipe's file has it."""
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return f'"{value}"'
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _row(field: re.Match[str], hint: Any, above: str) -> str:

@@ -17,6 +17,7 @@ import pytest
 
 import forebear
 from forebear.cli.main import VERBS, make_parser
+from forebear.settings import settings
 from forebear.tables.files import resolve, table_from_dict
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipe_files import recipes, show
@@ -113,6 +114,22 @@ def test_the_command_line_page_has_every_argument_with_its_help(generate: Module
             assert f"```{{option}} {name}" in section
             assert section.count("```{option}") == len(actions(verb))
         assert "%(" not in section  # argparse fills in defaults
+
+
+def test_the_api_page_has_the_meaning_of_every_field_of_a_training_config(
+    generate: ModuleType,
+) -> None:
+    table = generate.fields_table(forebear.TrainConfig).splitlines()
+    assert len(table) == 2 + len(settings(forebear.TrainConfig))
+    for line, known in zip(table[2:], settings(forebear.TrainConfig).values(), strict=True):
+        assert line.startswith(f"| `{known.name}` | ")
+        assert generate._sentence(known.help) in line
+        assert known.unit in line
+        assert known.default_text in line
+    assert "| `lr` | `float`, above 0 | `None`: the recipe's | peak learning rate;" in "".join(
+        table
+    )
+    assert "| `bad` | `fail`, `skip` | `'fail'` | images" in "".join(table)
 
 
 def test_the_recipes_page_has_every_file_and_every_field(generate: ModuleType) -> None:

@@ -98,8 +98,8 @@ def test_training_from_python_gives_the_result_and_the_folder(tmp_path: Path) ->
     )
     outcome = forebear.train(request)
     assert outcome.folder == tmp_path / "run"
-    assert outcome.held_out.images == 359
-    assert outcome.held_out.top1 > 0.5
+    assert outcome.validation.images == 359
+    assert outcome.validation.top1 > 0.5
     assert outcome.test is None
     network = forebear.load(outcome.folder / "model.safetensors")
     assert network.classes == tuple("0123456789")
@@ -114,7 +114,7 @@ def test_training_in_a_thread_of_its_own_leaves_signals_alone(tmp_path: Path) ->
         request = forebear.TrainConfig(
             data="digits", network="paper/resnet20", epochs=1, out=tmp_path / "run"
         )
-        found.append(forebear.train(request).held_out.images)
+        found.append(forebear.train(request).validation.images)
 
     thread = Thread(target=work)
     thread.start()

@@ -16,8 +16,8 @@ from forebear.version import __version__ as __version__
 if TYPE_CHECKING:
     from forebear.network.create import create
     from forebear.network.network import Network
-    from forebear.tasks.train.api import resume, train
-    from forebear.tasks.train.job import TrainResult
+    from forebear.tasks.train.api import TrainResult, resume, train
+    from forebear.tasks.train.events import observe
     from forebear.tasks.train.request import TrainConfig
     from forebear.weights.assign import load_arrays
     from forebear.weights.load import load, read_arrays
@@ -45,6 +45,7 @@ __all__ = [
     "load",
     "load_arrays",
     "networks",
+    "observe",
     "read_arrays",
     "read_table",
     "resume",
@@ -56,10 +57,11 @@ __all__ = [
 _LATE = {
     "Network": "forebear.network.network",
     "TrainConfig": "forebear.tasks.train.request",
-    "TrainResult": "forebear.tasks.train.job",
+    "TrainResult": "forebear.tasks.train.api",
     "create": "forebear.network.create",
     "load": "forebear.weights.load",
     "load_arrays": "forebear.weights.assign",
+    "observe": "forebear.tasks.train.events",
     "read_arrays": "forebear.weights.load",
     "resume": "forebear.tasks.train.api",
     "save": "forebear.weights.native_format",

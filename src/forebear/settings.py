@@ -1,15 +1,18 @@
 """Records whose fields carry their own help, unit and range: recipes, and what is read off them.
 
-`setting` declares a field, `check` refuses values out of range, and `settings` lists the fields for
-command lines, checks of files, and documentation.
+`setting` declares a field, `override` one that replaces the field of another record, `check`
+refuses values out of range, and `settings` lists the fields for command lines, checks of files, and
+documentation.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
 from functools import cache
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 _KEY = "forebear"
@@ -21,8 +24,11 @@ class Setting:
 
     name: str = ""
     type: Any = None
+    choices: tuple[str, ...] = ()  # the possible values of a field of words
     default: Any = None
+    default_text: str = ""  # what the default stands for, if the value alone does not say it
     required: bool = False  # whether the field must be given
+    flag: str = ""  # on a command line, such as "--save-every STEPS", if not by name and type
     help: str
     unit: str = ""  # such as "pixels" or "epochs"
     least: float | None = None  # the smallest value
@@ -33,9 +39,14 @@ class Setting:
     always: bool = False  # whether 0 is a value like any other
 
     @property
-    def choices(self) -> tuple[str, ...]:
-        """The possible values of a field of words; empty for all others."""
-        return get_args(self.type) if get_origin(self.type) is Literal else ()
+    def optional(self) -> bool:
+        """Whether None is a value."""
+        return NoneType in get_args(self.type)
+
+    @property
+    def kind(self) -> Any:
+        """The type of all values but None."""
+        return get_args(self.type)[0] if self.optional else self.type
 
     @property
     def matters_if(self) -> str:
@@ -50,6 +61,9 @@ class Setting:
         """The possible values in words, or "" where any value of the type is one."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
+        if self.above is not None and self.below is not None:
+            noun = "fraction" if (self.above, self.below) == (0, 1) else "number"
+            return f"a {noun} between {self.above:g} and {self.below:g}"
         if self.least is not None and self.below is not None:
             return f"a number from {self.least:g} up to, but not including, {self.below:g}"
         if self.least is not None:
@@ -61,6 +75,8 @@ def setting(
     default: Any = MISSING,
     *,
     help: str,
+    default_text: str = "",
+    flag: str = "",
     unit: str = "",
     least: float | None = None,
     below: float | None = None,
@@ -74,6 +90,8 @@ def setting(
     Args:
         default: of the field; without one it must be given.
         help: what the field does, in one line.
+        default_text: what the default stands for, if the value alone does not say it.
+        flag: on a command line, such as "--save-every STEPS"; without one, by name and type.
         unit: of its value.
         least: the smallest value.
         below: values must be less than this.
@@ -85,6 +103,8 @@ def setting(
     """
     known = Setting(
         help=help,
+        default_text=default_text,
+        flag=flag,
         unit=unit,
         least=least,
         below=below,
@@ -96,21 +116,64 @@ def setting(
     return field(default=default, metadata={_KEY: known})
 
 
+def override(
+    known: Setting, *, default_text: str, help: str | None = None, least: float | None = None
+) -> Any:
+    """Declares a field whose value replaces that of another record; None leaves it as it is.
+
+    Args:
+        known: the setting of the other record's field, whose help, unit, range and choices count.
+        default_text: what None stands for.
+        help: in place of the other's.
+        least: in place of the other's.
+    """
+    changed = dataclasses.replace(
+        known,
+        default_text=default_text,
+        help=known.help if help is None else help,
+        least=known.least if least is None else least,
+    )
+    return field(default=None, metadata={_KEY: changed})
+
+
 @cache
 def settings(record: type) -> Mapping[str, Setting]:
     """Returns what is known about each field of a record, by name, in order."""
     hints = get_type_hints(record)
     return {
-        one.name: dataclasses.replace(
-            one.metadata[_KEY],
-            name=one.name,
-            type=hints[one.name],
-            default=None if one.default is MISSING else one.default,
-            required=one.default is MISSING,
-        )
+        one.name: _with_field(one.metadata[_KEY], one, hints[one.name])
         for one in dataclasses.fields(record)
         if _KEY in one.metadata
     }
+
+
+def _with_field(known: Setting, one: dataclasses.Field[Any], hint: Any) -> Setting:
+    filled = dataclasses.replace(
+        known,
+        name=one.name,
+        type=hint,
+        default=None if one.default is MISSING else one.default,
+        required=one.default is MISSING,
+    )
+    if get_origin(filled.kind) is Literal:
+        return dataclasses.replace(filled, choices=get_args(filled.kind))
+    return filled if filled.kind is str else dataclasses.replace(filled, choices=())
+
+
+def topics(record: type) -> dict[str, list[Setting]]:
+    """Returns the settings of a record by the records that it is made of, whose title is the key.
+
+    The title of a record is the first line of its docstring.
+    """
+    known = settings(record)
+    parts = [one for one in reversed(record.__mro__) if dataclasses.is_dataclass(one)]
+    found = {
+        str(inspect.getdoc(part)).partition("\n")[0]: [
+            known[name] for name in inspect.get_annotations(part) if name in known
+        ]
+        for part in parts
+    }
+    return {title: own for title, own in found.items() if own}
 
 
 def in_force(record: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,10 +214,13 @@ def check(record: Any) -> None:
     for name, known in settings(kind).items():
         value = getattr(record, name)
         if not _fits(known, value):
-            raise ValueError(f"{name}={value!r}: expected {known.range}.")
+            leave = "" if known.required else ", or leave it out"
+            raise ValueError(f"{name}={value!r}: expected {known.range}. Pass such a value{leave}.")
 
 
 def _fits(known: Setting, value: Any) -> bool:
+    if value is None and known.optional:
+        return True
     if known.choices:
         return value in known.choices
     if not isinstance(value, int | float):

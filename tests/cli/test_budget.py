@@ -11,11 +11,11 @@ import pytest
 
 from forebear.cli.main import main
 from forebear.data.reading import BackgroundReader
-from forebear.tasks.runs.folder import load_run
-from forebear.tasks.train import trainer as work
+from forebear.tasks.runs.read import load_run
+from forebear.tasks.train.budget import evaluation
 from forebear.tasks.train.budget.deadlines import Deadlines
 from forebear.tasks.train.budget.progress import Progress
-from forebear.tasks.train.loop import Loop
+from forebear.tasks.train.events import Event, StepStart, observe
 from tests.cli.making import folder, table
 
 
@@ -104,11 +104,11 @@ def test_an_evaluation_that_is_cut_says_so_wherever_it_is_told(
     monkeypatch: pytest.MonkeyPatch,
     counted: None,
 ) -> None:
-    monkeypatch.setattr(work, "seconds_of_image", lambda *_: 200.0)
+    monkeypatch.setattr(evaluation, "seconds_of_image", lambda *_: 200.0)
     code, run = trained(tmp_path, "1h")
     assert code == 0
     told = capsys.readouterr()
-    assert "evaluating 4 of 9 held-out images, a fixed random part" in told.err
+    assert "evaluating 4 of 9 validation images, a fixed random part" in told.err
     assert "of 4 validation images correct" in told.out
     assert lines(run)[-1]["val_images"] == 4
     assert json.loads((run / "settings.json").read_text())["data"]["evaluated"] == 4
@@ -122,15 +122,12 @@ def test_a_run_that_was_interrupted_while_reading_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     counted: None,
 ) -> None:
-    step = Loop._step
 
-    def interrupted(loop: Loop, *given: Any) -> None:
-        if loop.state.step == 20:
+    def interrupt(event: Event) -> None:
+        if isinstance(event, StepStart) and event.step == 21:
             raise KeyboardInterrupt
-        step(loop, *given)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Loop, "_step", interrupted)
+    with monkeypatch.context() as patched, observe(interrupt):
         patched.setattr(BackgroundReader, "start", lambda _: None)
         code, run = trained(tmp_path, "1h", "--save-every", 3)
     assert code == 130
@@ -163,7 +160,7 @@ def test_a_head_that_learns_alone_is_given_the_features_that_there_is_time_for(
     monkeypatch: pytest.MonkeyPatch,
     counted: None,
 ) -> None:
-    monkeypatch.setattr(work, "seconds_of_image", lambda *_: 20.0)
+    monkeypatch.setattr(evaluation, "seconds_of_image", lambda *_: 20.0)
     code, run = trained(tmp_path, "1h", "--set", "head_only=true")
     assert code == 0
     assert "training on 22 of 51 images" in capsys.readouterr().err

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from forebear.cli.main import main
+from forebear.settings import settings
+from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipe_files import recipes, show
 
 
@@ -27,11 +31,47 @@ def test_the_file_of_one_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == show("cifar-paper")
 
 
+def test_the_fields_are_told_as_the_record_has_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes", "fields"]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 100
+    told = " ".join(text.split())
+    for name, known in settings(Recipe).items():
+        assert f"{name} {known.help} (" in told
+        assert known.range in told
+        assert known.matters_if in told
+    assert "eval_size input size of validation images; 0: as size (pixels; 0 or more;" in told
+    assert "convolution filters (a number above 0; required)" in told
+    assert "only if weight_decay is set)" in told
+
+
+def test_recipes_and_fields_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    def printed(*words: str) -> dict[str, Any]:
+        assert main(["recipes", *words, "--json"]) == 0
+        return dict(json.loads(capsys.readouterr().out))
+
+    assert [one["name"] for one in printed()["recipes"]] == list(recipes())
+    fields = {one["name"]: one for one in printed("fields")["fields"]}
+    assert list(fields) == list(settings(Recipe))
+    size = fields["eval_size"]
+    assert (size["unit"], size["range"], size["default"]) == ("pixels", "0 or more", 0)
+    assert fields["lr"]["required"]
+    assert fields["decay_on"]["choices"] == ["all", "weights"]
+    assert fields["decay_on"]["only_if"] == "weight_decay is set"
+    shown = printed("show", "cifar-paper")
+    assert shown["name"] == "cifar-paper"
+    values = {one["name"]: one.pop("value") for one in shown["fields"]}
+    assert (values["iterations"], values["lr"]) == (64_000, 0.1)
+    assert shown["fields"] == list(fields.values())
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["show", "cifar-papper"], "recipe 'cifar-papper' is unknown. Expected one of cifar-fast"),
         (["show"], "show without NAME: expected one of cifar-fast"),
+        (["show", "x", "--json"], "recipe 'x' is unknown. Expected one of cifar-fast"),
+        (["fields", "default"], "fields with NAME 'default': expected fields alone"),
     ],
 )
 def test_a_name_that_is_none_is_refused(

@@ -11,8 +11,9 @@ from PIL import Image
 
 import forebear
 from forebear.cli.main import main
-from forebear.tasks.runs.folder import RunFolder, load_run
+from forebear.tasks.runs.folder import RunFolder
 from forebear.tasks.runs.metrics import Epoch
+from forebear.tasks.runs.read import load_run
 from tests.cli.making import CLASSES, folder, picture, table
 
 
@@ -39,7 +40,7 @@ def test_a_run_ends_in_a_folder_that_names_new_pictures(
     told = capsys.readouterr()
     assert code == 0
     assert "100.00% of 9 validation images correct" in told.out
-    assert "51 pictures to train on, 9 held out" in told.err
+    assert "51 training images, 9 validation images" in told.err
     assert "epoch 6/6  loss " in told.err
     assert sorted(path.name for path in run.iterdir()) == [
         "best.safetensors",
@@ -165,7 +166,7 @@ def test_a_run_that_breaks_off_does_not_look_finished(
         (("--set", "lr=fast"), "lr='fast': expected a number."),
         (("--set", "speed=1"), "the field 'speed' is unknown."),
         (("--recipe", "cifar-papr"), "Did you mean cifar-paper"),
-        (("--hold-out", 2), "hold_out=2.0: expected a share between 0 and 1"),
+        (("--hold-out", 2), "hold_out=2.0: expected a fraction between 0 and 1"),
         (("--device", "tpu"), "device='tpu': expected auto, cpu, cuda or cuda:N."),
         (("--precision", "fp8"), "precision='fp8': expected one of auto, fp32, bf16."),
         (("--network", "slim/resnet_v1_5"), "network='slim/resnet_v1_5' is unknown."),
@@ -422,7 +423,7 @@ def test_weights_are_chosen_by_a_validation_part_and_tested_once(
     code, run = trained(tmp_path, "--hold-out", 0.2)
     assert code == 0
     told = capsys.readouterr()
-    assert "42 pictures to train on, 9 held out" in told.err
+    assert "42 training images, 9 validation images" in told.err
     assert "9 test images correct" in told.out
     best, last = (load_run(run / name) for name in ("best.safetensors", "model.safetensors"))
     state = best.state_dict()

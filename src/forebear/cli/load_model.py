@@ -35,7 +35,7 @@ def load_model(run: Path | None, args: argparse.Namespace) -> Network:
             "Pass a run folder, or --weights FILE."
         )
     if run is not None:
-        from forebear.tasks.runs.folder import load_run
+        from forebear.tasks.runs.read import load_run
 
         return load_run(run)
     from forebear.weights.load import load

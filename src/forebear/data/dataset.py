@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
@@ -202,8 +203,17 @@ class Dataset:
     mirror: bool  # whether a horizontal flip keeps the class
     split: str  # describes how train and val were separated
     fingerprint: str  # sha256, see forebear.data.sources.split.fingerprint
+    # Whether `val` was split off from the training images, so that weights may be chosen by it. A
+    # validation set that came with the data is often a benchmark's test set.
+    splits_off: bool = False
 
     @property
     def channels(self) -> int:
         """Number of channels: 1 for greyscale images, 3 for RGB."""
         return self.train.channels
+
+
+def typical_side(images: Images) -> int:
+    """Returns the median of the shorter sides of nine images, in pixels."""
+    places = np.unique(np.linspace(0, len(images) - 1, 9).astype(int))
+    return int(statistics.median(min(images.image(int(place)).size) for place in places))

@@ -9,13 +9,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from forebear.errors import near_misses
+from forebear.network.check_images import check_images
+from forebear.network.dense import dense_error
+from forebear.network.hooks import collect, find_paths
 from forebear.network.layers import make
 from forebear.network.model_card import ModelCard
-from forebear.network.plan import end_points as ends
-from forebear.network.plan.cost import check_size, smallest_side
+from forebear.network.plan import end_points
+from forebear.network.plan.cost import smallest_side
 from forebear.network.plan.expand import expand
-from forebear.network.plan.layer_names import original_end_points
 from forebear.network.plan.plan import Plan
 from forebear.network.units import make_unit
 from forebear.tables.dialects import Dialect
@@ -38,18 +39,14 @@ class Network(nn.Module):
         self.smallest_side = smallest_side(plan)  # pixels; smaller images raise a ValueError
         dialect = plan.dialect
         self.root = nn.Sequential(OrderedDict((r.name, make(r, dialect)) for r in plan.root))
-        self.trunk: list[str] = []  # names of the modules after the root, in order
-        for row in plan.body:
-            self._append(row.path, make(row, dialect))
+        trunk: dict[str, nn.Module] = {row.path: make(row, dialect) for row in plan.body}
         for block, units in plan.blocks:
             modules = ((unit.path.rpartition(".")[2], make_unit(unit, dialect)) for unit in units)
-            self._append(block, nn.Sequential(OrderedDict(modules)))
-        for row in plan.head():
-            self._append(row.path, make(row, dialect))
-
-    def _append(self, name: str, module: nn.Module) -> None:
-        self.add_module(name, module)
-        self.trunk.append(name)
+            trunk[block] = nn.Sequential(OrderedDict(modules))
+        trunk |= {row.path: make(row, dialect) for row in plan.head()}
+        for name, module in trunk.items():
+            self.add_module(name, module)
+        self.trunk = list(trunk)  # names of the modules after the root, in order
 
     @property
     def table(self) -> Table:
@@ -78,35 +75,11 @@ class Network(nn.Module):
             TypeError: The images are not a tensor of floats.
             ValueError: The rank or the number of channels is wrong, or the images are too small.
         """
-        self._check(images)
+        check_images(images, self.plan, self.smallest_side)
         x: Tensor = self.root(images)
         for name in self.trunk:
             x = self.get_submodule(name)(x)
         return x
-
-    def _check(self, images: Tensor) -> None:
-        plan = self.plan
-        if not isinstance(images, Tensor):
-            raise TypeError(
-                f"images of type {type(images).__name__}: expected a tensor [N, "
-                f"{plan.in_channels}, H, W] of floats. Convert it with torch.as_tensor(images)."
-            )
-        if images.ndim != 4 or images.shape[1] != plan.in_channels:
-            hint = "Add a batch dimension: images[None]." if images.ndim == 3 else ""
-            if images.ndim == 4 and images.shape[3] == plan.in_channels:
-                hint = "Move the channels to dimension 1: images.permute(0, 3, 1, 2)."
-            raise ValueError(
-                f"images of shape {list(images.shape)}: {plan.table.name} expects "
-                f"[N, {plan.in_channels}, H, W]. "
-                + (hint or "For images with other channels, pass in_channels to forebear.create.")
-            )
-        if not images.is_floating_point():
-            raise TypeError(
-                f"images of dtype {images.dtype}: expected floats, preprocessed as described by "
-                "net.preprocessing. Use net.preprocess, or scale the images and pass floats."
-            )
-        if images.shape[2] < self.smallest_side or images.shape[3] < self.smallest_side:
-            check_size(plan, images.shape[2], images.shape[3])
 
     def preprocess(self, pictures: Any) -> Tensor:
         """Applies the preprocessing of the weights to images. The images are not modified.
@@ -158,37 +131,7 @@ class Network(nn.Module):
         Raises:
             ValueError: An end point is unknown. The message suggests similar names.
         """
-        paths = self._paths(names, style)
-        wanted = {key: "logits" if path == "predictions" else path for key, path in paths.items()}
-        with ends.kept(self, wanted) as found:
-            self(images)
-        for key, path in paths.items():
-            if path == "predictions":
-                found[key] = found[key].softmax(dim=1)
-        return {key: found[key] for key in paths}
-
-    def _paths(self, names: Iterable[str] | None, style: str) -> dict[str, str]:
-        if style not in ("forebear", "original"):
-            raise ValueError(
-                f'style={style!r}: expected "forebear" or "original". Pass one of these.'
-            )
-        known = {path: path for path in ends.end_points(self.plan)}
-        if style == "original":
-            known = original_end_points(self.plan)
-        if names is None:
-            return known
-        paths = {}
-        modules = dict(self.named_modules()) if style == "forebear" else {}
-        for name in [names] if isinstance(names, str) else names:
-            if name not in known and (name not in modules or not name):
-                raise ValueError(
-                    f"end point {name!r}: {self.table.name} has no end point of that name. "
-                    f"Expected a name such as {next(iter(known))}. Call end_points without names "
-                    f"to see all of them.{near_misses(name, known)}"
-                )
-            paths[name] = known.get(name, name)
-        order = list(dict.fromkeys([*known.values(), *modules]))
-        return dict(sorted(paths.items(), key=lambda item: order.index(item[1])))
+        return collect(self, images, find_paths(self, names, style))
 
     def pyramid(self, images: Tensor) -> dict[int, Tensor]:
         """Returns the last feature map at each stride: {4: ..., 8: ..., 16: ..., 32: ...}.
@@ -198,7 +141,7 @@ class Network(nn.Module):
         TF-Slim's dialects, the last unit of block1 already has a stride, so the map at stride 4 is
         block1.unit_2.
         """
-        places = ends.pyramid(self.plan)
+        places = end_points.pyramid(self.plan)
         found = self.end_points(images, places.values())
         return {stride: found[path] for stride, path in places.items()}
 
@@ -223,21 +166,8 @@ class Network(nn.Module):
         Raises:
             ValueError: The network cannot have this output_stride.
         """
-        side = max(self.table.image_size, self.smallest_side)
-        height, width = size or (side + 1, side - side // 4 + 1 if side > 128 else side + 5)
-        height, width = max(height, self.smallest_side), max(width, self.smallest_side)
-        weight = next(self.parameters())
-        generator = torch.Generator().manual_seed(seed)
-        image = torch.randn(1, self.plan.in_channels, height, width, generator=generator)
-        image = image.to(weight.device, weight.dtype)
-        coarse, fine = self._at(None), self._at(output_stride)
-        nominal, dense = coarse(image), fine(image)
-        k = coarse.plan.stride // fine.plan.stride
-        picked = dense[:, :, ::k, ::k]
-        if picked.shape != nominal.shape:
-            return float("inf")
-        scale = nominal.abs().max().clamp_min(torch.finfo(nominal.dtype).tiny)
-        return float((picked - nominal).abs().max() / scale)
+        nominal, dense = self._at(None), self._at(output_stride)
+        return dense_error(nominal, dense, size=size, seed=seed)
 
     def _at(self, output_stride: int | None) -> Network:
         """Returns the network at another output stride, without the pool, in evaluation mode."""

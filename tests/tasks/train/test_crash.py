@@ -28,15 +28,22 @@ from PIL import Image
 from forebear.cli.main import main
 from forebear.data.loader import Loader
 from forebear.errors import RunError
+from forebear.network.network import Network
 from forebear.tasks.runs.folder import RunFolder
 from forebear.tasks.runs.metrics import Epoch
-from forebear.tasks.train import artifacts as pages
-from forebear.tasks.train import trainer as work
+from forebear.tasks.train import artifacts, prepare, recorder
 from forebear.tasks.train.artifacts import Artifacts
-from forebear.tasks.train.loop import Loop
+from forebear.tasks.train.events import (
+    EpochEnd,
+    EvaluationStart,
+    Event,
+    Started,
+    StepEnd,
+    StepStart,
+    observe,
+)
 from forebear.tasks.train.progress_bar import ProgressBar
 from forebear.tasks.train.resume.checkpoint import checkpoints, load_checkpoint
-from forebear.tasks.train.step import Stepper
 from forebear.weights.native_format import digest, load_file
 from tests.cli.making import folder, picture, table
 
@@ -76,7 +83,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(place: Path) -> tuple[str, list[dict[str, str]]]:
     """The marks of a run that nothing happened to."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(work, "can_draw", bool)
+        patch.setattr(prepare, "can_draw", bool)
         torch.set_num_threads(1)
         assert main(train(place, place / "whole")) == 0
     return marks(place / "whole")
@@ -84,8 +91,8 @@ def whole(place: Path) -> tuple[str, list[dict[str, str]]]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "can_draw", bool)
-    monkeypatch.setattr(pages, "can_draw", bool)
+    monkeypatch.setattr(prepare, "can_draw", bool)
+    monkeypatch.setattr(artifacts, "can_draw", bool)
 
 
 def train(place: Path, out: Path, *more: Any) -> list[str]:
@@ -131,22 +138,42 @@ def saved(out: Path) -> int:
     return load_checkpoint(out / "checkpoints")[1].step
 
 
+EVENTS: dict[str, type[Event]] = {
+    "before step": StepStart,
+    "after step": StepEnd,
+    "before evaluation": EvaluationStart,
+    "after evaluation": EpochEnd,
+}
+CALLS = {
+    "line": (RunFolder, "epoch"),
+    "saving": (recorder, "save_checkpoint"),
+    "settings": (RunFolder, "begin"),
+    "weights": (RunFolder, "weights"),
+    "pictures": (Artifacts, "mistakes"),
+    "decoding": (ProgressBar, "decoding"),
+    "batch": (Loader, "in_order"),
+}
+
+
 @contextmanager
 def at(point: str, number: int, do: Callable[[], object]) -> Iterator[None]:
-    """Has something happen before or after the n-th call of a part of a run, counted from 1."""
+    """Has something happen at the n-th event of a kind, or before or after the n-th call."""
+    calls = 0
+    if point in EVENTS:
+
+        def observed(event: Event) -> None:
+            nonlocal calls
+            if isinstance(event, EVENTS[point]):
+                calls += 1
+                if calls == number:
+                    do()
+
+        with observe(observed):
+            yield
+        return
     when, what = point.split(" ")
-    owner, name = {
-        "step": (Loop, "_step"),
-        "evaluation": (work.Trainer, "evaluate"),
-        "line": (RunFolder, "epoch"),
-        "saving": (work, "save_checkpoint"),
-        "settings": (RunFolder, "begin"),
-        "weights": (RunFolder, "weights"),
-        "pictures": (Artifacts, "mistakes"),
-        "decoding": (ProgressBar, "decoding"),
-        "batch": (Loader, "in_order"),
-    }[what]
-    call, calls = getattr(owner, name), 0
+    owner, name = CALLS[what]
+    call = getattr(owner, name)
 
     def patched(*args: Any) -> Any:
         nonlocal calls
@@ -311,7 +338,8 @@ def test_a_signal_ends_a_run_after_its_step_with_nothing_lost(
     with at(point, steps, send(number)):
         assert main(train(place, out)) == code
     told = capfd.readouterr().err
-    assert "forebear: finishing the step and saving; once more to end at once\n" in told
+    note = "finishing this step and saving a checkpoint; press Ctrl-C again to quit at once"
+    assert f"forebear: {note}\n" in told
     assert told.splitlines()[-1].startswith("forebear: stopped by a signal")
     assert told.splitlines()[-1].endswith(f"To go on: forebear train --resume {out}")
     assert "Traceback" not in told
@@ -387,7 +415,7 @@ def test_the_handlers_are_given_back_and_an_ignored_signal_stays_ignored(
 def child(words: list[str], point: str, number: int, ready: Any) -> None:
     """Runs forebear in another process, and stands still at a point."""
     torch.set_num_threads(1)
-    work.can_draw = bool  # type: ignore[attr-defined]
+    prepare.can_draw = bool  # type: ignore[attr-defined]
 
     def wait() -> None:
         ready.set()
@@ -601,8 +629,8 @@ def test_pictures_that_cannot_be_written_cost_the_run_nothing(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     for name in ("draw_curves", "draw_confusion", "draw_mistakes", "draw_sheet", "write_index"):
-        monkeypatch.setattr(pages, name, full)
-    monkeypatch.setattr(pages, "can_draw", lambda: True)
+        monkeypatch.setattr(artifacts, name, full)
+    monkeypatch.setattr(artifacts, "can_draw", lambda: True)
     assert main(train(place, tmp_path / "run")) == 0
     assert "not all can be written (No space left on device)." in capsys.readouterr().err
     assert marks(tmp_path / "run") == whole
@@ -614,7 +642,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_data_are_read(
     def read(_: str) -> None:
         raise Crash
 
-    monkeypatch.setattr("forebear.tasks.train.api.read_data", read)
+    monkeypatch.setattr("forebear.tasks.train.setup.read_data", read)
     (tmp_path / "file").write_text("precious")
     for out, why in (
         (tmp_path / "file", "is a file. Expected a folder to make."),
@@ -694,19 +722,17 @@ def test_weights_that_are_not_finite_are_never_saved(
     tmp_path: Path, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    found: list[Stepper] = []
-    load = Stepper.__init__
+    networks: list[Network] = []
 
-    def kept(one: Stepper, *args: Any, **named: Any) -> None:
-        load(one, *args, **named)
-        found.append(one)
+    def found(event: Event) -> None:
+        if isinstance(event, Started):
+            networks.append(event.network)
 
     def spoil() -> None:
         with torch.no_grad():
-            next(iter(found[-1].network.parameters()))[0, 0, 0, 0] = float("inf")
+            next(iter(networks[-1].parameters()))[0, 0, 0, 0] = float("inf")
 
-    with pytest.MonkeyPatch.context() as patch, at("after step", 6, spoil):
-        patch.setattr(Stepper, "__init__", kept)
+    with observe(found), at("after step", 6, spoil):
         assert main(train(place, out)) == 2
     assert "no longer finite, and are not saved" in capsys.readouterr().err
     assert saved(out) == 3
@@ -715,13 +741,12 @@ def test_weights_that_are_not_finite_are_never_saved(
 @contextmanager
 def nan_at(*steps: int) -> Iterator[None]:
     """Puts a NaN into a picture of these steps of a run, counted from 1."""
-    step, view = Loop._step, Loader.view
-    now = 0
+    view, now = Loader.view, 0
 
-    def counted(loop: Loop, *args: Any) -> None:
+    def counted(event: Event) -> None:
         nonlocal now
-        now = loop.state.step + 1
-        step(loop, *args)
+        if isinstance(event, StepStart):
+            now = event.step
 
     def spoiled(batches: Loader, *args: Any) -> Any:
         images, labels = view(batches, *args)
@@ -729,8 +754,7 @@ def nan_at(*steps: int) -> Iterator[None]:
             images[0, 0, 3, 3] = float("nan")
         return images, labels
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Loop, "_step", counted)
+    with pytest.MonkeyPatch.context() as patch, observe(counted):
         patch.setattr(Loader, "view", spoiled)
         yield
 

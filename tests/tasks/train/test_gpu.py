@@ -168,7 +168,7 @@ def take_steps(recipe: Recipe, gpu: torch.device, monkeypatch: pytest.MonkeyPatc
             images, targets = mix(images, targets, recipe.mixup, recipe.cutmix, (0, 1, draft.step))
             seen = stepper(images, targets, labels, total=draft.total, share=0.5)
             assert seen.device == gpu
-    assert stepper.skipped.device == gpu
+    assert stepper.guard.skipped.device == gpu
 
 
 def test_a_gpu_keeps_the_features_that_a_head_learns_from(gpu: torch.device) -> None:

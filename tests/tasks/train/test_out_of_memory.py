@@ -28,7 +28,6 @@ from forebear.tasks.train.out_of_memory import (
     explain_out_of_memory,
 )
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.trainer import Trainer
 from tests.cli.making import folder, table
 
 TINY = Table("tiny", (Conv("conv1", 4, 3),), "basic", (Block("block1", 1, 4, 4),), classes=3)
@@ -187,11 +186,11 @@ def test_a_run_that_finds_no_memory_ends_in_one_line(
             raise torch.OutOfMemoryError("full")
         return forward(self, images)
 
-    def fail(self: Trainer) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("full")
 
     if way == "start":
-        monkeypatch.setattr(Trainer, "_batches", fail)
+        monkeypatch.setattr("forebear.tasks.train.prepare.load_images", fail)
     else:
         monkeypatch.setattr(Network, "forward", limited)
     data, net = folder(tmp_path / "data"), table(tmp_path / "tiny.toml")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from forebear.data.dataset import ArrayImages, Dataset
 from forebear.tasks.train.optim.lr_schedule import side
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.request import TrainConfig
-from forebear.tasks.train.resolve import resolve_recipe
+from forebear.tasks.train.resolve import ResolvedRecipe, read_config, resolve_recipe
 
 CPU = torch.device("cpu")
 
@@ -32,12 +32,24 @@ def data(count: int, size: int = 16, *, mirror: bool = True) -> Dataset:
     )
 
 
-def settle(request: TrainConfig, count: int = 320, *, mirror: bool = True) -> Recipe:
-    return resolve_recipe(request, data(count, mirror=mirror), norms=True, device=CPU)
+def resolved(
+    config: TrainConfig,
+    count: int = 320,
+    *,
+    mirror: bool = True,
+    norms: bool = True,
+    checkpoint_size: int = 0,
+) -> ResolvedRecipe:
+    asked = read_config(config, checkpoint_size=checkpoint_size)
+    return resolve_recipe(asked, config, data(count, mirror=mirror), norms=norms, device=CPU)
+
+
+def recipe_of(config: TrainConfig, count: int = 320, *, mirror: bool = True) -> Recipe:
+    return resolved(config, count, mirror=mirror).recipe
 
 
 def test_what_nobody_asked_for_is_chosen_by_the_data() -> None:
-    recipe = settle(TrainConfig(data="zeros"), mirror=False)
+    recipe = recipe_of(TrainConfig(data="zeros"), mirror=False)
     assert (recipe.size, recipe.eval_size, recipe.shift) == (16, 16, 2)
     assert (recipe.batch, recipe.epochs, recipe.mirror) == (16, 15, "none")
     assert (recipe.optimizer, recipe.crop) == ("muon", "shift")
@@ -48,20 +60,20 @@ def test_trained_weights_see_pictures_of_their_own_size_unless_told_otherwise() 
     request = TrainConfig(data="zeros", weights=Path("trained.safetensors"))
     for given, size in ((None, 48), (32, 32)):
         asked = replace(request, size=given)
-        recipe = resolve_recipe(asked, data(320), norms=True, device=CPU, side=48)
+        recipe = resolved(asked, checkpoint_size=48).recipe
         assert (recipe.size, recipe.eval_size) == (size, size)
 
 
 def test_photographs_are_cut_at_random() -> None:
-    assert settle(TrainConfig(data="zeros", size=95)).crop == "shift"
-    assert settle(TrainConfig(data="zeros", size=96)).crop == "resized"
-    assert settle(TrainConfig(data="zeros", size=96, sets=("crop=middle",))).crop == "middle"
+    assert recipe_of(TrainConfig(data="zeros", size=95)).crop == "shift"
+    assert recipe_of(TrainConfig(data="zeros", size=96)).crop == "resized"
+    assert recipe_of(TrainConfig(data="zeros", size=96, sets=("crop=middle",))).crop == "middle"
 
 
 @pytest.mark.parametrize(("norms", "lr"), [(True, 0.1), (False, 0.01)])
 def test_sgd_moves_what_muon_would_spoil(norms: bool, lr: float) -> None:
     request = TrainConfig(data="zeros", weights=Path("trained.safetensors") if norms else None)
-    recipe = resolve_recipe(request, data(320), norms=norms, device=CPU)
+    recipe = resolved(request, norms=norms).recipe
     assert recipe.optimizer == "sgd"
     assert recipe.lr == pytest.approx(lr * 16 / 128)
     assert not recipe.rescale
@@ -75,15 +87,15 @@ def test_a_budget_is_refused_beside_what_it_would_have_ignored(beside: dict[str,
 
 def test_what_is_asked_for_stands_before_the_recipe() -> None:
     asked = TrainConfig(data="zeros", batch=40, lr=0.7, size=12, seed=9, mirror=False, epochs=2)
-    recipe = settle(asked)
+    recipe = recipe_of(asked)
     assert (recipe.batch, recipe.lr, recipe.size, recipe.seed) == (40, 0.7, 12, 9)
     assert (recipe.mirror, recipe.epochs) == ("none", 2)
 
 
 def test_a_longer_run_stretches_its_schedule() -> None:
-    paper = settle(TrainConfig(data="zeros", recipe="imagenet-paper", epochs=9))
+    paper = recipe_of(TrainConfig(data="zeros", recipe="imagenet-paper", epochs=9))
     assert paper.milestones == pytest.approx((3, 6))
-    steps = settle(TrainConfig(data="zeros", recipe="cifar-paper", epochs=64))
+    steps = recipe_of(TrainConfig(data="zeros", recipe="cifar-paper", epochs=64))
     assert (steps.iterations, steps.epochs) == (0, 64)
     assert steps.milestones == pytest.approx((32, 48))
 
@@ -95,12 +107,12 @@ def test_a_longer_run_stretches_its_schedule() -> None:
 def test_a_trained_network_is_finetuned_by_the_number_of_pictures(
     count: int, batch: int, epochs: int, norms: str
 ) -> None:
-    recipe = settle(TrainConfig(data="zeros", recipe="finetune"), count)
+    recipe = recipe_of(TrainConfig(data="zeros", recipe="finetune"), count)
     assert (recipe.batch, recipe.epochs, recipe.batch_norm) == (batch, epochs, norms)
 
 
 def test_a_few_pictures_are_seen_often_enough_for_300_steps() -> None:
-    recipe = settle(TrainConfig(data="zeros", recipe="finetune"), 24)
+    recipe = recipe_of(TrainConfig(data="zeros", recipe="finetune"), 24)
     assert recipe.batch == 4
     assert recipe.epochs * 24 / recipe.batch >= 300 - 6
 
@@ -110,3 +122,39 @@ def test_pictures_grow_in_steps_between_two_places_of_the_run() -> None:
     sides = [side(recipe, place) for place in (0.0, 0.2, 0.36, 0.5, 0.66, 0.8, 1.0)]
     assert sides == [96, 96, 112, 112, 128, 128, 128]
     assert side(Recipe(lr=1, schedule="constant", size=50), 0.3) == 50
+
+
+def test_every_value_says_who_chose_it() -> None:
+    config = TrainConfig(data="zeros", lr=0.05, sets=("momentum=0.8", "crop=auto"))
+    found = resolved(config, mirror=False)
+    assert set(found.origins) == {one.name for one in fields(Recipe)}
+    expected = {
+        "lr": "user", "momentum": "user",  # a flag, and --set
+        "optimizer": "recipe", "beta2": "recipe",
+        "decay_on": "default",
+        "size": "data", "batch": "data", "eval_size": "data", "mirror": "data", "crop": "data",
+        "precision": "machine",
+    }  # fmt: skip
+    assert {name: found.origins[name] for name in expected} == expected
+
+
+def test_a_checkpoint_and_a_network_without_norms_choose_too() -> None:
+    config = TrainConfig(data="zeros", weights=Path("trained.safetensors"), lr=0.05)
+    found = resolved(config, checkpoint_size=48)
+    assert (found.recipe.size, found.origins["size"]) == (48, "weights")
+    assert (found.recipe.optimizer, found.origins["optimizer"]) == ("sgd", "weights")
+    assert (found.recipe.lr, found.origins["lr"]) == (0.05, "user")
+    found = resolved(TrainConfig(data="zeros"), norms=False)
+    assert (found.recipe.optimizer, found.origins["optimizer"]) == ("sgd", "network")
+
+
+def test_a_value_that_stays_keeps_its_origin() -> None:
+    found = resolved(TrainConfig(data="zeros"))
+    same = found.choose("budget", epochs=found.recipe.epochs)
+    assert same.origins == found.origins
+    other = found.choose("budget", epochs=found.recipe.epochs + 1)
+    changed = {name for name, origin in other.origins.items() if origin != found.origins[name]}
+    assert changed == {"epochs"}
+    assert found.suggest("budget", lr=0.5).recipe.lr == 0.5
+    asked = resolved(TrainConfig(data="zeros", lr=0.1))
+    assert asked.suggest("budget", lr=0.5) == asked

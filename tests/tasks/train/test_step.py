@@ -94,7 +94,7 @@ def test_a_step_that_is_not_finite_changes_no_bit_and_is_counted(
     for number in range(1, 12):
         if number not in (1, 7, 8, 9, 11):
             take(one, number)
-            assert int(one.in_row) == 0
+            assert int(one.guard.in_row) == 0
             continue
         before = bits(one)
         with monkeypatch.context() as patch:
@@ -105,12 +105,12 @@ def test_a_step_that_is_not_finite_changes_no_bit_and_is_counted(
             if handle is not None:
                 handle.remove()
         skipped += 1
-        assert int(one.skipped) == skipped
+        assert int(one.guard.skipped) == skipped
         assert bits(one) == before
-        one.look(number)  # up to three in a row are let pass
+        one.guard.check(number, one.recipe)  # up to three in a row are let pass
     take(one, 12)
     assert bits(one) != before
-    assert int(one.in_row) == 0
+    assert int(one.guard.in_row) == 0
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -133,7 +133,7 @@ def test_a_part_of_a_step_spoils_all_of_it() -> None:
     before = bits(one)
     take(one, 2, spoil_picture(float("inf")))
     assert bits(one) == before
-    assert int(one.skipped) == 1
+    assert int(one.guard.skipped) == 1
 
 
 def test_a_variance_that_overflows_while_the_loss_is_finite_is_not_kept() -> None:
@@ -143,7 +143,7 @@ def test_a_variance_that_overflows_while_the_loss_is_finite_is_not_kept() -> Non
     seen = take(one, 2, lambda images: images.mul_(1e25))
     assert bool(seen.isfinite().all())
     assert bits(one) == before
-    assert int(one.skipped) == 1
+    assert int(one.guard.skipped) == 1
 
 
 def test_the_fourth_step_in_a_row_ends_the_run_with_its_state_as_before_the_first() -> None:
@@ -152,20 +152,20 @@ def test_the_fourth_step_in_a_row_ends_the_run_with_its_state_as_before_the_firs
     before = bits(one)
     for number in (2, 3, 4):
         take(one, number, spoil_picture(float("nan")))
-        one.look(number)
+        one.guard.check(number, one.recipe)
     take(one, 5, spoil_picture(float("nan")))
     with pytest.raises(RunError, match=r"not finite at 4 steps in a row, up to step 5\."):
-        one.look(5)
+        one.guard.check(5, one.recipe)
     assert bits(one) == before
 
 
 def test_the_number_in_a_row_goes_on_where_a_run_does() -> None:
     one = stepper()
-    one.count(skipped=6, in_row=3)
+    one.guard.count(skipped=6, in_row=3)
     take(one, 1, spoil_picture(float("nan")))
-    assert int(one.skipped) == 7
+    assert int(one.guard.skipped) == 7
     with pytest.raises(RunError, match="4 steps in a row"):
-        one.look(1)
+        one.guard.check(1, one.recipe)
 
 
 @pytest.mark.parametrize("value", WRONG)
@@ -176,7 +176,7 @@ def test_no_state_is_given_away_that_is_not_finite(which: str, value: float) -> 
     assert one.average is not None
     tensor = {
         "weight": next(one.network.parameters()),
-        "running": one.buffers[0],
+        "running": one.guard.running[0],
         "average": next(iter(one.average.state_dict()["values"].values())),
     }[which]
     with torch.no_grad():

@@ -23,7 +23,7 @@ from forebear.data.pixel_store import PixelStore
 from forebear.network.layers import BiasedNorm
 from forebear.tables.preprocessing import TORCHVISION
 from forebear.tasks.machine.distributed import ALONE, World
-from forebear.tasks.runs.folder import load_run
+from forebear.tasks.runs.read import load_run
 from forebear.tasks.train.data_parallel import DataParallel, synchronised
 from tests.cli.making import folder, table
 from tests.data.making import decided
@@ -277,22 +277,18 @@ def test_a_folder_in_the_way_is_said_once_and_ends_all(tmp_path: Path) -> None:
 
 def stricken(fault: str, who: int, given: list[str]) -> int:
     """Trains, but for process `who` that meets a fault at step 8."""
-    from forebear.tasks.train.step import Stepper
+    from forebear.tasks.train.events import Event, StepStart, observe
 
-    trains, steps = Stepper.__call__, []
-
-    def faulty(self: Stepper, *args: Any, **more: Any) -> Tensor:
-        steps.append(1)
-        if len(steps) == 8 and int(os.environ["RANK"]) == who:
+    def strike(event: Event) -> None:
+        if isinstance(event, StepStart) and event.step == 8 and int(os.environ["RANK"]) == who:
             if fault == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             if fault == "stalled":
                 time.sleep(1000)
             raise ValueError("the moon is full. Expected a half. Wait.")
-        return trains(self, *args, **more)
 
-    Stepper.__call__ = faulty  # type: ignore[method-assign]
-    return main(given)
+    with observe(strike):
+        return main(given)
 
 
 @pytest.mark.slow

@@ -1,16 +1,8 @@
-"""End points: the names of a network's intermediate tensors, and the hooks that collect them."""
+"""End points: the names of a network's intermediate tensors."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-
 from forebear.network.plan.plan import Plan
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 
 def end_points(plan: Plan) -> list[str]:
@@ -25,32 +17,6 @@ def end_points(plan: Plan) -> list[str]:
     if plan.logits is not None:
         paths.append("predictions")
     return paths
-
-
-@contextmanager
-def kept(network: nn.Module, paths: Mapping[str, str]) -> Iterator[dict[str, Tensor]]:
-    """Fills a dict while the network runs: {key: output of the module at paths[key]}.
-
-    No other outputs are kept. Concurrent calls of the network from other threads do not affect it.
-    """
-    found: dict[str, Tensor] = {}
-    thread = threading.get_ident()
-
-    def keep(key: str) -> Any:
-        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if threading.get_ident() == thread:
-                found[key] = output
-
-        return hook
-
-    handles = [
-        network.get_submodule(path).register_forward_hook(keep(key)) for key, path in paths.items()
-    ]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def pyramid(plan: Plan) -> dict[int, str]:

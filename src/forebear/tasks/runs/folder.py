@@ -1,16 +1,6 @@
-"""A run's folder: settings first, a line of metrics an epoch, the weights last.
+"""The folder of a run while it is trained: settings first, then metrics, the weights last.
 
-runs/first/
-├── settings.json       everything that the run was made from, versions and seed included
-├── metrics.jsonl       one JSON object an epoch
-├── checkpoints/        what an unfinished run goes on from; gone when it is finished
-├── best.safetensors    the network that did best on a validation part, where there is one
-├── pictures.png        training pictures as the network saw them
-├── curves.png          loss, accuracy and learning rate over the epochs
-├── confusion.png       true against named classes on the held-out pictures
-├── mistakes.png        the held-out pictures that it was furthest from naming rightly
-├── index.html          all of this on one page
-└── model.safetensors   the network and all that it needs; there only when the run is finished
+layout.py lists its files.
 """
 
 from __future__ import annotations
@@ -20,23 +10,19 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from forebear.errors import RunError
-from forebear.files import NO_LOCKS, process_lock, write_text
+from forebear.files import write_text
 from forebear.network.network import Network
+from forebear.tasks.runs.layout import BEST, CHECKPOINTS, LOCK, METRICS, SETTINGS, WEIGHTS
+from forebear.tasks.runs.lock import FolderLock
 from forebear.tasks.runs.metrics import Epoch
-from forebear.tasks.runs.read import METRICS, SETTINGS, WEIGHTS
-from forebear.weights.load import load
-from forebear.weights.native_format import load_file, save
+from forebear.weights.native_format import save
 
-BEST, CHECKPOINTS, LOCK = "best.safetensors", "checkpoints", ".lock"
-LEAVING = 0.2  # seconds to wait for a lock: its owner may be about to release it
+__all__ = ["BEST", "CHECKPOINTS", "RunFolder"]
 
 
 class RunFolder:
@@ -54,7 +40,7 @@ class RunFolder:
         """
         self.path = path
         self._replace = replace
-        self._lock: FileLock | None = None
+        self._lock = FolderLock(path)
         self._owed: list[str] = []  # lines of metrics that could not be written
         if path.exists() and not path.is_dir():
             raise RunError(f"{path}: is a file. Expected a folder to make. Pass another --out.")
@@ -104,42 +90,14 @@ class RunFolder:
     def hold(self) -> None:
         """Locks the folder until `close`, or until this process ends, however it ends.
 
-        A file system that has no locks is used without one.
-
         Raises:
             RunError: another process is at work in the folder.
         """
-        lock = process_lock(self.path / LOCK, wait=LEAVING)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise RunError(
-                f"{self.path}: process {self._owner()} is training here. Expected a folder of "
-                "this run's own. Wait for it, stop it, or pass another --out."
-            ) from None
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-            return
-        self._lock = lock
-        with suppress(OSError):  # the number only makes the message of other processes clearer
-            (self.path / LOCK).write_text(f"{os.getpid()}\n", encoding="ascii")
-
-    def _owner(self) -> str:
-        """The number of the process that holds the lock, or "unknown"."""
-        with suppress(OSError):
-            return (self.path / LOCK).read_bytes()[:20].decode(
-                errors="replace"
-            ).strip() or "unknown"
-        return "unknown"
+        self._lock.acquire()
 
     def close(self) -> None:
         """Releases the lock and deletes its file; other processes can then use the folder."""
-        if self._lock is not None:
-            with suppress(PermissionError):  # Windows does not delete a file that is open
-                (self.path / LOCK).unlink(missing_ok=True)
-            self._lock.release()
-            self._lock = None
+        self._lock.release()
 
     def epoch(self, epoch: Epoch) -> None:
         """Appends one line of metrics, and those before it that found no room.
@@ -228,24 +186,3 @@ def _refuse_unwritable(path: Path) -> None:
             f"{path}: cannot be made, {there} {why}. Expected a folder that can be written to. "
             "Pass another --out."
         )
-
-
-def load_run(path: Path) -> Network:
-    """The network of a finished run, or of a checkpoint itself.
-
-    Raises:
-        RunError: no such folder, or a run that did not finish.
-        WeightsError: the weights are damaged.
-    """
-    if path.is_file():
-        return load(path)
-    if not path.is_dir():
-        raise RunError(
-            f"{path}: no such folder. Expected the --out of a forebear train. Check the path."
-        )
-    if not (path / WEIGHTS).is_file():
-        begun = (path / SETTINGS).is_file()
-        what = "a run that did not finish" if begun else "no run"
-        remedy = "Go on with it by forebear train --resume" if begun else "Check the path"
-        raise RunError(f"{path}: {what}: {WEIGHTS} is missing. Expected a finished run. {remedy}.")
-    return load_file(path / WEIGHTS)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -16,8 +16,10 @@ from forebear.errors import ForebearError, RunError
 from forebear.network.plan.cost import parameters
 from forebear.network.plan.expand import expand
 from forebear.tables.files import dialect_from_dict, preprocessing_from_dict, table_from_dict
+from forebear.tasks.runs.layout import METRICS, SETTINGS, WEIGHTS
 
-SETTINGS, METRICS, WEIGHTS = "settings.json", "metrics.jsonl", "model.safetensors"
+if TYPE_CHECKING:
+    from forebear.network.network import Network
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +117,30 @@ def read_run(path: Path) -> Run:
         ) from error
     epochs = tuple(epoch for epoch in map(_line, lines) if epoch is not None)
     return Run(path, settings, epochs, (path / WEIGHTS).is_file())
+
+
+def load_run(path: Path) -> Network:
+    """Returns the network of a finished run, or of a checkpoint file.
+
+    Raises:
+        RunError: The folder does not exist, or the run did not finish.
+        WeightsError: The weights are damaged.
+    """
+    from forebear.weights.load import load
+    from forebear.weights.native_format import load_file
+
+    if path.is_file():
+        return load(path)
+    if not path.is_dir():
+        raise RunError(
+            f"{path}: no such folder. Expected the --out of a forebear train. Check the path."
+        )
+    if not (path / WEIGHTS).is_file():
+        begun = (path / SETTINGS).is_file()
+        what = "a run that did not finish" if begun else "no run"
+        remedy = "Go on with it by forebear train --resume" if begun else "Check the path"
+        raise RunError(f"{path}: {what}: {WEIGHTS} is missing. Expected a finished run. {remedy}.")
+    return load_file(path / WEIGHTS)
 
 
 def _line(line: str) -> Mapping[str, Any] | None:

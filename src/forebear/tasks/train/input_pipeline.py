@@ -1,4 +1,4 @@
-"""Pictures to batches, as a recipe wants them: for training, and held out."""
+"""The training and validation images of a run, as its recipe wants them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from forebear.data.augment.config import Augment
-from forebear.data.dataset import Dataset, Images
+from forebear.data.choices import Bad
+from forebear.data.dataset import Dataset, Images, typical_side
+from forebear.data.decoder import Indices
+from forebear.data.decoding_threads import DecodingThreads
 from forebear.data.feature_loader import FeatureLoader
 from forebear.data.loader import Loader, Order
-from forebear.data.pixel_store import Bad, DecodingThreads, Indices, PixelStore
+from forebear.data.pixel_store import PixelStore
 from forebear.data.reading import Reading
 from forebear.data.strata import stratified
 from forebear.hardware import processor
@@ -24,46 +27,49 @@ from forebear.tables.preprocessing import TORCHVISION, Preprocessing
 from forebear.tasks.machine.distributed import World
 from forebear.tasks.train.out_of_memory import explain_evaluation
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.resolve import typical_side
 
-EVALUATED = 64  # images at a time that an evaluation takes at least
-OnProgress = Callable[[int, int], None]  # told the pictures done, and of all
+MIN_EVALUATION_BATCH = 64  # images
+OnProgress = Callable[[int, int], None]  # takes the number of decoded images, and of all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoding:
-    """How pictures are read."""
+    """How images are decoded."""
 
-    bad: Bad = "fail"  # or skip
-    workers: int | None = None  # threads; 0: between the steps; None: all processors
+    bad: Bad = "fail"  # what to do with images that cannot be decoded
+    workers: int | None = None  # threads; 0: decode between the steps; None: one per core
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """How much is read before the training, where time is limited."""
+    """How much is read before the training of a run on a budget."""
 
     until: float  # time.perf_counter() at which reading before the training ends
-    least: int  # images that are read however long that takes
+    least: int  # images that are read even if that takes longer
 
 
 def order_of(recipe: Recipe) -> Order:
-    """The order and the motion of a settled recipe."""
+    """Returns the order of the training images and their augmentation.
+
+    Args:
+        recipe: Resolved.
+    """
     rule = Augment(**{name: getattr(recipe, name) for name in settings(Augment)})
     return Order(augment=rule, seed=recipe.seed, repeats=recipe.repeated_augmentation)
 
 
-def rules(
+def preprocessing_of(
     data: Dataset, recipe: Recipe, colours: Preprocessing | None
 ) -> tuple[Preprocessing, Preprocessing]:
-    """What is kept of a training picture and of a held-out one.
+    """Returns the preprocessing of training and of validation images.
 
-    Where photographs are larger than the squares wanted, a margin is kept around for the random
-    part to move in: an eighth, or a quarter where it is resized.
+    If images are larger than the input size, a margin is kept for random crops: an eighth, or a
+    quarter if the crops are resized.
 
     Args:
-        data: whose pictures' size decides.
-        recipe: settled.
-        colours: the order, scale, mean and std that the network's weights were trained with.
+        data: The size of its images matters.
+        recipe: Resolved.
+        colours: Channel order, scale, mean and std that the network's weights were trained with.
     """
     typical = typical_side(data.train)
     rule = replace(colours or TORCHVISION, resize="shorter", central=1.0, interpolation="bilinear")
@@ -81,7 +87,7 @@ def rules(
     )
 
 
-def batches(
+def load_images(
     data: Dataset,
     recipe: Recipe,
     device: torch.device,
@@ -92,18 +98,26 @@ def batches(
     progress: OnProgress,
     limit: Limit | None = None,
 ) -> tuple[Loader, Loader]:
-    """Training and held-out pictures, decoded when they fit in memory.
+    """Returns the training and validation images, decoded if they fit in memory.
 
-    With a limit only some of the training images are decoded here; `reading` of the batches says
-    which. Held-out images are then decoded when they are needed.
+    Args:
+        data: The images.
+        recipe: Resolved.
+        device: Where the batches are used.
+        colours: See `preprocessing_of`.
+        decoding: How images are decoded.
+        world: The processes that share every batch.
+        progress: Called while images are decoded.
+        limit: Only some of the training images are decoded here; `reading` of the loader knows
+            which. Validation images are then decoded on first access.
 
     Raises:
-        DataError: a picture that cannot be decoded.
+        DataError: An image cannot be decoded.
     """
-    moving, still = rules(data, recipe, colours)
-    first = PixelStore(
+    augmented, fixed = preprocessing_of(data, recipe, colours)
+    store = PixelStore(
         data.train,
-        replace(moving, size=moving.side),
+        replace(augmented, size=augmented.side),
         reduced=True,
         workers=decoding.workers,
         bad=decoding.bad,
@@ -111,17 +125,17 @@ def batches(
     total = len(data.train) + len(data.val)
     reading = None
     if limit is None:
-        world.in_turn(lambda: first.fill(lambda done, _: progress(done, total)))
+        world.in_turn(lambda: store.fill(lambda done, _: progress(done, total)))
     else:
-        reading = _read_first(first, data.train, recipe.seed, limit, decoding, progress)
-    if still.order == "L" and colours is None:
-        there = first.indices if reading is None else np.sort(reading.available())
-        mean, std = _own_colours(first, there, still.scale)
-        moving, still = (replace(rule, mean=mean, std=std) for rule in (moving, still))
+        reading = _read_first(store, data.train, recipe.seed, limit, decoding, progress)
+    if fixed.order == "L" and colours is None:
+        there = store.indices if reading is None else np.sort(reading.available())
+        mean, std = _own_colours(store, there, fixed.scale)
+        augmented, fixed = (replace(rule, mean=mean, std=std) for rule in (augmented, fixed))
     training = Loader(
-        store=first,
+        store=store,
         labels=data.train.labels,
-        rule=moving,
+        rule=augmented,
         batch=recipe.batch,
         device=device,
         rank=world.rank,
@@ -129,17 +143,21 @@ def batches(
         reading=reading,
     )
     if limit is not None:
-        return training, opened(data.val, still, training, decoding=decoding, until=limit.until)
+        return training, lazy_evaluation_images(
+            data.val, fixed, training, decoding=decoding, until=limit.until
+        )
 
     def show(done: int, _: int) -> None:
         progress(len(data.train) + done, total)
 
-    held_out = measured(data.val, still, training, decoding=decoding, world=world, progress=show)
-    return training, held_out
+    validation = evaluation_images(
+        data.val, fixed, training, decoding=decoding, world=world, progress=show
+    )
+    return training, validation
 
 
-def measured(
-    pictures: Images,
+def evaluation_images(
+    images: Images,
     rule: Preprocessing,
     training: Loader,
     *,
@@ -147,66 +165,74 @@ def measured(
     world: World,
     progress: OnProgress | None = None,
 ) -> Loader:
-    """Pictures to measure on, where and in as large batches as the training ones.
+    """Returns images to evaluate on, decoded if they fit in memory.
+
+    Args:
+        images: Of the validation or test set.
+        rule: Their preprocessing.
+        training: Its device and batch size are used.
+        decoding: How images are decoded.
+        world: The processes that share the evaluation.
+        progress: Called while images are decoded.
 
     Raises:
-        DataError: a picture that cannot be decoded.
+        DataError: An image cannot be decoded.
     """
-    store = PixelStore(pictures, rule, workers=decoding.workers, bad=decoding.bad)
+    store = PixelStore(images, rule, workers=decoding.workers, bad=decoding.bad)
     world.in_turn(lambda: store.fill(progress))
     return replace(
         training,
         store=store,
-        labels=pictures.labels,
+        labels=images.labels,
         rule=rule,
-        batch=max(training.batch, EVALUATED),
+        batch=max(training.batch, MIN_EVALUATION_BATCH),
     )
 
 
 def _read_first(
     store: PixelStore,
-    pictures: Images,
+    images: Images,
     seed: int,
     limit: Limit,
     decoding: Decoding,
     progress: OnProgress,
 ) -> Reading:
-    """A store of which as many images are read as the limit allows, of each class its share.
+    """Reads as many images as the limit allows, with the classes in proportion.
 
-    Images that do not fit in memory are decoded when they are needed, unless the disk has them.
+    Images that do not fit in memory are decoded on every access, unless the disk cache has them.
     """
     workers = processor().cores if decoding.workers is None else decoding.workers
     with DecodingThreads(workers, low=False) as threads:
         store.recall(threads, lambda: time.perf_counter() > limit.until)
-        reading = Reading(store, stratified(pictures.labels, seed))
+        reading = Reading(store, stratified(images.labels, seed))
         reading.first(threads, limit.until, limit.least, progress)
     return reading
 
 
-def opened(
-    pictures: Images,
+def lazy_evaluation_images(
+    images: Images,
     rule: Preprocessing,
     training: Loader,
     *,
     decoding: Decoding,
     until: float,
 ) -> Loader:
-    """As `measured`, but images are decoded only when they are needed, and then stay in memory.
+    """Returns images to evaluate on, each decoded on first access and then kept in memory.
 
-    They come in a fixed random order that holds the classes in proportion from the start, so that
-    every beginning of an evaluation stands for the whole.
+    Their order is random but fixed, with the classes in proportion from the start. An evaluation
+    that ends early thus still stands for the whole set.
 
     Args:
-        pictures: to measure on.
-        rule: what is kept of them.
-        training: whose device and batch are taken.
-        decoding: how they are read.
-        until: time.perf_counter() until which the cache folder may be searched for them.
+        images: Of the validation or test set.
+        rule: Their preprocessing.
+        training: Its device and batch size are used.
+        decoding: How images are decoded.
+        until: time.perf_counter() until which the disk cache may be searched for them.
 
     Raises:
-        DataError: the cache folder has them, and tells of one that cannot be decoded.
+        DataError: The disk cache names an image that cannot be decoded.
     """
-    store = PixelStore(pictures, rule, workers=decoding.workers, bad=decoding.bad, low=False)
+    store = PixelStore(images, rule, workers=decoding.workers, bad=decoding.bad, low=False)
     workers = processor().cores if decoding.workers is None else decoding.workers
     with DecodingThreads(workers, low=False) as threads:
         store.recall(threads, lambda: time.perf_counter() > until)
@@ -214,31 +240,36 @@ def opened(
     return replace(
         training,
         store=store,
-        labels=pictures.labels,
+        labels=images.labels,
         rule=rule,
-        batch=max(training.batch, EVALUATED),
+        batch=max(training.batch, MIN_EVALUATION_BATCH),
         reading=None,
-        shown=stratified(pictures.labels, 0),
+        shown=stratified(images.labels, 0),
     )
 
 
 @torch.no_grad()
 def features(network: Network, part: Loader, recipe: Recipe) -> FeatureLoader:
-    """What the logits of a frozen network start from, for every picture of a part.
+    """Returns the input of the logits of a frozen network, for every image.
 
-    Pictures that may be mirrored are seen both ways. The middle of each is taken.
+    The centre crop of each image is used, and its mirror image too if the recipe flips images.
+
+    Args:
+        network: Only its logits are trained.
+        part: Training or validation images.
+        recipe: Resolved.
 
     Raises:
-        RunError: a batch does not fit in memory.
+        RunError: A batch does not fit in memory.
     """
     *body, _ = network.trunk  # the last is the logits
     modules = [network.root, *(network.get_submodule(name) for name in body)]
     frozen = nn.Sequential(*modules).eval()
     ways = 2 if recipe.mirror != "none" else 1
     found: list[list[Tensor]] = [[] for _ in range(ways)]
-    classes: list[Tensor] = []  # a picture that is skipped has none
+    classes: list[Tensor] = []  # none for skipped images
     alone = replace(part, rank=0, ranks=1)
-    with explain_evaluation(frozen, part, recipe.precision, least=EVALUATED):
+    with explain_evaluation(frozen, part, recipe.precision, least=MIN_EVALUATION_BATCH):
         for images, labels in alone.in_order():
             classes.append(labels.cpu())
             with torch.autocast(part.device.type, torch.bfloat16, recipe.precision == "bf16"):
@@ -257,7 +288,7 @@ def features(network: Network, part: Loader, recipe: Recipe) -> FeatureLoader:
 def _own_colours(
     store: PixelStore, there: Indices, scale: float
 ) -> tuple[tuple[float], tuple[float]]:
-    """The mean and the spread of grey pictures, which ImageNet's colours do not fit."""
+    """Returns mean and standard deviation of greyscale images, which ImageNet's do not fit."""
     sample = store.take(there[:: max(1, len(there) // 2000)])[1] * scale
     mean, std = (round(float(value), 4) for value in (sample.mean(), sample.std()))
     return (mean,), (max(std, 1e-3),)

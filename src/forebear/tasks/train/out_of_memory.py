@@ -1,7 +1,7 @@
-"""Memory that runs out becomes an error that says what would fit.
+"""If memory runs out, an error says what would fit.
 
 `explain_out_of_memory` is for training steps, `explain_evaluation` for evaluations, and
-`explain_anywhere` for all other work of a run. `ran_out` is for callers that try less themselves.
+`explain_anywhere` for everything else. `ran_out` is for callers that handle the failure.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from forebear.tasks.train.step import Stepper
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an operation failed for lack of memory; on a CPU torch has no class for it."""
+    """Whether an operation failed for lack of memory; torch has no exception class for a CPU."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         "allocate memory" in str(error) or "not enough memory" in str(error)
     )
@@ -31,10 +31,10 @@ def ran_out(error: BaseException) -> bool:
 
 @contextmanager
 def explain_out_of_memory(network: Network, recipe: Recipe, device: torch.device) -> Iterator[None]:
-    """Turns a failed allocation of a training step into an error that names the batch that fits.
+    """Turns a failed allocation in a training step into an error that names a batch that fits.
 
     Raises:
-        RunError: memory ran out in the block.
+        RunError: Memory ran out.
     """
     whole = recipe.batch // recipe.accumulate
 
@@ -61,16 +61,16 @@ def explain_out_of_memory(network: Network, recipe: Recipe, device: torch.device
 def explain_evaluation(
     network: nn.Module, batches: Loader, precision: str, *, least: int = 1
 ) -> Iterator[None]:
-    """Turns a failed allocation of an evaluation into an error that names the batch that fits.
+    """Turns a failed allocation in an evaluation into an error that names a batch that fits.
 
     Args:
-        network: on the device of the batches.
-        batches: that are evaluated.
+        network: On the device of the batches.
+        batches: The images.
         precision: fp32 or bf16.
-        least: images at a time that the caller evaluates, however small --batch is.
+        least: The smallest number of images that the caller evaluates at a time.
 
     Raises:
-        RunError: memory ran out in the block.
+        RunError: Memory ran out.
     """
     device, rule = batches.device, batches.rule
     whole = min(batches.batch, len(batches.places))
@@ -103,7 +103,7 @@ def explain_anywhere() -> Iterator[None]:
     """Turns a failed allocation that nothing else explains into an error of one line.
 
     Raises:
-        RunError: memory ran out in the block.
+        RunError: Memory ran out.
     """
     with _explained(
         "memory ran out",
@@ -117,7 +117,7 @@ def explain_anywhere() -> Iterator[None]:
 
 @contextmanager
 def _explained(what: str, expected: Callable[[], str]) -> Iterator[None]:
-    """Raises a RunError of `what`, torch's reason and what is `expected`, if memory runs out."""
+    """Raises a RunError with `what`, torch's reason and what is `expected`, if memory runs out."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -133,7 +133,7 @@ def _explained(what: str, expected: Callable[[], str]) -> Iterator[None]:
 def _fitting(
     count: int, attempt: Callable[[int], None], device: torch.device, *, least: int
 ) -> int:
-    """Images that fit at a time, by trying ever smaller halves of `count`; 0 below `least`."""
+    """Returns a number of images that fits, found by halving `count`; 0 if it is below `least`."""
     count //= 2
     while count >= least:
         gc.collect()

@@ -1,4 +1,4 @@
-"""What one sees while a network trains: a live line on a terminal, plain lines elsewhere."""
+"""What the user sees during training: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from forebear.tasks.runs.metrics import Epoch
-from forebear.tasks.train.state import EpochProgress
+from forebear.tasks.train.events import EpochProgress
 
 
 class ProgressBar:
@@ -19,9 +19,9 @@ class ProgressBar:
         """Shows nothing yet.
 
         Args:
-            epochs: of the run; 0 where a budget ends it.
-            budget: seconds of the run, where it has one.
-            shows: False keeps all silent.
+            epochs: Of the run; 0 if a budget ends it.
+            budget: Seconds of the run; 0 without a budget.
+            shows: Whether anything is written.
         """
         self.epochs, self.budget = epochs, budget
         self.console = Console(stderr=True, highlight=False, quiet=not shows)
@@ -56,17 +56,17 @@ class ProgressBar:
         self.console.print(line, markup=False, soft_wrap=True)
 
     def decoding(self, done: int, total: int) -> None:
-        """Shows how many pictures have been decoded."""
-        self._show("decoding", done, total, f"{done:,} of {total:,} pictures")
+        """Shows how many images have been decoded."""
+        self._show("decoding", done, total, f"{done:,} of {total:,} images")
 
-    def glance(self, glance: EpochProgress) -> None:
-        """Shows where the training is."""
+    def progress(self, event: EpochProgress) -> None:
+        """Shows how the epoch goes."""
         state = (
-            f"loss {glance.loss:.3f}  accuracy {glance.accuracy:6.2%}  {glance.rate:,.0f} images/s"
-            f"  {glance.memory / 1024:.1f} GiB"
+            f"loss {event.loss:.3f}  accuracy {event.accuracy:6.2%}  {event.rate:,.0f} images/s"
+            f"  {event.memory / 1024:.1f} GiB"
         )
         of = f"/{self.epochs}" if self.epochs else ""
-        self._show(f"epoch {glance.epoch}{of}", glance.progress, 1.0, state)
+        self._show(f"epoch {event.epoch}{of}", event.progress, 1.0, state)
 
     def epoch(self, epoch: Epoch) -> None:
         """Writes one finished epoch as a line."""
@@ -78,7 +78,7 @@ class ProgressBar:
         skipped = f"  {epoch.skipped} steps skipped" if epoch.skipped else ""
         self.say(
             f"{named}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:7.2%}"
-            f"  held-out loss {epoch.val_loss:.4f}  accuracy {epoch.val_accuracy:7.2%}"
+            f"  validation loss {epoch.val_loss:.4f}  accuracy {epoch.val_accuracy:7.2%}"
             f"  {epoch.images_per_second:,.0f} images/s{skipped}  {max(left, 0):,.0f} s left"
         )
 

@@ -58,12 +58,24 @@ def read_recipe(name_or_path: str, sets: Sequence[str] = ()) -> Recipe:
         ValueError: an unknown name, or something set that does not fit.
         ForebearError: a file that holds no recipe; the message names the field.
     """
+    return read_recipe_fields(name_or_path, sets)[0]
+
+
+def read_recipe_fields(
+    name_or_path: str, sets: Sequence[str] = ()
+) -> tuple[Recipe, frozenset[str], frozenset[str]]:
+    """The recipe as `read_recipe` gives it, the fields that its file has, and those of `sets`.
+
+    Raises:
+        ValueError: an unknown name, or something set that does not fit.
+        ForebearError: a file that holds no recipe; the message names the field.
+    """
     path = Path(name_or_path) if name_or_path.endswith(".toml") else None
     data = _parsed(show(name_or_path) if path is None else _text(path), name_or_path)
     data = _with_new_names(data, name_or_path)
     given = _given(sets)
     try:
-        return recipe_from_dict(data | given)
+        return recipe_from_dict(data | given), frozenset(data), frozenset(given)
     except ValueError as error:
         if given:
             try:

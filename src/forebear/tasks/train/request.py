@@ -1,52 +1,147 @@
-"""What the caller of a training run asks for."""
+"""What the caller of a training run asks for: the flags of forebear train are read off it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from forebear.data.pixel_store import Bad
+from forebear.data.choices import Bad
+from forebear.settings import check, override, setting, settings
+from forebear.tasks.train.recipe import Recipe
+
+Compile = Literal["auto", "off", "on", "graphs"]
+
+_RECIPE = settings(Recipe)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """What the caller asked for; None leaves the choice to the recipe, the data or the machine.
+    """What the caller asks for; None leaves the choice to the recipe, the data or the machine.
 
     Raises:
-        ValueError: a budget beside what it stands in the way of.
+        ValueError: a field is out of its range, or a budget is given beside epochs or
+            deterministic.
     """
 
-    data: str  # as read_data takes it
-    network: str | None = None
-    out: Path | None = None
-    dialect: str | None = None
-    recipe: str | None = None  # a name or a file; None: one that suits the data
-    sets: tuple[str, ...] = ()  # "field=value", in place of the recipe's
-    budget: float | None = None  # seconds, in place of epochs
-    replace: bool = False
-    device: str = "auto"
-    precision: str | None = None
-    seed: int | None = None
-    epochs: int | None = None
-    batch: int | None = None
-    lr: float | None = None
-    size: int | None = None
-    mirror: bool | None = None
-    weights: Path | None = None  # a checkpoint of the network to begin with
-    partial: bool = False  # leave random what the checkpoint has none of, as other classes' head
-    hold_out: float | None = None  # share of the training pictures to choose the weights by
-    bad: Bad = "fail"  # pictures that cannot be decoded: fail, or skip and count
-    workers: int | None = None  # threads that decode; 0: between the steps; None: all processors
-    threads: int | None = None  # that compute; None: as many as prove fastest meanwhile
-    deterministic: bool = False  # the same bits again: threads and a GPU's algorithms are fixed
-    every: int = 0  # steps between two savings within an epoch; 0: five minutes
-    keep_memory: bool = False  # never give freed memory back: faster, for processes of one's own
-    tensorboard: bool = False
-    compile: str = "auto"  # auto, off, on or graphs: whether torch.compile is used
-    started: float | None = None  # time.perf_counter() that the budget counts from; None: the call
+    data: str = setting(help="the dataset, such as folder:PATH", flag="--data KIND:PATH")
+    network: str | None = setting(
+        None,
+        help="a name from forebear list, or a .toml or .json table file",
+        default_text="the recipe's, else the checkpoint's, else paper/resnet20 up to 48 pixels, "
+        "torchvision/resnet18 above",
+    )
+    dialect: str | None = setting(None, help="dialect (only for a table file)")
+    out: Path | None = setting(
+        None, help="new run folder", default_text="one in runs/", flag="--out FOLDER"
+    )
+    replace: bool = setting(False, help="delete an existing run in the run folder")
+
+    recipe: str | None = setting(
+        None,
+        help="a name from forebear recipes, or a .toml file",
+        default_text="chosen for the data",
+    )
+    sets: tuple[str, ...] = setting(
+        (),
+        help="override a field of the recipe (forebear recipes fields lists them)",
+        flag="--set FIELD=VALUE",
+    )
+    budget: float | None = setting(
+        None,
+        help="time limit of the run including evaluation, instead of epochs",
+        unit="seconds",
+        above=0,
+        flag="--budget TIME",
+    )
+    epochs: int | None = override(
+        _RECIPE["epochs"],
+        help="passes over the training set; the recipe's schedule is scaled to them",
+        least=1,
+        default_text="the recipe's",
+    )
+    batch: int | None = override(_RECIPE["batch"], default_text="the recipe's")
+    lr: float | None = override(_RECIPE["lr"], default_text="the recipe's")
+    size: int | None = override(
+        _RECIPE["size"],
+        default_text="the recipe's, else the checkpoint's, else that of the images, up to 224",
+    )
+    mirror: bool | None = override(
+        _RECIPE["mirror"],
+        help="random horizontal flips",
+        default_text="the recipe's, which may depend on the data",
+    )
+    seed: int | None = override(
+        _RECIPE["seed"], help=f"random seed {_RECIPE['seed'].help}", default_text="the recipe's"
+    )
+
+    weights: Path | None = setting(
+        None, help="initialise the network from a checkpoint", flag="--weights FILE"
+    )
+    partial: bool = setting(
+        False,
+        help="keep the random initialisation of layers that are missing from the checkpoint, such "
+        "as the classifier for other classes",
+        needs=("weights",),
+    )
+    hold_out: float | None = setting(
+        None,
+        help="fraction of the training set to use for validation (model selection); the dataset's "
+        "own validation set then serves as test set, evaluated once at the end",
+        above=0,
+        below=1,
+        flag="--hold-out FRACTION",
+    )
+    bad: Bad = setting(
+        "fail", help="images that cannot be decoded: stop with an error, or skip them"
+    )
+
+    precision: str | None = override(_RECIPE["precision"], default_text="the recipe's")
+    device: str = setting("auto", help="auto, cpu, cuda or cuda:N", flag="--device DEVICE")
+    threads: int | None = setting(
+        None,
+        help="compute threads",
+        least=1,
+        default_text="chosen by timing, and re-checked during training",
+    )
+    deterministic: bool = setting(
+        False,
+        help="bit-identical results on the same machine, also after resuming: fixes the number of "
+        "threads, and uses slower algorithms on a GPU",
+    )
+    compile: Compile = setting(
+        "auto",
+        help="torch.compile, or torch.compile with CUDA graphs",
+        default_text="the fastest by measurement, on a GPU, for runs of ten minutes or more",
+    )
+    workers: int | None = setting(
+        None,
+        help="decoding threads; 0: decode between the steps",
+        least=0,
+        default_text="one per CPU core",
+    )
+    every: int = setting(
+        0,
+        help="save a checkpoint after this many steps, and after each epoch",
+        unit="steps",
+        least=0,
+        default_text="every five minutes",
+        flag="--save-every STEPS",
+    )
+    keep_memory: bool = setting(
+        False, help="do not return freed memory to the system, which is faster"
+    )
+    tensorboard: bool = setting(False, help="also write TensorBoard events")
+    started: float | None = setting(
+        None,
+        help="time.perf_counter() from which a budget counts",
+        unit="seconds",
+        default_text="the time of the call",
+    )
 
     def __post_init__(self) -> None:
-        """Refuses what would have to be ignored."""
+        """Refuses values out of range, and what would have to be ignored."""
+        check(self)
         if self.budget is None:
             return
         if self.epochs is not None:

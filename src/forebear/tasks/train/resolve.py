@@ -1,100 +1,151 @@
-"""From what was asked for to a recipe with nothing left open that the data decide."""
+"""From what the caller asked for to the recipe of one run, and who chose each of its values."""
 
 from __future__ import annotations
 
 import math
-import statistics
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
-import numpy as np
 import torch
 
-from forebear.data.dataset import Dataset, Images
+from forebear.data.dataset import Dataset, typical_side
 from forebear.tasks.machine.device import find_precision
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.recipe_files import read_recipe, with_sets
+from forebear.tasks.train.recipe_files import read_recipe_fields
 from forebear.tasks.train.request import TrainConfig
 
-PHOTOGRAPH = 96  # pixels, from which random parts teach more than shifts do
-FEW_STEPS = 300  # that a run should have, however few the pictures (BiT-HyperRule's least is 500)
+Origin = Literal[
+    "user", "recipe", "default", "weights", "network", "data", "machine", "budget", "unknown"
+]
+
+PHOTOGRAPH = 96  # pixels, from which random crops teach more than shifts do
+FEW_STEPS = 300  # steps that a run should have, however few images (BiT-HyperRule: at least 500)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedRecipe:
+    """A recipe, and for each of its fields who chose the value.
+
+    The origins are: user (a flag or an argument), recipe (its file), default (of the field),
+    weights (the size of the initial checkpoint), network, data, machine and budget. The origin is
+    unknown in a run that a version before 0.2 began.
+    """
+
+    recipe: Recipe
+    origins: Mapping[str, Origin]
+
+    def choose(self, by: Origin, **values: Any) -> ResolvedRecipe:
+        """Returns the recipe with other values; those that change have a new origin.
+
+        Raises:
+            ValueError: A value is out of range.
+        """
+        return self.become(by, replace(self.recipe, **values))
+
+    def suggest(self, by: Origin, **values: Any) -> ResolvedRecipe:
+        """Returns the recipe with other values in the fields that the user has not set.
+
+        Raises:
+            ValueError: A value is out of range.
+        """
+        free = {name: value for name, value in values.items() if self.origins[name] != "user"}
+        return self.choose(by, **free)
+
+    def become(self, by: Origin, recipe: Recipe) -> ResolvedRecipe:
+        """Returns another recipe; the fields whose value differs have a new origin."""
+        changed = {
+            one.name: by
+            for one in fields(recipe)
+            if getattr(recipe, one.name) != getattr(self.recipe, one.name)
+        }
+        return ResolvedRecipe(recipe=recipe, origins={**self.origins, **changed})
+
+
+def read_config(config: TrainConfig, *, checkpoint_size: int = 0) -> ResolvedRecipe:
+    """Returns the recipe with what the user has set; choices left to the data are still open.
+
+    Args:
+        config: Names a recipe (the default one if None), and what replaces its values.
+        checkpoint_size: Input size in pixels that the initial weights were trained at; 0 if that is
+            not known.
+
+    Raises:
+        ValueError: An unknown recipe, or a value that does not fit its field.
+        ForebearError: A file that holds no recipe.
+    """
+    recipe, from_file, from_sets = read_recipe_fields(config.recipe or "default", config.sets)
+    origins: dict[str, Origin] = {one.name: "default" for one in fields(recipe)}
+    if config.epochs is not None:
+        recipe = lengthened(recipe, config.epochs)
+    given = dict(_overrides(config))
+    recipe = replace(recipe, **given)
+    origins.update(dict.fromkeys(from_file, "recipe"))
+    origins.update(dict.fromkeys([*from_sets, *given], "user"))
+    asked = ResolvedRecipe(recipe=recipe, origins=origins)
+    if not recipe.size and checkpoint_size:
+        return asked.choose("weights", size=checkpoint_size)
+    return asked
+
+
+def _overrides(config: TrainConfig) -> Iterator[tuple[str, Any]]:
+    """Yields the recipe's fields that have a flag of their own, if the flag is given."""
+    for name in ("epochs", "batch", "lr", "size", "seed", "precision"):
+        value = getattr(config, name)
+        if value is not None:
+            yield name, value
+    if config.mirror is not None:
+        yield "mirror", "random" if config.mirror else "none"
 
 
 def resolve_recipe(
-    request: TrainConfig, data: Dataset, *, norms: bool, device: torch.device, side: int = 0
-) -> Recipe:
-    """The recipe of a request with every choice made that the data and the machine decide.
+    asked: ResolvedRecipe,
+    config: TrainConfig,
+    data: Dataset,
+    *,
+    norms: bool,
+    device: torch.device,
+) -> ResolvedRecipe:
+    """Returns the recipe with every choice made that network, data set and machine determine.
 
     Args:
-        request: a recipe's name and what is set in its place.
-        data: whose number and size of pictures decide.
-        norms: whether the network has any.
-        device: decides the precision.
-        side: pixels that the weights to begin with were trained at; 0: not known, or none.
+        asked: Result of `read_config`; 0, "auto" and -1 mark open choices.
+        config: What the caller asked for.
+        data: Number, size and kind of its images make the choices.
+        norms: Whether the network has norms.
+        device: Determines the precision.
     """
-    count = len(data.train)
-    recipe = asked(request, data, norms=norms)
-    size = recipe.size or side or min(data.side, typical_side(data.train))
+    if config.recipe is None and (config.weights is not None or not norms):
+        asked = _with_sgd(asked, data, norms=norms)
+    recipe, count = asked.recipe, len(data.train)
+    size = input_size(recipe, data)
     batch = recipe.batch or (batch_for(count) if recipe.batch_norm != "auto" else _few(count))
     epochs = recipe.epochs or (0 if recipe.iterations else epochs_for(count, batch))
-    chosen: dict[str, Any] = {
-        "size": size,
-        "batch": batch,
-        "epochs": epochs,
-        "eval_size": recipe.eval_size or size,
-        "crop": ("resized" if size >= PHOTOGRAPH else "shift")
-        if recipe.crop == "auto"
-        else recipe.crop,
-        "shift": max(1, size // 8) if recipe.shift < 0 else recipe.shift,
-        "mirror": ("random" if data.mirror else "none")
-        if recipe.mirror == "auto"
-        else recipe.mirror,
-        "batch_norm": ("frozen" if batch < 16 else "own")
-        if recipe.batch_norm == "auto"
-        else recipe.batch_norm,
-        "precision": find_precision(recipe.precision, device),
-    }
-    return replace(recipe, **chosen)
+    chosen: dict[str, Any] = {"size": size, "batch": batch, "epochs": epochs}
+    chosen["eval_size"] = recipe.eval_size or size
+    if recipe.crop == "auto":
+        chosen["crop"] = "resized" if size >= PHOTOGRAPH else "shift"
+    if recipe.shift < 0:
+        chosen["shift"] = max(1, size // 8)
+    if recipe.mirror == "auto":
+        chosen["mirror"] = "random" if data.mirror else "none"
+    if recipe.batch_norm == "auto":
+        chosen["batch_norm"] = "frozen" if batch < 16 else "own"
+    resolved = asked.choose("data", **chosen)
+    return resolved.choose("machine", precision=find_precision(recipe.precision, device))
 
 
-def asked(request: TrainConfig, data: Dataset, *, norms: bool) -> Recipe:
-    """The recipe with what was set in its place; what it leaves to the data is still open.
+def _with_sgd(asked: ResolvedRecipe, data: Dataset, *, norms: bool) -> ResolvedRecipe:
+    """Returns the default recipe with SGD in place of Muon.
 
-    Args:
-        request: a recipe's name and what is set in its place.
-        data: whose number of pictures decides on the rate, where no recipe is named.
-        norms: whether the network has any.
+    Muon brings filters to one norm. A network without norms cannot bear that, and it would undo
+    what a checkpoint's filters have learned. SGD's learning rate is 0.1 for 128 images (He et al.
+    2015, section 4.2), in proportion to the batch (Goyal et al. 2017), and a tenth of it for
+    networks without norms (Krizhevsky 2014).
     """
-    if request.recipe is None:
-        recipe = with_sets(_suited(data, request, norms=norms), request.sets)
-    else:
-        recipe = read_recipe(request.recipe, request.sets)
-    if request.epochs is not None:
-        recipe = lengthened(recipe, request.epochs)
-    given: dict[str, Any] = {
-        name: getattr(request, name) for name in ("batch", "lr", "size", "seed", "precision")
-    }
-    recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
-    if request.mirror is not None:
-        recipe = replace(recipe, mirror="random" if request.mirror else "none")
-    return recipe
-
-
-def _suited(data: Dataset, request: TrainConfig, *, norms: bool) -> Recipe:
-    """A recipe for a first try at a data set, whatever it is: "default", or SGD where that fails.
-
-    Muon brings filters to one norm, which networks without norms cannot bear, and which would undo
-    what a checkpoint's filters have learned. SGD's rate is 0.1 for 128 pictures (He et al. 2015,
-    section 4.2), in proportion to the batch (Goyal et al. 2017), and a tenth of it for networks
-    without norms (Krizhevsky 2014).
-    """
-    recipe = read_recipe("default")
-    if norms and request.weights is None:
-        return recipe
-    batch = request.batch or batch_for(len(data.train))
-    return replace(
-        recipe,
-        batch=batch,
+    batch = asked.recipe.batch or batch_for(len(data.train))
+    return asked.suggest("data", batch=batch).suggest(
+        "weights" if norms else "network",
         optimizer="sgd",
         lr=(0.1 if norms else 0.01) * batch / 128,
         momentum=0.9,
@@ -103,28 +154,33 @@ def _suited(data: Dataset, request: TrainConfig, *, norms: bool) -> Recipe:
     )
 
 
+def input_size(recipe: Recipe, data: Dataset) -> int:
+    """Returns the input size in training in pixels: the recipe's, or that of the images."""
+    return recipe.size or min(data.side, typical_side(data.train))
+
+
 def batch_for(count: int) -> int:
-    """Pictures a step that leave a set of `count` at least 20 steps an epoch, 8 to 128."""
+    """Returns a batch size with at least 20 steps per epoch for `count` images, 8 to 128."""
     twentieth = 1 << (max(count // 20, 1).bit_length() - 1)  # rounded down to a power of 2
     return max(8, min(64 if count < 20_000 else 128, twentieth))
 
 
 def _few(count: int) -> int:
-    """For a network that is trained already: an eighth of the set, at most 64."""
+    """Returns the batch size to fine-tune on `count` images: an eighth of them, at most 64."""
     return max(4, min(64, count // 8))
 
 
 def epochs_for(count: int, batch: int) -> int:
-    """Passes over a set for a network that is trained already: fewer, the more pictures."""
+    """Returns the epochs to fine-tune on `count` images; more images need fewer epochs."""
     passes = 40 if count < 10_000 else 20 if count < 100_000 else 10
     return max(passes, math.ceil(FEW_STEPS * batch / count))
 
 
 def lengthened(recipe: Recipe, epochs: int) -> Recipe:
-    """The recipe over another number of epochs, its schedule stretched along.
+    """Returns the recipe with another number of epochs, to which its schedule is scaled.
 
     Raises:
-        ValueError: fewer epochs than one.
+        ValueError: `epochs` is less than 1.
     """
     if epochs < 1:
         raise ValueError(f"epochs={epochs}: expected 1 or more.")
@@ -138,9 +194,3 @@ def lengthened(recipe: Recipe, epochs: int) -> Recipe:
         milestones=tuple(time * scale for time in recipe.milestones),
         head_epochs=head,
     )
-
-
-def typical_side(pictures: Images) -> int:
-    """The median of the shorter sides of nine pictures, in pixels."""
-    places = np.unique(np.linspace(0, len(pictures) - 1, 9).astype(int))
-    return int(statistics.median(min(pictures.image(int(place)).size) for place in places))

@@ -1,42 +1,201 @@
-"""The data, the network and the weights that a run begins with."""
+"""What a run is made of before any image is decoded: data, network, weights and recipe."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import torch
 
 from forebear.data.dataset import Dataset
-from forebear.data.sources.split import held_out
+from forebear.data.sources.registry import read_data
+from forebear.data.sources.split import split_validation
+from forebear.errors import RunError
 from forebear.network.create import create
 from forebear.network.initialize import zero_last_norms
 from forebear.network.network import Network
 from forebear.network.plan.cost import check_size
 from forebear.tables.dialects import Dialect
-from forebear.tables.files import (
-    resolve,
-)
+from forebear.tables.files import resolve
 from forebear.tables.imagenet_classes import synset_name
+from forebear.tables.preprocessing import Preprocessing
 from forebear.tables.rows import Table
+from forebear.tasks.machine.distributed import ALONE, World
+from forebear.tasks.machine.thread_tuning import uncrowded
+from forebear.tasks.runs.folder import RunFolder
+from forebear.tasks.runs.metrics import Epoch
+from forebear.tasks.train.budget.plan import Allowance, Amount, Fitted, fit_to_budget
+from forebear.tasks.train.budget.timing import StepTimes
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipe_files import network_of
 from forebear.tasks.train.request import TrainConfig
+from forebear.tasks.train.resolve import (
+    ResolvedRecipe,
+    input_size,
+    read_config,
+    resolve_recipe,
+)
 from forebear.weights.assign import load_arrays
-from forebear.weights.load import find_network, home_arrays
+from forebear.weights.load import find_card, find_network, home_arrays
 
 SMALL = 48  # pixels: up to here the default network has the CIFAR root
 
 
-def split_data(data: Dataset, share: float | None) -> tuple[Dataset, Dataset | None]:
-    """The data to train and to choose by; as they came, if their own part is to test on at last."""
-    if share is None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSetup:
+    """A run, new or to be resumed, whose images are not decoded yet."""
+
+    config: TrainConfig
+    name: str  # of the network, as it was asked for
+    network: Network
+    data: Dataset  # with the validation set
+    test: Dataset | None = None  # with the test set, if it differs from the validation set
+    resolved: ResolvedRecipe
+    folder: RunFolder
+    device: torch.device
+    colours: Preprocessing | None = None  # that the network's weights were trained with
+    world: World = ALONE
+    notes: tuple[str, ...] = ()  # lines to print
+    epochs: tuple[Epoch, ...] = ()  # that a resumed run has completed
+    resumes: bool = False  # whether a checkpoint is there
+    times: StepTimes | None = None  # with a budget
+    imports: float = 0.0  # seconds that the command took to load torch and forebear
+
+    @property
+    def title(self) -> str:
+        """Network and data in one line, for plots."""
+        return f"{self.name} on {self.data.spec}"
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the best weights are chosen by the validation set."""
+        return self.test is not None or self.data.splits_off
+
+
+def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
+    """Reads the data set, resolves the recipe, and creates the network of a new run.
+
+    Args:
+        config: What the caller asked for.
+        world: The processes that train.
+        imports: Seconds that the command took to load torch and forebear.
+
+    Raises:
+        ValueError: An argument is out of range, or the network cannot take these images.
+        ForebearError: The data cannot be used, or the folder is in the way.
+    """
+    device = world.device(config.device)
+    if config.deterministic and config.threads is None:
+        config = replace(config, threads=torch.get_num_threads())
+    if config.out is not None:  # refused before the data are read
+        world.on_rank0(partial(RunFolder, config.out, replace=config.replace))
+    if config.network is not None:
+        resolve(config.network, config.dialect)  # so is an unknown name
+    data, test = split_data(read_data(config.data), config.hold_out)
+    _refuse_if_spent(config)
+    card = None if config.weights is None else find_card(config.weights)
+    asked = read_config(config, checkpoint_size=0 if card is None else card.preprocessing.size)
+    name, table, dialect = choose_network(config, asked.recipe, input_size(asked.recipe, data))
+    norms = dialect.root_norm or dialect.final_norm
+    resolved = resolve_recipe(asked, config, data, norms=norms, device=device)
+    network = create_network(table, dialect, data, resolved.recipe)
+    times: StepTimes | None = None
+    notes: tuple[str, ...] = ()
+    if config.budget:
+        times = StepTimes(resolved.recipe, network, device)
+        fitted = world.on_rank0(partial(_fit, config, asked.recipe, data, times, world.size))
+        if fitted.size != resolved.recipe.size:
+            asked = asked.choose("budget", size=fitted.size)
+        if fitted.batch != resolved.recipe.batch:
+            asked = asked.choose("budget", batch=fitted.batch)
+        resolved = resolve_recipe(asked, config, data, norms=norms, device=device)
+        notes = (fitted.line,) if fitted.line else ()
+    network.card = card or network.card
+    if config.weights is not None:
+        notes += load_initial_weights(network, config, data, resolved.recipe)
+    kind = data.spec.partition(":")[0]
+    return RunSetup(
+        config=config,
+        name=name,
+        network=network,
+        data=data,
+        test=test,
+        resolved=resolved,
+        folder=world.on_rank0(
+            lambda: RunFolder(
+                config.out or new_folder(f"{kind}-{table.name}"), replace=config.replace
+            )
+        ),
+        device=device,
+        world=world,
+        colours=network.preprocessing if config.weights is not None else None,
+        notes=notes,
+        times=times,
+        imports=imports,
+    )
+
+
+def _refuse_if_spent(config: TrainConfig) -> None:
+    """Refuses a budget that is shorter than listing the images of the data set.
+
+    Raises:
+        RunError: It is.
+    """
+    if not config.budget or config.started is None:
+        return
+    spent = time.perf_counter() - config.started
+    if spent >= config.budget:
+        raise RunError(
+            f"--budget {config.budget:g} s: loading torch and listing the images of "
+            f"{config.data} took {spent:.1f} s. Expected a longer budget. Raise the budget."
+        )
+
+
+def _fit(
+    config: TrainConfig, asked: Recipe, data: Dataset, times: StepTimes, processes: int
+) -> Fitted:
+    """Returns size and batch for a budget, by steps with as many threads as are faster now."""
+    assert config.budget is not None
+    assert config.started is not None
+    until = Allowance(config.budget, config.started).timed
+    amount = Amount(
+        train=len(data.train), evaluated=len(data.val), budget=config.budget * processes
+    )
+    careful = times.device.type == "cpu" and config.threads is None
+    with uncrowded() if careful else nullcontext():
+        return fit_to_budget(asked, times, amount, until, trained=config.weights is not None)
+
+
+def new_folder(name: str) -> Path:
+    """Returns runs/NAME, or the first of runs/NAME-2, runs/NAME-3, ... that is free."""
+    folder, number = Path("runs") / name, 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{name}-{number}"
+    return folder
+
+
+def split_data(data: Dataset, fraction: float | None) -> tuple[Dataset, Dataset | None]:
+    """Returns the training and validation sets, and the original data if it serves as test set.
+
+    Args:
+        data: As it was read.
+        fraction: Of the training images, to use for validation; None keeps the data as is.
+
+    Raises:
+        ValueError: The fraction is not between 0 and 1.
+    """
+    if fraction is None:
         return data, None
-    if not 0 < share < 1:
-        raise ValueError(f"hold_out={share}: expected a share between 0 and 1, such as 0.1.")
-    split = held_out(
+    if not 0 < fraction < 1:
+        raise ValueError(f"hold_out={fraction}: expected a fraction between 0 and 1, such as 0.1.")
+    split = split_validation(
         data.train,
-        share=share,
+        fraction=fraction,
         spec=data.spec,
         classes=data.classes,
         side=data.side,
@@ -45,20 +204,25 @@ def split_data(data: Dataset, share: float | None) -> tuple[Dataset, Dataset | N
     return split, data
 
 
-def choose_network(request: TrainConfig, recipe: Recipe) -> tuple[str, Table, Dialect]:
-    """The network to train and its name: asked for, the recipe's, the checkpoint's, or by size."""
-    if request.network is None and recipe.dialect:
-        own = resolve(network_of(recipe), request.dialect or recipe.dialect)
+def choose_network(config: TrainConfig, recipe: Recipe, size: int) -> tuple[str, Table, Dialect]:
+    """Returns the network and its name: asked for, the recipe's, the checkpoint's, or by size."""
+    if config.network is None and recipe.dialect:
+        own = resolve(network_of(recipe), config.dialect or recipe.dialect)
         return (recipe.network, *own)
-    name = request.network or recipe.network
-    if not name and request.weights is not None:
-        name, table, dialect = find_network(request.weights)
-        return (name, *resolve(table, request.dialect or dialect))
-    name = name or ("paper/resnet20" if recipe.size <= SMALL else "torchvision/resnet18")
-    return (name, *resolve(name, request.dialect))
+    name = config.network or recipe.network
+    if not name and config.weights is not None:
+        name, table, dialect = find_network(config.weights)
+        return (name, *resolve(table, config.dialect or dialect))
+    name = name or ("paper/resnet20" if size <= SMALL else "torchvision/resnet18")
+    return (name, *resolve(name, config.dialect))
 
 
 def create_network(table: Table, dialect: Dialect, data: Dataset, recipe: Recipe) -> Network:
+    """Returns the network for the classes and channels of the data set, initialised at random.
+
+    Raises:
+        ValueError: An input size of the recipe is too small for the network.
+    """
     network = create(
         table,
         dialect=dialect,
@@ -74,24 +238,29 @@ def create_network(table: Table, dialect: Dialect, data: Dataset, recipe: Recipe
 
 
 def load_initial_weights(
-    network: Network, request: TrainConfig, data: Dataset, recipe: Recipe
+    network: Network, config: TrainConfig, data: Dataset, recipe: Recipe
 ) -> tuple[str, ...]:
-    """Fills the network, which has the checkpoint's card; what is to be said of what stays random.
+    """Loads the checkpoint, and returns notes about the layers that stay random.
 
-    As many classes need not be the same ones: logits are taken where the checkpoint names the
-    classes of these data in this order. Where it names none, a recipe that trains the head before
-    the rest, or alone, has one of its own.
+    The logits are loaded if the checkpoint names the classes of this data set in this order. If it
+    names no classes, they are loaded unless the recipe trains the logits first or alone.
+
+    Args:
+        network: Has the checkpoint's card.
+        config: Names the checkpoint.
+        data: Its classes are compared with those of the checkpoint.
+        recipe: How the network is trained.
 
     Raises:
-        WeightsError: the checkpoint does not fit, or without `partial` not all of it.
+        WeightsError: The checkpoint does not fit, or without `partial` not all of it.
     """
-    path, known = request.weights, network.card.classes
+    path, known = config.weights, network.card.classes
     assert path is not None
     network.card = replace(network.card, classes=())
     logits = network.get_submodule("logits")
     random = copy.deepcopy(logits.state_dict())
     with home_arrays(path) as arrays:
-        stayed = load_arrays(network, arrays, partial=request.partial)
+        stayed = load_arrays(network, arrays, partial=config.partial)
     notes = (f"random, as {path} has none that fit: {', '.join(stayed)}",) if stayed else ()
     same = known in (data.classes, tuple(synset_name(name) or name for name in data.classes))
     unsure = not known and not (recipe.head_only or recipe.head_epochs)

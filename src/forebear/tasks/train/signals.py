@@ -1,4 +1,4 @@
-"""What a request to end does to a run: the step is finished, the state saved, then the exit."""
+"""Signals that end a run: it finishes the step, saves its state, and exits."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from forebear.data.loader import Batch
 from forebear.errors import StopError
 from forebear.tasks.evaluate import InOrder
 
-_FINISHING = "finishing the step and saving; once more to end at once"
-TOGETHER = 3.0  # seconds in which two signals are one and the same, under torchrun
+_FINISHING = "finishing this step and saving a checkpoint; press Ctrl-C again to quit at once"
+TOGETHER = 3.0  # seconds within which torchrun delivers one signal twice
 _SHOW_CURSOR = "\x1b[?25h"  # that a live display has hidden
 _CLEAR_LINE = "\r\x1b[2K"
 
 
 class StopSignals:
-    """Takes note of SIGINT and SIGTERM while it is a context; a second one ends at once.
+    """Notes SIGINT and SIGTERM within its context; a second signal ends the process at once.
 
-    Until `wait` there is nothing to save, and the first one raises StopError where the run is.
-    What is ignored stays so: a shell has its background jobs ignore the SIGINT of a Ctrl-C.
+    Until `wait` is called there is nothing to save, and the first signal raises StopError in the
+    main thread. Signals that were ignored stay ignored: a shell lets its background jobs ignore the
+    SIGINT of Ctrl-C.
     """
 
     def __init__(self, *, says: bool = True) -> None:
-        """Takes nothing yet.
+        """Installs nothing yet.
 
         Args:
-            says: whether a signal is answered by a line on stderr.
+            says: Whether a signal is answered by a line on stderr.
         """
-        self.number = 0  # of the signal that came, 0 while none has
+        self.number = 0  # of the signal that came; 0: none
         self.waits = False
         self._says = says
         self._came = 0.0  # time.monotonic() of the first signal
@@ -50,7 +51,7 @@ class StopSignals:
             for number in (signal.SIGINT, signal.SIGTERM):
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._note)
-        except ValueError:  # not in the main thread: whoever called us has the signals
+        except ValueError:  # not in the main thread, which owns the signals
             self._before.clear()
         return self
 
@@ -65,11 +66,11 @@ class StopSignals:
         self._before.clear()
 
     def wait(self) -> None:
-        """From now on there is a state to save: a first signal is noted, and acted on later."""
+        """Starts to note signals in `number`, as there is a state to save before the run ends."""
         self.waits = True
 
     def watch(self, batches: InOrder) -> InOrder:
-        """The same batches, which end with StopError once a signal has come."""
+        """Returns the same batches, which raise StopError after a signal."""
         return _Watched(batches, self)
 
     def _note(self, number: int, _: FrameType | None) -> None:
@@ -102,6 +103,6 @@ class _Watched:
 
 
 def _write(text: str) -> None:
-    """Past Python's buffers, which a signal may find half-way."""
+    """Writes to stderr directly, as a signal may come while Python's buffer is being written."""
     with suppress(OSError):
         os.write(2, text.encode())

@@ -8,7 +8,7 @@ from forebear.text import truncated
 from forebear.weights.readers.base import Arrays
 from forebear.weights.readers.errors import reading, refused
 from forebear.weights.readers.hub import HubArrays, is_hub_folder
-from forebear.weights.readers.keras.hdf5 import find_hdf5
+from forebear.weights.readers.keras.hdf5_bytes import find_hdf5
 from forebear.weights.readers.keras.keras import WEIGHTS_MEMBER, KerasArrays, open_keras_archive
 from forebear.weights.readers.npz import NpzArrays
 from forebear.weights.readers.safetensors_file import SafetensorsArrays, is_safetensors, open_index

@@ -15,7 +15,7 @@ def run(image: float) -> list[int]:
     plan = forebear.create("torchvision/resnet18", num_classes=10).plan
     course = Progress(budget=60.0, begun=100.0, clock=clock)
     operations = Operations(plan=plan, recipe=recipe(optimizer="sgd"))
-    sizes = AdaptiveSize(operations=operations, batch=64, least=32, course=course)
+    sizes = AdaptiveSize(operations=operations, batch=64, least=32, progress=course)
     found: list[int] = []
     while not course.over(len(found)):
         size = sizes.size(96)

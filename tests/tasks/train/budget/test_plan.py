@@ -20,7 +20,6 @@ from forebear.tasks.train.budget.plan import (
     plan_budget,
     smaller_batch,
 )
-from forebear.tasks.train.request import TrainConfig
 from tests.tasks.train.budget.making import Clock, Machine, recipe, times_of
 
 
@@ -37,16 +36,16 @@ def plan(
     until: float = 1e9,
     room: float = math.inf,
     rate: float = 3e11,
+    trained: bool = False,
     **given: Any,
 ) -> tuple[Fitted, Machine]:
     """The plan for Imagenette; by default on two cores with AVX512-BF16."""
     machine = Machine(Clock(), fixed=fixed, images=images, room=room)
-    times = times_of(machine, rate=rate, optimizer="muon", newton_schulz_steps=3)
-    request = TrainConfig(data="zeros", budget=budget, **given)
-    free = replace(recipe(), size=given.get("size", 0), batch=given.get("batch", 0))
-    settled = replace(recipe(), size=given.get("size", 224), batch=given.get("batch", 64))
+    first = {"size": given.get("size", 224), "batch": given.get("batch", 64)}
+    times = times_of(machine, rate=rate, optimizer="muon", newton_schulz_steps=3, **first)
+    asked = replace(recipe(), size=given.get("size", 0), batch=given.get("batch", 0))
     amount = Amount(train=9469, evaluated=3925, budget=budget)
-    found = fit_to_budget(request, free, settled, times, amount, until)
+    found = fit_to_budget(asked, times, amount, until, trained=trained)
     return found, machine
 
 
@@ -64,8 +63,6 @@ def test_slower_cores_train_on_smaller_images(budget: float, size: int) -> None:
 
 def test_very_slow_cores_take_smaller_images_and_batches_to_have_some_steps() -> None:
     found, _ = plan(60.0, fixed=0.0, images=8.0)
-    assert found.size is not None
-    assert found.batch is not None
     assert found.size < 64
     assert found.batch <= 64
     step = 8.0 * found.batch / 64 * (found.size / 96) ** 2
@@ -73,12 +70,17 @@ def test_very_slow_cores_take_smaller_images_and_batches_to_have_some_steps() ->
 
 
 def test_what_the_caller_has_fixed_stays() -> None:
-    for given in ({"size": 224}, {"batch": 16}, {"size": 224, "batch": 16}):
+    fixed: tuple[dict[str, Any], ...] = (
+        {"size": 224},
+        {"batch": 16},
+        {"size": 224, "batch": 16},
+    )
+    for given in fixed:
         found, _ = plan(20.0, fixed=0.5, images=3.0, **given)
         for name, value in given.items():
             assert getattr(found, name) == value
-    found, machine = plan(20.0, weights=Path("trained.safetensors"))
-    assert found == Fitted(size=None, batch=None)
+    found, machine = plan(20.0, trained=True)
+    assert found == Fitted(size=224, batch=64)
     assert machine.steps == []
 
 
@@ -96,9 +98,8 @@ def test_timing_keeps_to_its_share_whatever_a_step_takes(step: float) -> None:
     machine = Machine(Clock(), fixed=step / 4, images=step)
     times = times_of(machine, rate=6.4e10 / step)  # a good guess
     amount = Amount(train=9469, evaluated=3925, budget=budget)
-    free, until = recipe(size=0, batch=0), machine.clock.now + TIMING * budget
-    request = TrainConfig(data="zeros", budget=budget)
-    fit_to_budget(request, free, recipe(), times, amount, until)
+    asked, until = recipe(size=0, batch=0), machine.clock.now + TIMING * budget
+    fit_to_budget(asked, times, amount, until, trained=False)
     assert machine.clock.now <= until + 0.02 * budget
 
 

@@ -18,7 +18,7 @@ class AdaptiveSize:
     operations: Operations
     batch: int  # images of a step of this process
     least: int  # pixels, of the smallest images that the network takes
-    course: Progress
+    progress: Progress
     _image: float = field(default=0.0, init=False)  # seconds a multiply-add
     _steps: int = field(default=0, init=False)
     _whole: float = field(default=0.0, init=False)  # seconds for training, at the first step
@@ -30,7 +30,7 @@ class AdaptiveSize:
         that was planned.
         """
         if not self._steps:
-            self._whole = self.course.left
+            self._whole = self.progress.left
         if self._steps < 2:
             return wanted
         longest = self._whole / HARDLY

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 import torch
 
@@ -24,9 +24,8 @@ from forebear.tables.files import table_to_dict
 from forebear.tasks.machine.device import device_name
 from forebear.tasks.train.budget.step_timing import seconds_of_step
 from forebear.tasks.train.recipe import Recipe
+from forebear.tasks.train.request import Compile
 from forebear.tasks.train.step import Mode
-
-Compile = Literal["auto", "off", "on", "graphs"]
 
 LEAST = 600.0  # seconds of a run from which compiling, a minute or two, can come in again
 GAIN = 0.97  # share of the seconds that a step may take for the trouble to be worth it

@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 
 from forebear.tasks.train.budget.plan import BEFORE
-from forebear.tasks.train.job import PreparedRun
 from forebear.tasks.train.resume.checkpoint import seconds_of
+from forebear.tasks.train.setup import RunSetup
 
 LATER = 0.02  # share of the budget that evaluation is timed in, after the reading
 
@@ -21,13 +21,13 @@ class Deadlines:
     now: float  # when this process began
 
     @classmethod
-    def of(cls, job: PreparedRun) -> Deadlines:
-        """Of a run with a budget; a resumed one has what its checkpoint leaves of it."""
-        assert job.request.budget is not None
-        now = job.request.started or time.perf_counter()
-        folder = job.folder.checkpoints
-        done = job.world.on_rank0(lambda: seconds_of(folder)) if job.resumes else 0.0
-        return cls(budget=job.request.budget, started=now - done, now=now)
+    def of(cls, setup: RunSetup) -> Deadlines:
+        """Returns those of a run with a budget; a resumed run has what its checkpoint leaves."""
+        budget, now = setup.config.budget, setup.config.started or time.perf_counter()
+        assert budget is not None
+        folder = setup.folder.checkpoints
+        done = setup.world.on_rank0(lambda: seconds_of(folder)) if setup.resumes else 0.0
+        return cls(budget=budget, started=now - done, now=now)
 
     @property
     def left(self) -> float:

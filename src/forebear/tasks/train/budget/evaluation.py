@@ -12,11 +12,56 @@ from torch import nn
 
 from forebear.data.loader import Batch, Loader
 from forebear.tasks.evaluate import InOrder
-from forebear.tasks.train.input_pipeline import EVALUATED
+from forebear.tasks.train.budget.deadlines import Deadlines
+from forebear.tasks.train.budget.plan import evaluated
+from forebear.tasks.train.input_pipeline import MIN_EVALUATION_BATCH
 from forebear.tasks.train.out_of_memory import explain_evaluation
+from forebear.tasks.train.setup import RunSetup
 
 BATCHES = 4  # that are timed, the fastest of which counts: the first one warms up
 IMAGES = 32  # in each of them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationPlan:
+    """How many images a run on a budget evaluates, and how long that takes."""
+
+    images: int  # of the validation set, in each evaluation
+    seconds: float  # that they take
+    test_images: int  # of the test set, once at the end
+    test_seconds: float
+    seconds_per_image: float
+
+
+def plan_evaluation(setup: RunSetup, validation: Loader, deadlines: Deadlines) -> EvaluationPlan:
+    """Times some evaluations, and returns how many images can be evaluated within the budget.
+
+    Args:
+        setup: Of the run; its network is on the device.
+        validation: The whole validation set.
+        deadlines: Of the run.
+
+    Raises:
+        RunError: A batch does not fit in memory.
+    """
+    precision, world = setup.resolved.recipe.precision, setup.world
+    seconds = seconds_of_image(setup.network, validation, precision, deadlines.ready)
+    seconds = max(world.all_reduce_max([seconds])) / world.size
+    count, tests = len(setup.data.val), 0 if setup.test is None else len(setup.test.val)
+    left = deadlines.left * count / max(count + tests, 1)
+
+    def plan() -> EvaluationPlan:
+        part = evaluated(count, seconds, left)
+        test = evaluated(tests, seconds, deadlines.left - left)
+        return EvaluationPlan(
+            images=part.images,
+            seconds=part.seconds,
+            test_images=test.images,
+            test_seconds=test.seconds,
+            seconds_per_image=seconds,
+        )
+
+    return world.on_rank0(plan)
 
 
 @torch.inference_mode()
@@ -45,7 +90,7 @@ def seconds_of_image(network: nn.Module, batches: Loader, precision: str, until:
         few = replace(batches, shown=part, batch=len(part), rank=0, ranks=1)
         started = time.perf_counter()
         with (
-            explain_evaluation(network, few, precision, least=EVALUATED),
+            explain_evaluation(network, few, precision, least=MIN_EVALUATION_BATCH),
             torch.autocast(batches.device.type, torch.bfloat16, precision == "bf16"),
         ):
             for images, _ in few.in_order():

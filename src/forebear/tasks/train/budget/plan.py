@@ -12,7 +12,6 @@ from forebear.network.plan.plan import Plan
 from forebear.tasks.train.budget.progress import FINISH
 from forebear.tasks.train.budget.timing import StepTimes
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.request import TrainConfig
 from forebear.tasks.train.resolve import PHOTOGRAPH, lengthened
 
 STRIDE = 32  # pixels: the product of an ImageNet network's strides, in which sides are planned
@@ -53,8 +52,8 @@ class Allowance:
 class Fitted:
     """The size and the batch that suit a budget on this machine."""
 
-    size: int | None  # pixels; None: as asked for
-    batch: int | None  # images a step; None: as asked for
+    size: int  # pixels
+    batch: int  # images per step
     line: str = ""  # what was chosen and why; "": nothing was
 
 
@@ -74,29 +73,24 @@ class Amount:
 
 
 def fit_to_budget(
-    request: TrainConfig,
-    free: Recipe,
-    recipe: Recipe,
-    times: StepTimes,
-    amount: Amount,
-    until: float,
+    asked: Recipe, times: StepTimes, amount: Amount, until: float, *, trained: bool
 ) -> Fitted:
-    """The size of the images and the batch for which a budget has enough steps and passes.
+    """Returns the input size and the batch for which a budget has enough steps and passes.
 
-    Only what neither the caller nor the recipe has set is planned. A trained network keeps both.
+    Only what neither the user nor the recipe has set is planned. A trained network keeps both.
 
     Args:
-        request: with a budget.
-        free: the recipe as `asked`, where 0 is not set.
-        recipe: the same, settled.
-        times: of its steps.
-        amount: of images and of seconds.
+        asked: The recipe with a size and a batch of 0 where they are not set.
+        times: Times the steps of the resolved recipe, whose size and batch are the first choice.
+        amount: Images and seconds.
         until: time.perf_counter() at which the timing of steps ends.
+        trained: Whether the network starts from a checkpoint.
     """
-    if request.weights is not None or (free.size and free.batch):
-        return Fitted(size=request.size, batch=request.batch)
+    if trained or (asked.size and asked.batch):
+        return Fitted(size=times.recipe.size, batch=times.recipe.batch)
+    recipe = times.recipe
     batch = recipe.batch
-    shrinks = not free.size and recipe.crop == "resized"
+    shrinks = not asked.size and recipe.crop == "resized"
     sizes = tuple(_sizes(recipe.size, times.network.plan)) if shrinks else (recipe.size,)
     small = next((size for size in reversed(sizes) if size >= LOWEST), sizes[0])
     known = times.learn(batch, small, 0.0) or times.probe(min(PROBE, batch), small, until)
@@ -118,7 +112,7 @@ def fit_to_budget(
         if not times.learn(batch, size, until):
             break
         size = choose()
-    if not free.batch and known:
+    if not asked.batch and known:
         batch = _batch(batch, size, times, amount, left(size), until)
     seconds = times.seconds(batch, size)
     steps = left(size) / seconds

@@ -36,6 +36,24 @@ def rate(recipe: Recipe, progress: float, length: float) -> float:
     return share * (_falling(recipe, time, length) if recipe.schedule == "step" else 1.0)
 
 
+def head_part(recipe: Recipe) -> float:
+    """Returns the fraction of the run in which the logits alone learn, at its start."""
+    return recipe.head_epochs / recipe.length
+
+
+def share_of_peak(recipe: Recipe, progress: float) -> float:
+    """Returns the fraction of the peak: 1 while the logits alone learn, then the schedule.
+
+    Args:
+        recipe: With its length known.
+        progress: Fraction of the run, 0 to 1.
+    """
+    begun = head_part(recipe)
+    if progress < begun:
+        return 1.0
+    return rate(recipe, (progress - begun) / (1 - begun), recipe.length - recipe.head_epochs)
+
+
 def _falling(recipe: Recipe, time: float, length: float) -> float:
     """The share once the warm-up is over; `time` and `length` in the recipe's unit."""
     if recipe.schedule == "constant":

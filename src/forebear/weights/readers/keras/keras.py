@@ -17,7 +17,8 @@ from zipfile import ZipFile
 from forebear.weights.readers.base import Array
 from forebear.weights.readers.errors import check_names, reading, refused
 from forebear.weights.readers.indexed import Listed
-from forebear.weights.readers.keras.hdf5 import EXPECTED, Hdf5, Node, Stored
+from forebear.weights.readers.keras.hdf5 import EXPECTED, Hdf5, Stored
+from forebear.weights.readers.keras.hdf5_objects import Node
 from forebear.weights.readers.zip_archive import open_archive
 
 WEIGHTS_MEMBER = "model.weights.h5"  # of a .keras archive

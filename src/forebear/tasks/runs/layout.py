@@ -1,0 +1,29 @@
+"""The names of the files in a run folder.
+
+runs/first/
+├── settings.json       everything that the run was made from, with versions and seed
+├── metrics.jsonl       one JSON object per epoch
+├── checkpoints/        the states from which an unfinished run resumes; deleted at its end
+├── best.safetensors    the network with the highest validation accuracy, if there is one
+├── pictures.png        training images as the network saw them
+├── curves.png          loss, accuracy and learning rate over the epochs
+├── confusion.png       the confusion matrix of the validation images
+├── mistakes.png        the validation images with the largest errors
+├── index.html          all of this on one page
+├── model.safetensors   the network and all that it needs; only in a finished run
+└── .lock               the number of the process that trains here; only while it runs
+"""
+
+from __future__ import annotations
+
+SETTINGS = "settings.json"
+METRICS = "metrics.jsonl"
+WEIGHTS = "model.safetensors"
+BEST = "best.safetensors"
+CHECKPOINTS = "checkpoints"
+LOCK = ".lock"
+INDEX = "index.html"
+CURVES = "curves.png"
+CONFUSION = "confusion.png"
+MISTAKES = "mistakes.png"
+PICTURES = "pictures.png"

@@ -1,0 +1,207 @@
+"""Turns the events of a run into its files and into lines for the user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from forebear.data.loader import Loader
+from forebear.errors import RunError
+from forebear.network.model_card import ModelCard
+from forebear.network.network import Network
+from forebear.tasks.evaluate import Evaluation
+from forebear.tasks.runs.metrics import Epoch
+from forebear.tasks.runs.tensorboard import Scalars
+from forebear.tasks.train.artifacts import Artifacts
+from forebear.tasks.train.events import (
+    CheckpointDue,
+    EpochEnd,
+    EpochProgress,
+    Event,
+    Finished,
+    Message,
+    Started,
+    TrainingEnd,
+)
+from forebear.tasks.train.input_pipeline import order_of
+from forebear.tasks.train.prepare import Prepared
+from forebear.tasks.train.progress_bar import ProgressBar
+from forebear.tasks.train.resume.checkpoint import save_checkpoint
+from forebear.tasks.train.settings_json import settings_of
+from forebear.tasks.train.state import TrainState
+from forebear.tasks.train.step import Stepper
+
+RESUME = "forebear train --resume"
+
+
+class Recorder:
+    """Writes the folder of a run. A disk that is full costs a plot, not the run, until the end.
+
+    In several processes the first one writes, and the others wait for it.
+    """
+
+    def __init__(self, run: Prepared, display: ProgressBar) -> None:
+        """Writes nothing yet.
+
+        Args:
+            run: Whose folder it is.
+            display: Shows lines and progress.
+        """
+        self.run, self.display = run, display
+        self.setup, self.folder = run.setup, run.setup.folder
+        self.epochs: list[Epoch] = []
+        self.left_out: list[str] = []  # images that cannot be decoded, and why
+        self.best: Network | None = None  # not written yet
+        self.artifacts = Artifacts(
+            self.folder.path, run.setup.title, run.setup.data.classes, display
+        )
+        writes = run.setup.config.tensorboard and run.setup.world.writes
+        self.scalars = Scalars(self.folder.path) if writes else None
+
+    def record(self, event: Event) -> None:
+        """Writes what the event stands for.
+
+        Raises:
+            RunError: The folder, its first checkpoint or the final weights cannot be written.
+        """
+        match event:
+            case EpochProgress():
+                self.display.progress(event)
+            case Message():
+                self.display.say(event.line)
+            case Started():
+                self._start(event)
+            case CheckpointDue(first=True):
+                self.setup.world.on_rank0(lambda: self._save_first(event.stepper, event.state))
+            case CheckpointDue():
+                self.setup.world.on_rank0(lambda: self._save(event.stepper, event.state))
+            case EpochEnd():
+                self._end_epoch(event)
+            case TrainingEnd():
+                self.setup.world.on_rank0(self._write_best)
+            case Finished():
+                self.setup.world.on_rank0(lambda: self._finalize(event))
+            case _:
+                pass
+
+    def _start(self, event: Started) -> None:
+        """Makes the folder of a new run; cuts the metrics of a resumed one at its checkpoint."""
+        self.epochs = list(event.epochs)
+        self._name_left_out()
+        if not event.resumed:
+            self.setup.world.on_rank0(lambda: self.folder.begin(settings_of(self.run)))
+        elif self.setup.world.writes:
+            self.folder.keep(self.epochs)
+
+    def _name_left_out(self) -> None:
+        """Prints which images have been skipped since the last time."""
+        for part in (self.run.training_images, self.run.validation_images):
+            for why in part.store.skipped.values():
+                if why not in self.left_out:
+                    self.left_out.append(why)
+                    self.display.say(f"left out: {why}")
+
+    def _save_first(self, stepper: Stepper, state: TrainState) -> None:
+        path = self.folder.path
+        try:
+            self._checkpoint(stepper, state)
+        except OSError as error:
+            raise RunError(
+                f"{path}: the first checkpoint cannot be written ({error.strerror or error}). "
+                f"Expected room for three of them. Make some and go on by {RESUME} {path}, or "
+                "pass another --out."
+            ) from error
+        if isinstance(self.run.training, Loader):
+            self.artifacts.sheet(self.run.training, order_of(self.run.recipe), self.run.recipe)
+
+    def _save(self, stepper: Stepper, state: TrainState) -> None:
+        try:
+            self._checkpoint(stepper, state)
+        except OSError as error:
+            self.display.say(
+                f"no checkpoint after step {state.step} ({error.strerror or error}); the one "
+                "before is whole. Free some room on the disk."
+            )
+
+    def _checkpoint(self, stepper: Stepper, state: TrainState) -> None:
+        if self.best is not None:
+            self.folder.best(self.best)
+            self.best = None
+        self.folder.flush()
+        save_checkpoint(self.folder.checkpoints, stepper.state(), state)
+
+    def _end_epoch(self, event: EpochEnd) -> None:
+        """Writes the metrics and the curves."""
+        self.epochs.append(event.epoch)
+        self._name_left_out()
+        if event.best is not None:
+            event.best.card = self._card(event.evaluation, event.epoch.seconds)
+            self.best = event.best
+        if not self.setup.world.writes:
+            return
+        self.display.epoch(event.epoch)
+        self.artifacts.attempt(lambda: self.folder.epoch(event.epoch))
+        if self.scalars is not None:
+            self.artifacts.attempt(partial(self.scalars.epoch, asdict(event.epoch)))
+        self.artifacts.curves_in_training(self.epochs)
+
+    def _write_best(self) -> None:
+        with _explained(self.folder.path):
+            if self.best is not None:
+                self.folder.best(self.best)
+                self.best = None
+
+    def _finalize(self, event: Finished) -> None:
+        """Writes plots, and last the weights, which make the folder a finished run."""
+        self.artifacts.mistakes(event.evaluation, self.run.validation_images)
+        tested = event.test is not None  # the network holds the weights that were tested
+        with (
+            _explained(self.folder.path),
+            nullcontext() if tested else event.stepper.averaged(),
+        ):
+            network = self.setup.network
+            network.card = self._card(event.evaluation, event.seconds, event.test)
+            self.folder.weights(network)
+        self.artifacts.curves(self.epochs)
+
+    def _card(
+        self, measured: Evaluation, seconds: float, tested: Evaluation | None = None
+    ) -> ModelCard:
+        """Returns what a saved network says of itself."""
+        data, run = self.setup.data, self.run
+        metrics = {
+            "held_out_accuracy": measured.top1,
+            "held_out_top5": measured.top5,
+            "held_out_loss": measured.loss,
+            "held_out_images": measured.images,
+            "held_out_images_in_set": len(data.val),
+            "seconds": seconds,
+            "epochs": self.epochs[-1].epoch if self.epochs else 0,
+            "data": data.spec,
+            "fingerprint": data.fingerprint,
+        }
+        if self.left_out:
+            metrics["images_left_out"] = len(self.left_out)
+        reading = run.training_images.reading
+        if reading is not None and not reading.done:
+            metrics["training_images_read"] = reading.count
+        if tested is not None:
+            assert self.setup.test is not None
+            metrics |= {"test_accuracy": tested.top1, "test_images": tested.images}
+            metrics["test_images_in_set"] = len(self.setup.test.val)
+        return ModelCard(classes=data.classes, preprocessing=run.rule, metrics=metrics)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turns a failure to write the weights into an error that says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{path}: the trained weights cannot be written ({error.strerror or error}). Expected "
+            f"room on the disk. Make some and go on by {RESUME} {path}: the checkpoints are whole."
+        ) from error

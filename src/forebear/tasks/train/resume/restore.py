@@ -1,0 +1,150 @@
+"""A run that broke off, read back: its setup from settings.json, its state from a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from forebear.data.sources.registry import read_data
+from forebear.errors import RunError
+from forebear.tables.dialects import Dialect
+from forebear.tables.files import (
+    dialect_from_dict,
+    preprocessing_from_dict,
+    table_from_dict,
+)
+from forebear.tables.preprocessing import Preprocessing
+from forebear.tables.rows import Table
+from forebear.tasks.machine.device import device_name
+from forebear.tasks.machine.distributed import World
+from forebear.tasks.runs.folder import RunFolder
+from forebear.tasks.runs.metrics import Epoch
+from forebear.tasks.train.budget.timing import StepTimes
+from forebear.tasks.train.prepare import Prepared
+from forebear.tasks.train.recipe import Recipe
+from forebear.tasks.train.recipe_files import recipe_from_dict
+from forebear.tasks.train.request import TrainConfig
+from forebear.tasks.train.resolve import ResolvedRecipe
+from forebear.tasks.train.resume.checkpoint import checkpoints, load_checkpoint
+from forebear.tasks.train.resume.differences import changed_machine, changed_pictures
+from forebear.tasks.train.setup import RunSetup, create_network, split_data
+from forebear.tasks.train.state import TrainState
+from forebear.tasks.train.step import Stepper
+
+
+def restore_setup(
+    path: Path, *, device: str, threads: int | None, world: World, started: float
+) -> RunSetup:
+    """Returns the setup of a run that broke off, from its settings.json.
+
+    Args:
+        path: Its folder.
+        device: auto, cpu or cuda.
+        threads: Compute threads; None keeps the run's own number.
+        world: The processes that train now.
+        started: time.perf_counter() from which a budget counts on.
+
+    Raises:
+        RunError: There is no unfinished run, or its data have changed.
+    """
+    where = world.device(device)
+    folder = world.on_rank0(lambda: RunFolder(path, replace=True))
+    settings, epochs = world.on_rank0(folder.read)
+    begun = world.on_rank0(lambda: bool(checkpoints(folder.checkpoints)))
+    if not begun and (epochs or settings.get("weights")):
+        what = "its checkpoints are gone" if epochs else "it was killed before its first checkpoint"
+        raise RunError(
+            f"{path}: {what}. Expected one to go on from. Train again with --replace, and what "
+            "was given before."
+        )
+    try:
+        resolved = _recipe(settings)
+        table, dialect, colours = _network(settings)
+        name, spec = settings["network"], settings["data"]["spec"]
+        fingerprint = settings["data"]["fingerprint"]
+        config = TrainConfig(data=spec, **settings["request"])
+        if where.type != "cuda" and config.compile == "graphs":
+            config = replace(config, compile="auto")  # a CPU has no CUDA graphs
+        threads = threads or config.threads
+        note = changed_machine(
+            settings, device=device_name(where), processes=world.size, threads=threads
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{path}: its settings are not those of a run ({error}). Expected what forebear train "
+            "wrote. Train it again with --replace."
+        ) from error
+    data, test = split_data(read_data(spec), config.hold_out)
+    if data.fingerprint != fingerprint:
+        raise RunError(
+            f"{path}: the pictures of {spec} are not those that the run began with "
+            f"({changed_pictures(settings['data'], data)}). Expected the same. Restore them, or "
+            "train again with --replace."
+        )
+    network = create_network(table, dialect, data, resolved.recipe)
+    return RunSetup(
+        config=replace(config, device=device, threads=threads, started=started),
+        name=name,
+        network=network,
+        data=data,
+        test=test,
+        resolved=resolved,
+        folder=folder,
+        device=where,
+        colours=colours,
+        world=world,
+        notes=(note,) if note else (),
+        epochs=tuple(epochs),
+        resumes=begun,
+        times=StepTimes(resolved.recipe, network, where) if config.budget else None,
+    )
+
+
+def restore_state(
+    run: Prepared, stepper: Stepper
+) -> tuple[TrainState, tuple[Epoch, ...], tuple[str, ...]]:
+    """Loads the newest whole checkpoint; from here on no other process may use the folder.
+
+    Args:
+        run: To be resumed.
+        stepper: Takes the tensors.
+
+    Returns:
+        The state, the epochs completed by then, and lines to print.
+
+    Raises:
+        RunError: No checkpoint is whole, or it is of another run.
+    """
+    setup, folder = run.setup, run.setup.folder
+
+    def read() -> tuple[dict[str, Any], TrainState, list[str]]:
+        folder.hold()
+        return load_checkpoint(folder.checkpoints)
+
+    tensors, state, damaged = setup.world.on_rank0(read)
+    try:
+        stepper.load(tensors)
+        stepper.guard.count(skipped=state.skipped, in_row=state.in_row)
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise RunError(
+            f"{folder.checkpoints}: of another run ({error}). Expected that of the settings "
+            "beside it. Train again with --replace."
+        ) from error
+    evaluated = state.step - len(state.losses)  # steps up to the last evaluation
+    epochs = tuple(epoch for epoch in setup.epochs if epoch.step <= evaluated)
+    return state, epochs, (*damaged, f"going on after step {state.step:,}")
+
+
+def _recipe(settings: dict[str, Any]) -> ResolvedRecipe:
+    known = settings.get("chosen_by", {})  # missing in runs of older versions
+    origins = {one.name: known.get(one.name, "unknown") for one in fields(Recipe)}
+    return ResolvedRecipe(recipe=recipe_from_dict(settings["recipe"]), origins=origins)
+
+
+def _network(settings: dict[str, Any]) -> tuple[Table, Dialect, Preprocessing]:
+    return (
+        table_from_dict(settings["table"]),
+        dialect_from_dict(settings["dialect"]),
+        preprocessing_from_dict(settings["preprocessing"]),
+    )

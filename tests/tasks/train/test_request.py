@@ -1,0 +1,84 @@
+"""What a caller may ask of a training run."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from forebear.settings import settings
+from forebear.tasks.train.recipe import Recipe
+from forebear.tasks.train.request import TrainConfig
+
+
+def test_every_field_has_a_help() -> None:
+    known = settings(TrainConfig)
+    assert list(known) == [field.name for field in dataclasses.fields(TrainConfig)]
+    assert all(one.help and not one.help.endswith(".") for one in known.values())
+
+
+def test_a_field_in_place_of_the_recipes_has_its_unit_and_its_values() -> None:
+    known, recipe = settings(TrainConfig), settings(Recipe)
+    for name in ("epochs", "batch", "lr", "size", "seed", "precision"):
+        assert known[name].unit == recipe[name].unit
+        assert known[name].choices == recipe[name].choices
+        assert known[name].above == recipe[name].above
+        assert known[name].least == (1 if name == "epochs" else recipe[name].least)
+        assert known[name].optional
+        assert known[name].default_text.startswith("the recipe's")
+    for name in ("batch", "lr", "size", "precision"):
+        assert known[name].help == recipe[name].help
+    assert known["seed"].help == f"random seed {recipe['seed'].help}"
+    assert known["mirror"].choices == ()  # true or false, in place of more possible values
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"epochs": 0}, "epochs=0: expected 1 or more. Pass such a value, or leave it out."),
+        ({"batch": -1}, "batch=-1: expected 0 or more."),
+        ({"lr": 0.0}, "lr=0.0: expected a number above 0."),
+        ({"lr": float("nan")}, "lr=nan: expected a number above 0."),
+        ({"size": -1}, "size=-1: expected 0 or more."),
+        ({"seed": -1}, "seed=-1: expected 0 or more."),
+        ({"precision": "fp8"}, "precision='fp8': expected one of auto, fp32, bf16."),
+        ({"budget": 0.0}, "budget=0.0: expected a number above 0."),
+        ({"hold_out": 1.0}, "hold_out=1.0: expected a fraction between 0 and 1."),
+        ({"bad": "warn"}, "bad='warn': expected one of fail, skip."),
+        ({"threads": 0}, "threads=0: expected 1 or more."),
+        ({"workers": -1}, "workers=-1: expected 0 or more."),
+        ({"every": -1}, "every=-1: expected 0 or more."),
+        ({"compile": "fast"}, "compile='fast': expected one of auto, off, on, graphs."),
+    ],
+)
+def test_a_value_out_of_range_is_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 the start of the message is compared
+        TrainConfig(data="zeros", **given)
+    assert str(raised.value).startswith(said)
+    assert str(raised.value).endswith("Pass such a value, or leave it out.")
+
+
+def test_zero_is_left_to_the_data_and_the_machine() -> None:
+    TrainConfig(data="zeros", batch=0, size=0, seed=0, workers=0, every=0)
+
+
+def test_it_is_frozen_and_takes_keywords_alone() -> None:
+    config = TrainConfig(data="zeros")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.lr = 1.0  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        TrainConfig("zeros")  # type: ignore[call-arg]
+
+
+def test_it_needs_no_torch() -> None:
+    program = (
+        "import sys\nimport forebear.tasks.train.request\n"
+        "sys.exit(str({'torch', 'numpy', 'PIL', 'rich'} & set(sys.modules) or ''))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.strip() == ""
