@@ -19,6 +19,11 @@ def home() -> Path:
     return Path(os.environ.get("FOREBEAR_HOME") or "~/.cache/forebear").expanduser()
 
 
+def cache_folder() -> Path:
+    """Returns $FOREBEAR_HOME/cache (default: ~/.cache/forebear/cache). It may not exist yet."""
+    return home() / "cache"
+
+
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Calls `write` on a temporary file in the same folder, then renames that file to `path`.
 

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image, JpegImagePlugin
 
 from forebear.data.dataset import ArrayImages, EncodedPictures
+from forebear.data.decoder import Decoder
 from forebear.data.images.decode import Box, open_image
 from forebear.data.pixel_cache import Pixels
 from forebear.data.pixel_store import PixelStore
@@ -154,7 +155,7 @@ def test_crops_are_those_of_the_whole_picture(monkeypatch: pytest.MonkeyPatch) -
         told.append((index, width, height))
         return 100.5, 50.25, 500.5, 550.25
 
-    found = PixelStore(pictures, square(90), workers=0).crops([2, 0, 1], box)
+    found = PixelStore(pictures, square(90), workers=0).take_crops([2, 0, 1], box)[1]
     assert told == [(2, 800, 600), (0, 800, 600), (1, 800, 600)]
     assert seen == [200, 150]  # a quarter: a half of the smaller side would be 200 pixels, over 90
     exact = picture.resize((90, 90), Image.Resampling.BILINEAR, (100.5, 50.25, 500.5, 550.25))
@@ -166,7 +167,7 @@ def test_crops_are_those_of_the_whole_picture(monkeypatch: pytest.MonkeyPatch) -
 def test_a_small_box_is_decoded_at_full_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = watch_scales(monkeypatch)
     store = PixelStore(one(encoded(gradient(800, 600), "JPEG")), square(90), workers=0)
-    store.crops([0], lambda index, width, height: (700.0, 500.0, 800.0, 600.0))
+    store.take_crops([0], lambda index, width, height: (700.0, 500.0, 800.0, 600.0))
     assert seen == [800]
 
 
@@ -174,7 +175,7 @@ def test_crops_of_a_filled_store_are_of_the_files_and_in_its_channels(tmp_path: 
     grey = replace(square(6), order="L", mean=(0.0,), std=(1.0,))
     store = PixelStore(files(tmp_path, 3), grey)
     store.fill()
-    found = store.crops([1], lambda index, width, height: (0.0, 0.0, 6.0, 6.0))
+    _, found = store.take_crops([1], lambda index, width, height: (0.0, 0.0, 6.0, 6.0))
     exact = store.images.image(1).crop((0, 0, 6, 6)).convert("L")
     np.testing.assert_array_equal(found[0, :, :, 0], np.asarray(exact))
 
@@ -186,7 +187,7 @@ def test_a_fault_of_the_box_is_not_a_bad_picture(tmp_path: Path) -> None:
     jpeg = PixelStore(one(encoded(noise(0), "JPEG")), square(8), bad="skip")
     for store in (jpeg, PixelStore(files(tmp_path, 1), square(8), bad="skip")):
         with pytest.raises(ZeroDivisionError):
-            store.crops([0], box)
+            store.take_crops([0], box)
         assert store.skipped == {}
 
 
@@ -239,7 +240,7 @@ def test_in_a_stream_a_bad_file_is_dropped_from_its_batch(tmp_path: Path) -> Non
     assert (found.tolist(), parts.shape) == ([1], (1, 8, 8, 3))
     assert sorted(store.skipped) == [3, 17, 30]
     with pytest.raises(DataError, match=r"17\.png: not an image"):
-        store.crops([1, 17], lambda index, width, height: (0.0, 0.0, 8.0, 8.0))
+        store[[1, 17]]
 
 
 def test_more_than_one_percent_is_an_error(tmp_path: Path) -> None:
@@ -313,9 +314,8 @@ def test_what_took_seconds_is_not_decoded_again(
     first.fill()
     assert kept(tmp_path) == [".json", ".pixels"]
     again = PixelStore(pictures, square(8))
-    monkeypatch.setattr("forebear.data.pixel_store._SAMPLE", 1)
     steps: list[tuple[int, int]] = []
-    monkeypatch.setattr(PixelStore, "_fill_memory", lambda *_: pytest.fail("decoding again"))
+    monkeypatch.setattr(Decoder, "chunks", lambda *_: pytest.fail("decoding again"))
     again.fill(lambda done, total: steps.append((done, total)))
     assert steps == [(60, 60)]
     np.testing.assert_array_equal(again[range(60)], first[range(60)])

@@ -10,13 +10,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from forebear.data.choices import Bad
 from forebear.data.dataset import ArrayImages
-from forebear.data.home import cache_folder
+from forebear.data.decoding_threads import DecodingThreads
 from forebear.data.loader import Loader, Order
-from forebear.data.pixel_store import Bad, DecodingThreads, PixelStore
+from forebear.data.pixel_store import PixelStore
 from forebear.data.reading import BackgroundReader, Reading
 from forebear.data.strata import stratified
 from forebear.errors import DataError
+from forebear.files import cache_folder
 from forebear.tables.preprocessing import TORCHVISION
 from tests.data.making import decided
 

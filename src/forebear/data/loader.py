@@ -21,9 +21,10 @@ from forebear.data.augment.config import Augment
 from forebear.data.augment.counter_rng import CounterRNG
 from forebear.data.augment.crop import to_device
 from forebear.data.augment.pipeline import augment, resized_box
+from forebear.data.decoder import Indices
 from forebear.data.images.decode import Box
 from forebear.data.pixel_cache import Pixels
-from forebear.data.pixel_store import Indices, PixelStore
+from forebear.data.pixel_store import PixelStore
 from forebear.data.reading import Reading
 from forebear.tables.preprocessing import Preprocessing
 
@@ -60,8 +61,16 @@ class Resident:
     pixels: Tensor
 
     @classmethod
-    def upload(cls, source: Pixels, device: torch.device) -> Resident | None:
-        """Copies the images there; None if they would take more than their share of its memory."""
+    def of(cls, source: Pixels, device: torch.device, there: Resident | None) -> Resident | None:
+        """Returns the images on a GPU, or None if they would take too much of its memory.
+
+        Args:
+            source: All images of a store.
+            device: The GPU.
+            there: Images on a GPU, which are used if they are copies of the same images.
+        """
+        if there is not None and there.source is source and there.device == device:
+            return there
         free, _ = torch.cuda.mem_get_info(device)
         if source.nbytes > RESIDENT * free:
             return None
@@ -88,16 +97,10 @@ class Loader:
     def __post_init__(self) -> None:
         colours = (torch.tensor(v, device=self.device) for v in (self.rule.mean, self.rule.std))
         object.__setattr__(self, "_colours", tuple(colours))
-        object.__setattr__(self, "resident", self._moved())
-
-    def _moved(self) -> Resident | None:
-        """The images on the GPU: those that this is a copy with, if they are the store's."""
-        kept, there = self.store.kept, self.resident
-        if kept is None or self.device.type != "cuda":
-            return None
-        if there is not None and there.source is kept and there.device == self.device:
-            return there
-        return Resident.upload(kept, self.device)
+        resident = None
+        if self.store.kept is not None and self.device.type == "cuda":
+            resident = Resident.of(self.store.kept, self.device, self.resident)
+        object.__setattr__(self, "resident", resident)
 
     def __len__(self) -> int:
         return -(-len(self.store) // self.batch)
@@ -124,9 +127,9 @@ class Loader:
         """Yields the centre crops of this process's images in `places`, each image once."""
         mine = self.places[self.rank :: self.ranks]
         parts = [mine[start : start + self.batch] for start in range(0, len(mine), self.batch)]
-        for indices, pixels in self._ahead(parts, self._take):
+        for indices, pixels in _ahead(parts, self._take):
             middle = _middle(self._there(indices, pixels), self.rule.size)
-            yield self._normalise(middle), self._labels(indices)
+            yield self._batch(middle, indices)
 
     def drafts(
         self, order: Order, epoch: int, first: int = 0, among: Indices | None = None
@@ -157,7 +160,7 @@ class Loader:
         parts = np.array_split(np.stack((chosen, views)), steps, axis=1)
         mine = [np.array_split(part, self.ranks, axis=1)[self.rank] for part in parts]
         read = partial(self._read, order, epoch)
-        for step, (found, pixels) in enumerate(self._ahead(mine[first:], read), first):
+        for step, (found, pixels) in enumerate(_ahead(mine[first:], read), first):
             if self.reading is not None:
                 self.reading.available()  # raises the error of the background reader, if any
             gone = np.isin(parts[step][0], list(self.store.skipped))
@@ -178,7 +181,7 @@ class Loader:
         mean = self.rule.mean[::-1] if self.rule.order == "BGR" else self.rule.mean
         fill = tuple(value / self.rule.scale for value in mean)
         pixels = augment(draft.pixels, size, rule, draws, window=self.rule.size, fill=fill)
-        return self._normalise(pixels), self._labels(draft.samples)
+        return self._batch(pixels, draft.samples)
 
     def _streams(self, rule: Augment) -> bool:
         """Returns whether random crops are taken from the full image while it is decoded."""
@@ -202,21 +205,6 @@ class Loader:
             parts.append(part)
         return np.concatenate(kept, axis=1), np.concatenate(parts)
 
-    @staticmethod
-    def _ahead(
-        parts: list[Indices], read: Callable[[Indices], tuple[Indices, Pixels]]
-    ) -> Iterator[tuple[Indices, Pixels]]:
-        """Yields the result of `read` for each part, and prefetches the next part meanwhile."""
-        if not parts:
-            return
-        with ThreadPoolExecutor(1, "batch") as reader:
-            waiting = reader.submit(read, parts[0])
-            for number in range(len(parts)):
-                found = waiting.result()
-                if number + 1 < len(parts):
-                    waiting = reader.submit(read, parts[number + 1])
-                yield found
-
     def _take(self, wanted: Indices) -> tuple[Indices, Pixels]:
         """As the store's `take`; without the pixels where the device has them."""
         if self.resident is None:
@@ -228,15 +216,29 @@ class Loader:
             return to_device(pixels, self.device)
         return self.resident.pixels[to_device(indices, self.device)]
 
-    def _labels(self, indices: NDArray[np.int64]) -> Tensor:
-        return to_device(self.labels[indices], self.device)
-
-    def _normalise(self, pixels: Tensor) -> Tensor:
+    def _batch(self, pixels: Tensor, indices: Indices) -> Batch:
+        """Returns the normalised images and their labels."""
         if self.rule.order == "BGR":
             pixels = pixels.flip(-1)
         mean, std = self._colours
         values = (pixels * self.rule.scale - mean) / std
-        return values.permute(0, 3, 1, 2)  # channels last in memory
+        labels = to_device(self.labels[indices], self.device)
+        return values.permute(0, 3, 1, 2), labels  # channels last in memory
+
+
+def _ahead(
+    parts: list[Indices], read: Callable[[Indices], tuple[Indices, Pixels]]
+) -> Iterator[tuple[Indices, Pixels]]:
+    """Yields the result of `read` for each part, and prefetches the next part meanwhile."""
+    if not parts:
+        return
+    with ThreadPoolExecutor(1, "batch") as reader:
+        waiting = reader.submit(read, parts[0])
+        for number in range(len(parts)):
+            found = waiting.result()
+            if number + 1 < len(parts):
+                waiting = reader.submit(read, parts[number + 1])
+            yield found
 
 
 def _middle(pixels: Tensor, size: int) -> Tensor:

@@ -22,8 +22,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from forebear.data.home import cache_folder
-from forebear.files import write_text, write_whole
+from forebear.files import cache_folder, write_text, write_whole
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 

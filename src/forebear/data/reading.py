@@ -6,7 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from forebear.data.pixel_store import WORTH_KEEPING, DecodingThreads, Indices, PixelStore
+from forebear.data.decoder import Indices
+from forebear.data.decoding_threads import DecodingThreads
+from forebear.data.pixel_store import WORTH_KEEPING, PixelStore
 
 _FEW = 8  # images in the first chunk, whose time determines the size of the next
 _MOST = 256  # most images in a chunk

@@ -26,6 +26,7 @@ def test_a_folder_per_class_is_split_by_content(tmp_path: Path) -> None:
     assert np.bincount(data.val.labels).tolist() == [6, 3]
     assert data.val.labels.dtype == np.int64
     assert "15% of each class" in data.split
+    assert data.splits_off
     assert Path(data.val.name(0)).parent.name == data.classes[data.val.labels[0]]
     assert data.val.image(0).mode == "RGB"
 
@@ -63,6 +64,7 @@ def test_given_parts_are_kept_apart(part: str, tmp_path: Path) -> None:
     assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
     assert data.val.labels.tolist() == [1, 1]  # classes of val may be fewer
     assert data.split == f"given by the folders train and {part}"
+    assert not data.splits_off
 
 
 def test_fingerprint_of_given_parts_sees_names_and_sizes(tmp_path: Path) -> None:

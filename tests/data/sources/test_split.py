@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from forebear.data.dataset import ArrayImages
-from forebear.data.sources.split import fingerprint, held_out, validating
+from forebear.data.sources.split import fingerprint, split_validation, validating
 from forebear.errors import DataError
 
 
@@ -44,7 +44,7 @@ def test_a_class_that_cannot_be_on_both_sides_is_named() -> None:
     pixels[3] = pixels[2]  # two copies of one picture cannot be parted
     pictures = ArrayImages(pixels, np.array([0, 0, 1, 1]), "test")
     with pytest.raises(DataError, match=r"class dog has 2 images, 2 of them for validation"):
-        held_out(pictures, share=0.2, spec="npz:x", classes=("cat", "dog"), side=1)
+        split_validation(pictures, fraction=0.2, spec="npz:x", classes=("cat", "dog"), side=1)
 
 
 def test_fingerprint_tells_content_label_part_and_class_names_but_not_order() -> None:

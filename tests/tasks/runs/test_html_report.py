@@ -145,6 +145,23 @@ def test_epochs_are_a_table_with_the_best_one_marked(tmp_path: Path) -> None:
     assert "skipped" not in rows[0]
 
 
+def test_values_that_the_recipe_leaves_open_say_who_chose_them(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    settings = json.loads((run / "settings.json").read_text())
+    settings["recipe"] = {"lr": 0.1, "size": 32, "batch": 64, "precision": "bf16"}
+    settings["chosen_by"] = {"lr": "recipe", "size": "data", "batch": "budget", "precision": [1]}
+    (run / "settings.json").write_text(json.dumps(settings))
+    words = " ".join(page(run).words)
+    assert "size 32 (chosen by the data)" in words
+    assert "batch 64 (chosen by the budget)" in words
+    assert "lr 0.1 " in words
+    assert "lr 0.1 (" not in words  # the recipe's own value
+    assert "bf16 (" not in words  # no origin that forebear writes
+    settings["chosen_by"] = "nobody"
+    (run / "settings.json").write_text(json.dumps(settings))
+    assert "size 32 " in " ".join(page(run).words)
+
+
 def test_of_a_recipe_only_what_has_a_say_is_told() -> None:
     recipe = {
         "optimizer": "sgd",

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from forebear.data.dataset import Dataset, EncodedPictures
-from forebear.data.sources.split import fingerprint, held_out
+from forebear.data.sources.split import fingerprint, split_validation
 from forebear.errors import DataError
 from forebear.text import printable
 
 SIDE = 224  # pixels, the usual training size of ImageNet networks
-HELD_OUT = 0.15  # fraction of each class for validation, if there is no validation folder
+VALIDATION_FRACTION = (
+    0.15  # fraction of each class for validation, if there is no validation folder
+)
 VALIDATION = ("val", "validation", "test")  # in order of preference
 EXTENSIONS = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp",
@@ -40,7 +42,9 @@ def read_folder(root: Path, spec: str) -> Dataset:
     train = _scan(parts[0])
     if len(parts) == 1:
         images = _images(train, train.classes)
-        return held_out(images, share=HELD_OUT, spec=spec, classes=train.classes, side=SIDE)
+        return split_validation(
+            images, fraction=VALIDATION_FRACTION, spec=spec, classes=train.classes, side=SIDE
+        )
     val = _scan(parts[1])
     unknown = [name for name in val.classes if name not in train.classes]
     if unknown:

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from forebear.data.dataset import Dataset, EncodedPictures
 from forebear.data.sources.label_checks import checked_labels, numbered_classes
 from forebear.data.sources.optional_imports import extra
-from forebear.data.sources.split import given, held_out
+from forebear.data.sources.split import given, split_validation
 from forebear.errors import DataError
 from forebear.text import printable
 
 SIDE = 224  # pixels
-HELD_OUT = 0.15  # fraction of each class for validation, if the data set has no validation split
+VALIDATION_FRACTION = (
+    0.15  # fraction of each class for validation, if the data set has no validation split
+)
 OLDEST = (5, 2)  # oldest `datasets` version that is known not to run scripts or pickles of the data
 VALIDATION = ("validation", "val", "valid", "dev", "test")  # in order of preference
 LABELS = ("label", "labels", "fine_label")  # in order of preference, if several columns are labels
@@ -40,7 +42,9 @@ def read_hub(path: Path, spec: str) -> Dataset:
     train_name, val_name = _names(parts, shown)
     train, classes = _images(parts[train_name], f"{shown} {train_name}", library, None)
     if val_name is None:
-        return held_out(train, share=HELD_OUT, spec=spec, classes=classes, side=SIDE)
+        return split_validation(
+            train, fraction=VALIDATION_FRACTION, spec=spec, classes=classes, side=SIDE
+        )
     val, _ = _images(parts[val_name], f"{shown} {val_name}", library, classes)
     return given(
         train,

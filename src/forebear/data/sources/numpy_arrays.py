@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from forebear.data.dataset import ArrayImages, Dataset
 from forebear.data.sources.label_checks import checked_labels, numbered_classes
 from forebear.data.sources.optional_imports import extra
-from forebear.data.sources.split import given, held_out
+from forebear.data.sources.split import given, split_validation
 from forebear.errors import DataError, near_misses
 from forebear.text import printable
 
 DIGITS_SIDE = 32  # pixels: the 8x8 digits are enlarged so that a network can downsample them
-DIGITS_HELD_OUT = 0.2  # fraction of each class for validation
+DIGITS_VALIDATION_FRACTION = 0.2  # fraction of each class for validation
 
 
 def read_digits(spec: str) -> Dataset:
@@ -28,9 +28,9 @@ def read_digits(spec: str) -> Dataset:
     """
     bunch = extra("sklearn.datasets", "scikit-learn").load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, :, :, None]  # 0..16
-    return held_out(
+    return split_validation(
         ArrayImages(pixels, bunch.target.astype(np.int64), "digits"),
-        share=DIGITS_HELD_OUT,
+        fraction=DIGITS_VALIDATION_FRACTION,
         spec=spec,
         classes=tuple(map(str, bunch.target_names)),
         side=DIGITS_SIDE,

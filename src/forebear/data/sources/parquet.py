@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from forebear.data.dataset import Dataset, EncodedPictures
 from forebear.data.sources.label_checks import checked_labels, numbered_classes
 from forebear.data.sources.optional_imports import extra
-from forebear.data.sources.split import given, held_out
+from forebear.data.sources.split import given, split_validation
 from forebear.errors import DataError, near_misses
 from forebear.text import printable
 
 SIDE = 224  # pixels
-HELD_OUT = 0.15  # fraction of each class for validation, if there is no validation file
+VALIDATION_FRACTION = 0.15  # fraction of each class for validation, if there is no validation file
 VALIDATION = ("val", "test")  # name prefixes, in order of preference; "val" includes validation
 
 
@@ -40,7 +40,9 @@ def read_parquet(path: Path, spec: str) -> Dataset:
     classes = _classes(tables)
     train = _images(tables, classes)
     if not val_files:
-        return held_out(train, share=HELD_OUT, spec=spec, classes=classes, side=SIDE)
+        return split_validation(
+            train, fraction=VALIDATION_FRACTION, spec=spec, classes=classes, side=SIDE
+        )
     val = _images([_Table(file) for file in val_files], classes)
     return given(
         train,

@@ -13,10 +13,10 @@ from forebear.errors import DataError
 from forebear.text import printable
 
 
-def held_out(
+def split_validation(
     images: Images,
     *,
-    share: float,
+    fraction: float,
     spec: str,
     classes: tuple[str, ...],
     side: int,
@@ -28,7 +28,7 @@ def held_out(
         DataError: A class is too small to be in both the training and the validation set.
     """
     digests = [images.digest(index) for index in range(len(images))]
-    val = validating(digests, images.labels, share)
+    val = validating(digests, images.labels, fraction)
     _refuse_one_sided(val, images.labels, classes, spec)
     parts = [np.flatnonzero(~val), np.flatnonzero(val)]
     entries = [[(digests[i], int(images.labels[i])) for i in part] for part in parts]
@@ -39,8 +39,10 @@ def held_out(
         val=images.take(parts[1]),
         side=side,
         mirror=mirror,
-        split=f"{share:.0%} of each class held out for validation, chosen by sha256 of the images",
+        split=f"{fraction:.0%} of each class held out for validation, chosen by sha256 of the "
+        "images",
         fingerprint=fingerprint(classes, *entries),
+        splits_off=True,
     )
 
 
@@ -72,7 +74,7 @@ def given(
 
 
 def validating(
-    digests: Sequence[bytes], labels: NDArray[np.int64], share: float
+    digests: Sequence[bytes], labels: NDArray[np.int64], fraction: float
 ) -> NDArray[np.bool_]:
     """Returns a mask [N] of the validation images. It does not depend on their order or names.
 
@@ -87,7 +89,7 @@ def validating(
         contents.setdefault(label, []).append(digest)
     chosen: set[bytes] = set()
     for members in contents.values():
-        chosen.update(sorted(members)[: max(1, round(share * len(members)))])
+        chosen.update(sorted(members)[: max(1, round(fraction * len(members)))])
     return np.array([digest in chosen for digest in digests], dtype=np.bool_)
 
 

@@ -21,16 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.dataset import Dataset, EncodedPictures
-from forebear.data.home import cache_folder
 from forebear.data.sources.folders import EXTENSIONS
 from forebear.data.sources.label_checks import checked_labels, numbered_classes
-from forebear.data.sources.split import fingerprint, held_out
+from forebear.data.sources.split import fingerprint, split_validation
 from forebear.errors import DataError, near_misses
-from forebear.files import write_text
+from forebear.files import cache_folder, write_text
 from forebear.text import printable
 
 SIDE = 224  # pixels
-HELD_OUT = 0.15  # fraction of each class for validation, if there is no validation shard
+VALIDATION_FRACTION = 0.15  # fraction of each class for validation, if there is no validation shard
 VALIDATION = ("val", "test")  # name prefixes, in order of preference; "val" includes validation
 
 _VERSION = 1  # format version of the cached index
@@ -60,7 +59,9 @@ def read_shards(path: Path, spec: str) -> Dataset:
     classes = _classes(train, printable(path))
     images = _images(train, classes)
     if not val_files:
-        return held_out(images, share=HELD_OUT, spec=spec, classes=classes, side=SIDE)
+        return split_validation(
+            images, fraction=VALIDATION_FRACTION, spec=spec, classes=classes, side=SIDE
+        )
     val = [_index(file) for file in val_files]
     both = [images, _images(val, classes)]
     keys = [

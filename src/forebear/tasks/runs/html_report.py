@@ -57,6 +57,14 @@ _PICTURES = (
     _Picture(MISTAKES, "Held-out pictures that the network was furthest from naming rightly"),
     _Picture(PICTURES, "Training pictures as the network saw them"),
 )
+_CHOSEN_BY = {  # origins of values that a recipe leaves open, as the page names them
+    "user": "user",
+    "weights": "initial weights",
+    "network": "network",
+    "data": "data",
+    "machine": "machine",
+    "budget": "budget",
+}
 _TOLD = ("summary", "source", "network")  # of a recipe: words, which say nothing of the run
 
 
@@ -89,17 +97,25 @@ def page(run: Run) -> str:
         recipe_summary=". ".join(
             str(recipe[name]) for name in ("summary", "source") if recipe.get(name)
         ),
-        recipe=_recipe_in_force(recipe),
+        recipe=_recipe_in_force(recipe, run.part("chosen_by")),
         machine={**run.part("machine"), **run.part("versions")},
         columns=columns,
         rows=rows,
     )
 
 
-def _recipe_in_force(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields of a recipe that had an effect, under the names that they have today."""
-    found = in_force(Recipe, renamed(recipe))
-    return {name: value for name, value in found.items() if name not in _TOLD}
+def _recipe_in_force(recipe: Mapping[str, Any], chosen_by: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the fields of a recipe that had an effect, and who chose values that it left open.
+
+    Args:
+        recipe: Of settings.json, which may have the field names of older versions.
+        chosen_by: Of settings.json; empty in runs of older versions.
+    """
+    found = {}
+    for name, value in in_force(Recipe, renamed(recipe)).items():
+        by = _CHOSEN_BY.get(str(chosen_by.get(name)))
+        found[name] = f"{_say(value)} (chosen by the {by})" if by else _say(value)
+    return {name: text for name, text in found.items() if name not in _TOLD}
 
 
 @cache

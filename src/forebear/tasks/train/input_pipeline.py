@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from forebear.data.augment.config import Augment
+from forebear.data.choices import Bad
 from forebear.data.dataset import Dataset, Images, typical_side
+from forebear.data.decoder import Indices
+from forebear.data.decoding_threads import DecodingThreads
 from forebear.data.feature_loader import FeatureLoader
 from forebear.data.loader import Loader, Order
-from forebear.data.pixel_store import Bad, DecodingThreads, Indices, PixelStore
+from forebear.data.pixel_store import PixelStore
 from forebear.data.reading import Reading
 from forebear.data.strata import stratified
 from forebear.hardware import processor

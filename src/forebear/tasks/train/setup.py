@@ -13,7 +13,7 @@ import torch
 
 from forebear.data.dataset import Dataset
 from forebear.data.sources.registry import read_data
-from forebear.data.sources.split import held_out
+from forebear.data.sources.split import split_validation
 from forebear.errors import RunError
 from forebear.network.create import create
 from forebear.network.initialize import zero_last_norms
@@ -73,7 +73,7 @@ class RunSetup:
     @property
     def chooses(self) -> bool:
         """Whether the best weights are chosen by the validation set."""
-        return self.test is not None or "held out for validation" in self.data.split
+        return self.test is not None or self.data.splits_off
 
 
 def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
@@ -179,23 +179,23 @@ def new_folder(name: str) -> Path:
     return folder
 
 
-def split_data(data: Dataset, share: float | None) -> tuple[Dataset, Dataset | None]:
+def split_data(data: Dataset, fraction: float | None) -> tuple[Dataset, Dataset | None]:
     """Returns the training and validation sets, and the original data if it serves as test set.
 
     Args:
         data: As it was read.
-        share: Fraction of the training images to use for validation; None keeps the data as is.
+        fraction: Of the training images, to use for validation; None keeps the data as is.
 
     Raises:
         ValueError: The fraction is not between 0 and 1.
     """
-    if share is None:
+    if fraction is None:
         return data, None
-    if not 0 < share < 1:
-        raise ValueError(f"hold_out={share}: expected a fraction between 0 and 1, such as 0.1.")
-    split = held_out(
+    if not 0 < fraction < 1:
+        raise ValueError(f"hold_out={fraction}: expected a fraction between 0 and 1, such as 0.1.")
+    split = split_validation(
         data.train,
-        share=share,
+        fraction=fraction,
         spec=data.spec,
         classes=data.classes,
         side=data.side,
