@@ -67,12 +67,7 @@ class PixelStore:
         Raises:
             ValueError: `workers` is negative, or `bad` is neither "fail" nor "skip".
         """
-        if workers is not None and workers < 0:
-            raise ValueError(
-                f"workers={workers}: expected 0 or more. Pass 0 to decode in the calling thread."
-            )
-        if bad not in ("fail", "skip"):
-            raise ValueError(f"bad={bad!r}: expected fail or skip. Pass one of these.")
+        _check(workers, bad)
         self.images, self.bad = images, bad
         self.decoder = Decoder(images, rule, reduced=reduced, bad=bad)
         self.shape, self.dtype = self.decoder.shape, self.decoder.dtype
@@ -229,6 +224,15 @@ class PixelStore:
         if cache is not None:
             with suppress(Abandoned):
                 cache.save(_until(self.kept, ends), self.skipped)
+
+
+def _check(workers: int | None, bad: str) -> None:
+    if workers is not None and workers < 0:
+        raise ValueError(
+            f"workers={workers}: expected 0 or more. Pass 0 to decode in the calling thread."
+        )
+    if bad not in ("fail", "skip"):
+        raise ValueError(f"bad={bad!r}: expected fail or skip. Pass one of these.")
 
 
 def _entry(
