@@ -77,8 +77,7 @@ class PixelStore:
         untouched = rule.resize in ("shorter", "none") and rule.side == rule.size
         if untouched and isinstance(images, ArrayImages) and images.pixels.shape == self.shape:
             self.kept = images.pixels
-        self._disk = disk
-        self._workers = processor().cores if workers is None else workers
+        self._disk, self._workers = disk, processor().cores if workers is None else workers
         self._threads = DecodingThreads(self._workers, low=low)
         self._squares: Pixels | None = None  # all images, while only those in `_ready` are decoded
         self._ready = np.zeros(0, dtype=np.bool_)  # [N], which images are decoded
