@@ -64,14 +64,20 @@ def run(args: argparse.Namespace) -> int:
 def _progress() -> Iterator[Callable[[int, int], None] | None]:
     """Shows a progress bar if stderr is a terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Left
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
     if not console.is_terminal:
         yield None
         return
-    shown = (TextColumn("decoding"), BarColumn(24), MofNCompleteColumn(), Left(compact=True))
+    left = TimeRemainingColumn(compact=True)
+    shown = (TextColumn("decoding"), BarColumn(24), MofNCompleteColumn(), left)
     with Progress(*shown, console=console, transient=True) as live:
         task = live.add_task("decoding", total=None)
         yield lambda done, total: live.update(task, completed=done, total=total)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forebear.cli import load_model as model
+from forebear.cli import load_model
 from forebear.cli.output_path import check_drawing
 from forebear.data.sources.kinds import listed_specs
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="a run folder or its weights file; omit it with --weights",
     )
-    model.add_arguments(parser)
+    load_model.add_arguments(parser)
     parser.add_argument("--data", required=True, metavar="KIND:PATH", help=listed_specs())
     parser.add_argument(
         "--batch", type=int, default=64, metavar="N", help="batch size (default: %(default)s)"
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from forebear.tasks.evaluate import evaluate_on
     from forebear.tasks.runs.plots import draw_confusion
 
-    network = model.load_model(args.run_folder, args)
+    network = load_model.load_model(args.run_folder, args)
     measured = evaluate_on(
         network, args.data, batch=args.batch, precision=args.precision, device=args.device
     )

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from forebear.cli import load_model as model
+from forebear.cli import load_model
 
 SUMMARY = "Classifies images with a trained network, from a run or any checkpoint."
 EXAMPLE = "forebear predict runs/first image.png --top 3"
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN IMAGE",
         help="a run folder or its weights file, then images; only images with --weights",
     )
-    model.add_arguments(parser)
+    load_model.add_arguments(parser)
     parser.add_argument(
         "--top", type=int, default=5, metavar="K", help="classes per image (default: %(default)s)"
     )
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     run, images = (args.words[0], args.words[1:]) if args.weights is None else (None, args.words)
     if not images:
         raise ValueError("no IMAGE: expected at least one image after RUN. Pass its path.")
-    network = model.load_model(run, args)
+    network = load_model.load_model(run, args)
     for path, guesses in predict(network, images, top=args.top):
         if args.json:
             found = [{"class": name, "probability": value} for name, value in guesses]

@@ -67,12 +67,7 @@ class PixelStore:
         Raises:
             ValueError: `workers` is negative, or `bad` is neither "fail" nor "skip".
         """
-        if workers is not None and workers < 0:
-            raise ValueError(
-                f"workers={workers}: expected 0 or more. Pass 0 to decode in the calling thread."
-            )
-        if bad not in ("fail", "skip"):
-            raise ValueError(f"bad={bad!r}: expected fail or skip. Pass one of these.")
+        _check(workers, bad)
         self.images, self.bad = images, bad
         self.decoder = Decoder(images, rule, reduced=reduced, bad=bad)
         self.shape, self.dtype = self.decoder.shape, self.decoder.dtype
@@ -82,8 +77,7 @@ class PixelStore:
         untouched = rule.resize in ("shorter", "none") and rule.side == rule.size
         if untouched and isinstance(images, ArrayImages) and images.pixels.shape == self.shape:
             self.kept = images.pixels
-        self._disk = disk
-        self._workers = processor().cores if workers is None else workers
+        self._disk, self._workers = disk, processor().cores if workers is None else workers
         self._threads = DecodingThreads(self._workers, low=low)
         self._squares: Pixels | None = None  # all images, while only those in `_ready` are decoded
         self._ready = np.zeros(0, dtype=np.bool_)  # [N], which images are decoded
@@ -229,6 +223,15 @@ class PixelStore:
         if cache is not None:
             with suppress(Abandoned):
                 cache.save(_until(self.kept, ends), self.skipped)
+
+
+def _check(workers: int | None, bad: str) -> None:
+    if workers is not None and workers < 0:
+        raise ValueError(
+            f"workers={workers}: expected 0 or more. Pass 0 to decode in the calling thread."
+        )
+    if bad not in ("fail", "skip"):
+        raise ValueError(f"bad={bad!r}: expected fail or skip. Pass one of these.")
 
 
 def _entry(

@@ -10,8 +10,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from forebear.errors import near_misses
-from forebear.tables import dialects as d
-from forebear.tables import resnet, resnext
+from forebear.tables import dialects, resnet, resnext
 from forebear.tables.alexnet import ALEXNET, ALEXNET_V2
 from forebear.tables.dialects import DIALECTS, Dialect
 from forebear.tables.resnet import HE_2016
@@ -42,8 +41,8 @@ def _entry(table: Table, dialect: Dialect, *files: str) -> Entry:
 
 
 def _slim() -> dict[str, Entry]:
-    nets = {"alexnet_v2": _entry(ALEXNET_V2, d.SLIM_ALEXNET, f"{_TF_SLIM}/alexnet.py")}
-    for version, dialect in (("v1", d.SLIM_V1), ("v2", d.SLIM_V2)):
+    nets = {"alexnet_v2": _entry(ALEXNET_V2, dialects.SLIM_ALEXNET, f"{_TF_SLIM}/alexnet.py")}
+    for version, dialect in (("v1", dialects.SLIM_V1), ("v2", dialects.SLIM_V2)):
         file = f"{_TF_SLIM}/resnet_{version}.py"
         for depth in (50, 101, 152, 200):
             name = f"resnet_{version}_{depth}"
@@ -54,23 +53,25 @@ def _slim() -> dict[str, Entry]:
 def _keras() -> dict[str, Entry]:
     nets = {}
     for suffix, dialect, file in (
-        ("", d.KERAS_V1, "resnet.py"),
-        ("V2", d.KERAS_V2, "resnet_v2.py"),
+        ("", dialects.KERAS_V1, "resnet.py"),
+        ("V2", dialects.KERAS_V2, "resnet_v2.py"),
     ):
         for depth in (50, 101, 152):
             name = f"ResNet{depth}{suffix}"
             nets[name] = _entry(resnet.imagenet(name, depth), dialect, f"{_KERAS_3}/{file}")
     old = resnet.imagenet("ResNet50_old", 50)
-    nets["ResNet50_old"] = _entry(old, d.KERAS_OLD, f"{_KERAS_APPLICATIONS}, resnet50.py")
+    nets["ResNet50_old"] = _entry(old, dialects.KERAS_OLD, f"{_KERAS_APPLICATIONS}, resnet50.py")
     for depth in (50, 101):
         name = f"ResNeXt{depth}"
         table = resnext.imagenet(name, depth, 32, 4)
-        nets[name] = _entry(table, d.KERAS_RESNEXT, f"{_KERAS_APPLICATIONS}, resnet_common.py")
+        nets[name] = _entry(
+            table, dialects.KERAS_RESNEXT, f"{_KERAS_APPLICATIONS}, resnet_common.py"
+        )
     return nets
 
 
 def _torchvision() -> dict[str, Entry]:
-    alexnet = _entry(ALEXNET, d.TORCHVISION_ALEXNET, f"{_TORCHVISION_MODELS}/alexnet.py")
+    alexnet = _entry(ALEXNET, dialects.TORCHVISION_ALEXNET, f"{_TORCHVISION_MODELS}/alexnet.py")
     tables = [resnet.imagenet(f"resnet{depth}", depth) for depth in (18, 34, 50, 101, 152)]
     tables += [
         resnext.imagenet("resnext50_32x4d", 50, 32, 4),
@@ -80,7 +81,7 @@ def _torchvision() -> dict[str, Entry]:
         resnet.imagenet("wide_resnet101_2", 101, widen=2),
     ]
     file = f"{_TORCHVISION_MODELS}/resnet.py"
-    nets = {table.name: _entry(table, d.TORCHVISION_V1, file) for table in tables}
+    nets = {table.name: _entry(table, dialects.TORCHVISION_V1, file) for table in tables}
     return {"alexnet": alexnet, **nets}
 
 
@@ -91,10 +92,10 @@ def _timm() -> dict[str, Entry]:
         resnext.imagenet("resnext101_32x4d", 101, 32, 4),
     ]
     file = f"{_TIMM_MODELS}/resnet.py"
-    nets = {table.name: _entry(table, d.TIMM_V1, file) for table in tables}
+    nets = {table.name: _entry(table, dialects.TIMM_V1, file) for table in tables}
     for depth in (18, 34, 50, 101, 152):
         name = f"resnetv2_{depth}"
-        dialect = d.TIMM_PREACT_BASIC if depth < 50 else d.TIMM_PREACT
+        dialect = dialects.TIMM_PREACT_BASIC if depth < 50 else dialects.TIMM_PREACT
         nets[name] = _entry(resnet.imagenet(name, depth), dialect, f"{_TIMM_MODELS}/resnetv2.py")
     return nets
 
@@ -112,24 +113,24 @@ def _paper() -> dict[str, Entry]:
 
     # He et al. 2015: table 2 compares plain networks with option A, table 3 compares the options.
     for depth in (18, 34):
-        add(resnet.imagenet(f"resnet{depth}", depth), d.PAPER_V1_A)
-        add(resnet.imagenet(f"resnet{depth}_b", depth), d.PAPER_V1)
-        add(resnet.imagenet(f"resnet{depth}_c", depth), d.PAPER_V1_C)
-        add(resnet.imagenet(f"plain{depth}", depth, shortcuts=False), d.PAPER_V1)
+        add(resnet.imagenet(f"resnet{depth}", depth), dialects.PAPER_V1_A)
+        add(resnet.imagenet(f"resnet{depth}_b", depth), dialects.PAPER_V1)
+        add(resnet.imagenet(f"resnet{depth}_c", depth), dialects.PAPER_V1_C)
+        add(resnet.imagenet(f"plain{depth}", depth, shortcuts=False), dialects.PAPER_V1)
     for depth in (50, 101, 152):
-        add(resnet.imagenet(f"resnet{depth}", depth), d.PAPER_V1)
-    add(resnet.imagenet("preresnet200", 200), d.PAPER_V2_IMAGENET, preresnet_lua)
-    add(resnext.imagenet("resnext50_32x4d", 50, 32, 4), d.PAPER_RESNEXT, resnext_lua)
-    add(resnext.imagenet("resnext101_64x4d", 101, 64, 4), d.PAPER_RESNEXT, resnext_lua)
+        add(resnet.imagenet(f"resnet{depth}", depth), dialects.PAPER_V1)
+    add(resnet.imagenet("preresnet200", 200), dialects.PAPER_V2_IMAGENET, preresnet_lua)
+    add(resnext.imagenet("resnext50_32x4d", 50, 32, 4), dialects.PAPER_RESNEXT, resnext_lua)
+    add(resnext.imagenet("resnext101_64x4d", 101, 64, 4), dialects.PAPER_RESNEXT, resnext_lua)
     for depth in (20, 32, 44, 56, 110, 1202):
-        add(resnet.cifar(f"resnet{depth}", depth), d.PAPER_CIFAR, akamaster)
-    add(resnet.cifar("preresnet110", 110), d.PAPER_V2_A)
+        add(resnet.cifar(f"resnet{depth}", depth), dialects.PAPER_CIFAR, akamaster)
+    add(resnet.cifar("preresnet110", 110), dialects.PAPER_V2_A)
     for depth in (164, 1001):
-        add(resnet.cifar(f"preresnet{depth}", depth, "bottleneck"), d.PAPER_V2, he_1k)
-    add(resnext.cifar("resnext29_8x64d", 8, 64), d.PAPER_CIFAR_RESNEXT, resnext_lua)
-    add(resnext.cifar("resnext29_16x64d", 16, 64), d.PAPER_CIFAR_RESNEXT, resnext_lua)
+        add(resnet.cifar(f"preresnet{depth}", depth, "bottleneck"), dialects.PAPER_V2, he_1k)
+    add(resnext.cifar("resnext29_8x64d", 8, 64), dialects.PAPER_CIFAR_RESNEXT, resnext_lua)
+    add(resnext.cifar("resnext29_16x64d", 16, 64), dialects.PAPER_CIFAR_RESNEXT, resnext_lua)
     for depth in (18, 34, 50):
-        add(resnet.small_pictures(f"resnet{depth}_cifar", depth), d.PAPER_CIFAR_B)
+        add(resnet.small_pictures(f"resnet{depth}_cifar", depth), dialects.PAPER_CIFAR_B)
     return nets
 
 

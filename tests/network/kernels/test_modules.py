@@ -8,6 +8,7 @@ import pickle
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 import forebear
 from forebear.network import layers
 from forebear.network.accelerate import accelerate
-from forebear.network.kernels import modules
+from forebear.network.kernels import fused_norm, max_pool, modules
 from forebear.network.kernels import native as library
 from forebear.network.layers import Conv, Norm, Pool
 from forebear.network.units import UnitV1, UnitV2
@@ -135,18 +136,19 @@ FUSED = {
 def test_a_step_is_fused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: Counter[str] = Counter()
 
-    def count(function: str) -> None:
-        called: Callable[..., Any] = getattr(modules, function)
+    def count(module: ModuleType, function: str) -> None:
+        called: Callable[..., Any] = getattr(module, function)
 
         def counted(*args: Any, **options: Any) -> Any:
             calls[function] += 1
             calls["added"] += function == "normed" and args[2] is not None
             return called(*args, **options)
 
-        monkeypatch.setattr(modules, function, counted)
+        monkeypatch.setattr(module, function, counted)
 
-    for function in ("normed", "fork", "max_pool"):
-        count(function)
+    count(fused_norm, "normed")
+    count(modules, "fork")
+    count(max_pool, "max_pool")
     net = forebear.create(name, num_classes=3)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     accelerate(net)

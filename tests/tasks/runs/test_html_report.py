@@ -55,16 +55,16 @@ def test_a_finished_run_is_told_on_one_page(tmp_path: Path) -> None:
     shown = page(run)
     words = " ".join(shown.words)
     assert "finished" in shown.words
-    assert "70.00% of 359 held-out pictures right" in words
-    assert "75.00% at best, after epoch 2" in words
+    assert "70.00% of 359 validation images correct" in words
+    assert "75.00% best, after epoch 2" in words
     assert "3 min 00 s" in words
     # He et al. 2015 has 0.27 M: 269,722 for ten classes, of which each has 64 + 1
     assert "source of the network's table He et al. 2015 (arXiv 1512.03385), section 4.2" in words
     assert f"parameters {269_722 - 7 * 65:,}" in words
     assert "cat, dog, owl" in words
     assert "20% of each class" in words
-    assert "begun 2026-01-02 03:04:05 UTC" in words
-    assert f"forebear predict {run} PICTURE ..." in words
+    assert "started 2026-01-02 03:04:05 UTC" in words
+    assert f"forebear predict {run} IMAGE ..." in words
     assert f"forebear evaluate {run} --data digits" in words
     assert shown.links == {"curves.png", "mistakes.png"}
     assert "script" not in shown.tags
@@ -73,9 +73,9 @@ def test_a_finished_run_is_told_on_one_page(tmp_path: Path) -> None:
 
 def test_what_was_tested_comes_first(tmp_path: Path) -> None:
     words = " ".join(page(write_run(tmp_path / "run", Made(test=(0.625, 4000)))).words)
-    assert "62.50% of 4,000 test pictures right, seen once 70.00% of 359 held-out" in words
+    assert "62.50% of 4,000 test images correct, evaluated once 70.00% of 359" in words
     (tmp_path / "run" / "model.safetensors").write_bytes(b"damaged")
-    assert "test pictures" not in " ".join(page(tmp_path / "run").words)
+    assert "test images" not in " ".join(page(tmp_path / "run").words)
 
 
 def test_an_unfinished_run_says_so_and_how_to_go_on(tmp_path: Path) -> None:
@@ -86,9 +86,9 @@ def test_an_unfinished_run_says_so_and_how_to_go_on(tmp_path: Path) -> None:
     assert not any("forebear predict" in word for word in shown.words)
     (tmp_path / "first" / "best.safetensors").touch()
     best = tmp_path / "first" / "best.safetensors"
-    assert f"forebear predict {best} PICTURE ..." in page(tmp_path / "first").words
+    assert f"forebear predict {best} IMAGE ..." in page(tmp_path / "first").words
     begun = page(write_run(tmp_path / "second", Made(finished=False, accuracies=())))
-    assert "unfinished: nothing measured yet" in begun.words
+    assert "unfinished: no epoch finished yet" in begun.words
 
 
 def test_names_are_words_and_never_markup(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_epochs_are_a_table_with_the_best_one_marked(tmp_path: Path) -> None:
     write_index(write_run(tmp_path / "run"))
     text = (tmp_path / "run" / "index.html").read_text(encoding="utf-8")
     rows = [row for row in text.splitlines() if row.startswith("<tr")]
-    assert rows[0].startswith("<tr><th>epoch</th><th>step</th><th>rate</th><th>loss</th>")
+    assert rows[0].startswith("<tr><th>epoch</th><th>step</th><th>learning rate</th><th>loss</th>")
     assert [row[:22] for row in rows[1:]] == [
         "<tr><td>3</td><td>69</",
         '<tr class="best"><td>2',

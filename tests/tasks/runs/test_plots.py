@@ -76,7 +76,7 @@ def test_a_run_that_ends_within_an_epoch_has_its_last_points_there(
     assert training.get_xdata() == pytest.approx([0.5, 1, 1.5, 2, 2.2, 2.4])
     assert held.get_xdata() == pytest.approx([1, 2, 2.4])
     assert rate.get_lines()[0].get_xdata() == pytest.approx([0.5, 1, 1.5, 2, 2.2, 2.4])
-    assert accuracy.get_title() == "accuracy (%), held out at last 60.00"
+    assert accuracy.get_title() == "accuracy (%), validation at the end 60.00"
     with Image.open(tmp_path / "c.png") as image:
         assert image.size == (1350, 510)
 

@@ -33,9 +33,9 @@ def test_tensorboard_finds_every_number_over_the_steps(tmp_path: Path) -> None:
     found = read(tmp_path)  # flushed while the run goes on
     assert [step for step, _ in found["loss/training"]] == [10, 20]
     assert [value for _, value in found["loss/training"]] == pytest.approx([0.1, 0.05])
-    assert found["accuracy/held out"] == [(10, 0.5), (20, 0.5)]
+    assert found["accuracy/validation"] == [(10, 0.5), (20, 0.5)]
     assert found["run/steps skipped"] == [(10, 0), (20, 3)]
-    assert "loss/held out" not in found
+    assert "loss/validation" not in found
     scalars.close()
 
 
@@ -48,7 +48,7 @@ def test_a_resumed_run_takes_the_place_of_what_came_after_its_checkpoint(tmp_pat
     second = Scalars(tmp_path)
     second.epoch(line(20, val_accuracy=0.75))
     second.close()
-    assert read(tmp_path)["accuracy/held out"] == [(10, 0.5), (20, 0.75)]
+    assert read(tmp_path)["accuracy/validation"] == [(10, 0.5), (20, 0.75)]
 
 
 def test_without_tensorboard_the_remedy_is_told(

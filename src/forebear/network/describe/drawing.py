@@ -219,14 +219,14 @@ class _Canvas:
     def _arc(
         self, axes: Axes, box: Box, left: float, width: float, top: float, colour: str
     ) -> None:
-        from matplotlib.patches import PathPatch
-        from matplotlib.path import Path as Curve
+        from matplotlib import patches, path
 
         start, end, foot = left - 1.5, left + width + 4.5, top - _DEEP - 2.5
         corners = [(start, foot), (start, foot - 17), (end, foot - 17), (end, foot)]
+        codes = [path.Path.MOVETO, *[path.Path.CURVE4] * 3]
         dashed = box.arc == "projection"
-        patch = PathPatch(
-            Curve(corners, [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4]),
+        patch = patches.PathPatch(
+            path.Path(corners, codes),
             facecolor="none",
             edgecolor=colour,
             linewidth=1.5,

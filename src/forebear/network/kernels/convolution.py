@@ -18,8 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from forebear.network.kernels import grouped_conv as groups
-from forebear.network.kernels import winograd
+from forebear.network.kernels import grouped_conv, winograd
 from forebear.network.kernels.conv_geometry import Window
 
 # The largest output sides in pixels for which a matrix product was faster (bfloat16, AVX-512).
@@ -74,8 +73,8 @@ def _way(window: Window, x: Tensor, weight: Tensor) -> type[torch.autograd.Funct
     if window.sees_all(*x.shape[2:]):
         return _Connected
     if window.groups > 1:
-        if groups.fits(window, x, weight):
-            return groups.Groups
+        if grouped_conv.fits(window, x, weight):
+            return grouped_conv.Groups
         few = weight.shape[1] == 4 and weight.shape[0] == x.shape[1] and x.shape[1] % MERGED == 0
         return _Merged if few else None
     if window.kernel == 1:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from forebear.network.kernels.native import Library, Norm, compiled, library
+from forebear.network.kernels.native import Library, NormJob, compiled, library
 from forebear.network.plan.plan import Activation
 
 LANES = 16  # the number of channels must be a multiple of this
@@ -112,14 +112,14 @@ class _Normed(torch.autograd.Function):
         return dx, dadded, dweight, dbias, None, None
 
 
-def _job(x: Tensor, weight: Tensor, bias: Tensor, activation: Activation) -> tuple[Norm, Tensor]:
+def _job(x: Tensor, weight: Tensor, bias: Tensor, activation: Activation) -> tuple[NormJob, Tensor]:
     """Returns the arguments that both passes need, and their workspace.
 
     The caller must keep the workspace alive during the call of the C function.
     """
     channels, threads = x.shape[1], torch.get_num_threads()
     sums = torch.zeros(threads * 2 * channels, dtype=torch.float64)
-    job = Norm(
+    job = NormJob(
         pool=compiled().pool,
         threads=threads,
         half=x.dtype == torch.bfloat16,

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from forebear.network.kernels.conv_geometry import Window
-from forebear.network.kernels.native import Groups as Job
-from forebear.network.kernels.native import Library, Shape, compiled, job_over, library
+from forebear.network.kernels.native import GroupsJob, Library, Shape, compiled, job_over, library
 
 SIZES = (4, 8, 16, 32)  # supported channels in a group
 CHANNELS = 32  # the number of channels must be a multiple of this
@@ -88,7 +87,7 @@ def _map(
     packed = pairs.permute(0, 5, 3, 1, 2, 4).contiguous()
     y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
     zeros = x.new_zeros(channels)
-    job = job_over(Job, tuple(x.shape), shape, top, left)
+    job = job_over(GroupsJob, tuple(x.shape), shape, top, left)
     job.size, job.step, job.holes = size, step, holes
     job.x, job.weight, job.y = x.data_ptr(), packed.data_ptr(), y.data_ptr()
     job.zeros = zeros.data_ptr()
@@ -98,7 +97,7 @@ def _map(
 
 def _weight_gradient(x: Tensor, dy: Tensor, size: int, window: Window) -> Tensor:
     channels, zeros = x.shape[1], x.new_zeros(x.shape[1])
-    job = job_over(Job, tuple(x.shape), tuple(dy.shape), window.top, window.left)
+    job = job_over(GroupsJob, tuple(x.shape), tuple(dy.shape), window.top, window.left)
     job.size, job.step = size, window.stride
     sums = torch.zeros(job.threads, channels // LANES, 9, size, LANES)
     needed = job.threads * compiled().groups_space(ctypes.byref(job))

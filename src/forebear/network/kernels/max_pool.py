@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from forebear.network.kernels.native import Library, MaxPool, Shape, compiled, job_over, library
+from forebear.network.kernels.native import Library, MaxPoolJob, Shape, compiled, job_over, library
 
 LANES = 16  # the number of channels must be a multiple of this
 KERNEL = 7  # the largest supported kernel, in pixels
@@ -84,9 +84,9 @@ def _job(
     given: Tensor,
     which: Tensor,
     window: tuple[int, int, int, int],
-) -> MaxPool:
+) -> MaxPoolJob:
     kernel, stride, top, left = window
-    job = job_over(MaxPool, shape, tuple(given.shape), top, left)
+    job = job_over(MaxPoolJob, shape, tuple(given.shape), top, left)
     job.half, job.kernel, job.stride = dtype == torch.bfloat16, kernel, stride
     job.which = which.data_ptr()
     return job

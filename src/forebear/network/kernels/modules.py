@@ -13,11 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from forebear.network.kernels import fused_norm, max_pool
 from forebear.network.kernels.conv_geometry import Window
 from forebear.network.kernels.convolution import convolve, fork, helps
-from forebear.network.kernels.fused_norm import fits, normed
-from forebear.network.kernels.max_pool import fits as pool_fits
-from forebear.network.kernels.max_pool import max_pool
 from forebear.network.layers import BiasedNorm, Conv, Norm, Pool, activate, pads
 from forebear.network.plan.plan import Activation
 from forebear.network.units import UnitV1, UnitV2
@@ -119,8 +117,8 @@ class FastPool(Pool):
         layer = self.layer
         if _is_active(self) and layer.fill == "lowest" and layer.rate == 1:
             around = pads(layer, x)
-            if pool_fits(x, layer.kernel, around):
-                return max_pool(x, layer.kernel, layer.stride, around)
+            if max_pool.fits(x, layer.kernel, around):
+                return max_pool.max_pool(x, layer.kernel, layer.stride, around)
         return super().forward(x)
 
 
@@ -191,8 +189,8 @@ def _normed(
     """Returns activation(shortcut + norm(x)), as one operation if the kernels support it."""
     biased = type(norm) is BiasedNorm
     known = biased or type(norm) is nn.BatchNorm2d
-    if known and fits(norm, x, shortcut, activation) and not watched(norm):
-        return normed(norm, x, shortcut, activation=activation, biased=biased)
+    if known and fused_norm.fits(norm, x, shortcut, activation) and not watched(norm):
+        return fused_norm.normed(norm, x, shortcut, activation=activation, biased=biased)
     x = norm(x)
     return activate(x if shortcut is None else shortcut + x, activation)
 

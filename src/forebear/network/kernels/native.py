@@ -32,7 +32,7 @@ class Pool(ctypes.Structure):
     )
 
 
-class Norm(ctypes.Structure):
+class NormJob(ctypes.Structure):
     """The arguments of the functions in norm.c: struct norm."""
 
     _fields_ = (
@@ -51,7 +51,7 @@ class Norm(ctypes.Structure):
     )
 
 
-class Groups(ctypes.Structure):
+class GroupsJob(ctypes.Structure):
     """The arguments of the functions in groups.c: struct groups."""
 
     _fields_ = (
@@ -63,7 +63,7 @@ class Groups(ctypes.Structure):
     )
 
 
-class MaxPool(ctypes.Structure):
+class MaxPoolJob(ctypes.Structure):
     """The arguments of the functions in pool.c: struct max_pool."""
 
     _fields_ = (
@@ -76,7 +76,7 @@ class MaxPool(ctypes.Structure):
     )
 
 
-class Winograd(ctypes.Structure):
+class WinogradJob(ctypes.Structure):
     """The arguments of the functions in winograd.c: struct winograd."""
 
     _fields_ = (
@@ -90,7 +90,7 @@ class Winograd(ctypes.Structure):
     )
 
 
-Job = TypeVar("Job", Groups, MaxPool, Winograd)
+Job = TypeVar("Job", GroupsJob, MaxPoolJob, WinogradJob)
 Shape = tuple[int, ...]  # [N, C, H, W]
 
 
@@ -117,19 +117,19 @@ class Library:
             found.argtypes, found.restype = [ctypes.POINTER(job)], result
             return found
 
-        self.norm_forward = function("norm_forward", Norm)
-        self.norm_backward = function("norm_backward", Norm)
-        self.pool_forward = function("pool_forward", MaxPool)
-        self.pool_backward = function("pool_backward", MaxPool)
+        self.norm_forward = function("norm_forward", NormJob)
+        self.norm_backward = function("norm_backward", NormJob)
+        self.pool_forward = function("pool_forward", MaxPoolJob)
+        self.pool_backward = function("pool_backward", MaxPoolJob)
         self.bf16 = level == "avx512-bf16"  # whether the functions below exist
         if self.bf16:
-            self.groups_map = function("groups_map", Groups)
-            self.groups_weight = function("groups_weight", Groups)
+            self.groups_map = function("groups_map", GroupsJob)
+            self.groups_weight = function("groups_weight", GroupsJob)
             # The space functions return bytes: groups_space for one thread, the other in total.
-            self.groups_space = function("groups_space", Groups, ctypes.c_int64)
-            self.winograd_map = function("winograd_map", Winograd)
-            self.winograd_weight = function("winograd_weight", Winograd)
-            self.winograd_space = function("winograd_space", Winograd, ctypes.c_int64)
+            self.groups_space = function("groups_space", GroupsJob, ctypes.c_int64)
+            self.winograd_map = function("winograd_map", WinogradJob)
+            self.winograd_weight = function("winograd_weight", WinogradJob)
+            self.winograd_space = function("winograd_space", WinogradJob, ctypes.c_int64)
 
 
 def built() -> dict[str, Any]:

@@ -19,8 +19,14 @@ from torch.autograd.function import once_differentiable
 
 from forebear.hardware import processor
 from forebear.network.kernels.conv_geometry import Window
-from forebear.network.kernels.native import Library, Shape, compiled, job_over, library
-from forebear.network.kernels.native import Winograd as Job
+from forebear.network.kernels.native import (
+    Library,
+    Shape,
+    WinogradJob,
+    compiled,
+    job_over,
+    library,
+)
 
 CHANNELS = 32  # the numbers of channels must be multiples of this
 
@@ -97,13 +103,13 @@ def _map(
     return y
 
 
-def _job(x: Tensor, shape: Shape, top: int, left: int) -> Job:
-    job = job_over(Job, tuple(x.shape), shape, top, left)
+def _job(x: Tensor, shape: Shape, top: int, left: int) -> WinogradJob:
+    job = job_over(WinogradJob, tuple(x.shape), shape, top, left)
     job.out_channels, job.x = shape[1], x.data_ptr()
     return job
 
 
-def _with_space(job: Job) -> None:
+def _with_space(job: WinogradJob) -> None:
     """Sets the workspace of a job. Each thread keeps its workspace until it needs a larger one."""
     size, space = _space_for(job), getattr(_kept, "space", None)
     if space is None or space.numel() < size:
@@ -111,5 +117,5 @@ def _with_space(job: Job) -> None:
     job.space = space.data_ptr()
 
 
-def _space_for(job: Job) -> int:
+def _space_for(job: WinogradJob) -> int:
     return int(compiled().winograd_space(ctypes.byref(job)))

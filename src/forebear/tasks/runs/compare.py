@@ -1,4 +1,4 @@
-"""Runs beside one another: what differs between them, what came out, and what it took."""
+"""Compares runs: what differs between their recipes, their accuracies, and their cost."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 from forebear.tasks.runs.plots import Line, draw_comparison
 from forebear.tasks.runs.read import Run, read_run
 
-# Of a recipe, what does not tell two settings apart: words, and what a comparison has columns for
-_ASIDE = ("summary", "source", "network", "epochs", "iterations")
+# Fields of a recipe that are not compared: words, and what has a column of its own
+_NOT_COMPARED = ("summary", "source", "network", "epochs", "iterations")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,62 +22,64 @@ class Result:
     """One run, as a row of the table."""
 
     run: Run
-    data: int  # runs on the same pictures in the same split have the same number, from 0
-    setting: int  # runs that differ by nothing but the seed have the same number, from 0
-    differs: dict[str, Any]  # fields of the recipe in which not all the runs agree
+    data: int  # runs on the same images in the same split have the same number, from 0
+    setting: int  # runs that differ only in their seed have the same number, from 0
+    differs: dict[str, Any]  # fields of the recipe that are not equal in all runs
 
     @property
     def seed(self) -> object:
-        """Of first weights, order and motion; None where the run does not say."""
+        """Random seed; None if the run does not say."""
         return self.run.part("recipe").get("seed")
 
     @property
     def images_per_second(self) -> float:
-        """In training, the median of the epochs; nan before the first."""
+        """Training speed, the median of the epochs; nan before the first one ends."""
         known = [value for value in self.run.column("images_per_second") if not math.isnan(value)]
         return statistics.median(known) if known else math.nan
 
     @property
     def minutes(self) -> float:
-        """Since the first step, evaluations included; nan before the first epoch's end."""
+        """Duration so far, evaluations included; nan before the first epoch ends."""
         return self.run.last("seconds") / 60
 
     @property
     def last(self) -> float:
-        """Held-out accuracy at last, a share."""
+        """Validation accuracy after the last epoch, 0 to 1."""
         return self.run.last("val_accuracy")
 
     @property
     def best(self) -> float:
-        """The highest held-out accuracy, a share."""
+        """The highest validation accuracy, 0 to 1."""
         at = self.run.best
         return math.nan if at is None else self.run.column("val_accuracy")[at]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """Finished runs of one setting with several seeds."""
+    """Finished runs that differ only in their seed."""
 
     runs: tuple[Result, ...]
-    last: tuple[float, float]  # mean and deviation of the last held-out accuracies, shares
-    best: tuple[float, float]  # of the highest ones
+    last: tuple[float, float]  # mean and standard deviation of the last accuracies
+    best: tuple[float, float]  # the same of the highest ones
 
 
 def compare(paths: Sequence[Path]) -> list[Result]:
     """Reads runs, in the order given.
 
     Raises:
-        RunError: a folder that is no run.
+        RunError: A folder is not a run.
     """
     runs = [read_run(path) for path in paths]
     recipes = [run.part("recipe") for run in runs]
-    names = dict.fromkeys(name for recipe in recipes for name in recipe if name not in _ASIDE)
+    names = dict.fromkeys(
+        name for recipe in recipes for name in recipe if name not in _NOT_COMPARED
+    )
     differing = [  # older runs lack fields, which does not set them apart
         name
         for name in names
         if len({_key(recipe[name]) for recipe in recipes if name in recipe}) > 1
     ]
-    data = _numbers([_key(_pictures(run)) for run in runs])
+    data = _numbers([_key(_images(run)) for run in runs])
     settings = _numbers([_setting(run) for run in runs])
     return [
         Result(
@@ -91,7 +93,7 @@ def compare(paths: Sequence[Path]) -> list[Result]:
 
 
 def spreads(results: Sequence[Result]) -> list[Spread]:
-    """Mean and sample deviation of each setting that was finished with two seeds or more."""
+    """Returns the mean and the standard deviation over the seeds of each setting with several."""
     found = []
     for number in sorted({result.setting for result in results}):
         runs = tuple(one for one in results if one.setting == number and one.run.finished)
@@ -103,17 +105,19 @@ def spreads(results: Sequence[Result]) -> list[Spread]:
 
 
 def draw(results: Sequence[Result], path: Path) -> None:
-    """Draws held-out accuracy over minutes and over epochs, one line a run, as a PNG.
+    """Draws validation accuracy over minutes and over epochs, one line per run, as a PNG.
 
-    Runs of one setting have one colour, and runs on the same pictures one kind of line.
+    Runs of one setting have one colour, and runs on the same images one style of line.
 
     Raises:
         ForebearError: matplotlib is not installed.
-        OSError: the file cannot be written.
+        OSError: The file cannot be written.
     """
-    title = "Held-out accuracy"
+    title = "Validation accuracy"
     if len({result.data for result in results}) > 1:
-        title += "; other pictures or another split, by the kind of line: not comparable"
+        title += (
+            "; lines of different styles have different images or splits and cannot be compared"
+        )
     settings = [result.setting for result in results]
     lines = [
         _line(result, mark=settings[:at].count(result.setting)) for at, result in enumerate(results)
@@ -136,24 +140,24 @@ def _line(result: Result, *, mark: int) -> Line:
     )
 
 
-def _pictures(run: Run) -> Any:
-    """What tells the pictures and their split; runs without a fingerprint go by their words."""
+def _images(run: Run) -> Any:
+    """Identifies the images and their split, by fingerprint, or by name in runs without one."""
     data = run.part("data")
     return data.get("fingerprint") or [data.get(name) for name in ("spec", "split", "held_out")]
 
 
 def _setting(run: Run) -> str:
-    """All that decides a run but its seed. Under a budget the epochs are what came out of it."""
+    """Identifies everything that decides a run except its seed. A budget decides the epochs."""
     request = run.part("request")
     budget = request.get("budget")
     recipe = {name: value for name, value in run.part("recipe").items() if name != "seed"}
     if budget:
         recipe.pop("epochs", None)
-    # The table's source is words, which older runs lack.
+    # The table's source is prose, which older runs lack.
     table = {name: value for name, value in run.part("table").items() if name != "source"}
     names = ("network", "dialect", "preprocessing", "weights")
     settings = [run.settings.get(name) for name in names]
-    return _key([table, *settings, _pictures(run), recipe, budget])
+    return _key([table, *settings, _images(run), recipe, budget])
 
 
 def _key(value: Any) -> str:
@@ -161,7 +165,7 @@ def _key(value: Any) -> str:
 
 
 def _numbers(keys: Sequence[str]) -> list[int]:
-    """Each key by its place among the different ones."""
+    """Returns a number for each key, from 0; equal keys have equal numbers."""
     places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
     return [places[key] for key in keys]
 

@@ -26,17 +26,17 @@ __all__ = ["BEST", "CHECKPOINTS", "RunFolder"]
 
 
 class RunFolder:
-    """The folder of one run, while it is made."""
+    """The folder of a run that is being trained."""
 
     def __init__(self, path: Path, *, replace: bool = False) -> None:
-        """Looks whether a run may go there: a new folder, an empty one, or an older run's.
+        """Checks whether a run may be written there; creates and deletes nothing yet.
 
         Args:
-            path: of the folder; nothing is made or deleted yet.
-            replace: an older run may be deleted when this one begins.
+            path: A new folder, an empty one, or that of an older run.
+            replace: Whether an older run may be deleted when this one begins.
 
         Raises:
-            RunError: something is in the way.
+            RunError: The folder cannot be used.
         """
         self.path = path
         self._replace = replace
@@ -48,7 +48,7 @@ class RunFolder:
         if (path / SETTINGS).is_file() and (path / LOCK).is_file():
             self.hold()
             self.close()
-        if not path.is_dir() or not _lying(path):
+        if not path.is_dir() or not _contents(path):
             return
         if not (path / SETTINGS).is_file():
             raise RunError(
@@ -58,16 +58,16 @@ class RunFolder:
         self._refuse_replacing()
 
     def begin(self, settings: dict[str, Any]) -> None:
-        """Makes the folder, in an older run's place, and writes what the run is made from.
+        """Creates the folder, or empties an older run's, and writes settings.json.
 
         Raises:
-            RunError: the folder cannot be made, or another process is at work in it.
+            RunError: The folder cannot be created, or another process is training in it.
         """
         text = json.dumps(settings, indent=2, ensure_ascii=False)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.hold()
-            if _lying(self.path):  # another run may have ended here in the meantime
+            if _contents(self.path):  # another run may have ended here in the meantime
                 self._refuse_replacing()
             for old in self.path.iterdir():
                 if old.name != LOCK:
@@ -91,19 +91,19 @@ class RunFolder:
         """Locks the folder until `close`, or until this process ends, however it ends.
 
         Raises:
-            RunError: another process is at work in the folder.
+            RunError: Another process is training in the folder.
         """
         self._lock.acquire()
 
     def close(self) -> None:
-        """Releases the lock and deletes its file; other processes can then use the folder."""
+        """Releases the lock and deletes its file, so that other processes can use the folder."""
         self._lock.release()
 
     def epoch(self, epoch: Epoch) -> None:
-        """Appends one line of metrics, and those before it that found no room.
+        """Appends a line of metrics, and earlier lines that could not be written.
 
         Raises:
-            OSError: it cannot be written; the file is as it was, and the line kept for the next.
+            OSError: It cannot be written. The file is unchanged, and the line is kept for later.
         """
         self._owed.append(json.dumps(asdict(epoch)) + "\n")
         lines = "".join(self._owed).encode()
@@ -118,33 +118,33 @@ class RunFolder:
         self._owed.clear()
 
     def flush(self) -> None:
-        """Makes the metrics last through a loss of power, as checkpoints do."""
+        """Flushes the metrics to the disk, so that they survive a loss of power."""
         if (self.path / METRICS).exists():
             with (self.path / METRICS).open("rb") as file:
                 os.fsync(file.fileno())
 
     def weights(self, network: Network) -> None:
-        """Writes the network with its card, which makes the folder a finished run."""
+        """Writes the network with its model card, which makes the folder a finished run."""
         save(network, self.path / WEIGHTS)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def best(self, network: Network) -> None:
-        """Writes the network as the best so far."""
+        """Writes the network as the best one so far."""
         save(network, self.path / BEST)
 
     @property
     def checkpoints(self) -> Path:
-        """Where an unfinished run keeps its states."""
+        """Folder of the checkpoints of an unfinished run."""
         return self.path / CHECKPOINTS
 
     def read(self) -> tuple[dict[str, Any], list[Epoch]]:
-        """The settings of an unfinished run, and its epochs; a line that a kill cut is left out.
+        """Returns the settings and the epochs of an unfinished run; leaves out an incomplete line.
 
         Raises:
-            RunError: no such run, or a finished one.
+            RunError: There is no such run, or it is finished.
         """
         if (self.path / WEIGHTS).is_file():
-            shutil.rmtree(self.checkpoints, ignore_errors=True)  # where a kill came between
+            shutil.rmtree(self.checkpoints, ignore_errors=True)  # left if the run was killed here
             raise RunError(
                 f"{self.path}: the run is finished. Expected one that broke off. Start another."
             )
@@ -165,20 +165,20 @@ class RunFolder:
             ) from error
 
     def keep(self, epochs: Sequence[Epoch]) -> None:
-        """Writes the metrics anew, with these lines alone, and clears what a stop left behind."""
+        """Rewrites the metrics with these epochs only, and deletes leftovers of a killed run."""
         for partial in [*self.path.glob(".*.tmp*"), *self.checkpoints.glob(".*.tmp*")]:
             partial.unlink(missing_ok=True)
         write_text(self.path / METRICS, "".join(json.dumps(asdict(e)) + "\n" for e in epochs))
 
 
-def _lying(path: Path) -> list[Path]:
-    """What is in a folder, but for what a run that was killed before it began leaves."""
+def _contents(path: Path) -> list[Path]:
+    """Returns the contents of a folder, except what a run that was killed at its start leaves."""
     stale = {LOCK, *(one.name for one in path.glob(f".{SETTINGS}.*.tmp*"))}
     return [one for one in path.iterdir() if one.name not in stale]
 
 
 def _refuse_unwritable(path: Path) -> None:
-    """Looks before an hour of training, not after it."""
+    """Refuses a folder that cannot be written to before an hour of training, not after it."""
     there = next((one for one in (path, *path.absolute().parents) if one.exists()), path)
     if not there.is_dir() or not os.access(there, os.W_OK):
         why = "is read-only" if there.is_dir() else "is a file"

@@ -1,6 +1,6 @@
-"""Names and numbers as pictures, pages and tables of runs say them.
+"""Formats names and numbers for plots, pages and tables.
 
-A number that is not known is nan, and is said by a dash.
+An unknown number is nan, and is shown as a dash.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ DASH = "-"
 
 
 def class_title(name: str, most: int = 90) -> str:
-    """What a class is called: ImageNet's word in place of a synset, the name itself elsewhere."""
+    """Returns the name of a class: for a synset of ImageNet its word, else the name itself."""
     return elided(synset_name(name) or name, most)
 
 
-def percent(share: float) -> str:
-    """0.9264 as 92.64%."""
-    return DASH if math.isnan(share) else f"{share:.2%}"
+def percent(fraction: float) -> str:
+    """Formats 0.9264 as 92.64%."""
+    return DASH if math.isnan(fraction) else f"{fraction:.2%}"
 
 
 def nats(loss: float) -> str:
-    """A loss, with four digits after the point."""
+    """Formats a loss with four decimals."""
     return DASH if math.isnan(loss) else f"{loss:.4f}"
 
 
 def digits(value: float) -> str:
-    """Four significant digits, as a learning rate has them."""
+    """Formats a number with four significant digits."""
     return DASH if math.isnan(value) else f"{value:.4g}"
 
 
 def passes(epochs: float) -> str:
-    """A number of epochs: 7, or 7.35 where a run ended within one."""
+    """Formats a number of epochs: 7, or 7.35 if a run ended within one."""
     return DASH if math.isnan(epochs) else f"{round(epochs, 2):.10g}"
 
 
 def whole(value: float) -> str:
-    """12345.6 as 12,346."""
+    """Formats 12345.6 as 12,346."""
     return DASH if math.isnan(value) else f"{value:,.0f}"
 
 
 def magnitude(count: int) -> str:
-    """272,474 as 272 k; 25,557,032 as 25.6 M."""
+    """Formats 272,474 as 272 k, and 25,557,032 as 25.6 M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= size:
             return f"{count / size:.3g} {unit}"
@@ -52,7 +52,7 @@ def magnitude(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """41.2 as 41.2 s, 90 as 1 min 30 s, 7500 as 2 h 05 min."""
+    """Formats 41.2 as 41.2 s, 90 as 1 min 30 s, and 7500 as 2 h 05 min."""
     if math.isnan(seconds):
         return DASH
     minutes, rest = divmod(round(seconds), 60)

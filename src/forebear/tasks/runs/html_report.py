@@ -1,7 +1,7 @@
-"""One page for a run: index.html, which needs no files but the pictures beside it.
+"""One page for a run: index.html, which needs no files but the plots in the same folder.
 
-It is written after every epoch, so that it also shows a run that has not ended. This module chooses
-what the page says; report.html.j2 has its markup and style.
+It is written after every epoch, so that it also shows a run that is still training. This module
+chooses the contents; report.html.j2 has the markup and the style.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from forebear.text import elided
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
-    """A picture that lies beside the page."""
+class _Figure:
+    """An image file in the run folder."""
 
     file: str
     caption: str
@@ -51,11 +51,11 @@ class _Row:
     best: bool  # whether its accuracy is the highest
 
 
-_PICTURES = (
-    _Picture(CURVES, "Loss, accuracy and learning rate over the epochs", "drawing curves"),
-    _Picture(CONFUSION, "True against named classes on the held-out pictures", "drawing"),
-    _Picture(MISTAKES, "Held-out pictures that the network was furthest from naming rightly"),
-    _Picture(PICTURES, "Training pictures as the network saw them"),
+_FIGURES = (
+    _Figure(CURVES, "Loss, accuracy and learning rate over the epochs", "drawing curves"),
+    _Figure(CONFUSION, "Confusion matrix of the validation images", "drawing"),
+    _Figure(MISTAKES, "Validation images with the largest errors"),
+    _Figure(PICTURES, "Augmented training images, as the network saw them"),
 )
 _CHOSEN_BY = {  # origins of values that a recipe leaves open, as the page names them
     "user": "user",
@@ -65,22 +65,22 @@ _CHOSEN_BY = {  # origins of values that a recipe leaves open, as the page names
     "machine": "machine",
     "budget": "budget",
 }
-_TOLD = ("summary", "source", "network")  # of a recipe: words, which say nothing of the run
+_PROSE = ("summary", "source", "network")  # fields that do not affect the run
 
 
 def write_index(folder: Path) -> None:
-    """Writes the page of a run into its folder, whole or not at all.
+    """Writes the page of a run into its folder, atomically.
 
     Raises:
-        RunError: no run.
-        OSError: the page cannot be written.
+        RunError: The folder is not a run.
+        OSError: The page cannot be written.
     """
     write_text(folder / INDEX, page(read_run(folder)))
 
 
 def page(run: Run) -> str:
-    """The HTML of a run; the template escapes every text in it."""
-    there = [picture for picture in _PICTURES if (run.path / picture.file).is_file()]
+    """Returns the HTML of a run; the template escapes all text."""
+    figures = [figure for figure in _FIGURES if (run.path / figure.file).is_file()]
     recipe = run.part("recipe")
     columns, rows = _epochs(run)
     return _template().render(
@@ -91,7 +91,7 @@ def page(run: Run) -> str:
         progress=_progress(run),
         started=_started(run),
         tiles=_tiles(run) if run.epochs else [],
-        pictures=there,
+        figures=figures,
         commands=_commands(run),
         network_and_data=_network_and_data(run),
         recipe_summary=". ".join(
@@ -114,13 +114,13 @@ def _recipe_in_force(recipe: Mapping[str, Any], chosen_by: Mapping[str, Any]) ->
     found = {}
     for name, value in in_force(Recipe, renamed(recipe)).items():
         by = _CHOSEN_BY.get(str(chosen_by.get(name)))
-        found[name] = f"{_say(value)} (chosen by the {by})" if by else _say(value)
-    return {name: text for name, text in found.items() if name not in _TOLD}
+        found[name] = f"{_text(value)} (chosen by the {by})" if by else _text(value)
+    return {name: text for name, text in found.items() if name not in _PROSE}
 
 
 @cache
 def _template() -> Template:
-    """The page's template: it escapes what it is given, and refuses a name that it is not given."""
+    """Returns the template, which escapes its variables and refuses undefined ones."""
     environment = Environment(
         loader=PackageLoader("forebear.tasks.runs", "."),
         autoescape=True,
@@ -134,42 +134,46 @@ def _template() -> Template:
 
 
 def _line(value: object, most: int) -> str:
-    """The filter `line` of the template: a value as one line of at most `most` characters."""
-    return elided(_say(value), most)
+    """Formats a value as one line of at most `most` characters; the template's filter `line`."""
+    return elided(_text(value), most)
 
 
 def _progress(run: Run) -> str:
-    """How many epochs of an unfinished run are done."""
+    """Returns how far an unfinished run is, in words."""
     measured = not math.isnan(run.last("epoch"))
-    return f"{_epochs_of(run)} done" if measured else "nothing measured yet"
+    return f"{_epochs_of(run)} done" if measured else "no epoch finished yet"
 
 
 def _started(run: Run) -> str:
-    """The time at which a run began; empty if it is not known."""
+    """Returns the time at which a run began; empty if it is not known."""
     started = str(run.settings.get("started", ""))
     return started.replace("T", " ").replace("+00:00", " UTC")
 
 
 def _epochs_of(run: Run) -> str:
-    """How far the run is: "1 epoch", or "3 of 15 epochs"."""
+    """Returns how far the run is: "1 epoch", or "3 of 15 epochs"."""
     done, planned = run.last("epoch"), run.planned
     of = "" if run.finished or planned is None else f" of {passes(planned)}"
     return f"{passes(done)}{of} {'epoch' if done == 1 and not of else 'epochs'}"
 
 
 def _tiles(run: Run) -> list[tuple[str, str]]:
-    """The main numbers of a run with epochs: the result and its cost, each with its caption."""
+    """Returns the main numbers of a run with epochs, each with its caption."""
     count = run.part("data").get("held_out")
-    of = f"of {count:,} held-out pictures right" if isinstance(count, int) else "held out, right"
+    of = (
+        f"of {count:,} validation images correct"
+        if isinstance(count, int)
+        else "of the validation set correct"
+    )
     tiles = [(percent(run.last("val_accuracy")), of)]
     if run.tested is not None:
         accuracy, images = run.tested
-        tiles.insert(0, (percent(accuracy), f"of {images:,} test pictures right, seen once"))
+        tiles.insert(0, (percent(accuracy), f"of {images:,} test images correct, evaluated once"))
     best = run.best
     if best is not None and best != len(run.epochs) - 1:
         at = passes(run.column("epoch")[best])
-        tiles.append((percent(run.column("val_accuracy")[best]), f"at best, after epoch {at}"))
-    tiles.append((nats(run.last("val_loss")), "held-out loss, nats"))
+        tiles.append((percent(run.column("val_accuracy")[best]), f"best, after epoch {at}"))
+    tiles.append((nats(run.last("val_loss")), "validation loss, nats"))
     tiles.append((duration(run.last("seconds")), f"for {_epochs_of(run)}"))
     tiles.append((whole(run.last("images_per_second")), "images/s in training"))
     if run.parameters is not None:
@@ -181,52 +185,54 @@ def _tiles(run: Run) -> list[tuple[str, str]]:
 
 
 def _commands(run: Run) -> list[tuple[str, str]]:
-    """What can be done with the run, and the command that does it."""
+    """Returns what can be done with the run, and the command for it."""
     path = shlex.quote(str(run.path))
-    words = [("go on with the run", f"forebear train --resume {path}")]
+    commands = [("resume the run", f"forebear train --resume {path}")]
     if run.finished:
         data = shlex.quote(run.data)
-        words = [
-            ("name what is in pictures", f"forebear predict {path} PICTURE ..."),
-            ("measure it on other pictures", f"forebear evaluate {path} --data {data}"),
-            ("beside other runs", f"forebear compare {path} RUN ..."),
+        commands = [
+            ("classify images", f"forebear predict {path} IMAGE ..."),
+            ("evaluate it on a data set", f"forebear evaluate {path} --data {data}"),
+            ("compare it with other runs", f"forebear compare {path} RUN ..."),
         ]
     if (run.path / BEST).is_file():
         path = shlex.quote(str(run.path / BEST))
-        words.append(("with the weights that did best", f"forebear predict {path} PICTURE ..."))
-    return words
+        commands.append(
+            ("classify images with the best weights", f"forebear predict {path} IMAGE ...")
+        )
+    return commands
 
 
 def _network_and_data(run: Run) -> dict[str, Any]:
-    """What was trained, and on which images; facts that are not known are left out."""
+    """Returns facts about the network and the data; unknown ones are left out."""
     data = run.part("data")
     classes = [str(name) for name in data.get("classes", ())]
-    told: dict[str, Any] = {"network": run.network}
+    facts: dict[str, Any] = {"network": run.network}
     if run.parameters is not None:
-        told["parameters"] = f"{run.parameters:,}"
-    told["source of the network's table"] = run.part("table").get("source", "")
-    told["data"] = run.data
-    for key, name in (("train", "training pictures"), ("held_out", "held-out pictures")):
+        facts["parameters"] = f"{run.parameters:,}"
+    facts["source of the network's table"] = run.part("table").get("source", "")
+    facts["data"] = run.data
+    for key, name in (("train", "training images"), ("held_out", "validation images")):
         if isinstance(data.get(key), int):
-            told[name] = f"{data[key]:,}"
-    told["split"] = data.get("split", "")
+            facts[name] = f"{data[key]:,}"
+    facts["split"] = data.get("split", "")
     if classes:
         more = f" and {len(classes) - 30:,} more" if len(classes) > 30 else ""
-        told[f"{len(classes):,} classes"] = (
+        facts[f"{len(classes):,} classes"] = (
             ", ".join(class_title(name, 40) for name in classes[:30]) + more
         )
-    told["fingerprint of pictures and split"] = str(data.get("fingerprint", ""))[:16]
-    return {name: value for name, value in told.items() if value}
+    facts["fingerprint of images and split"] = str(data.get("fingerprint", ""))[:16]
+    return {name: value for name, value in facts.items() if value}
 
 
 _COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "epoch": ("epoch", passes),
     "step": ("step", whole),
-    "lr": ("rate", digits),
+    "lr": ("learning rate", digits),
     "loss": ("loss", nats),
     "accuracy": ("accuracy", percent),
-    "val_loss": ("held-out loss", nats),
-    "val_accuracy": ("held-out accuracy", percent),
+    "val_loss": ("validation loss", nats),
+    "val_accuracy": ("validation accuracy", percent),
     "images_per_second": ("images/s", whole),
     "seconds": ("time", duration),
     "memory": ("MiB", whole),
@@ -235,7 +241,7 @@ _COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
 
 
 def _epochs(run: Run) -> tuple[list[str], list[_Row]]:
-    """The heads of the table's columns, and a row for each epoch, the newest first."""
+    """Returns the column titles of the table, and a row for each epoch, the newest first."""
     columns = {name: run.column(name) for name in _COLUMNS}
     there = [name for name, column in columns.items() if not all(map(math.isnan, column))]
     if not any(value > 0 for value in columns["skipped"]):
@@ -250,12 +256,12 @@ def _epochs(run: Run) -> tuple[list[str], list[_Row]]:
     return [_COLUMNS[name][0] for name in there], rows
 
 
-def _say(value: object) -> str:
-    """A value of the settings in words."""
+def _text(value: object) -> str:
+    """Formats a value of the settings."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return digits(value)
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(_say, value))
+        return ", ".join(map(_text, value))
     return str(value)

@@ -1,7 +1,7 @@
-"""Sheets of pictures with words below them, by Pillow: what a network sees, and its mistakes.
+"""Sheets of images with captions, drawn with Pillow: training images, and mistakes.
 
 Sheets need no matplotlib, which is an optional extra, and every image keeps its exact pixels. If
-matplotlib is installed, its font is used: Pillow's own has no more than ASCII.
+matplotlib is installed, its font is used, as Pillow's own has only ASCII.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ Pixels = NDArray[np.uint8] | NDArray[np.float32]  # [n, H, W, C] in 0..255, C 1 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 INK, SOFT, RED, PAPER = "#1c1f24", "#5c636e", "#b3261e", "#ffffff"
-TILE, GAP, MARGIN = 160, 14, 24  # pixels: a picture's side, between two, around all
-FEW = 12  # pictures that are shown even where fewer were mistaken
-TEXT, LINE = 15, 20  # pixels: letters, and from line to line
-TITLE, HEADING = 18, 26  # pixels: the same of the title
+TILE, GAP, MARGIN = 160, 14, 24  # pixels: side of an image, gap, border
+FEW = 12  # images that are shown even if there are fewer mistakes
+TEXT, LINE = 15, 20  # pixels: font size and line height
+TITLE, HEADING = 18, 26  # pixels: the same for the title
 
 
 @dataclass(frozen=True, slots=True)
-class _Words:
+class _Text:
     text: str
     colour: str = INK
 
 
 def draw_sheet(pixels: Pixels, titles: Sequence[str], path: Path, *, title: str) -> None:
-    """Draws pictures in rows as a PNG, each with its title below.
+    """Draws images in rows as a PNG, each with its title below.
 
     Args:
-        pixels: [n, H, W, C] in 0..255; one or more.
-        titles: n, such as class names; what is too long is cut.
-        path: of the file, which appears whole or not at all.
-        title: over all.
+        pixels: Images [n, H, W, C] in 0..255, at least one.
+        titles: n titles, such as class names; long ones are cut.
+        path: File to write, atomically.
+        title: Title of the sheet.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: The file cannot be written.
     """
-    _draw(pixels, [[_Words(class_title(name))] for name in titles], path, title)
+    _draw(pixels, [[_Text(class_title(name))] for name in titles], path, title)
 
 
 def draw_mistakes(
@@ -65,17 +65,18 @@ def draw_mistakes(
     title: str,
     count: int = 36,
 ) -> None:
-    """Draws the worst mistakes as a PNG: the true class, what it was named, and how surely.
+    """Draws the worst mistakes as a PNG: true class, predicted class, and probability.
 
     Args:
-        evaluation: of one or more pictures.
-        pixels_of: gives the images of these places in the set, as a `PixelStore` does by index.
-        path: of the file, which appears whole or not at all.
-        title: over all.
-        count: pictures at most; where mistakes are few, some follow that were nearly mistaken.
+        evaluation: Of at least one image.
+        pixels_of: Returns the images with these indices, as a `PixelStore` does.
+        path: File to write, atomically.
+        title: Title of the sheet.
+        count: Most images to draw; if there are few mistakes, the least certain correct ones
+            follow.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: The file cannot be written.
     """
     wrong = int((evaluation.labels != evaluation.guesses).sum())
     worst = evaluation.worst(min(count, max(wrong, FEW)))
@@ -83,20 +84,26 @@ def draw_mistakes(
     for place in worst.tolist():
         truth, guess = evaluation.labels[place], evaluation.guesses[place]
         sure = _percent(float(evaluation.confidences[place]))
-        named = _Words(f"{sure}: {class_title(evaluation.classes[guess])}", RED)
+        predicted = _Text(f"{sure}: {class_title(evaluation.classes[guess])}", RED)
         if truth == guess:
-            named = _Words(f"{sure} sure, and right", SOFT)
-        captions.append([_Words(class_title(evaluation.classes[truth])), named])
-    told = (
-        f"{wrong:,} of {evaluation.images:,} named wrongly; below the true class, in red the guess"
+            predicted = _Text(f"{sure}: correct", SOFT)
+        captions.append([_Text(class_title(evaluation.classes[truth])), predicted])
+    summary = (
+        f"{wrong:,} of {evaluation.images:,} wrong; below each image the true class, in red the "
+        "prediction"
     )
-    _draw(pixels_of(worst), captions, path, f"{title}\n{told}")
+    _draw(pixels_of(worst), captions, path, f"{title}\n{summary}")
 
 
 def as_pixels(images: NDArray[np.float32], rule: Preprocessing) -> NDArray[np.uint8]:
-    """What a network is given, [n, C, H, W] floats, as the pictures that it came from.
+    """Turns network inputs back into images, by undoing the preprocessing.
 
-    The rule's order, scale, mean and std are undone: uint8 [n, H, W, C], RGB or grey.
+    Args:
+        images: Inputs [n, C, H, W].
+        rule: Its channel order, scale, mean and std are undone.
+
+    Returns:
+        uint8 [n, H, W, C], RGB or greyscale.
     """
     mean, std = (np.array(values, dtype=np.float32) for values in (rule.mean, rule.std))
     values = (images.transpose(0, 2, 3, 1) * std + mean) / rule.scale
@@ -105,22 +112,22 @@ def as_pixels(images: NDArray[np.float32], rule: Preprocessing) -> NDArray[np.ui
     return _bytes(values)
 
 
-def _percent(share: float) -> str:
-    return f"{share:.0%}" if math.isfinite(share) else "?"
+def _percent(fraction: float) -> str:
+    return f"{fraction:.0%}" if math.isfinite(fraction) else "?"
 
 
-def _draw(pixels: Pixels, captions: Sequence[Sequence[_Words]], path: Path, title: str) -> None:
+def _draw(pixels: Pixels, captions: Sequence[Sequence[_Text]], path: Path, title: str) -> None:
     count, lines = len(pixels), max(len(words) for words in captions)
     columns = min(count, max(4, math.ceil(math.sqrt(count))))
     first, *rest = title.split("\n")
     head = MARGIN + (1 + len(rest)) * HEADING + GAP
     step, high = TILE + GAP, TILE + 6 + lines * LINE + GAP
-    width = 2 * MARGIN + max(columns, 4) * step - GAP  # room for the title where tiles are few
+    width = 2 * MARGIN + max(columns, 4) * step - GAP  # wide enough for the title
     height = head + math.ceil(count / columns) * high - GAP + MARGIN
     sheet = Image.new("RGB", (width, height), PAPER)
-    _write(sheet, (MARGIN, MARGIN), _Words(first), size=TITLE)
-    for number, told in enumerate(rest, start=1):
-        _write(sheet, (MARGIN, MARGIN + number * HEADING), _Words(told, SOFT))
+    _write(sheet, (MARGIN, MARGIN), _Text(first), size=TITLE)
+    for number, below in enumerate(rest, start=1):
+        _write(sheet, (MARGIN, MARGIN + number * HEADING), _Text(below, SOFT))
     for number, (square, words) in enumerate(zip(pixels, captions, strict=True)):
         left, top = MARGIN + number % columns * step, head + number // columns * high
         tile = _tile(square)
@@ -133,19 +140,19 @@ def _draw(pixels: Pixels, captions: Sequence[Sequence[_Words]], path: Path, titl
 def _write(
     sheet: Image.Image,
     place: tuple[int, int],
-    words: _Words,
+    words: _Text,
     *,
     size: int = TEXT,
     within: int | None = None,
 ) -> None:
-    """Writes a line of letters of `size` at a place, cut to `within` pixels or to the sheet."""
+    """Writes one line of text, cut to `within` pixels or to the width of the sheet."""
     font = _font(size)
     text = _cut(elided(words.text, 200), font, within or sheet.width - place[0] - MARGIN)
     ImageDraw.Draw(sheet).text(place, text, words.colour, font)
 
 
 def _tile(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> Image.Image:
-    """A picture [H, W, C] that fills a tile; small ones keep their pixels as squares."""
+    """Returns an image [H, W, C] resized to a tile; pixels of small images stay squares."""
     values = _bytes(pixels)
     image = Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values).convert("RGB")
     scale = TILE / max(image.size)
@@ -160,7 +167,7 @@ def _bytes(values: Pixels) -> NDArray[np.uint8]:
 
 
 def _cut(text: str, font: Font, width: int) -> str:
-    """As much of the text as fits, its end given up for an ellipsis."""
+    """Returns as much of the text as fits, with an ellipsis if it is cut."""
     if font.getlength(text) <= width:
         return text
     keep = len(text)

@@ -1,4 +1,4 @@
-"""Plots of runs: curves, confusion matrices and comparisons, by matplotlib."""
+"""Plots of runs with matplotlib: curves, confusion matrices and comparisons."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from forebear.tasks.runs.metrics import Epoch
 
 BLUE, ORANGE, GREY, RED = "#1f5fa8", "#d9731a", "#8a8f98", "#b3261e"
-# Told apart with every kind of colour vision: Okabe and Ito 2008, without their yellow.
+# Distinct with every kind of colour vision: Okabe and Ito 2008, without their yellow.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000")
 DASHES = ("-", "--", ":", "-.")
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
@@ -33,15 +33,15 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One run in a comparison: a point an evaluation."""
+    """One run in a comparison, with one point per evaluation."""
 
     name: str
     colour: int  # runs of one setting have the same number
-    dash: int  # runs on the same pictures have the same number
+    dash: int  # runs on the same images have the same number
     mark: int  # runs of one setting have different numbers
     epochs: Sequence[float]
     minutes: Sequence[float]
-    accuracies: Sequence[float]  # held out, shares
+    accuracies: Sequence[float]  # validation, 0 to 1
 
 
 def can_draw() -> bool:
@@ -52,17 +52,17 @@ def can_draw() -> bool:
 def draw_curves(epochs: Sequence[Epoch], path: Path, title: str) -> None:
     """Draws loss, accuracy and learning rate over the epochs of a run as a PNG.
 
-    Steps that were skipped, for a gradient that was not finite, are marked below the loss.
+    Steps that were skipped because their gradient was not finite are marked below the loss.
 
     Raises:
         ForebearError: matplotlib is not installed.
-        OSError: the file cannot be written.
+        OSError: The file cannot be written.
     """
     figure = _figure(9, 3.4)
     figure.suptitle(elided(title), fontsize=10, parse_math=False)
     loss, accuracy, rate = figure.subplots(1, 3)
     ends = [float(epoch.epoch) for epoch in epochs]
-    starts = [0.0, *ends[:-1]]  # under a budget the first evaluation can come after many
+    starts = [0.0, *ends[:-1]]  # with a budget several epochs can pass before an evaluation
     parts = [
         start + (end - start) * (part + 1) / len(epoch.losses)
         for start, end, epoch in zip(starts, ends, epochs, strict=True)
@@ -70,11 +70,11 @@ def draw_curves(epochs: Sequence[Epoch], path: Path, title: str) -> None:
     ]
     points = {"marker": "o" if len(epochs) < 15 else "", "markersize": 3.5, "linewidth": 1.6}
     losses = _finite([value for epoch in epochs for value in epoch.losses])
-    held = _finite([epoch.val_loss for epoch in epochs])
+    validation = _finite([epoch.val_loss for epoch in epochs])
     loss.plot(parts, losses, color=BLUE, label="training", linewidth=1.0)
-    loss.plot(ends, held, color=ORANGE, label="held out", **points)
+    loss.plot(ends, validation, color=ORANGE, label="validation", **points)
     loss.set_title("loss (cross-entropy, nats)", fontsize=10)
-    both = np.concatenate([losses, held])
+    both = np.concatenate([losses, validation])
     both = both[np.isfinite(both)]
     if len(both) and both.min() > 0 and both.max() > 10 * both.min():
         loss.set_yscale("log")
@@ -82,7 +82,7 @@ def draw_curves(epochs: Sequence[Epoch], path: Path, title: str) -> None:
     loss.legend(frameon=False, fontsize=9)
     accuracy.plot(ends, [100 * epoch.accuracy for epoch in epochs], color=BLUE, **points)
     accuracy.plot(ends, [100 * epoch.val_accuracy for epoch in epochs], color=ORANGE, **points)
-    last = f"accuracy (%), held out at last {100 * epochs[-1].val_accuracy:.2f}"
+    last = f"accuracy (%), validation at the end {100 * epochs[-1].val_accuracy:.2f}"
     accuracy.set_title(last, fontsize=10)
     rate.plot(parts, [lr for epoch in epochs for lr in epoch.lrs], color=GREY, linewidth=1.6)
     rate.set_title("learning rate", fontsize=10)
@@ -93,11 +93,11 @@ def draw_curves(epochs: Sequence[Epoch], path: Path, title: str) -> None:
 
 
 def draw_confusion(evaluation: Evaluation, path: Path, title: str) -> None:
-    """Draws true against named classes as a PNG; numbers stand in the cells of up to 20 classes.
+    """Draws the confusion matrix as a PNG, with numbers in the cells for up to 20 classes.
 
     Raises:
         ForebearError: matplotlib is not installed.
-        OSError: the file cannot be written.
+        OSError: The file cannot be written.
     """
     classes, counts = [class_title(name, 24) for name in evaluation.classes], evaluation.confusion
     named = len(classes) <= 60
@@ -106,12 +106,12 @@ def draw_confusion(evaluation: Evaluation, path: Path, title: str) -> None:
     room = 0.09 * max(map(len, classes)) if named else 0.4  # inches, for the names
     figure = _figure(side + room + 0.6, side + room)
     axes = figure.subplots()
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    right = f"{evaluation.top1:.2%} of {evaluation.images:,} right"
+    fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    image = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
+    right = f"{evaluation.top1:.2%} of {evaluation.images:,} correct"
     heading = f"{elided(title, int(12 * (side + room)))}\n{right}"
     figure.suptitle(heading, fontsize=10, parse_math=False)
-    axes.set_xlabel("named as")
+    axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     if named:
         size = 9 if len(classes) <= 20 else 7
@@ -120,20 +120,20 @@ def draw_confusion(evaluation: Evaluation, path: Path, title: str) -> None:
         axes.set_yticks(places, classes, fontsize=size, parse_math=False)
     if len(classes) <= 20:
         for row, column in zip(*np.nonzero(counts), strict=True):
-            colour = "white" if shares[row, column] > 0.5 else "black"
+            colour = "white" if fractions[row, column] > 0.5 else "black"
             axes.text(
                 column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=7
             )
-    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
+    figure.colorbar(image, ax=axes, shrink=0.8, label="fraction of the true class")
     _save(figure, path, dpi=130)
 
 
 def draw_comparison(lines: Sequence[Line], path: Path, title: str) -> None:
-    """Draws held-out accuracy over minutes and over epochs, one line a run, as a PNG.
+    """Draws validation accuracy over minutes and over epochs, one line per run, as a PNG.
 
     Raises:
         ForebearError: matplotlib is not installed.
-        OSError: the file cannot be written.
+        OSError: The file cannot be written.
     """
     figure = _figure(10, 4 + 0.12 * len(lines))
     figure.suptitle(elided(title), fontsize=10, parse_math=False)
@@ -148,10 +148,10 @@ def draw_comparison(lines: Sequence[Line], path: Path, title: str) -> None:
             "linewidth": 1.6,
             "alpha": 0.85,
         }
-        shares = 100 * np.array(line.accuracies)
-        by_minutes.plot(line.minutes, shares, label=_label(line), **style)
-        by_epochs.plot(line.epochs, shares, **style)
-    by_minutes.set_ylabel("held-out accuracy (%)")
+        percentages = 100 * np.array(line.accuracies)
+        by_minutes.plot(line.minutes, percentages, label=_label(line), **style)
+        by_epochs.plot(line.epochs, percentages, **style)
+    by_minutes.set_ylabel("validation accuracy (%)")
     for axes, what in ((by_minutes, "minutes"), (by_epochs, "epochs")):
         ends = [max(getattr(line, what), default=0.0) for line in lines]
         _over(axes, what, max(ends, default=0.0))
@@ -164,8 +164,7 @@ def draw_comparison(lines: Sequence[Line], path: Path, title: str) -> None:
 def _figure(width: float, height: float) -> Figure:
     if not can_draw():
         raise ForebearError(
-            "matplotlib is not installed. Expected it for pictures of runs. "
-            "Run pip install 'forebear[plots]'."
+            "matplotlib is not installed. Expected it for plots. Run pip install 'forebear[plots]'."
         )
     from matplotlib.figure import Figure
 
@@ -173,14 +172,14 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _save(figure: Figure, path: Path, *, dpi: int) -> None:
-    """Writes a PNG whole. A letter that the font lacks is a box in it, and no warning."""
+    """Writes a PNG atomically. A letter that the font lacks becomes a box without a warning."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
         write_whole(path, lambda partial: figure.savefig(partial, dpi=dpi, format="png"))
 
 
 def _over(axes: Axes, label: str, end: float) -> None:
-    """The looks that all curves share: from 0 to a little more than `end`, of what `label` says."""
+    """Sets what all curves have in common: an axis from 0 to a little more than `end`."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlabel(label)
@@ -191,7 +190,7 @@ def _over(axes: Axes, label: str, end: float) -> None:
 
 
 def _mark_skipped(axes: Axes, epochs: Sequence[Epoch], starts: Sequence[float]) -> None:
-    """Crosses at the foot, in the middle of what came to have more skipped steps."""
+    """Marks the epochs in which steps were skipped by crosses at the bottom."""
     counts = [int(getattr(epoch, "skipped", 0)) for epoch in epochs]
     if not counts[-1]:
         return
@@ -214,12 +213,12 @@ def _mark_skipped(axes: Axes, epochs: Sequence[Epoch], starts: Sequence[float]) 
 
 
 def _finite(values: Sequence[float]) -> NDArray[np.float64]:
-    """Gaps in a curve where a number is none."""
+    """Replaces infinite values by nan, which leaves gaps in a curve."""
     numbers = np.array(values, dtype=np.float64)
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
 def _label(line: Line) -> str:
-    """The name and the last accuracy; the blank, as a legend leaves out what begins with _."""
+    """Name and last accuracy. The leading blank is needed: legends leave out what begins with _."""
     last = f"  {line.accuracies[-1]:.2%}" if line.accuracies else ""
     return f" {elided(line.name, 60)}{last}"

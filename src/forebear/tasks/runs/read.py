@@ -1,4 +1,4 @@
-"""What a run's folder tells of it: finished or not, of this version or an older one."""
+"""Reads run folders, finished or not, of this version or an older one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One run, as its files have it; keys that older runs lack are empty."""
+    """The contents of a run folder; what older runs lack is empty."""
 
     path: Path
     settings: Mapping[str, Any]
@@ -33,43 +33,43 @@ class Run:
 
     @property
     def network(self) -> str:
-        """The network's name, as it was asked for."""
+        """Name of the network, as given by the user."""
         return str(self.settings.get("network", "?"))
 
     def part(self, name: str) -> Mapping[str, Any]:
-        """A group of settings, such as data or recipe; empty where there is none."""
+        """Returns a group of settings, such as data or recipe; empty if there is none."""
         part = self.settings.get(name)
         return part if isinstance(part, Mapping) else {}
 
     @property
     def data(self) -> str:
-        """The data set, as it was asked for."""
+        """The data set, as given by the user."""
         return str(self.part("data").get("spec", "?"))
 
     def column(self, name: str) -> list[float]:
-        """One number an epoch; nan where a line lacks it or has something else."""
+        """Returns one number per epoch; nan if a line lacks it or has something else."""
         return [_number(epoch.get(name)) for epoch in self.epochs]
 
     def last(self, name: str) -> float:
-        """The number of the last line; nan where there is none."""
+        """Returns the number of the last epoch; nan if there is none."""
         return (self.column(name) or [math.nan])[-1]
 
     @property
     def best(self) -> int | None:
-        """The place in `epochs` of the highest held-out accuracy, the first one; None of none."""
+        """Index in `epochs` of the highest validation accuracy, the first if tied; None if none."""
         accuracies = self.column("val_accuracy")
         known = [at for at, value in enumerate(accuracies) if not math.isnan(value)]
         return max(known, key=accuracies.__getitem__, default=None)
 
     @property
     def planned(self) -> float | None:
-        """Epochs that the run is to have; None where steps or minutes were given."""
+        """Planned epochs; None if the recipe gives steps."""
         epochs = _number(self.part("recipe").get("epochs"))
         return epochs if epochs > 0 else None
 
     @cached_property
     def tested(self) -> tuple[float, int] | None:
-        """Accuracy on test pictures, and their number; None where none were kept for that."""
+        """Accuracy on the test set, 0 to 1, and its images; None if there is no test set."""
         try:
             with safe_open(self.path / WEIGHTS, "np") as file:
                 metrics = json.loads((file.metadata() or {})["metrics"])
@@ -79,7 +79,7 @@ class Run:
 
     @cached_property
     def parameters(self) -> int | None:
-        """Trainable values of the network; None where the settings do not say what it is."""
+        """Trainable parameters of the network; None if the settings do not describe it."""
         try:
             plan = expand(
                 table_from_dict(self.settings["table"]),
@@ -93,10 +93,10 @@ class Run:
 
 
 def read_run(path: Path) -> Run:
-    """Reads a run's folder, and leaves out a line of metrics that was cut in two.
+    """Reads a run folder. A line of metrics that was cut in two is left out.
 
     Raises:
-        RunError: no folder of a run, or settings that cannot be read.
+        RunError: The folder is not a run, or its settings cannot be read.
     """
     if not (path / SETTINGS).is_file():
         raise RunError(

@@ -1,4 +1,4 @@
-"""A run's numbers as TensorBoard reads them, where it is asked for and installed."""
+"""Writes the metrics of a run as TensorBoard events, if asked for."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from forebear.errors import ForebearError
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-FOLDER = "tensorboard"  # within the run's
+FOLDER = "tensorboard"  # within the run folder
 _TAGS = {  # key of metrics.jsonl to the chart and the line in it
     "loss": "loss/training",
-    "val_loss": "loss/held out",
+    "val_loss": "loss/validation",
     "accuracy": "accuracy/training",
-    "val_accuracy": "accuracy/held out",
+    "val_accuracy": "accuracy/validation",
     "lr": "run/learning rate",
-    "images_per_second": "run/images a second",
+    "images_per_second": "run/images per second",
     "memory": "run/memory in MiB",
     "skipped": "run/steps skipped",
     "epoch": "run/epoch",
@@ -28,13 +28,13 @@ _TAGS = {  # key of metrics.jsonl to the chart and the line in it
 
 
 class Scalars:
-    """Writes one point a line of metrics, over the steps; `tensorboard --logdir RUN` shows them."""
+    """Writes one point per epoch, over the steps; `tensorboard --logdir RUN` shows them."""
 
     def __init__(self, folder: Path) -> None:
         """Writes nothing yet.
 
         Args:
-            folder: of the run.
+            folder: Of the run.
 
         Raises:
             ForebearError: TensorBoard is not installed.
@@ -53,9 +53,9 @@ class Scalars:
         self._writer: SummaryWriter | None = None
 
     def epoch(self, epoch: Mapping[str, Any]) -> None:
-        """Adds a line of metrics, by its keys; those that it lacks or are no number are left out.
+        """Adds the metrics of an epoch. Missing keys and values that are no number are left out.
 
-        The first one hides what an interrupted run had written from its step on.
+        The first call hides the points of an interrupted run from its step on.
         """
         step = int(epoch["step"])
         if self._writer is None:
@@ -67,6 +67,6 @@ class Scalars:
         self._writer.flush()
 
     def close(self) -> None:
-        """Ends the writing."""
+        """Closes the file."""
         if self._writer is not None:
             self._writer.close()
