@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from forebear.errors import RunError
-from forebear.tasks.runs.folder import LOCK, RunFolder, load_run
+from forebear.tasks.runs.folder import RunFolder
+from forebear.tasks.runs.layout import LOCK, METRICS, SETTINGS, WEIGHTS
 from forebear.tasks.runs.metrics import Epoch
-from forebear.tasks.runs.read import METRICS, SETTINGS, WEIGHTS
+from forebear.tasks.runs.read import load_run
 from tests.tasks.making import TINY
 
 EPOCH = Epoch(

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from forebear.errors import RunError
-from forebear.tasks.runs.read import METRICS, SETTINGS, WEIGHTS, read_run
+from forebear.tasks.runs.layout import METRICS, SETTINGS, WEIGHTS
+from forebear.tasks.runs.read import read_run
 from tests.tasks.making import TINY, Made, write_run
 
 
