@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 import pytest
 
 from forebear import WeightsError
-from forebear.tables.imagenet_classes import class_names
 from forebear.tables.preprocessing import (
     KERAS_CAFFE,
     KERAS_TF,
@@ -21,19 +18,16 @@ from forebear.tables.preprocessing import (
     SLIM_VGG,
     TORCHVISION,
 )
-from forebear.tables.registry import NETWORKS
 from forebear.weights import catalog as module
 from forebear.weights.catalog import (
     PUBLISHED,
     Hash,
-    Published,
     by_digest,
     find_published,
     published,
 )
 
 SHARED = Path(__file__).parents[3] / "shared"
-EVERY = pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: f"{row.network}-{row.tag}")
 
 
 def count(pattern: str) -> int:
@@ -48,43 +42,6 @@ def test_every_home_has_its_rows() -> None:
     assert count("bamboo") == 1
     assert count("paper/*") == 6
     assert len(PUBLISHED) == count("*") == 125
-
-
-@EVERY
-def test_a_row_is_whole(row: Published) -> None:
-    assert row.network in NETWORKS
-    address = urlsplit(row.url)
-    assert address.scheme == "https"
-    assert address.path.endswith(f"/{row.file}")
-    assert "//" not in address.path
-    assert row.file.endswith((".tar.gz", ".h5", ".pth", ".th", ".safetensors"))
-    assert bool(row.member) == row.file.endswith(".tar.gz")
-    assert bool(row.hub) == (row.file == "model.safetensors")
-    assert (row.hash is None) == bool(row.member or row.hub)
-    table = NETWORKS[row.network]
-    if row.classes is None:
-        assert row.top1 is row.top5 is None
-    else:
-        assert len(class_names(row.classes)) == table.table.classes + table.dialect.background
-        assert row.top1 is not None
-        assert 50 < row.top1 < (row.top5 or 100) <= 100
-    assert row.tested.mean == row.preprocessing.mean
-    assert row.tested.side >= row.tested.size >= row.preprocessing.size
-
-
-@EVERY
-def test_a_hash_is_hexadecimal_and_of_its_length(row: Published) -> None:
-    if row.hash is not None:
-        algorithm, digest = row.hash
-        assert set(digest) <= set("0123456789abcdef")
-        assert len(digest) in ({"md5": {32}, "sha256": {8, 64}}[algorithm])
-        assert algorithm == "md5" or digest[:8] in row.file
-
-
-def test_every_network_has_one_default_and_no_tag_twice() -> None:
-    assert max(Counter((row.network, row.tag) for row in PUBLISHED).values()) == 1
-    defaults = Counter(row.network for row in PUBLISHED if row.default)
-    assert defaults == Counter({row.network for row in PUBLISHED})
 
 
 def test_the_default_is_the_homes_own() -> None:
@@ -106,54 +63,6 @@ def test_preprocessing_is_the_publishers() -> None:
     assert find_published("keras/ResNeXt50").preprocessing == KERAS_TORCH
     assert find_published("torchvision/resnet50", "IMAGENET1K_V1").preprocessing == TORCHVISION
     assert find_published("torchvision/resnet50").preprocessing.side == 232
-
-
-@pytest.mark.parametrize(
-    ("network", "tag", "seen", "tested", "interpolation", "mean"),
-    [
-        ("timm/resnet50", "a1_in1k", (224, 235), (288, 288), "bicubic", 0.485),
-        ("timm/resnet50", "a1h_in1k", (176, 195), (224, 224), "bicubic", 0.485),
-        ("timm/resnet50", "a3_in1k", (160, 168), (224, 235), "bicubic", 0.485),
-        ("timm/resnet50", "tv2_in1k", (176, 201), (224, 232), "bilinear", 0.485),
-        ("timm/resnet50", "ra_in1k", (224, 256), (288, 303), "bicubic", 0.485),
-        ("timm/resnet34", "ra4_e3600_r224_in1k", (224, 248), (288, 288), "bicubic", 0.5),
-        ("timm/resnetv2_50", "a1h_in1k", (224, 235), (288, 288), "bicubic", 0.5),
-    ],
-)
-def test_sizes_of_timm(
-    network: str,
-    tag: str,
-    seen: tuple[int, int],
-    tested: tuple[int, int],
-    interpolation: str,
-    mean: float,
-) -> None:
-    row = find_published(network, tag)
-    assert (row.preprocessing.size, row.preprocessing.side) == seen
-    assert (row.tested.size, row.tested.side) == tested
-    assert row.preprocessing.interpolation == interpolation
-    assert row.preprocessing.mean[0] == mean
-
-
-def test_timms_weights_of_torchvisions_networks_are_under_torchvisions_names() -> None:
-    row = find_published("torchvision/wide_resnet50_2", "racm_in1k")
-    assert row.url.endswith("/v0.1-weights/wide_resnet50_racm-8234f177.pth")
-    assert not row.default
-
-
-def test_old_and_new_keras_weights_share_a_name_and_not_an_address() -> None:
-    old, new = find_published("keras/ResNet50_old"), find_published("keras/ResNet50")
-    assert old.file == new.file
-    assert old.url != new.url
-    assert old.hash != new.hash
-
-
-def test_a_file_on_the_hub() -> None:
-    row = find_published("timm/resnetv2_50")
-    assert row.hub == "timm/resnetv2_50.a1h_in1k"
-    assert (
-        row.url == "https://huggingface.co/timm/resnetv2_50.a1h_in1k/resolve/main/model.safetensors"
-    )
 
 
 def test_what_was_not_published_is_refused() -> None:

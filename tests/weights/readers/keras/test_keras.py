@@ -69,19 +69,6 @@ def test_a_scope_that_tensorflow_numbered_anew_does_not_change_the_name(tmp_path
         assert list(arrays) == ["conv1/kernel"]
 
 
-def test_names_split_over_several_attributes_are_joined(tmp_path: Path) -> None:
-    path = tmp_path / "a.h5"
-    with h5py.File(path, "w") as file:
-        for part, layer in enumerate(("one", "two")):
-            file.attrs[f"layer_names{part}"] = [layer]
-            group = file.create_group(layer)
-            group.attrs["weight_names0"] = [f"{layer}/kernel"]
-            group.attrs["weight_names1"] = [f"{layer}/bias"]
-            group[f"{layer}/kernel"], group[f"{layer}/bias"] = np.ones((2, 3)), np.zeros(3)
-    with open_arrays(path) as arrays:
-        assert list(arrays) == ["one/kernel", "one/bias", "two/kernel", "two/bias"]
-
-
 def test_a_norm_without_all_four_arrays_keeps_their_numbers(tmp_path: Path) -> None:
     path = tmp_path / "a.weights.h5"
     with h5py.File(path, "w") as file:
