@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import forebear
+from forebear.network.dense import dense_error
 from forebear.network.plan.expand import output_strides
 from forebear.tables.dialects import DIALECTS
 from forebear.tables.registry import find
@@ -66,24 +67,31 @@ def test_every_network_is_dense_at_half_its_stride(name: str) -> None:
     if len(entry.table.blocks) == 3 and sum(block.units for block in entry.table.blocks) > 300:
         pytest.skip("its small sisters stand for it: 1001 and 1202 layers")
     net = make(name, num_classes=3)
-    side = max(33, net._at(None).smallest_side)
+    side = max(33, net.smallest_side)
     assert net.verify_dense(strides[-2], size=(side, side + 1)) <= CLOSE
 
 
 def test_a_rate_that_comes_one_layer_early_is_seen() -> None:
-    net = make(table("basic"), "torchvision", num_classes=7)
-    real = net._at
+    nominal, dense = (
+        make(table("basic"), "torchvision", num_classes=7, global_pool=False, output_stride=stride)
+        for stride in (None, 4)
+    )
+    assert dense_error(nominal, dense, size=None, seed=0) <= CLOSE
+    conv = dense.get_submodule("block2.unit_1.conv1.conv")
+    assert isinstance(conv, torch.nn.Conv2d)
+    conv.dilation = conv.padding = (4, 4)
+    assert dense_error(nominal, dense, size=None, seed=0) > 1e-2
 
-    def broken(output_stride: int | None) -> forebear.Network:
-        twin = real(output_stride)
-        if output_stride is not None:
-            conv = twin.get_submodule("block2.unit_1.conv1.conv")
-            assert isinstance(conv, torch.nn.Conv2d)
-            conv.dilation = conv.padding = (4, 4)
-        return twin
 
-    net._at = broken  # type: ignore[method-assign]
-    assert net.verify_dense(4) > 1e-2
+def test_maps_of_different_sides_are_infinitely_apart() -> None:
+    nominal, dense = (
+        make("torchvision/resnet18", num_classes=7, global_pool=False, output_stride=stride)
+        for stride in (None, 16)
+    )
+    conv = dense.get_submodule("root.conv1.conv")
+    assert isinstance(conv, torch.nn.Conv2d)
+    conv.stride = (1, 1)
+    assert dense_error(nominal, dense, size=(65, 65), seed=0) == float("inf")
 
 
 def test_a_dense_map_has_the_size_of_its_stride_with_aligned_corners() -> None:

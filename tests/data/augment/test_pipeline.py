@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from forebear.data.augment import pipeline as module
 from forebear.data.augment.config import Augment
 from forebear.data.augment.counter_rng import CounterRNG
 from forebear.data.augment.pipeline import augment, resized_box
@@ -121,7 +120,8 @@ def test_jitter_is_brightness_contrast_and_saturation_in_turn(
     chances["jitter order"][0, list(order)] = [0.1, 0.2, 0.3]
     monkeypatch.setattr(CounterRNG, "uniform", lambda self, what, count=None: chances[what])
     pixels = noise(1)
-    seen = module._coloured(pixels, decided(jitter=0.4), draws([0]))
+    rule = decided(crop="middle", mirror="none", jitter=0.4)
+    seen = augment(pixels, 20, rule, draws([0]))
     factors = [1 + 0.4 * (2 * chance - 1) for chance in (0.1, 0.9, 0.7)]
     expected = colour_by_steps(pixels[0], factors, order)
     np.testing.assert_allclose(seen[0], expected, atol=1e-3)

@@ -103,12 +103,27 @@ def test_enhancements_are_pillows_within_one(name: str, channels: int) -> None:
     assert furthest(ours(pixels, numbers(*factors)), expected) <= 1
 
 
+def turned(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rotations around the centre, from places in the output to places in the input."""
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turn = np.stack([np.stack([cos, -sin], 1), np.stack([sin, cos], 1)], 1)
+    centre = np.full(2, SIDE / 2)
+    return np.concatenate([turn, (centre - turn @ centre)[..., None]], 2)
+
+
+def moved(row: int, column: int, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Identities with one entry replaced."""
+    matrices = np.tile(np.eye(2, 3), (len(values), 1, 1))
+    matrices[:, row, column] = values
+    return matrices
+
+
 MATRICES = {
-    "rotation": lambda v: policy._turned(v * 100, SIDE),
-    "shear across": lambda v: policy._moved(0, 1, v),
-    "shear down": lambda v: policy._moved(1, 0, v),
-    "translation across": lambda v: policy._moved(0, 2, v * 30),
-    "translation down": lambda v: policy._moved(1, 2, v * 30),
+    "rotation": lambda v: turned(v * 100),
+    "shear across": lambda v: moved(0, 1, v),
+    "shear down": lambda v: moved(1, 0, v),
+    "translation across": lambda v: moved(0, 2, v * 30),
+    "translation down": lambda v: moved(1, 2, v * 30),
 }
 
 
@@ -118,7 +133,7 @@ def test_motions_are_pillows_within_one(name: str) -> None:
     pixels = pictures()
     matrices = MATRICES[name](values)
     fill = torch.tensor(FILL)
-    moved = policy.affine(pixels, torch.from_numpy(matrices).float(), fill)
+    seen = policy.affine(pixels, torch.from_numpy(matrices).float(), fill)
     colour = tuple(int(value) for value in FILL)
     expected = []
     for picture, value, matrix in zip(pixels, values, matrices, strict=True):
@@ -135,7 +150,7 @@ def test_motions_are_pillows_within_one(name: str) -> None:
                     fillcolor=colour,
                 )
             )
-    assert furthest(moved, expected) <= 1
+    assert furthest(seen, expected) <= 1
 
 
 def policies(pixels: Tensor, draws: CounterRNG) -> list[Tensor]:

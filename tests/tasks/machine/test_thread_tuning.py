@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -22,12 +23,12 @@ def _two_threads() -> Iterator[None]:
 def play(threads: ThreadTuner, cost: Callable[[int, float], float], until: float) -> list[int]:
     """Steps on a clock of our own, each as long as `cost(threads, now)`; the counts used."""
     now, used = 0.0, []
-    while now < until:
-        count = torch.get_num_threads()
-        seconds = cost(count, now)
-        now += seconds
-        used.append(count)
-        threads._seen(count, seconds, now)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "perf_counter", lambda: now)
+        while now < until:
+            used.append(torch.get_num_threads())
+            with threads:
+                now += cost(used[-1], now)
     return used
 
 

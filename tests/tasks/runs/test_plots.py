@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from forebear.tasks.evaluate import Evaluation
-from forebear.tasks.runs import plots
 from forebear.tasks.runs.plots import Line, draw_comparison, draw_confusion, draw_curves
 
 pytest.importorskip("matplotlib")
@@ -31,14 +30,16 @@ class Point:
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The figures that were drawn, to look into."""
+    from matplotlib import figure
+
     kept: list[Any] = []
-    make = plots._figure
 
-    def keep(width: float, height: float) -> Any:
-        kept.append(make(width, height))
-        return kept[-1]
+    class Kept(figure.Figure):
+        def __init__(self, *given: Any, **options: Any) -> None:
+            super().__init__(*given, **options)
+            kept.append(self)
 
-    monkeypatch.setattr(plots, "_figure", keep)
+    monkeypatch.setattr(figure, "Figure", Kept)
     return kept
 
 
