@@ -406,7 +406,7 @@ def report(done: list[Trial], seconds: float) -> str:
     fewer = min(one.kept for one in done)
     return "\n".join(
         [
-            "# Runs killed with SIGKILL, and gone on with",
+            "# Runs killed with SIGKILL and resumed",
             "",
             f"`python benchmarks/kills.py`: {EPOCHS} epochs of {STEPS} steps, --save-every "
             f"{EVERY}, --deterministic --threads 1; Muon and SGD with Nesterov's momentum in turn, "

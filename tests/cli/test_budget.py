@@ -136,7 +136,7 @@ def test_a_run_that_was_interrupted_while_reading_goes_on(
     assert main(["train", "--resume", str(run)]) == 0
     told = capsys.readouterr().err
     assert "reading 8 of 51 images first, the rest while training" in told
-    found = re.search(r"going on after step (\d+)", told)
+    found = re.search(r"resuming after step (\d+)", told)
     assert found is not None
     assert 18 <= int(found[1]) <= 20  # it can be saved after an evaluation too
     last = lines(run)[-1]

@@ -240,7 +240,7 @@ def test_a_run_that_breaks_off_goes_on_to_the_same_bits(
         file.write('{"epoch": 3, "lr": 0.')  # cut by the stop
     capsys.readouterr()
     assert main(words("train", "--resume", broken, "--threads", 1)) == 0
-    assert "going on after step " in capsys.readouterr().err
+    assert "resuming after step " in capsys.readouterr().err
     first, second = (load_run(run).state_dict() for run in (whole, broken))
     assert all(torch.equal(first[name], second[name]) for name in first)
     lines = [json.loads(line) for line in (broken / "metrics.jsonl").read_text().splitlines()]
@@ -267,7 +267,7 @@ def test_a_run_with_a_damaged_checkpoint_or_other_pictures_does_not_go_on(
     assert "no checkpoint that can be gone on from" in capsys.readouterr().err
     Image.fromarray(picture(0, 777)).save(tmp_path / "data" / "across" / "new.png")
     assert main(words("train", "--resume", run)) == 2
-    assert "are not those that the run began with" in capsys.readouterr().err
+    assert "have changed since the run began" in capsys.readouterr().err
     assert main(words("train", "--resume", tmp_path / "none")) == 2
     assert main(words("train")) == 2
 

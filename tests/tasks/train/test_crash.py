@@ -799,7 +799,7 @@ def test_other_threads_are_said_to_change_the_bits_and_the_runs_own_are_kept(
     capsys.readouterr()
     assert resume(out, "--threads", 2) == 0
     told = capsys.readouterr().err
-    assert "begun by 1 threads, gone on with by 2: the pictures come in the same order" in told
+    assert "started with 1 threads, resumed with 2: the order of the images stays the same" in told
     assert resume(copy) == 0
     assert "not the same to the bit" not in capsys.readouterr().err
     assert marks(copy) == whole
@@ -841,9 +841,9 @@ def test_a_flag_that_would_be_ignored_is_refused(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("add", "51 pictures to train on then, 52 now"),
-        ("remove", "51 pictures to train on then, 49 now"),
-        ("edit", "as many, but others"),
+        ("add", "51 training images then, 52 now"),
+        ("remove", "51 training images then, 49 now"),
+        ("edit", "as many as before, but other ones"),
         ("rename", "class 'grey' is gone, class 'gray' is new"),
         ("move", "the pictures of folder:"),
     ],
@@ -869,6 +869,6 @@ def test_pictures_that_have_changed_are_refused_and_the_change_is_named(
         (data / "grey" / "3.png").rename(data / "down" / "33.png")
     assert resume(out) == 2
     told = capsys.readouterr().err.splitlines()[-1]
-    assert "are not those that the run began with" in told
+    assert "have changed since the run began" in told
     assert message in told
     assert saved(out) == before

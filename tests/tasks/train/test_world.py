@@ -333,7 +333,7 @@ def test_a_signal_to_one_process_stops_all_and_one_process_goes_on(tmp_path: Pat
     assert 0 < before < 12
     again = Processes(1, tmp_path / "again", main, ["train", "--resume", str(run)])
     assert again.end() == [0], again.said()
-    assert "begun by 2 processes, gone on with by 1" in again.said()[0]
+    assert "started with 2 processes, resumed with 1" in again.said()[0]
     np.testing.assert_allclose(losses(run), losses(tmp_path / "one"), rtol=0, atol=1e-4)
     assert epochs(run)[-1]["val_accuracy"] == epochs(tmp_path / "one")[-1]["val_accuracy"]
 
@@ -362,6 +362,6 @@ def test_torchrun_starts_a_killed_run_again_where_it_was(tmp_path: Path) -> None
         [*torchrun, *given], capture_output=True, text=True, env=setting, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "going on after step 7" in done.stderr
+    assert "resuming after step 7" in done.stderr
     states = [load_run(tmp_path / name).state_dict() for name in ("run", "broken")]
     assert all(torch.equal(states[1][name], value) for name, value in states[0].items())

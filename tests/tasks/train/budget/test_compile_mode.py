@@ -116,7 +116,7 @@ def test_on_a_processor_only_what_is_asked_for_is_compiled(monkeypatch: pytest.M
     assert find(device=CPU) == "off"
     assert find("on", CPU) == "on"
     assert not timed
-    with pytest.raises(ValueError, match="compile='graphs': CUDA graphs want a GPU"):
+    with pytest.raises(ValueError, match="compile='graphs': CUDA graphs need a GPU"):
         find("graphs", CPU)
     with pytest.raises(ValueError, match="compile='fast': expected one of auto, off, on, graphs"):
         find("fast", CPU)

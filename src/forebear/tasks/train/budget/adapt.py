@@ -1,4 +1,4 @@
-"""Smaller training images, where steps turn out to be too long for the budget."""
+"""Makes training images smaller if steps turn out to be too long for the budget."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from forebear.tasks.train.budget.plan import HARDLY, STRIDE
 from forebear.tasks.train.budget.progress import Progress
 from forebear.tasks.train.budget.timing import Operations
 
-NEWEST = 0.4  # weight of the last step in the mean of all
+NEWEST = 0.4  # weight of the last step in the moving average
 
 
 @dataclass(slots=True)
 class AdaptiveSize:
-    """Chooses the input size of each step by the seconds of those before."""
+    """Chooses the input size of each step from the time of earlier steps."""
 
     operations: Operations
-    batch: int  # images of a step of this process
-    least: int  # pixels, of the smallest images that the network takes
+    batch: int  # images per step of this process
+    least: int  # smallest input size of the network in pixels
     progress: Progress
-    _image: float = field(default=0.0, init=False)  # seconds a multiply-add
+    _image: float = field(default=0.0, init=False)  # seconds per multiply-add
     _steps: int = field(default=0, init=False)
-    _whole: float = field(default=0.0, init=False)  # seconds for training, at the first step
+    _whole: float = field(default=0.0, init=False)  # seconds left for training at the first step
 
     def size(self, wanted: int) -> int:
-        """The wanted size in pixels, or the largest smaller one of which 20 steps fit.
+        """Returns the wanted size in pixels, or the largest smaller one of which 20 steps fit.
 
-        It is a multiple of 32, and half as large at least: the network is evaluated at the size
-        that was planned.
+        A smaller size is a multiple of 32 and at least half of the wanted one, because the network
+        is evaluated at the size that was planned.
         """
         if not self._steps:
             self._whole = self.progress.left
@@ -43,7 +43,7 @@ class AdaptiveSize:
         return size
 
     def stepped(self, size: int, taken: float) -> None:
-        """Takes in the seconds of a step; the first one, which warms up, does not count."""
+        """Records the seconds of a step; the first one warms up and does not count."""
         self._steps += 1
         if self._steps < 2:
             return

@@ -1,8 +1,9 @@
-"""Whether torch.compile makes the steps of a run faster: tried at the start, and remembered.
+"""Chooses whether torch.compile runs the steps of a run, by timing, and remembers the choice.
 
-On a GPU alone. On a processor forebear's own kernels are ahead: of a step of ResNet-18 on 32
-pictures of 128 pixels they took 346 ms, plain torch 374, compiled 416 after 88 s of compiling
-(torch 2.13, AVX512-BF16, one thread; benchmarks/step_speed.py --compiled times others).
+Only GPUs are timed. On a CPU forebear's own kernels are faster: a step of ResNet-18 on 32 images of
+128 pixels takes 346 ms with them, 374 ms in plain torch, and 416 ms compiled, after 88 s of
+compiling (torch 2.13, AVX-512 with bf16, one thread). `benchmarks/step_speed.py --compiled` times
+other networks.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.request import Compile
 from forebear.tasks.train.step import Mode
 
-LEAST = 600.0  # seconds of a run from which compiling, a minute or two, can come in again
-GAIN = 0.97  # share of the seconds that a step may take for the trouble to be worth it
+LEAST = 600.0  # seconds of a run that can make up for a minute or two of compiling
+GAIN = 0.97  # time of a compiled step, relative to an eager one, that is worth compiling
 
 _log = logging.getLogger(__name__)
 
@@ -42,25 +43,25 @@ def mode_of(
     alone: bool,
     length: Callable[[float], float],
 ) -> Mode:
-    """How a run's operations are run: as asked for, or as measured here, now or before.
+    """Returns how operations are run: as asked for, or as timed now or in an earlier run.
 
     Args:
         wish: auto, or a mode.
-        recipe: of the run; its batch is that of one process.
-        network: whose copy takes a few steps.
-        device: where it trains.
-        alone: whether one process trains; several take no CUDA graphs.
-        length: seconds of the run, by those of a step.
+        recipe: Of the run, with the batch of one process.
+        network: A copy of it takes a few steps.
+        device: Where it trains.
+        alone: Whether one process trains; several cannot use CUDA graphs.
+        length: Returns the seconds of the run, given those of a step.
 
     Raises:
-        ValueError: another wish, or CUDA graphs on a processor.
+        ValueError: `wish` is unknown, or CUDA graphs cannot be used here.
     """
     if wish not in get_args(Compile):
         expected = ", ".join(get_args(Compile))
         raise ValueError(f"compile={wish!r}: expected one of {expected}.")
     if wish == "graphs" and not (device.type == "cuda" and alone and recipe.accumulate == 1):
         raise ValueError(
-            "compile='graphs': CUDA graphs want a GPU, one process and accumulate=1. Pass on or "
+            "compile='graphs': CUDA graphs need a GPU, one process and accumulate=1. Pass on or "
             "auto."
         )
     if wish != "auto":
@@ -78,7 +79,7 @@ def mode_of(
     for mode in modes:
         try:
             seconds[mode] = seconds_of_step(recipe, network, device, mode=mode)
-        except RuntimeError as error:  # no compiler, no room, or a torch that cannot do it
+        except RuntimeError as error:  # no compiler, not enough memory, or not supported
             _log.info("torch.compile, mode %s: %s", mode, _first_line(error))
     best = min(seconds, key=lambda mode: seconds[mode])
     if seconds[best] > GAIN * seconds["off"]:
@@ -92,7 +93,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _key(recipe: Recipe, network: Network, device: torch.device, modes: tuple[Mode, ...]) -> str:
-    """What a verdict holds for: the modes tried, the network, a step, the machine and torch."""
+    """Identifies a choice: the modes tried, the network, the step, the machine and torch."""
     facts = (
         modes,
         table_to_dict(replace(network.table, source="")),  # words; older keys lack them
@@ -105,7 +106,7 @@ def _key(recipe: Recipe, network: Network, device: torch.device, modes: tuple[Mo
 
 
 def _known() -> dict[str, str]:
-    """Modes by key; nothing where the file is missing or damaged."""
+    """Returns the remembered modes by key; empty if the file is missing or damaged."""
     try:
         found = json.loads((home() / "compile.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -114,7 +115,7 @@ def _known() -> dict[str, str]:
 
 
 def _remember(key: str, mode: Mode) -> None:
-    """Keeps a verdict for the next run; without a place to keep it, the next run tries again."""
+    """Keeps a choice for later runs; if the file cannot be written, they will time again."""
     try:
         home().mkdir(parents=True, exist_ok=True)
         write_text(home() / "compile.json", json.dumps(_known() | {key: mode}, indent=1) + "\n")
@@ -124,10 +125,10 @@ def _remember(key: str, mode: Mode) -> None:
 
 @contextmanager
 def compiling(mode: Mode) -> Iterator[None]:
-    """Turns what torch.compile raises in the block into an error that says what to do.
+    """Turns an error of torch.compile into one that says what to do.
 
     Raises:
-        RunError: the network could not be compiled.
+        RunError: The network could not be compiled.
     """
     if mode == "off":
         yield

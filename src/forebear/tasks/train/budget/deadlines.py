@@ -1,4 +1,4 @@
-"""The points in time of one run on a budget."""
+"""The deadlines of a run on a budget."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from forebear.tasks.train.budget.plan import BEFORE
 from forebear.tasks.train.resume.checkpoint import seconds_of
 from forebear.tasks.train.setup import RunSetup
 
-LATER = 0.02  # share of the budget that evaluation is timed in, after the reading
+LATER = 0.02  # fraction of the budget to time evaluations, after the reading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadlines:
-    """When the parts of a run have to end; all as time.perf_counter()."""
+    """When the parts of a run have to end, in seconds of time.perf_counter()."""
 
     budget: float  # seconds of the whole run
-    started: float  # when it began, less what an earlier part of the run took
+    started: float  # when the run began, less the seconds of an earlier part of it
     now: float  # when this process began
 
     @classmethod
@@ -31,12 +31,12 @@ class Deadlines:
 
     @property
     def left(self) -> float:
-        """Seconds of the budget for this process."""
+        """Seconds of the budget for this part of the run."""
         return max(self.started + self.budget - self.now, 1.0)
 
     @property
     def read(self) -> float:
-        """When reading before the training ends."""
+        """When reading ends, before the training."""
         return self.ready - LATER * self.left
 
     @property

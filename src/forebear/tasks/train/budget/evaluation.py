@@ -1,4 +1,4 @@
-"""How long an evaluation takes, and one that ends when its time is up."""
+"""Evaluations of a run on a budget: how many images to take, and when to end."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from forebear.tasks.train.input_pipeline import MIN_EVALUATION_BATCH
 from forebear.tasks.train.out_of_memory import explain_evaluation
 from forebear.tasks.train.setup import RunSetup
 
-BATCHES = 4  # that are timed, the fastest of which counts: the first one warms up
-IMAGES = 32  # in each of them
+BATCHES = 4  # batches to time; the fastest counts, as the first one warms up
+IMAGES = 32  # images per timed batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,19 +66,19 @@ def plan_evaluation(setup: RunSetup, validation: Loader, deadlines: Deadlines) -
 
 @torch.inference_mode()
 def seconds_of_image(network: nn.Module, batches: Loader, precision: str, until: float) -> float:
-    """Seconds of an image's evaluation: decoded, unless it is in memory, and put through.
+    """Times the evaluation of an image, including its decoding if it is not in memory.
 
     Args:
-        network: on the device of the batches; it is left in evaluation mode.
-        batches: of which `shown` says which images are taken first.
+        network: On the device of the batches; it is left in evaluation mode.
+        batches: Their `shown` says which images are taken first.
         precision: fp32 or bf16.
         until: time.perf_counter() from which no further batch is taken.
 
     Returns:
-        0.0 where there are no images.
+        Seconds per image; 0.0 if there are no images.
 
     Raises:
-        RunError: a batch does not fit in memory.
+        RunError: A batch does not fit in memory.
     """
     order = batches.places[: BATCHES * IMAGES]
     if not len(order):
@@ -104,19 +104,19 @@ def seconds_of_image(network: nn.Module, batches: Loader, precision: str, until:
 
 @dataclass(frozen=True, slots=True)
 class UntilTime:
-    """The same batches, which end early when a time has come; the first one always comes."""
+    """Yields the same batches, but none after a deadline except the first one."""
 
     batches: InOrder
-    until: float  # as the clock counts
+    until: float  # deadline on the time scale of `clock`
     clock: Callable[[], float] = time.perf_counter
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """Device of the batches."""
         return self.batches.device
 
     def in_order(self) -> Iterator[Batch]:
-        """What the network takes, and the labels."""
+        """Yields network inputs and labels."""
         for number, batch in enumerate(self.batches.in_order()):
             if number and self.clock() >= self.until:
                 return

@@ -14,27 +14,27 @@ from forebear.tasks.train.budget.timing import StepTimes
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.resolve import PHOTOGRAPH, lengthened
 
-STRIDE = 32  # pixels: the product of an ImageNet network's strides, in which sides are planned
-ENOUGH = 2.1  # passes over the images, for which a budget makes them smaller
-BEFORE = 0.15  # share of a budget that reading, timing and planning may take together
-TIMING = 0.05  # of these, for timing
-EVALUATION = 0.25  # share of a budget that evaluating the whole validation set may take
-PART = 0.125  # share that evaluating a part of it takes, where the whole would take longer
-LEAST_PART = 100  # images that are evaluated, if they take no more than EVALUATION
-STEPS = 100  # that a run should have, for which images become smaller than photographs need
-FEWEST = 40  # for which the batch becomes smaller too: a step is then 2.5 % of the run
-HARDLY = 20  # for which photographs become smaller than 64 pixels
+STRIDE = 32  # pixels: the stride of an ImageNet network; planned sizes are multiples of it
+ENOUGH = 2.1  # passes over the images; if fewer fit, a smaller input size is planned
+BEFORE = 0.15  # fraction of a budget for reading, timing and planning together
+TIMING = 0.05  # fraction of a budget for timing
+EVALUATION = 0.25  # largest fraction of a budget to evaluate the whole validation set
+PART = 0.125  # fraction to evaluate a part of it, if the whole would take longer
+LEAST_PART = 100  # images to evaluate at least, if they take no more than EVALUATION
+STEPS = 100  # steps that a run should have; sizes below PHOTOGRAPH are planned for them
+FEWEST = 40  # steps below which the batch becomes smaller: one is then 2.5 % of the run
+HARDLY = 20  # steps below which sizes under LOWEST are planned
 LOWEST = 64  # pixels
-PROBE = 16  # images in the first passes that are timed
-SHORT = 30.0  # seconds, up to which a budget can be too short to train at all
+PROBE = 16  # images of the first step that is timed
+SHORT = 30.0  # seconds; up to this, a budget may be too short to train at all
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """The points in time until which the parts before the training may last."""
+    """The deadlines of what comes before the training."""
 
     budget: float  # seconds
-    started: float  # time.perf_counter() at the start of the budget
+    started: float  # time.perf_counter() at the start of the run
     planned: float = field(default_factory=time.perf_counter)  # when timing may begin
 
     @property
@@ -50,23 +50,23 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
-    """The size and the batch that suit a budget on this machine."""
+    """The input size and the batch for a budget on this machine."""
 
     size: int  # pixels
     batch: int  # images per step
-    line: str = ""  # what was chosen and why; "": nothing was
+    line: str = ""  # says what was chosen and why; empty if nothing was
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amount:
-    """How much there is to train on and to evaluate, and the time for both."""
+    """The images to train on and to evaluate, and the time for both."""
 
     train: int  # images
-    evaluated: int  # images, of all evaluations after the training
-    budget: float  # seconds, of all processes together
+    evaluated: int  # images that are evaluated after the training
+    budget: float  # seconds, over all processes
 
     def for_training(self, evaluation: float) -> float:
-        """Seconds that are left for steps, by the seconds that evaluating every image takes."""
+        """Returns the seconds left for steps, from those that evaluating every image takes."""
         part = evaluation if evaluation <= EVALUATION * self.budget else PART * self.budget
         left = (1 - BEFORE) * self.budget - part - FINISH
         return max(left, 0.3 * self.budget)
@@ -125,16 +125,16 @@ def fit_to_budget(
 
 
 def evaluation(times: StepTimes, batch: int, size: int, images: int) -> float:
-    """Seconds that so many images take to be evaluated, estimated from the steps.
+    """Estimates the seconds to evaluate `images` images from the time of a step.
 
-    A forward pass is a third of a step's work on images; decoding comes on top.
+    A forward pass is a third of a step's work on images. Decoding comes on top.
     """
-    share = times.operations.of_optimizer / times.operations.of_step(batch, size)
-    return images * times.seconds(batch, size) / batch * (1 - share) * 0.45
+    optimizer = times.operations.of_optimizer / times.operations.of_step(batch, size)
+    return images * times.seconds(batch, size) / batch * (1 - optimizer) * 0.45
 
 
 def _sizes(size: int, plan: Plan) -> Iterator[int]:
-    """Sizes that may be chosen, falling: the given one, and multiples of 32 below."""
+    """Yields the sizes to choose from, largest first: `size`, then multiples of 32 below it."""
     least = smallest_side(plan)
     yield size
     for smaller in range((size - 1) // STRIDE * STRIDE, 0, -STRIDE):
@@ -145,17 +145,18 @@ def _sizes(size: int, plan: Plan) -> Iterator[int]:
 def fitting_size(
     sizes: Sequence[int], *, passes: Callable[[int], float], steps: Callable[[int], float]
 ) -> int:
-    """The largest size that leaves 2.1 passes over the images, else 96; less for very few steps.
+    """Returns the largest size with 2.1 passes over the images, else 96; less for very few steps.
 
-    Smaller photographs more often come before larger ones more seldom: on Imagenette four times
-    the pixels are worth 1 to 2 points, and four times the passes 6 (github.com/fastai/imagenette).
-    Only up to a point. ResNet-18 there, in 3 minutes of two processors: 160 pixels 80.4 %, 128
-    82.9; in 6 of one: 128 83.1, 96 82.6 (2.2, 3.2, 3.0 and 4.7 passes, as the pictures grow).
+    More passes over smaller images are worth more than fewer passes over larger ones: on
+    Imagenette, four times the pixels give 1 to 2 points, and four times the passes give 6
+    (github.com/fastai/imagenette). This holds up to a point. ResNet-18 on Imagenette, in 3 minutes
+    on two cores, reached 80.4 % at 160 pixels (2.2 passes) and 82.9 % at 128 (3.2 passes); in 6
+    minutes on one core it reached 83.1 % at 128 (3.0 passes) and 82.6 % at 96 (4.7 passes).
 
     Args:
-        sizes: to choose from, in pixels, falling.
-        passes: over the images that fit at a size.
-        steps: that fit at a size.
+        sizes: Sizes to choose from in pixels, largest first.
+        passes: Returns the passes over the images that fit at a size.
+        steps: Returns the steps that fit at a size.
     """
     large = [size for size in sizes if size >= PHOTOGRAPH] or list(sizes[:1])
     for size in large:
@@ -172,28 +173,28 @@ def fitting_size(
 def _batch(
     batch: int, size: int, times: StepTimes, amount: Amount, left: float, until: float
 ) -> int:
-    """The batch, doubled or halved."""
+    """Returns the batch, doubled or halved as needed."""
 
     def seconds(images: int) -> float:
         if images <= batch or times.learn(images, size, until):
             return times.seconds(images, size)
-        return math.inf  # there is no time to find out
+        return math.inf  # there is no time to measure it
 
     larger = fitting_batch(batch, amount.train, amount.budget, seconds)
     return larger if larger > batch else smaller_batch(batch, left, seconds)
 
 
 def fitting_batch(batch: int, count: int, budget: float, seconds: Callable[[int], float]) -> int:
-    """Images a step: doubled while that makes each a tenth cheaper, as it does on a GPU.
+    """Returns the batch size, doubled as long as that makes each image a tenth cheaper.
 
-    A pass keeps 20 steps and the run 1,000.
+    An epoch keeps at least 20 steps, and the run at least 1,000.
 
     Args:
-        batch: to begin with.
-        count: of training images.
-        budget: seconds of the run.
-        seconds: of a step with so many images; infinite where they do not fit in memory, or there
-            is no time to find out.
+        batch: Images per step to start from.
+        count: Number of training images.
+        budget: Seconds of the run.
+        seconds: Returns the seconds of a step with that many images; infinite if they do not fit
+            in memory, or if there is no time to measure it.
     """
     while 40 * batch <= count and 2000 * seconds(batch) <= budget:
         if seconds(2 * batch) > 1.8 * seconds(batch):
@@ -203,12 +204,12 @@ def fitting_batch(batch: int, count: int, budget: float, seconds: Callable[[int]
 
 
 def smaller_batch(batch: int, left: float, seconds: Callable[[int], float]) -> int:
-    """Images a step: halved while the run has few steps and that gives a third more of them.
+    """Returns the batch size, halved as long as steps are few and that gives a third more.
 
     Args:
-        batch: to begin with.
-        left: seconds for training.
-        seconds: of a step with so many images.
+        batch: Images per step to start from.
+        left: Seconds for training.
+        seconds: Returns the seconds of a step with that many images.
     """
     while batch >= 32 and left / seconds(batch) < FEWEST:
         if seconds(batch) < 1.35 * seconds(batch // 2):
@@ -218,17 +219,17 @@ def smaller_batch(batch: int, left: float, seconds: Callable[[int], float]) -> i
 
 
 def plan_budget(recipe: Recipe, times: StepTimes, left: float, steps: int) -> Recipe:
-    """The recipe for a budget of time, planned by the seconds of a step on this machine.
+    """Returns the recipe for a budget, planned from the time of a step on this machine.
 
-    Few passes are better spent on small pictures first: where fewer than forty fit, random parts
-    of photographs grow from three quarters of their side (progressive resizing, as FFCV's). The
-    running means of the norms need some steps to follow, so that runs of few steps keep one size.
+    If fewer than forty passes fit, the input size grows from three quarters of its final value
+    (progressive resizing, as in FFCV). The running statistics of norms need some steps to follow a
+    change of size, so runs with few steps keep one size.
 
     Args:
-        recipe: settled, with the batch of one process.
-        times: of its steps.
-        left: seconds for training.
-        steps: in an epoch.
+        recipe: Resolved, with the batch of one process.
+        times: Times its steps.
+        left: Seconds for training.
+        steps: Steps in an epoch.
     """
     passes = left / (times.seconds(recipe.batch, recipe.size) * steps)
     small = recipe.size < PHOTOGRAPH or recipe.crop != "resized"
@@ -242,19 +243,19 @@ def plan_budget(recipe: Recipe, times: StepTimes, left: float, steps: int) -> Re
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated:
-    """The images that are evaluated within a budget, and the seconds that they take."""
+    """The number of images to evaluate within a budget, and the seconds that this takes."""
 
     images: int
     seconds: float
 
 
 def evaluated(count: int, image: float, budget: float) -> Evaluated:
-    """All images, or as many as an eighth of the budget allows where they take over a quarter.
+    """Returns all images, or if they take over a quarter of the budget, those for an eighth of it.
 
     Args:
-        count: of all images.
-        image: seconds that one takes.
-        budget: seconds of the run.
+        count: Number of all images.
+        image: Seconds per image.
+        budget: Seconds of the run.
     """
     if count * image <= EVALUATION * budget:
         return Evaluated(images=count, seconds=count * image)

@@ -1,4 +1,4 @@
-"""How long a step takes here: what plans are made by."""
+"""Times a training step on this machine."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from forebear.tasks.machine.distributed import ALONE
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.step import Mode, Stepper
 
-TRIALS = 4  # steps that are timed; the first one warms up
-GRAPHS = 3  # more of them until a graph is recorded and played once
+TRIALS = 4  # steps to time; the first one warms up
+GRAPHS = 3  # steps until a CUDA graph is recorded and replayed once
 
 
 def seconds_of_step(
@@ -28,19 +28,20 @@ def seconds_of_step(
     mode: Mode = "off",
     until: float = math.inf,
 ) -> float:
-    """The median of a few steps of a copy of the network, on random pictures or features.
+    """Returns the median time of a few steps on random images or features, in seconds.
 
-    Of the first step, which warms up and is slower, where there is no time for another.
+    If there is no time for a second step, the time of the first one is returned, which is longer
+    because it warms up.
 
     Args:
-        recipe: of the step; its batch and its size.
-        network: stays as it is.
-        device: where the copy takes the steps.
-        mode: how its operations are run.
+        recipe: Its batch and size are used.
+        network: A copy of it takes the steps.
+        device: Where the copy takes the steps.
+        mode: How operations are run.
         until: time.perf_counter() from which no further step is taken.
 
     Raises:
-        RuntimeError: what torch.compile raises, or memory that ran out.
+        RuntimeError: torch.compile failed, or memory ran out.
     """
     twin = copy.deepcopy(network).train().to(device)
     twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

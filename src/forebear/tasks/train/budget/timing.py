@@ -1,7 +1,7 @@
-"""How long a training step takes, at whichever batch and size: measured, remembered or estimated.
+"""The time of a training step at any batch and size: measured, remembered or estimated.
 
-Few and small steps are measured, each only if it can be afforded. Other batches and sizes follow
-from the multiply-adds of the network and of the optimizer.
+A few small steps are measured, if there is time for them. The time at other batches and sizes is
+estimated from the multiply-adds of the network and of the optimizer.
 """
 
 from __future__ import annotations
@@ -26,38 +26,38 @@ from forebear.tasks.train.budget.timing_cache import key_of, remember, remembere
 from forebear.tasks.train.out_of_memory import ran_out
 from forebear.tasks.train.recipe import Recipe
 
-EFFICIENCY = 0.5  # share of a matrix product's rate that a step reaches
-STEPS = 3  # whose cost a measurement may reach: the first one, which warms up, counts twice
-_PRODUCT = 0.03  # seconds that the rate of products may take to be measured
-_ARRAY = 20  # multiply-adds' worth of time that an optimizer spends on one value
+EFFICIENCY = 0.5  # speed of a step, relative to matrix products
+STEPS = 3  # steps that a measurement may cost: the first one warms up and counts twice
+_PRODUCT = 0.03  # seconds to measure the speed of matrix products
+_ARRAY = 20  # time of an optimizer per parameter, in multiply-adds
 
 
 class Measure(Protocol):
-    """As `seconds_of_step`."""
+    """A function like `seconds_of_step`."""
 
     def __call__(
         self, recipe: Recipe, network: Network, device: torch.device, *, until: float
     ) -> float:
-        """Seconds of a step of the recipe."""
+        """Returns the seconds of a step of the recipe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operations:
-    """Multiply-adds of a training step."""
+    """Counts the multiply-adds of a training step."""
 
     plan: Plan
     recipe: Recipe
 
     def of_step(self, batch: int, size: int) -> float:
-        """Of the forward and backward pass, and of the optimizer."""
+        """Returns those of the forward and backward pass, and of the optimizer."""
         return self.of_images(batch, size) + self.of_optimizer
 
     def of_images(self, batch: int, size: int) -> float:
-        """Of the forward and the backward pass."""
+        """Returns those of the forward and the backward pass."""
         return 3.0 * batch * self.of_image(size)
 
     def of_image(self, size: int) -> float:
-        """Of one image forward; of the logits alone, where only these learn."""
+        """Returns those of one image forward; of the logits only, if only they learn."""
         rows = [row for row in measure(self.plan, size) if row.kind != "unit"]
         if self.recipe.head_only:
             rows = [row for row in rows if row.kind == "logits"]
@@ -65,9 +65,9 @@ class Operations:
 
     @property
     def of_optimizer(self) -> float:
-        """Of moving the weights once, whatever the batch.
+        """Those of the optimizer, which do not depend on the batch.
 
-        Muon makes each filter's matrix [m, n] orthogonal by products of 2 m^2 n + m^3 a round.
+        Muon makes each filter's matrix [m, n] orthogonal, with 2 m^2 n + m^3 per iteration.
         """
         arrays = _ARRAY * float(parameters(self.plan)[0])
         if self.recipe.optimizer != "muon" or self.recipe.head_only:
@@ -82,7 +82,7 @@ class Operations:
 
 
 class StepTimes:
-    """Seconds of a step of one recipe and network on this machine."""
+    """The time of a step of one recipe and network on this machine."""
 
     def __init__(
         self,
@@ -96,23 +96,25 @@ class StepTimes:
         """Measures nothing yet.
 
         Args:
-            recipe: settled; its batch and size do not count.
-            network: whose copies take the steps.
-            device: where they take them.
-            measure: times steps.
-            clock: seconds, as `time.perf_counter`.
+            recipe: Resolved; its batch and size do not matter.
+            network: Copies of it take the steps.
+            device: Where they take them.
+            measure: Times steps.
+            clock: Returns seconds, like `time.perf_counter`.
         """
         self.recipe, self.network, self.device = recipe, network, device
         self.measure, self.clock = measure, clock
         self.operations = Operations(plan=network.plan, recipe=recipe)
-        self.known: dict[tuple[int, int], float] = {}  # (batch, size): seconds; inf: no room
-        self.probed = 0.0  # multiply-adds a second of a forward and backward pass; 0: not known
-        self._rate = 0.0  # of the optimizer, and of all until more is known
+        self.known: dict[
+            tuple[int, int], float
+        ] = {}  # (batch, size): seconds; inf: not enough memory
+        self.probed = 0.0  # multiply-adds per second, forward and backward; 0: not known
+        self._rate = 0.0  # multiply-adds per second of the optimizer
 
     def seconds(self, batch: int, size: int) -> float:
-        """Of a step: as measured, else on the line through the two nearest that were.
+        """Returns the seconds of a step: measured, or on the line through the two nearest measured.
 
-        Infinite where the step was tried and did not fit in memory.
+        Infinite if the step was tried and did not fit in memory.
         """
         if (batch, size) in self.known:
             return self.known[batch, size]
@@ -133,9 +135,12 @@ class StepTimes:
         return max(seconds + slope * (work - near), seconds * min(1.0, work / near))
 
     def probe(self, batch: int, size: int, until: float) -> bool:
-        """Measures the forward and the backward pass alone, which takes little for a small batch.
+        """Measures the forward and the backward pass only, which is quick for a small batch.
 
-        What the optimizer takes, however small the batch, is then estimated.
+        The time of the optimizer, which does not depend on the batch, is then estimated.
+
+        Returns:
+            Whether there was time to measure.
         """
         images = self.operations.of_images(batch, size)
         if self.clock() + STEPS * images / self.rate <= until:
@@ -144,7 +149,7 @@ class StepTimes:
         return self.probed > 0
 
     def learn(self, batch: int, size: int, until: float) -> bool:
-        """Measures a step if it is not known and there is time for it; whether it is known now."""
+        """Measures a step if there is time and it is not known; returns whether it is known now."""
         if (batch, size) in self.known:
             return True
         name = self._name(batch, size)
@@ -160,7 +165,7 @@ class StepTimes:
 
     @property
     def rate(self) -> float:
-        """Multiply-adds a second that are assumed until more is known."""
+        """Multiply-adds per second that are assumed until more is known."""
         if not self._rate:
             half = self.recipe.precision == "bf16"
             dtype = torch.bfloat16 if half else torch.float32
@@ -168,7 +173,7 @@ class StepTimes:
         return self._rate
 
     def _measured(self, recipe: Recipe, until: float) -> float:
-        """Seconds of a step; infinite where it does not fit in memory."""
+        """Returns the seconds of a step; infinite if it does not fit in memory."""
         try:
             return self.measure(recipe, self.network, self.device, until=until)
         except (MemoryError, RuntimeError) as error:
@@ -200,7 +205,7 @@ class StepTimes:
 
 
 def _rate_of_products(device: torch.device, dtype: torch.dtype) -> float:
-    """Multiply-adds a second of a matrix product, by a few of them."""
+    """Measures the multiply-adds per second of a matrix product."""
     side = 512
     matrix = torch.ones(side, side, device=device, dtype=dtype)
     float((matrix @ matrix)[0, 0])

@@ -1,4 +1,4 @@
-"""Timings that hold for this machine, kept for the next run."""
+"""Timings of this machine, kept in the cache folder for later runs."""
 
 from __future__ import annotations
 
@@ -10,24 +10,28 @@ from typing import Any
 
 from forebear.files import home, write_text
 
-MOST = 1000  # timings kept; the oldest go first
+MOST = 1000  # timings to keep; the oldest are deleted first
 
 _log = logging.getLogger(__name__)
 
 
 def key_of(*facts: Any) -> str:
-    """The name of a timing: equal for equal facts alone, which JSON can hold."""
+    """Returns the name of a timing, which is equal only for equal facts.
+
+    Args:
+        facts: Values that JSON can represent.
+    """
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def remembered(key: str) -> float | None:
-    """The seconds of a key; None where there are none, or the file is damaged."""
+    """Returns the seconds for a key; None if there are none, or if the file is damaged."""
     seconds = _read().get(key)
     return seconds if _is_time(seconds) else None
 
 
 def remember(key: str, seconds: float) -> None:
-    """Keeps seconds for the next run; where the file cannot be written, the next run times anew."""
+    """Keeps seconds for later runs; if the file cannot be written, they will measure again."""
     known = {name: value for name, value in _read().items() if name != key and _is_time(value)}
     newest = dict(list(known.items())[1 - MOST :]) | {key: seconds}
     try:

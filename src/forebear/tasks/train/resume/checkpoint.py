@@ -1,9 +1,9 @@
-"""What an unfinished run needs to go on, in one file: tensors, and a record of all the rest.
+"""Checkpoints: everything that an unfinished run needs to be resumed, in one file.
 
-safetensors, nothing pickled: the tensors of the network, the optimizer and the average under their
-paths, the record as JSON, and a SHA-256 of both. Each is written beside its place, flushed and
-renamed, so that a machine that stops in the middle of writing leaves the ones before. Random
-numbers need no state: they all follow from the seed and the place in the run.
+The format is safetensors without pickle: the tensors of the network, the optimizer and the moving
+average under their paths, the state of the run as JSON, and a SHA-256 of both. A file is written
+under another name, flushed and renamed, so that a crash during the write leaves the older files
+intact. Random numbers need no state: they depend only on the seed and the position in the run.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ KEPT = 2  # the newest ones
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], record: TrainState) -> Path:
-    """Writes one file, then deletes all but it and the one before.
+    """Writes a checkpoint, then deletes all but it and the one before.
 
     Args:
-        folder: of the checkpoints; made where it is missing.
-        state: a tree of dictionaries with tensors and numbers at its ends.
-        record: where the run is.
+        folder: Of the checkpoints; created if it is missing.
+        state: Nested dictionaries of tensors and numbers.
+        record: The state of the run.
 
     Raises:
-        OSError: the disk is full, or the folder cannot be written to; the ones before are whole.
+        OSError: The disk is full, or the folder cannot be written to. Older checkpoints are intact.
     """
     folder.mkdir(exist_ok=True)
     ends = dict(_flat(state))
@@ -58,7 +58,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any], record: TrainState) -> 
 
 
 def _rotate(folder: Path, newest: Path) -> None:
-    """Leaves the newest and those before it: a later one was damaged, and the run went back."""
+    """Keeps the newest and the one before; later ones are damaged, as the run went back."""
     there = checkpoints(folder)
     place = there.index(newest)
     for other in there[:place] + there[place + KEPT :]:
@@ -66,7 +66,7 @@ def _rotate(folder: Path, newest: Path) -> None:
 
 
 def _with_room(error: OSError, folder: Path, tensors: dict[str, Tensor]) -> OSError:
-    """The error, and of a full disk how much room there is and should be."""
+    """Adds to the error of a full disk how much space is needed and free."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return error
     needed = sum(tensor.nbytes for tensor in tensors.values()) / 2**20
@@ -76,12 +76,12 @@ def _with_room(error: OSError, folder: Path, tensors: dict[str, Tensor]) -> OSEr
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The files of a folder, the newest first."""
+    """Returns the checkpoints in a folder, the newest first."""
     return sorted(folder.glob("step-*.safetensors"), reverse=True)
 
 
 def seconds_of(folder: Path) -> float:
-    """Seconds that a run had taken at its newest checkpoint that can be read; 0 without one."""
+    """Returns the seconds that a run had taken at its newest readable checkpoint; 0 without one."""
     for path in checkpoints(folder):
         with suppress(OSError, SafetensorError, ValueError, KeyError, TypeError):
             with safe_open(path, "pt") as file:
@@ -91,10 +91,10 @@ def seconds_of(folder: Path) -> float:
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Any], TrainState, list[str]]:
-    """The state of the newest checkpoint that is whole, its record, and what was found damaged.
+    """Returns the newest intact checkpoint, its record, and a line for each damaged one.
 
     Raises:
-        RunError: none is whole.
+        RunError: No checkpoint is intact.
     """
     damaged = []
     for path in checkpoints(folder):
@@ -127,7 +127,7 @@ def _digest(tensors: dict[str, Tensor], said: str) -> str:
 
 
 def _flat(tree: dict[Any, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every end of a tree under its keys, joined by a stroke."""
+    """Yields every leaf of nested dictionaries, under its keys joined by slashes."""
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{path}{key}/")
@@ -136,7 +136,7 @@ def _flat(tree: dict[Any, Any], path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _tree(ends: dict[str, Any]) -> dict[Any, Any]:
-    """The tree back; keys of digits alone were numbers."""
+    """Rebuilds the nested dictionaries; keys of digits only were integers."""
     tree: dict[Any, Any] = {}
     for path, value in ends.items():
         *keys, last = (int(key) if key.isdigit() else key for key in path.split("/"))

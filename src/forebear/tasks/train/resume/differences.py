@@ -1,4 +1,4 @@
-"""What has changed since a run began that now goes on: its pictures, or the machine."""
+"""What has changed between the start of a run and its resume: the images, or the machine."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ import torch
 from forebear.data.dataset import Dataset
 
 
-def changed_pictures(then: dict[str, Any], now: Dataset) -> str:
-    """In a few words, as far as names and numbers tell; "as many, but others" where they do not.
+def changed_images(then: dict[str, Any], now: Dataset) -> str:
+    """Returns in a few words how the images have changed.
 
     Args:
-        then: the part "data" of a run's settings.
-        now: the data set of the same name, of another fingerprint.
+        then: The part "data" of the settings of the run.
+        now: The data set of the same name, with another fingerprint.
     """
     before = then["classes"]
     found = [f"class {name!r} is gone" for name in before if name not in now.classes]
     found += [f"class {name!r} is new" for name in now.classes if name not in before]
-    for part, told, count in (
-        ("train", "to train on", len(now.train)),
-        ("held_out", "held out", len(now.val)),
+    for part, name, count in (
+        ("train", "training", len(now.train)),
+        ("held_out", "validation", len(now.val)),
     ):
         if then[part] != count:
-            found.append(f"{then[part]:,} pictures {told} then, {count:,} now")
-    return ", ".join(found) or "as many, but others"
+            found.append(f"{then[part]:,} {name} images then, {count:,} now")
+    return ", ".join(found) or "as many as before, but other ones"
 
 
 def changed_machine(
     settings: dict[str, Any], *, device: str, processes: int, threads: int | None
 ) -> str:
-    """A sentence where the weights cannot become those of an unbroken run to the bit, else "".
+    """Returns a sentence if the result cannot be bit-identical to an uninterrupted run, else "".
 
     Args:
-        settings: of the run.
-        device: as settings name it.
-        processes: that train now.
-        threads: that compute now, None where they are chosen by the clock.
+        settings: Of the run.
+        device: Where the run goes on, as settings name it.
+        processes: Number of processes that train now.
+        threads: Compute threads; None if they are chosen by timing.
     """
-    machine = settings["machine"]  # before version 0.2 the device was "cpu", of any processor
+    machine = settings["machine"]  # before version 0.2 the device was "cpu" on any processor
     found = [
-        f"begun by {then or 'chosen'}{what}, gone on with by {now or 'chosen ones'}"
+        f"started with {then or 'chosen'}{what}, resumed with {now or 'chosen ones'}"
         for what, then, now in (
             (" processes", machine["processes"], processes),
             (" threads", settings["request"]["threads"], threads),
@@ -53,6 +53,6 @@ def changed_machine(
     if not found:
         return ""
     return (
-        f"{'; '.join(found)}: the pictures come in the same order; the weights will be like those "
-        "of an unbroken run, not the same to the bit"
+        f"{'; '.join(found)}: the order of the images stays the same; results will be close to, "
+        "but not bit-identical with, an uninterrupted run"
     )

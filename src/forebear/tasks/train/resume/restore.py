@@ -27,7 +27,7 @@ from forebear.tasks.train.recipe_files import recipe_from_dict
 from forebear.tasks.train.request import TrainConfig
 from forebear.tasks.train.resolve import ResolvedRecipe
 from forebear.tasks.train.resume.checkpoint import checkpoints, load_checkpoint
-from forebear.tasks.train.resume.differences import changed_machine, changed_pictures
+from forebear.tasks.train.resume.differences import changed_images, changed_machine
 from forebear.tasks.train.setup import RunSetup, create_network, split_data
 from forebear.tasks.train.state import TrainState
 from forebear.tasks.train.step import Stepper
@@ -55,8 +55,8 @@ def restore_setup(
     if not begun and (epochs or settings.get("weights")):
         what = "its checkpoints are gone" if epochs else "it was killed before its first checkpoint"
         raise RunError(
-            f"{path}: {what}. Expected one to go on from. Train again with --replace, and what "
-            "was given before."
+            f"{path}: {what}. Expected a checkpoint to resume from. Train again with --replace and "
+            "the same arguments."
         )
     try:
         resolved = _recipe(settings)
@@ -72,15 +72,15 @@ def restore_setup(
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
-            f"{path}: its settings are not those of a run ({error}). Expected what forebear train "
-            "wrote. Train it again with --replace."
+            f"{path}: its settings are not those of a run ({error}). Expected settings.json as "
+            "forebear train wrote it. Train again with --replace."
         ) from error
     data, test = split_data(read_data(spec), config.hold_out)
     if data.fingerprint != fingerprint:
         raise RunError(
-            f"{path}: the pictures of {spec} are not those that the run began with "
-            f"({changed_pictures(settings['data'], data)}). Expected the same. Restore them, or "
-            "train again with --replace."
+            f"{path}: the images of {spec} have changed since the run began "
+            f"({changed_images(settings['data'], data)}). Expected the same images. Restore them, "
+            "or train again with --replace."
         )
     network = create_network(table, dialect, data, resolved.recipe)
     return RunSetup(
@@ -128,12 +128,12 @@ def restore_state(
         stepper.guard.count(skipped=state.skipped, in_row=state.in_row)
     except (ValueError, KeyError, RuntimeError) as error:
         raise RunError(
-            f"{folder.checkpoints}: of another run ({error}). Expected that of the settings "
-            "beside it. Train again with --replace."
+            f"{folder.checkpoints}: the checkpoint is of another run ({error}). Expected that of "
+            f"the settings in {folder.path}. Train again with --replace."
         ) from error
     evaluated = state.step - len(state.losses)  # steps up to the last evaluation
     epochs = tuple(epoch for epoch in setup.epochs if epoch.step <= evaluated)
-    return state, epochs, (*damaged, f"going on after step {state.step:,}")
+    return state, epochs, (*damaged, f"resuming after step {state.step:,}")
 
 
 def _recipe(settings: dict[str, Any]) -> ResolvedRecipe:
