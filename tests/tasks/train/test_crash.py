@@ -845,7 +845,7 @@ def test_a_flag_that_would_be_ignored_is_refused(
         ("remove", "51 training images then, 49 now"),
         ("edit", "as many as before, but other ones"),
         ("rename", "class 'grey' is gone, class 'gray' is new"),
-        ("move", "the pictures of folder:"),
+        ("move", "the images of folder:"),
     ],
 )
 def test_pictures_that_have_changed_are_refused_and_the_change_is_named(
