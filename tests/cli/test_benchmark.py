@@ -68,7 +68,7 @@ def test_a_table_file_is_timed(capsys: pytest.CaptureFixture[str], tmp_path: Pat
 @pytest.mark.parametrize("name", ["batch", "steps", "size"])
 def test_counts_below_one_are_refused(capsys: pytest.CaptureFixture[str], name: str) -> None:
     err = refused(capsys, "paper/resnet20", f"--{name}", "0")
-    assert err == f"forebear: {name}=0: expected a whole number from 1 up. Pass 1 or more.\n"
+    assert err == f"forebear: {name}=0: expected a whole number of at least 1. Pass 1 or more.\n"
 
 
 def test_an_image_that_is_too_small_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

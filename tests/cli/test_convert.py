@@ -29,6 +29,6 @@ def test_the_verb_says_what_it_wrote_and_how_far_it_moved(
     assert "rewrite strides: largest error " in out
     assert f"{target}: ResNet50, " in out
     assert main(words) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "the file exists" in capsys.readouterr().err
     assert main(["convert", str(tmp_path / "none.pth"), str(tmp_path / "c.npz")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

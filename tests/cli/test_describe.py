@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from forebear.cli.main import main
-from forebear.network.plan.layer_names import HOMES
+from forebear.network.plan.layer_names import NAMING_SCHEMES
 from forebear.tables.registry import NETWORKS
 
 MANIFESTS = Path(__file__).parents[3] / "shared" / "goldens" / "manifests"
@@ -213,7 +213,7 @@ def test_names_of_another_home(capsys: pytest.CaptureFixture[str]) -> None:
     assert "root.conv1.norm.num_batches_tracked bn1.num_batches_tracked scalar []" in lines
 
 
-@pytest.mark.parametrize("home", HOMES)
+@pytest.mark.parametrize("home", NAMING_SCHEMES)
 def test_every_home_names_each_array_once_or_says_which_homes_do(
     capsys: pytest.CaptureFixture[str], home: str
 ) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, JpegImagePlugin
 
-from forebear.data.dataset import ArrayImages, EncodedPictures
+from forebear.data.dataset import ArrayImages, EncodedImages
 from forebear.data.decoder import Decoder
 from forebear.data.images.decode import Box, open_image
 from forebear.data.pixel_cache import Pixels
@@ -28,12 +28,12 @@ def square(side: int) -> Preprocessing:
     return replace(TORCHVISION, size=side, side=side)
 
 
-def files(folder: Path, count: int) -> EncodedPictures:
+def files(folder: Path, count: int) -> EncodedImages:
     paths = []
     for seed in range(count):
         paths.append(str(folder / f"{seed}.png"))
         noise(seed, 30 + seed % 7, 20).save(paths[-1])
-    return EncodedPictures(paths, paths, np.zeros(count, dtype=np.int64))
+    return EncodedImages(paths, paths, np.zeros(count, dtype=np.int64))
 
 
 def arrays(side: int, channels: int) -> ArrayImages:
@@ -106,8 +106,8 @@ def watch_scales(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-def one(content: bytes) -> EncodedPictures:
-    return EncodedPictures([content], ["x"], np.zeros(1, dtype=np.int64))
+def one(content: bytes) -> EncodedImages:
+    return EncodedImages([content], ["x"], np.zeros(1, dtype=np.int64))
 
 
 def test_jpegs_are_decoded_at_a_reduced_scale_when_that_is_enough(
@@ -123,7 +123,7 @@ def test_jpegs_are_decoded_at_a_reduced_scale_when_that_is_enough(
 
 def test_a_reduced_store_keeps_what_the_exact_one_does(tmp_path: Path) -> None:
     rule = replace(square(20), side=25)
-    pictures = EncodedPictures(
+    pictures = EncodedImages(
         [encoded(smooth(seed, 90 + 7 * seed, 70), "PNG") for seed in range(6)],
         [str(seed) for seed in range(6)],
         np.zeros(6, dtype=np.int64),
@@ -144,7 +144,7 @@ def test_crops_are_those_of_the_whole_picture(monkeypatch: pytest.MonkeyPatch) -
     exif = Image.Exif()
     exif[274] = 6  # stored lying down
     turned = encoded(picture.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif)
-    pictures = EncodedPictures(
+    pictures = EncodedImages(
         [encoded(picture, "JPEG"), turned, encoded(picture, "PNG")],
         ["a", "b", "c"],
         np.zeros(3, dtype=np.int64),
@@ -205,7 +205,7 @@ def test_a_picture_that_cannot_be_decoded_is_named_and_never_replaced(tmp_path: 
 BAD = {3: b"", 17: b"words", 30: b"<html>", 49: encoded(noise(0), "JPEG")[:200]}
 
 
-def damaged(folder: Path, count: int, bad: Mapping[int, bytes] = BAD) -> EncodedPictures:
+def damaged(folder: Path, count: int, bad: Mapping[int, bytes] = BAD) -> EncodedImages:
     pictures = files(folder, count)
     for index, content in bad.items():
         Path(pictures.names[index]).write_bytes(content)
@@ -344,7 +344,7 @@ def test_a_set_beyond_memory_is_mapped_from_disk(
 def test_other_pictures_geometry_or_order_are_other_sets(tmp_path: Path) -> None:
     pictures = files(tmp_path, 20)
 
-    def filled(pictures: EncodedPictures, rule: Preprocessing, **options: Any) -> Pixels:
+    def filled(pictures: EncodedImages, rule: Preprocessing, **options: Any) -> Pixels:
         store = PixelStore(pictures, rule, memory=0, **options)
         store.fill()
         exact = PixelStore(pictures, rule, disk=0, **options)

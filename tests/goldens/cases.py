@@ -20,7 +20,7 @@ from tests.goldens.recipe import Array
 
 HERE = Path(__file__).parent
 SHARED = HERE.parents[2] / "shared" / "goldens"
-HOMES = {"tf-slim": "slim", "keras": "keras", "torchvision": "torchvision", "timm": "timm"}
+NAMING_SCHEMES = {"tf-slim": "slim", "keras": "keras", "torchvision": "torchvision", "timm": "timm"}
 
 
 @dataclass
@@ -98,7 +98,7 @@ def _network(stem: str, meta: dict[str, Any]) -> forebear.Network:
         stride = 32 // 2 ** sum(kwargs["replace_stride_with_dilation"])
     pooled = kwargs.get("global_pool", kwargs.get("spatial_squeeze", True))
     return forebear.create(
-        f"{HOMES[meta['dialect']]}/{meta['model']}",
+        f"{NAMING_SCHEMES[meta['dialect']]}/{meta['model']}",
         num_classes=kwargs.get("num_classes", meta.get("num_classes", 1000)),
         output_stride=stride,
         global_pool=pooled,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forebear.tables.resnet import UNITS, cifar, imagenet, small_pictures
+from forebear.tables.resnet import UNITS, cifar, cifar_resnet, imagenet
 from forebear.tables.rows import Form, Table
 
 
@@ -49,7 +49,7 @@ def test_a_network_without_shortcuts_keeps_its_rows() -> None:
 
 
 def test_small_pictures_have_the_small_root() -> None:
-    table = small_pictures("x", 18)
+    table = cifar_resnet("x", 18)
     assert [(row.name, row.kernel, row.stride) for row in table.root] == [("conv1", 3, 1)]
     assert table.blocks == imagenet("x", 18).blocks
     assert (table.classes, table.image_size) == (10, 32)

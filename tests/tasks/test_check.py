@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from forebear.data.dataset import ArrayImages, Dataset, EncodedPictures, Images
+from forebear.data.dataset import ArrayImages, Dataset, EncodedImages, Images
 from forebear.tasks.check import Checked, Row, check
 from tests.data.making import encoded, noise
 
@@ -18,10 +18,10 @@ A, B, C = (encoded(noise(seed), "PNG") for seed in range(3))
 JPEG = encoded(noise(3, 40, 30), "JPEG")
 
 
-def pictures(*rows: tuple[str, bytes, int]) -> EncodedPictures:
+def pictures(*rows: tuple[str, bytes, int]) -> EncodedImages:
     """Images given by name, bytes and label."""
     names, contents, labels = zip(*rows, strict=True) if rows else ((), (), ())
-    return EncodedPictures(list(contents), list(names), np.array(labels, np.int64))
+    return EncodedImages(list(contents), list(names), np.array(labels, np.int64))
 
 
 def checked(train: Images, val: Images, classes: Sequence[str] = ("cat", "dog")) -> Checked:

@@ -87,7 +87,7 @@ def test_a_home_that_cannot_hold_it_exactly_is_refused_with_the_reason(
     tmp_path: Path, name: str, to: str, reason: str
 ) -> None:
     forebear.save(make(name, num_classes=5), tmp_path / "a.safetensors")
-    with pytest.raises(WeightsError, match=f"to='{to}': no network of that home.*{reason}"):
+    with pytest.raises(WeightsError, match=f"to='{to}': no network of this library.*{reason}"):
         convert(tmp_path / "a.safetensors", tmp_path / "b.pth", to=to)
     assert not (tmp_path / "b.pth").exists()
 
@@ -95,12 +95,12 @@ def test_a_home_that_cannot_hold_it_exactly_is_refused_with_the_reason(
 def test_targets_are_not_overwritten_unasked_and_endings_tell_the_format(tmp_path: Path) -> None:
     forebear.save(make("paper/resnet20"), tmp_path / "a.safetensors")
     (tmp_path / "b.pth").write_bytes(b"precious")
-    with pytest.raises(WeightsError, match="is there already"):
+    with pytest.raises(WeightsError, match="the file exists"):
         convert(tmp_path / "a.safetensors", tmp_path / "b.pth")
     assert (tmp_path / "b.pth").read_bytes() == b"precious"
     convert(tmp_path / "a.safetensors", tmp_path / "b.pth", replace=True)
     assert forebear.load(tmp_path / "b.pth").table.name == "resnet20"
-    with pytest.raises(ValueError, match="its ending names no format"):
+    with pytest.raises(ValueError, match="its extension is no known format"):
         convert(tmp_path / "a.safetensors", tmp_path / "b.onnx")
     with pytest.raises(ValueError, match="to='tim': expected one of.*Did you mean timm"):
         convert(tmp_path / "a.safetensors", tmp_path / "c.pth", to="tim")

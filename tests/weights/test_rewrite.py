@@ -58,5 +58,5 @@ def test_folded_networks_survive_their_file(tmp_path: Path) -> None:
     image = torch.randn(1, 3, 32, 32)
     torch.testing.assert_close(net(image), again(image), rtol=1e-5, atol=1e-5)
     assert again.preprocessing == net.preprocessing
-    with pytest.raises(WeightsError, match="no network of that home holds resnet20"):
+    with pytest.raises(WeightsError, match="no network of this library holds resnet20"):
         convert(tmp_path / "a.safetensors", tmp_path / "b.pth")

@@ -14,7 +14,7 @@ from forebear.cli.text_table import columns
 from forebear.network.describe.describe import Report, report
 from forebear.network.plan.cost import Measure
 from forebear.network.plan.expand import expand
-from forebear.network.plan.layer_names import home_of
+from forebear.network.plan.layer_names import naming_scheme_of
 from forebear.network.plan.plan import Plan
 from forebear.tables.files import resolve
 from forebear.tables.registry import NETWORKS
@@ -105,7 +105,7 @@ def _print_names(planned: Plan, args: argparse.Namespace) -> None:
         raise ValueError(
             f"--names with {other}: expected --names alone or with --json. Remove one of them."
         )
-    library, found = home_of(planned, args.names), pairs(planned, args.names)
+    library, found = naming_scheme_of(planned, args.names), pairs(planned, args.names)
     if args.json:
         print(json.dumps(_names_as_dict(planned, library, found)))
         return

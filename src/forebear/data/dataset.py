@@ -116,7 +116,7 @@ class ArrayImages:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class EncodedPictures:
+class EncodedImages:
     """Images as encoded files or bytes, which are decoded on access and converted to RGB."""
 
     encoded: Row[str | bytes]  # paths (a str takes half the memory of a Path), or encoded bytes
@@ -160,9 +160,9 @@ class EncodedPictures:
         """Returns the sha256 of the file."""
         return hashlib.sha256(self.content(index)).digest()
 
-    def take(self, indices: NDArray[np.int64]) -> EncodedPictures:
+    def take(self, indices: NDArray[np.int64]) -> EncodedImages:
         """Returns the subset of images at `indices` without reading any file."""
-        return EncodedPictures(
+        return EncodedImages(
             _chosen(self.encoded, indices), _chosen(self.names, indices), self.labels[indices]
         )
 

@@ -81,11 +81,11 @@ class Network(nn.Module):
             x = self.get_submodule(name)(x)
         return x
 
-    def preprocess(self, pictures: Any) -> Tensor:
+    def preprocess(self, images: Any) -> Tensor:
         """Applies the preprocessing of the weights to images. The images are not modified.
 
         Args:
-            pictures: One image, or a list of images. An image is a path, the bytes of a file, a PIL
+            images: One image, or a list of images. An image is a path, the bytes of a file, a PIL
                 image, or a uint8 array or tensor [H, W, C] or [H, W]. Any size, mode and
                 orientation is supported. Arrays are in RGB order.
 
@@ -99,11 +99,10 @@ class Network(nn.Module):
         """
         from forebear.data.images.preprocess import preprocess, to_image
 
-        many = pictures if isinstance(pictures, list | tuple) else [pictures]
+        many = images if isinstance(images, list | tuple) else [images]
         if not many:
             raise ValueError(
-                f"pictures={pictures!r}: expected at least one image. Pass a path or a list of "
-                "paths."
+                f"images={images!r}: expected at least one image. Pass a path or a list of paths."
             )
         rule, weight = self.preprocessing, next(self.parameters())
         squares = [preprocess(to_image(one, rule.channels), rule) for one in many]

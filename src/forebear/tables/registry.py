@@ -130,7 +130,7 @@ def _paper() -> dict[str, Entry]:
     add(resnext.cifar("resnext29_8x64d", 8, 64), dialects.PAPER_CIFAR_RESNEXT, resnext_lua)
     add(resnext.cifar("resnext29_16x64d", 16, 64), dialects.PAPER_CIFAR_RESNEXT, resnext_lua)
     for depth in (18, 34, 50):
-        add(resnet.small_pictures(f"resnet{depth}_cifar", depth), dialects.PAPER_CIFAR_B)
+        add(resnet.cifar_resnet(f"resnet{depth}_cifar", depth), dialects.PAPER_CIFAR_B)
     return nets
 
 

@@ -72,7 +72,7 @@ def cifar(name: str, depth: int, form: Form = "basic") -> Table:
     return Table(name, cifar_root(16), form, blocks, classes=10, image_size=32, source=source)
 
 
-def small_pictures(name: str, depth: int) -> Table:
+def cifar_resnet(name: str, depth: int) -> Table:
     """Returns an ImageNet network with the CIFAR root of 64 channels, without a pool."""
     table = imagenet(name, depth)
     source = f"{table.source}, with the 3x3 root of section 4.2"

@@ -1,7 +1,7 @@
-"""How fast a network is, forward and forward with backward, and how much that varies.
+"""Times a network, forward and forward with backward.
 
-The input is made once, before the clock starts; what a step gives stays on the device. On a GPU the
-steps are timed by its own events, with one wait at the end.
+The input is created once, before the clock starts, and the output of a step stays on the device. On
+a GPU, events time the steps, and the host waits once at the end.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from forebear.tasks.machine.device import (
 from forebear.tasks.train.out_of_memory import ran_out
 from forebear.version import __version__
 
-# What a step is counted as, in forward passes: the backward one takes two products for each one
-# of the forward pass, by the inputs and by the weights.
+# Cost of a step in forward passes: for each product of the forward pass, the backward pass has two,
+# for the gradients of the input and of the weights.
 PASSES = {"Forward": 1, "Forward-backward": 3}
-WARM_UP = 10  # steps at most, as in the benchmarks of TensorFlow's tutorials
+WARM_UP = 10  # most steps before the clock starts, as in the benchmarks of TensorFlow's tutorials
 
-# called with "Forward" or "Forward-backward", the steps begun and all steps
+# Called with "Forward" or "Forward-backward", the number of steps begun, and the total.
 OnProgress = Callable[[str, int, int], None]
 
 
@@ -52,43 +52,47 @@ class Setup:
     """How to measure."""
 
     batch: int = 32  # images
-    size: int | None = None  # pixels along a side; None: as published
-    steps: int = 100  # timed, of each kind
+    size: int | None = None  # input size in pixels; None: as published
+    steps: int = 100  # timed steps of each kind
     precision: str = "fp32"  # or "bf16", under autocast
     device: str = "auto"
-    channels_last: bool = True  # how images and weights lie in memory
+    channels_last: bool = True  # memory layout of images and weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Steps of one kind."""
+    """The timing of one kind of step."""
 
     what: str  # "Forward" or "Forward-backward"
     finished: datetime
     seconds: tuple[float, ...]  # of each step
     images_per_second: float
-    gflops: float  # 10^9 floating point operations a second, two a multiply-add
+    gflops: float  # 10^9 floating-point operations per second, two per multiply-add
     peak_bytes: int | None  # allocated on the GPU; on the CPU, of the whole process so far
 
     @property
     def mean(self) -> float:
-        """Seconds a batch."""
+        """Mean seconds per batch."""
         return statistics.fmean(self.seconds)
 
     @property
     def deviation(self) -> float:
-        """Standard deviation of the seconds, over all steps; by differences from the mean."""
+        """Standard deviation of the seconds, over all steps."""
         return statistics.pstdev(self.seconds)
 
-    def quantile(self, share: float) -> float:
-        """Seconds that a share of the steps stays under, between two steps interpolated."""
-        place = share * (len(self.seconds) - 1)
+    def quantile(self, fraction: float) -> float:
+        """Returns a quantile of the seconds, interpolated linearly.
+
+        Args:
+            fraction: Of the steps that take less, 0 to 1.
+        """
+        place = fraction * (len(self.seconds) - 1)
         below, ordered = int(place), sorted(self.seconds)
         above = min(below + 1, len(ordered) - 1)
         return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
     def line(self) -> str:
-        """The result as the timing loops of TensorFlow's tutorials printed it."""
+        """Returns the result as the timing loops of TensorFlow's tutorials printed it."""
         when = self.finished.isoformat(sep=" ", timespec="microseconds")
         spread = f"{self.mean:.3f} +/- {self.deviation:.3f}"
         return f"{when}: {self.what} across {len(self.seconds)} steps, {spread} sec / batch"
@@ -96,21 +100,21 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
-    """What was measured, and on what."""
+    """The result of a benchmark, and what it was measured on."""
 
     network: str
     dialect: str
     parameters: int  # trainable
-    multiply_adds: int  # of one image, forward
+    multiply_adds: int  # per image, forward
     batch: int
-    size: int  # pixels along a side
-    warm_up: int  # steps before the clock
+    size: int  # input size in pixels
+    warm_up: int  # steps before the clock started
     precision: Precision
-    tf32: bool  # convolutions in fp32 round what they multiply to 10 bits
+    tf32: bool  # whether fp32 convolutions round their factors to 10 bits
     channels_last: bool
     device: str
     device_name: str
-    threads: int  # of torch on the CPU
+    threads: int  # torch's CPU threads
     versions: tuple[tuple[str, str], ...]
     timings: tuple[Timing, ...]
 
@@ -122,21 +126,21 @@ def benchmark(
     dialect: str | Dialect | None = None,
     progress: OnProgress | None = None,
 ) -> Benchmark:
-    """Times a network with its first weights on random images.
+    """Times a randomly initialised network on random images.
 
-    Forward runs in evaluation mode without gradients; forward-backward in training mode, from the
-    cross-entropy with random classes to every gradient, which are dropped between steps.
+    Forward runs in evaluation mode without gradients. Forward-backward runs in training mode, from
+    the cross-entropy with random labels to every gradient; gradients are freed between steps.
 
     Args:
-        network: as forebear.create takes it.
-        setup: how to measure.
-        dialect: as forebear.create takes it.
-        progress: called before each step.
+        network: As in forebear.create.
+        setup: How to measure.
+        dialect: As in forebear.create.
+        progress: Called before each step.
 
     Raises:
-        ValueError: a count below 1, an unknown network, device or precision, images that are too
-            small, or too few for batch norm to train on.
-        ForebearError: out of memory; the message says which batch to try.
+        ValueError: A count is below 1; network, device or precision are unknown; or images are too
+            small, or too few for batch norm.
+        ForebearError: Memory ran out; the message says which batch to try.
     """
     _check(setup)
     device = find_device(setup.device)
@@ -182,7 +186,9 @@ def _check(setup: Setup) -> None:
     for name in ("batch", "size", "steps"):
         value = getattr(setup, name)
         if value is not None and value < 1:
-            raise ValueError(f"{name}={value}: expected a whole number from 1 up. Pass 1 or more.")
+            raise ValueError(
+                f"{name}={value}: expected a whole number of at least 1. Pass 1 or more."
+            )
 
 
 def _check_norms(rows: list[Measure], batch: int, size: int) -> None:
@@ -191,15 +197,15 @@ def _check_norms(rows: list[Measure], batch: int, size: int) -> None:
     for row in rows:
         if row.moving and row.kind != "unit" and row.shape[1] * row.shape[2] == 1:
             raise ValueError(
-                f"batch=1: at {size}x{size} pixels {row.path} gives one value a channel, and batch "
-                "norm needs two to train on. Pass a batch of 2, or larger images."
+                f"batch=1: at {size}x{size} pixels {row.path} has one value per channel, and batch "
+                "norm needs two in training. Pass a batch of 2, or larger images."
             )
 
 
 def _steps(
     net: Network, images: Tensor, labels: Tensor, precision: Precision
 ) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Each kind of step in turn; the network changes its mode in between."""
+    """Yields each kind of step; the network changes its mode in between."""
     lower = torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16")
 
     def forward() -> None:
@@ -268,7 +274,7 @@ def _cpu_seconds(
 def _gpu_seconds(
     step: Callable[[], None], turns: Iterator[None], device: torch.device
 ) -> list[float]:
-    """From the end of one step to the end of the next, by the GPU's clock."""
+    """Returns the seconds from the end of each step to the end of the next, by the GPU's clock."""
     torch.cuda.synchronize(device)
     stream = torch.cuda.current_stream(device)
 
@@ -287,7 +293,7 @@ def _gpu_seconds(
 
 @contextmanager
 def _memory(batch: int, where: str) -> Iterator[None]:
-    """Turns running out of memory into a message that says which batch to try."""
+    """Turns a failed allocation into an error that says which batch to try."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

@@ -1,4 +1,4 @@
-"""Every picture of a data set decoded to its last pixel, and what is odd about the set."""
+"""Decodes every image of a data set, and finds unusable, unusual and duplicate ones."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from forebear.errors import DataError
 from forebear.files import write_whole
 from forebear.hardware import processor
 
-_CHUNK = 256  # pictures between two reports of progress
-_FORMATS = {  # what a name's ending promises
+_CHUNK = 256  # images between two progress reports
+_FORMATS = {  # format by file name extension
     ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".gif": "GIF",
     ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP", ".ppm": "PPM", ".pgm": "PPM",
     ".pbm": "PPM", ".pnm": "PPM",
@@ -27,18 +27,18 @@ _FORMATS = {  # what a name's ending promises
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One picture."""
+    """One image."""
 
     name: str
     part: str  # train or val
-    label: str  # the class's name
-    bytes: int | None  # of the file; None where pictures are arrays, or the file cannot be read
+    label: str  # name of the class
+    bytes: int | None  # size of the file; None if images are arrays, or the file cannot be read
     sha256: str | None  # of the file, or of an array's pixels
-    facts: Facts | None  # None where the header cannot be read, or there is none
-    error: str | None  # why the picture cannot be used
+    facts: Facts | None  # None if there is no header, or it cannot be read
+    error: str | None  # why the image cannot be used
 
     def line(self) -> str:
-        """As a line of the manifest: a JSON object."""
+        """Returns the image as a line of the manifest, a JSON object."""
         entries = asdict(self)
         facts = entries.pop("facts") or dict.fromkeys(Facts.__dataclass_fields__)
         error = entries.pop("error")
@@ -46,7 +46,7 @@ class Row:
 
     @property
     def misnamed(self) -> bool:
-        """Whether the name's ending promises another format."""
+        """Whether the extension of the name is that of another format."""
         promised = _FORMATS.get(PurePath(self.name).suffix.lower())
         found = None if self.facts is None else self.facts.format.replace("MPO", "JPEG")
         return None not in (promised, found) and promised != found
@@ -54,7 +54,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was found, in the order of the pictures, the training part first."""
+    """What was found, in the order of the images, training images first."""
 
     classes: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -62,33 +62,33 @@ class Checked:
 
     @property
     def bad(self) -> list[Row]:
-        """Pictures that cannot be used."""
+        """Images that cannot be used."""
         return [row for row in self.rows if row.error is not None]
 
     @property
     def counts(self) -> list[tuple[str, int, int]]:
-        """Of each class: its name, training pictures and validation pictures."""
+        """Name, training images and validation images of each class."""
         found = Counter((row.label, row.part) for row in self.rows)
         return [(name, found[name, "train"], found[name, "val"]) for name in self.classes]
 
     @property
     def empty(self) -> list[str]:
-        """Classes without a training picture."""
+        """Classes without training images."""
         return [name for name, train, _ in self.counts if not train]
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
-        """Width and height of the least, the median and the greatest picture, by area."""
+        """Width and height of the smallest, the median and the largest image, by area."""
         found = sorted((facts.width * facts.height, facts.width) for facts in self._facts())
         chosen = [found[at] for at in (0, len(found) // 2, -1)] if found else []
         return tuple((width, area // width) for area, width in chosen)
 
     def tally(self, what: str) -> list[tuple[str, int]]:
-        """How often each value of a field of `Facts` occurs, the most frequent first."""
+        """Counts the values of a field of `Facts`, the most frequent first."""
         return Counter(str(getattr(facts, what)) for facts in self._facts()).most_common()
 
     def odd(self) -> dict[str, list[Row]]:
-        """Pictures that can be used, but are not plain; kinds that do not occur are left out."""
+        """Returns usable but unusual images by kind; kinds that do not occur are left out."""
         kinds: dict[str, Callable[[Row, Facts], bool]] = {
             "turned by EXIF": lambda row, facts: facts.orientation in range(2, 9),
             "animated or paged": lambda row, facts: facts.frames > 1,
@@ -103,7 +103,7 @@ class Checked:
         return {kind: rows for kind, rows in found.items() if rows}
 
     def copies(self) -> list[list[Row]]:
-        """Pictures of the same content, together."""
+        """Returns groups of images with the same content."""
         alike: defaultdict[str, list[Row]] = defaultdict(list)
         for row in self.rows:
             if row.sha256 is not None and row.bytes != 0:
@@ -111,15 +111,19 @@ class Checked:
         return [rows for rows in alike.values() if len(rows) > 1]
 
     def leaks(self) -> list[list[Row]]:
-        """Copies of which some are trained on and some validate."""
+        """Returns groups of copies that are in both the training and the validation set."""
         return [rows for rows in self.copies() if len({row.part for row in rows}) > 1]
 
     def disagreements(self) -> list[list[Row]]:
-        """Copies that stand under different classes."""
+        """Returns groups of copies with different labels."""
         return [rows for rows in self.copies() if len({row.label for row in rows}) > 1]
 
     def write_manifest(self, path: Path) -> None:
-        """Writes a line a picture."""
+        """Writes one line per image.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
 
         def write(partial: Path) -> None:
             with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
@@ -132,40 +136,40 @@ class Checked:
 
 
 def check(data: Dataset, progress: Callable[[int, int], None] | None = None) -> Checked:
-    """Decodes every picture of both parts.
+    """Decodes every image of the training and the validation set.
 
     Args:
-        data: As `read_data` gives it.
-        progress: Called in this thread with the number of pictures done and of all.
+        data: As returned by `read_data`.
+        progress: Called in this thread with the number of images done and the total.
     """
     started = time.perf_counter()
     parts = [("train", data.train), ("val", data.val)]
-    total = sum(len(pictures) for _, pictures in parts)
+    total = sum(len(images) for _, images in parts)
     rows: list[Row] = []
     with ThreadPoolExecutor(processor().cores, "check") as threads:
-        for part, pictures in parts:
+        for part, images in parts:
 
-            def look(index: int, part: str = part, pictures: Images = pictures) -> Row:
-                return _row(pictures, index, part, data.classes)
+            def look(index: int, part: str = part, images: Images = images) -> Row:
+                return _row(images, index, part, data.classes)
 
-            for start in range(0, len(pictures), _CHUNK):
-                stop = min(start + _CHUNK, len(pictures))
+            for start in range(0, len(images), _CHUNK):
+                stop = min(start + _CHUNK, len(images))
                 rows += threads.map(look, range(start, stop))
                 if progress is not None:
                     progress(len(rows), total)
     return Checked(data.classes, tuple(rows), time.perf_counter() - started)
 
 
-def _row(pictures: Images, index: int, part: str, classes: tuple[str, ...]) -> Row:
-    name, label = pictures.name(index), classes[int(pictures.labels[index])]
+def _row(images: Images, index: int, part: str, classes: tuple[str, ...]) -> Row:
+    name, label = images.name(index), classes[int(images.labels[index])]
     try:
-        content = pictures.content(index)
+        content = images.content(index)
     except DataError as error:
         return Row(
             name=name, part=part, label=label, bytes=None, sha256=None, facts=None, error=str(error)
         )
     if content is None:
-        digest, facts, fault = pictures.digest(index).hex(), None, None
+        digest, facts, fault = images.digest(index).hex(), None, None
     else:
         digest = hashlib.sha256(content).hexdigest()
         facts, fault = look_at(content, name)

@@ -1,4 +1,4 @@
-"""Any checkpoint into any format whose home holds it exactly, and rewrites on the way."""
+"""Converts checkpoints between formats and libraries, exactly, with optional rewrites."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ from forebear.weights.transfer import transfer
 from forebear.weights.variable_names import Pair, pairs
 from forebear.weights.writers.overwrite import write_new
 
-HOMES = ("slim", "keras", "torchvision", "timm", "paper")
+LIBRARIES = ("slim", "keras", "torchvision", "timm", "paper")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversion:
-    """What was done, and how far the outputs moved."""
+    """What was converted, and how much the rewrites changed the outputs."""
 
-    network: str  # that the target holds
-    arrays: int  # written
-    differences: tuple[tuple[str, float], ...]  # of each rewrite, relative to the largest logit
+    network: str  # in the target
+    arrays: int  # number of arrays written
+    differences: tuple[
+        tuple[str, float], ...
+    ]  # of each rewrite: largest change of a logit, relative to the largest logit
 
 
 def convert(
@@ -47,33 +49,33 @@ def convert(
     rewrites: Iterable[str] = (),
     replace: bool = False,
 ) -> Conversion:
-    """Reads any checkpoint and writes it in another format, whole or not at all.
+    """Reads a checkpoint and writes it atomically in another format.
 
     Args:
-        source: a checkpoint of any kind.
-        target: its ending tells the format: .ckpt (TensorFlow, several files), .weights.h5 (Keras
-            3), .h5 (Keras 2), .pth, .pt or .th, .npz, .safetensors.
-        network: that the source is of, a name or a table's file; None recognises it.
-        dialect: of a table's file.
-        to: the home whose names and function the target has; None keeps the source's own, or
-            writes a .safetensors that describes itself ("forebear").
-        rewrites: of `forebear.weights.rewrite`, in order.
-        replace: an older target may be overwritten.
+        source: A checkpoint in any supported format.
+        target: Its extension selects the format: .ckpt (TensorFlow, several files), .weights.h5
+            (Keras 3), .h5 (Keras 2), .pth, .pt or .th, .npz, .safetensors.
+        network: Network of the source, a name or a table file; None detects it.
+        dialect: Dialect of a table file.
+        to: Library whose array names and function the target has. None keeps the source's library,
+            or writes a self-describing file ("forebear") if the target is .safetensors.
+        rewrites: Names of rewrites in `forebear.weights.rewrite`, in order.
+        replace: Whether an existing target may be overwritten.
 
     Raises:
-        WeightsError: the source cannot be read, the home cannot hold it exactly, or the target is
-            in the way.
-        ValueError: an unknown ending, home or rewrite, or one that does not apply.
+        WeightsError: The source cannot be read, the library cannot hold it exactly, or the target
+            exists.
+        ValueError: The extension, library or rewrite is unknown, or a rewrite does not apply.
     """
     write = _writer(target)
-    if to not in (None, "forebear", *HOMES):
-        known = ("forebear", *HOMES)
+    if to not in (None, "forebear", *LIBRARIES):
+        known = ("forebear", *LIBRARIES)
         raise ValueError(
             f"to={to!r}: expected one of {', '.join(known)}.{near_misses(str(to), known)}"
         )
     if target.exists() and not replace:
         raise WeightsError(
-            f"{target}: is there already. Expected a new file. Pass another, or --replace."
+            f"{target}: the file exists. Expected a new file. Pass another name, or --replace."
         )
     net = load(source) if network is None else load(network, weights=source, dialect=dialect)
     differences = []
@@ -90,26 +92,26 @@ def convert(
             arrays=len(net.state_dict()),
             differences=tuple(differences),
         )
-    name, held = _held(net, to or _own_home(net))
+    name, held = _network_in(net, to or _own_library(net))
     arrays = _arrays(held)
     write(target, held.plan, arrays, replace)
     return Conversion(network=name, arrays=len(arrays), differences=tuple(differences))
 
 
-def _own_home(net: Network) -> str:
-    """The home whose dialect a network is built in: "keras" of keras2-v1."""
+def _own_library(net: Network) -> str:
+    """Returns the library of a network's dialect: "keras" for keras2-v1."""
     return net.dialect.name.partition("-")[0].removesuffix("2")
 
 
-def _held(net: Network, home: str) -> tuple[str, Network]:
-    """A network of a home that is the same function, with the weights in it.
+def _network_in(net: Network, library: str) -> tuple[str, Network]:
+    """Returns a network of a library that computes the same function, with the weights in it.
 
-    The network itself where the home's own dialect built it, also from a table of one's own.
+    This is the network itself if it has one of the library's dialects, even with a user's table.
 
     Raises:
-        WeightsError: the home has none; the message says why, and which homes have one.
+        WeightsError: The library has none; the message says why, and which libraries have one.
     """
-    if home == _own_home(net) and net.dialect in DIALECTS.values() and not net.plan.folded:
+    if library == _own_library(net) and net.dialect in DIALECTS.values() and not net.plan.folded:
         return net.table.name, net
     reasons: dict[str, str] = {}
     able: list[str] = []
@@ -119,26 +121,29 @@ def _held(net: Network, home: str) -> tuple[str, Network]:
         if spelled is None or verdict is None:
             continue
         if verdict.answer == "same":
-            if name.startswith(f"{home}/"):
+            if name.startswith(f"{library}/"):
                 with torch.device("meta"):
                     held = Network(spelled)
                 held.to_empty(device=torch.device("cpu"))
                 transfer(net, held)
                 return name, held.eval()
             able.append(name)
-        elif name.startswith(f"{home}/") and "shapes" not in verdict.reasons[0]:
+        elif name.startswith(f"{library}/") and "shapes" not in verdict.reasons[0]:
             reasons[name] = "; ".join(verdict.reasons)
     why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     raise WeightsError(
-        f"to={home!r}: no network of that home holds {net.table.name} in dialect "
+        f"to={library!r}: no network of this library holds {net.table.name} in dialect "
         f"{net.dialect.name} exactly ({why or 'none has weights of these shapes'}). Expected a "
-        f"home that can: {', '.join(able) or 'none of the published'}. Pass --to forebear, which "
-        "holds every network."
+        f"library that can: {', '.join(able) or 'none of the published'}. Pass --to forebear, "
+        "which holds every network."
     )
 
 
 def _like(name: str, other: Plan) -> Plan | None:
-    """A published network with another's classes and channels; None for another number of units."""
+    """Returns a published network with the classes and channels of another.
+
+    None if it has another number of units.
+    """
     entry = find(name)
     if [block.units for block in entry.table.blocks] != [b.units for b in other.table.blocks]:
         return None
@@ -151,7 +156,7 @@ def _like(name: str, other: Plan) -> Plan | None:
 
 
 def _arrays(network: Network) -> dict[str, Array]:
-    """{the home's name: array in the home's layout}."""
+    """Returns {name in the library: array in the library's layout}."""
     state = network.state_dict()
     return {
         pair.theirs: np.asarray(pair.layout.store(state[pair.ours].cpu().numpy()), order="C")
@@ -164,7 +169,7 @@ Writer = Callable[[Path, Plan, Mapping[str, Array], bool], None]
 
 
 def _writer(target: Path) -> Writer:
-    """How a format is written, told by the target's ending."""
+    """Returns the function that writes the format of the target's extension."""
     endings: dict[str, Writer] = {
         ".weights.h5": _write_keras,
         ".h5": _write_keras_legacy,
@@ -179,8 +184,8 @@ def _writer(target: Path) -> Writer:
         if target.name.endswith(ending):
             return write
     raise ValueError(
-        f"target={str(target)!r}: its ending names no format. Expected one of "
-        f"{', '.join(endings)}. Rename it."
+        f"target={str(target)!r}: its extension is no known format. Expected one "
+        f"of {', '.join(endings)}. Rename it."
     )
 
 
@@ -225,7 +230,7 @@ def _write_keras_legacy(
 
 
 def _layers(spelled: Plan, arrays: Mapping[str, Array]) -> list[KerasLayer]:
-    """Keras layers in the order of its model: name, class, weights."""
+    """Returns the Keras layers in the order of the model: name, class, weights."""
     layers: dict[tuple[str, str], KerasLayer] = {}
     for pair in pairs(spelled):
         path, _, part = pair.ours.partition(".norm.")
@@ -246,9 +251,9 @@ def _keras_class(pair: Pair) -> str:
 
 
 def _keras_order(spelled: Plan) -> Iterator[tuple[str, str]]:
-    """Paths and parts as Keras orders its layers: by depth, the longer way to one depth first.
+    """Yields paths and parts in the order of Keras: by depth, the longer branch first.
 
-    Files without names are loaded by this order (keras/src/models/functional.py).
+    Files without names are loaded in this order (keras/src/models/functional.py).
     """
     old = spelled.dialect.names == "keras-old"  # adds the shortcut after the convolutions
     units = {unit.path: unit for unit in spelled.units()}
@@ -272,9 +277,9 @@ def _keras_order(spelled: Plan) -> Iterator[tuple[str, str]]:
 
 @torch.inference_mode()
 def difference(first: Network, second: Network) -> float:
-    """The largest difference of two networks' logits over the largest logit.
+    """Returns the largest difference between the logits of two networks, over the largest logit.
 
-    Random pictures of several sizes, and scikit-learn's two photographs where it is installed.
+    The inputs are random images of several sizes, and two photographs if scikit-learn is installed.
     """
     random = np.random.default_rng(0)
     channels = first.preprocessing.channels
@@ -282,14 +287,14 @@ def difference(first: Network, second: Network) -> float:
     shapes = [(size, size), (size, size)]
     if first.preprocessing.resize != "none":
         shapes += [(size + 37, size + 60)]
-    pictures: list[Any] = [
+    images: list[Any] = [
         random.integers(0, 256, (*shape, channels), dtype=np.uint8) for shape in shapes
     ]
     if first.preprocessing.resize != "none":
-        pictures += _photographs()
+        images += _photographs()
     largest = 0.0
-    for picture in pictures:
-        ours, theirs = (net.eval()(net.preprocess(picture)) for net in (first, second))
+    for image in images:
+        ours, theirs = (net.eval()(net.preprocess(image)) for net in (first, second))
         largest = max(largest, float((ours - theirs).abs().max() / ours.abs().max()))
     return largest
 

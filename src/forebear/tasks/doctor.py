@@ -1,4 +1,4 @@
-"""What forebear finds on this machine: versions, processor, kernels, GPUs, extras and caches."""
+"""Reports what forebear finds on this machine: versions, CPU, kernels, GPUs, extras, caches."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class Extra:
     """An optional part of forebear, and the packages that it needs."""
 
     name: str  # pip install 'forebear[NAME]'
-    packages: tuple[tuple[str, str], ...]  # name and installed version, "" where it is missing
+    packages: tuple[tuple[str, str], ...]  # name and installed version, "" if missing
 
     @property
     def installed(self) -> bool:
-        """Whether all of its packages are there."""
+        """Whether all of its packages are installed."""
         return all(version for _, version in self.packages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cache:
-    """A file or folder of FOREBEAR_HOME. All that is in it can be made or fetched again."""
+    """A file or folder in FOREBEAR_HOME. Everything in it can be recreated or downloaded again."""
 
     path: Path
     size: int  # bytes
@@ -49,17 +49,17 @@ class Cache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All of it."""
+    """The whole report."""
 
     versions: tuple[tuple[str, str], ...]
     system: str
     processor: Processor
-    own_level: Level  # of the processor, whatever FOREBEAR_CPU says
-    torch_capability: str  # the vector instructions that torch's own kernels use
+    own_level: Level  # of the processor, without regard to FOREBEAR_CPU
+    torch_capability: str  # vector instructions that torch's own kernels use
     torch_threads: int
-    precision: str  # that `--precision auto` takes on a processor
+    precision: str  # that `--precision auto` selects on the CPU
     kernels: tuple[Kernel, ...]
-    built_by: str  # compiler and levels of the kernels, "" where they were not built
+    built_by: str  # compiler and levels of the kernels, "" if they were not built
     gpus: tuple[Gpu, ...]
     extras: tuple[Extra, ...]
     home: Path
@@ -67,7 +67,7 @@ class Report:
 
 
 def report() -> Report:
-    """Looks at this machine.
+    """Inspects this machine.
 
     Raises:
         ValueError: FOREBEAR_CPU names no level, or one that this processor lacks.
@@ -103,7 +103,7 @@ def _gpu(number: int) -> Gpu:
 
 
 def _extras() -> tuple[Extra, ...]:
-    """The extras of pyproject.toml that users install, each with its packages."""
+    """Returns the extras of pyproject.toml that users install, each with its packages."""
     packages: dict[str, list[tuple[str, str]]] = {}
     for line in _requires():
         name, extra = _requirement(line)
@@ -113,7 +113,7 @@ def _extras() -> tuple[Extra, ...]:
 
 
 def _requires() -> list[str]:
-    """As in "matplotlib>=3.10; extra == 'plots'"; nothing where forebear is not installed."""
+    """Returns lines such as "matplotlib>=3.10; extra == 'plots'"; none if not installed."""
     try:
         return metadata.requires("forebear") or []
     except metadata.PackageNotFoundError:  # run from a source tree
@@ -121,7 +121,7 @@ def _requires() -> list[str]:
 
 
 def _requirement(line: str) -> tuple[str, str]:
-    """The package of a requirement, and the extra that wants it, or ""."""
+    """Returns the package of a requirement, and the extra that needs it, or ""."""
     name = re.match(r"[\w.-]+", line)
     extra = re.search(r"""extra == ['"]([\w-]+)['"]""", line)
     return name[0] if name else line, extra[1] if extra else ""
@@ -137,15 +137,15 @@ def _version(name: str) -> str:
 def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
-    except OSError:  # nothing has been kept yet
+    except OSError:  # nothing is cached yet
         return []
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder; links are not followed."""
+    """Returns the bytes of a file, or of all files below a folder, without following links."""
     if path.is_dir() and not path.is_symlink():
         return sum(_size(entry) for entry in _entries(path))
     try:
         return path.lstat().st_size
-    except OSError:  # it has just been deleted
+    except OSError:  # deleted in the meantime
         return 0

@@ -1,4 +1,4 @@
-"""How good a network is on pictures with known classes."""
+"""Evaluates a network on labelled images."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from forebear.tasks.train.out_of_memory import explain_evaluation
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evaluation:
-    """What was measured: a row a picture, every picture once, in the order of the set."""
+    """The predictions for a data set: one row per image, in the order of the set."""
 
     classes: tuple[str, ...]
     labels: NDArray[np.int64]  # [n], true classes
-    guesses: NDArray[np.int64]  # [n], classes with the greatest logit
-    in_top5: NDArray[np.bool_]  # [n], whether the true class is among the best five
+    guesses: NDArray[np.int64]  # [n], classes with the largest logit
+    in_top5: NDArray[np.bool_]  # [n], whether the true class is among the five largest logits
     losses: NDArray[np.float32]  # [n], cross-entropy, nats
-    confidences: NDArray[np.float32]  # [n], the softmax of the guess
+    confidences: NDArray[np.float32]  # [n], probability of the guess
 
     @property
     def images(self) -> int:
-        """Pictures seen."""
+        """Number of images."""
         return len(self.labels)
 
     @property
     def top1(self) -> float:
-        """Share of pictures named rightly."""
+        """Top-1 accuracy, 0 to 1."""
         return _mean(self.guesses == self.labels)
 
     @property
     def top5(self) -> float:
-        """Share of pictures whose class is among the best five."""
+        """Top-5 accuracy, 0 to 1."""
         return _mean(self.in_top5)
 
     @property
@@ -56,7 +56,7 @@ class Evaluation:
 
     @property
     def confusion(self) -> NDArray[np.int64]:
-        """[true class, named class], pictures."""
+        """Confusion matrix [true class, predicted class], in images."""
         count = len(self.classes)
         cells = np.bincount(self.labels * count + self.guesses, minlength=count * count)
         return cells.reshape(count, count)
@@ -65,39 +65,42 @@ class Evaluation:
     def macro_f1(self) -> float:
         """Mean F1, 2 hits / (images + predictions), of the classes that have images.
 
-        A class counts the same however many images it has.
+        Every class has the same weight, however many images it has.
         """
-        named = np.bincount(self.guesses, minlength=len(self.classes))
+        predicted = np.bincount(self.guesses, minlength=len(self.classes))
         count = np.bincount(self.labels, minlength=len(self.classes))
-        right = self.labels[self.guesses == self.labels]
-        hits = np.bincount(right, minlength=len(self.classes))
+        correct = self.labels[self.guesses == self.labels]
+        hits = np.bincount(correct, minlength=len(self.classes))
         there = count > 0
-        return _mean(2 * hits[there] / (count + named)[there])
+        return _mean(2 * hits[there] / (count + predicted)[there])
 
     def per_class(self) -> list[tuple[str, int, float, float]]:
-        """Name, pictures, recall and precision (shares; 0 where nothing was named so)."""
+        """Returns name, images, recall and precision of each class.
+
+        Recall and precision are 0 to 1; precision is 0 if the class was never predicted.
+        """
         confusion = self.confusion
-        named = confusion.sum(0)
+        predicted = confusion.sum(0)
         rows = []
         for number, name in enumerate(self.classes):
             hits, count = confusion[number, number], int(confusion[number].sum())
-            rows.append((name, count, hits / max(count, 1), hits / max(int(named[number]), 1)))
+            rows.append((name, count, hits / max(count, 1), hits / max(int(predicted[number]), 1)))
         return rows
 
     def worst(self, count: int) -> NDArray[np.int64]:
-        """Up to `count` pictures, by place in the set: mistakes first, then by falling loss.
+        """Returns the indices of up to `count` images: mistakes first, each kind by falling loss.
 
-        Where there are fewer mistakes, the pictures that were named rightly most narrowly follow.
+        If there are fewer mistakes, the correct images with the largest losses follow.
         """
         return np.lexsort((-self.losses, self.guesses == self.labels))[:count]
 
 
 def sorted_by(evaluation: Evaluation, places: NDArray[np.int64]) -> Evaluation:
-    """The rows of an evaluation in the order of the set.
+    """Returns the evaluation with its rows in the order of the data set.
 
     Args:
-        evaluation: of images in any order.
-        places: [n], the number of each of them in the set.
+        evaluation: Of images in any order.
+        places: Indices [n] of its images in the data set.
     """
     order = np.argsort(places, kind="stable")
     rows = {name: getattr(evaluation, name)[order] for name in _COLUMNS}
@@ -109,15 +112,15 @@ def _mean(values: NDArray[Any]) -> float:
 
 
 def combined(parts: Sequence[Evaluation]) -> Evaluation:
-    """The evaluation of a whole set from those of several processes, to the last bit.
+    """Returns the evaluation of a whole set from those of several processes, bit for bit.
 
     Args:
-        parts: one a process; that of process r has every picture r, r + processes, and so on, as
-            `Loader.in_order` deals them out. A share that has become shorter, by pictures that
-            could not be decoded, is counted as well; only the order is its own then.
+        parts: One per process. Process r evaluates the images r, r + processes, and so on, as
+            `Loader.in_order` distributes them. If images were skipped in one of the parts, all
+            other images still count, but not in the order of the data set.
 
     Raises:
-        ValueError: no parts, or parts of other classes.
+        ValueError: There are no parts, or their classes differ.
     """
     if len({part.classes for part in parts}) != 1:
         raise ValueError(
@@ -125,7 +128,9 @@ def combined(parts: Sequence[Evaluation]) -> Evaluation:
             "or more of one network. Pass the part of every process."
         )
     turns = np.concatenate([np.arange(part.images) for part in parts])
-    order = np.argsort(turns, kind="stable")  # the first ones of all parts, then the second ones
+    order = np.argsort(
+        turns, kind="stable"
+    )  # first the first images of all parts, then the second ones
     whole = {
         name: np.concatenate([getattr(part, name) for part in parts])[order] for name in _COLUMNS
     }
@@ -133,14 +138,14 @@ def combined(parts: Sequence[Evaluation]) -> Evaluation:
 
 
 class InOrder(Protocol):
-    """Batches that come in the order of their set, each picture once."""
+    """Batches in the order of a data set, with each image once."""
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """Device of the batches."""
 
     def in_order(self) -> Iterator[Batch]:
-        """What the network takes, and the labels."""
+        """Yields network inputs and labels."""
 
 
 _COLUMNS = tuple(field.name for field in fields(Evaluation) if field.name != "classes")
@@ -155,16 +160,16 @@ def evaluate(
     precision: Precision,
     threads: ThreadTuner | None = None,
 ) -> Evaluation:
-    """Runs a network over every picture, in evaluation mode, and leaves its mode as it was.
+    """Evaluates a network on every image, in evaluation mode, and restores its mode afterwards.
 
-    What is measured stays on the device until the last batch: the host never waits before.
+    Results stay on the device until the last batch, so that the host does not wait for it.
 
     Args:
-        network: on the batches' device, with one logit a class; or its head alone.
-        batches: the pictures, or the features that a head starts from.
-        classes: names, in the order of the logits.
-        precision: bf16 runs under autocast; the softmax is fp32 either way.
-        threads: chooses how many compute; None leaves torch's number as it is.
+        network: On the device of the batches, with one logit per class; or its logits layer only.
+        batches: Images, or the features that the logits layer takes.
+        classes: Names in the order of the logits.
+        precision: With bf16, the network runs under autocast; the softmax is always fp32.
+        threads: Chooses the number of compute threads; None leaves torch's number as it is.
     """
     rows: list[tuple[Tensor, ...]] = []
     was_training, kind = network.training, batches.device.type
@@ -179,14 +184,14 @@ def evaluate(
             rows.append(_measure(logits.float(), labels))
     finally:
         network.train(was_training)
-    if not rows:  # the share of a process can be empty
+    if not rows:  # a process may have no images
         rows.append(_measure(torch.empty(0, len(classes)), torch.empty(0, dtype=torch.int64)))
     columns = (torch.cat(column).cpu().numpy() for column in zip(*rows, strict=True))
     return Evaluation(classes=classes, **dict(zip(_COLUMNS, columns, strict=True)))
 
 
 def _measure(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-    """The columns of an Evaluation, for the logits [n, classes] of one batch."""
+    """Returns the columns of an Evaluation for the logits [n, classes] of a batch."""
     logs = logits.log_softmax(1)
     best = logits.topk(min(5, logits.shape[1])).indices
     guesses = best[:, :1]
@@ -202,19 +207,19 @@ def _measure(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
 def evaluate_on(
     network: Network, spec: str, *, batch: int = 64, precision: str = "fp32", device: str = "auto"
 ) -> Evaluation:
-    """Runs a trained network over the held-out pictures of a data set.
+    """Evaluates a trained network on the validation images of a data set.
 
     Args:
-        network: with its classes and preprocessing; in evaluation mode.
-        spec: the data set, as `read_data` takes it; its classes are matched by name.
-        batch: pictures at a time.
+        network: With its classes and preprocessing, in evaluation mode.
+        spec: The data set, as in `read_data`. Its classes are matched with the network's by name.
+        batch: Images at a time.
         precision: auto, fp32 or bf16.
         device: auto, cpu or cuda.
 
     Raises:
-        DataError: a class that the network does not know, or pictures that cannot be read.
-        ValueError: a precision, device or batch that cannot be.
-        RunError: a batch does not fit in memory.
+        DataError: The network lacks one of the classes, or an image cannot be read.
+        ValueError: The precision, device or batch is not possible.
+        RunError: A batch does not fit in memory.
     """
     if batch < 1:
         raise ValueError(f"batch={batch}: expected 1 or more.")
@@ -231,7 +236,7 @@ def evaluate_on(
     )
     kind = find_precision(precision, where)
     network = network.to(where)
-    if kind == "bf16" or where.type == "cpu":  # the faster layout of convolutions there
+    if kind == "bf16" or where.type == "cpu":  # the faster memory layout for convolutions
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with closing(ThreadTuner(where)) as threads, explain_evaluation(network, batches, kind):
         return evaluate(
@@ -240,10 +245,10 @@ def evaluate_on(
 
 
 def _numbers(network: Network, data: Dataset) -> NDArray[np.int64]:
-    """The logit of each of the data's classes, by name; by number where either has no names.
+    """Returns the index of the logit of each class, by name; by number if there are no names.
 
     Raises:
-        DataError: a class that the network does not know.
+        DataError: The network does not have one of the classes.
     """
     known, count = network.classes, network.plan.num_classes
     bare = data.classes == tuple(map(str, range(len(data.classes))))
@@ -255,6 +260,6 @@ def _numbers(network: Network, data: Dataset) -> NDArray[np.int64]:
             f"{data.spec}: its class {unknown[0]!r} is unknown to the network "
             f"({len(unknown)} such classes). Expected classes among "
             f"{', '.join(known[:10]) or 'none'}{', ...' if len(known) > 10 else ''}. "
-            "Pass the data that the network was trained on, or its like."
+            "Pass data with the classes that the network was trained on."
         )
     return np.array([known.index(name) for name in data.classes], dtype=np.int64)

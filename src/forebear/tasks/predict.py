@@ -1,4 +1,4 @@
-"""What is in a picture: the classes that a network names, with their probabilities."""
+"""Classifies images: the most probable classes of each."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ Guess = tuple[str, float]  # class name, probability
 def predict(
     network: Network, images: Sequence[Path], *, top: int = 5
 ) -> Iterator[tuple[Path, list[Guess]]]:
-    """Each picture with its likeliest classes, best first, in the order given.
+    """Yields each image with its most probable classes, best first, in the order given.
 
     Args:
-        network: with its classes and preprocessing; classes without a name go by their number.
-        images: paths of pictures.
-        top: classes a picture; fewer where the network has fewer.
+        network: Has its classes and preprocessing; classes without names are shown by number.
+        images: Paths of the images.
+        top: Classes per image; fewer if the network has fewer.
 
     Raises:
-        ValueError: top is below 1.
-        DataError: a picture that cannot be read; those before it have been given.
+        ValueError: `top` is below 1.
+        DataError: An image cannot be read; those before it have been yielded.
     """
     if top < 1:
         raise ValueError(f"top={top}: expected 1 or more.")
     for path in images:
         logits = network(network.preprocess(path))[0].float()
-        shares, places = logits.softmax(0).topk(min(top, len(logits)))
+        probabilities, places = logits.softmax(0).topk(min(top, len(logits)))
         names = [network.classes[place] if network.classes else str(place) for place in places]
-        yield path, list(zip(names, shares.tolist(), strict=True))
+        yield path, list(zip(names, probabilities.tolist(), strict=True))

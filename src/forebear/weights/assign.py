@@ -10,7 +10,7 @@ import torch
 
 from forebear.errors import WeightsError, near_misses
 from forebear.network.network import Network
-from forebear.network.plan.layer_names import HOMES, home_of
+from forebear.network.plan.layer_names import NAMING_SCHEMES, naming_scheme_of
 from forebear.network.plan.plan import Plan
 from forebear.weights.layouts import Array
 from forebear.weights.variable_names import Pair, pairs
@@ -69,10 +69,10 @@ def _tensor(pair: Pair, array: Array) -> torch.Tensor:
 
 
 def _other_logits(plan: Plan, given: Mapping[str, Any]) -> dict[str, str]:
-    home = HOMES[home_of(plan)]
-    wanted = home.scopes["logits", "conv"].format(net=plan.table.name)
+    scheme = NAMING_SCHEMES[naming_scheme_of(plan)]
+    wanted = scheme.scopes["logits", "conv"].format(net=plan.table.name)
     others = {}
-    for scope in home.other_logits:
+    for scope in scheme.other_logits:
         for last in ("kernel", "bias"):
             if f"{scope}/{last}" in given:
                 others[f"{scope}/{last}"] = f"{wanted}/{last}"

@@ -47,8 +47,8 @@ def fits(arrays: Arrays) -> list[Fit]:
     shapes = {name.replace("probs/", "predictions/"): shape for name, shape in shapes.items()}
     found = []
     for network in NETWORKS:
-        home, dialect = network.split("/")[0], find(network).dialect
-        if home == "paper" and dialect.names == "torchvision":
+        library, dialect = network.split("/")[0], find(network).dialect
+        if library == "paper" and dialect.names == "torchvision":
             continue  # the paper's ImageNet networks were never published under these names
         fit = _fit(network, shapes)
         if fit is not None:

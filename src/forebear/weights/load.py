@@ -137,7 +137,7 @@ def find_card(path: Path) -> ModelCard | None:
 
 
 @contextmanager
-def home_arrays(path: Path) -> Iterator[Mapping[str, Array]]:
+def library_arrays(path: Path) -> Iterator[Mapping[str, Array]]:
     """Opens the arrays of any checkpoint, including forebear's, under the original names."""
     if path.is_file() and describes_itself(path):
         source = load_file(path)
@@ -155,7 +155,7 @@ def _load_named(
     partial: bool,
     options: dict[str, Any],
 ) -> Network:
-    with home_arrays(path) as arrays:
+    with library_arrays(path) as arrays:
         if "num_classes" not in options and not partial:
             classes = _classes(*resolve(what, options.get("dialect")), arrays)
             options = options | {"num_classes": classes}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from forebear.network.plan.cost import arrays
-from forebear.network.plan.layer_names import HOMES, Part, Role, home_of, roles
+from forebear.network.plan.layer_names import NAMING_SCHEMES, Part, Role, naming_scheme_of, roles
 from forebear.network.plan.plan import Layer, Plan
 from forebear.weights import layouts
 from forebear.weights.layouts import Layout
@@ -96,7 +96,7 @@ def pairs(plan: Plan, names: str | None = None) -> list[Pair]:
         ValueError: The naming scheme is unknown, has no name for an array, or has the same name for
             two arrays.
     """
-    key = home_of(plan, names)
+    key = naming_scheme_of(plan, names)
     found: dict[str, Pair] = {}
     for pair in _named(plan, key):
         if not pair.theirs:
@@ -111,8 +111,10 @@ def pairs(plan: Plan, names: str | None = None) -> list[Pair]:
 
 
 def _remedy(plan: Plan) -> str:
-    homes = [name for name in HOMES if not name.endswith("-alexnet")]  # home_of adds that suffix
-    fitting = [name for name in homes if _names_all(plan, name)]
+    schemes = [
+        name for name in NAMING_SCHEMES if not name.endswith("-alexnet")
+    ]  # naming_scheme_of adds that suffix
+    fitting = [name for name in schemes if _names_all(plan, name)]
     if not fitting:
         return (
             f"No naming scheme covers all arrays of {plan.table.name}. Use forebear's own names, "
@@ -126,17 +128,17 @@ def _remedy(plan: Plan) -> str:
 
 def _names_all(plan: Plan, names: str) -> bool:
     """Whether a naming scheme has a different name for each array."""
-    found = [pair.theirs for pair in _named(plan, home_of(plan, names))]
+    found = [pair.theirs for pair in _named(plan, naming_scheme_of(plan, names))]
     return all(found) and len({*found}) == len(found)
 
 
 def _named(plan: Plan, key: str) -> Iterator[Pair]:
     """Yields every array under both names; `theirs` is empty if the library has no name."""
-    home, source = HOMES[key], SOURCES[key]
-    for layer, role, slots in roles(plan, home):
+    scheme, source = NAMING_SCHEMES[key], SOURCES[key]
+    for layer, role, slots in roles(plan, scheme):
         for array, shape in _arrays(layer, source):
             part: Part = "norm" if array.startswith("norm") else "conv"
-            template = home.scopes.get((role, part), "")
+            template = scheme.scopes.get((role, part), "")
             if "{row}" in template and not slots["row"]:
                 template = ""
             last, layout = _stored(layer, role, array, source)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from forebear.data.dataset import Dataset, EncodedPictures
+from forebear.data.dataset import Dataset, EncodedImages
 from forebear.data.sources.split import fingerprint, split_validation
 from forebear.errors import DataError
 from forebear.text import printable
@@ -170,7 +170,7 @@ def _is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in EXTENSIONS  # noqa: PTH122 - Path objects are slow
 
 
-def _images(scan: _Scan, classes: tuple[str, ...]) -> EncodedPictures:
+def _images(scan: _Scan, classes: tuple[str, ...]) -> EncodedImages:
     number = {name: label for label, name in enumerate(classes)}
     labels = np.array([number[owner] for owner in scan.owners], dtype=np.int64)
-    return EncodedPictures(scan.paths, scan.paths, labels)
+    return EncodedImages(scan.paths, scan.paths, labels)

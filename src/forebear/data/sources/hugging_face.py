@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forebear.data.dataset import Dataset, EncodedPictures
+from forebear.data.dataset import Dataset, EncodedImages
 from forebear.data.sources.label_checks import checked_labels, numbered_classes
 from forebear.data.sources.optional_imports import extra
 from forebear.data.sources.split import given, split_validation
@@ -115,14 +115,14 @@ def _names(parts: Any, shown: str) -> tuple[str, str | None]:
 
 def _images(
     part: Any, where: str, library: Any, classes: tuple[str, ...] | None
-) -> tuple[EncodedPictures, tuple[str, ...]]:
+) -> tuple[EncodedImages, tuple[str, ...]]:
     """Returns the images of a split, and `classes` or, if None, the classes of the split."""
     image, label = _columns(part, where, library)
     if not len(part):
         raise DataError(f"{where}: no rows. Expected images. Choose another data set.")
     labels, found = _labels(part, label, f"{where}: column {label}", classes)
     encoded = part.select_columns([image]).cast_column(image, library.Image(decode=False))
-    images = EncodedPictures(_Encoded(encoded, image, where), _Names(where, len(part)), labels)
+    images = EncodedImages(_Encoded(encoded, image, where), _Names(where, len(part)), labels)
     return images, found
 
 

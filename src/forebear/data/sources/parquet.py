@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forebear.data.dataset import Dataset, EncodedPictures
+from forebear.data.dataset import Dataset, EncodedImages
 from forebear.data.sources.label_checks import checked_labels, numbered_classes
 from forebear.data.sources.optional_imports import extra
 from forebear.data.sources.split import given, split_validation
@@ -154,10 +154,10 @@ def _classes(tables: list[_Table]) -> tuple[str, ...]:
     return numbered_classes(labels, f"{first.shown}: column label", remedy=remedy)
 
 
-def _images(tables: list[_Table], classes: tuple[str, ...]) -> EncodedPictures:
+def _images(tables: list[_Table], classes: tuple[str, ...]) -> EncodedImages:
     images = [image for table in tables for image in table.images if isinstance(image, bytes)]
     names = [f"{table.file} row {row}" for table in tables for row in range(len(table.images))]
-    return EncodedPictures(
+    return EncodedImages(
         images, names, np.concatenate([_numbers(table, classes) for table in tables])
     )
 

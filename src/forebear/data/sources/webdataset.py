@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from forebear.data.dataset import Dataset, EncodedPictures
+from forebear.data.dataset import Dataset, EncodedImages
 from forebear.data.sources.folders import EXTENSIONS
 from forebear.data.sources.label_checks import checked_labels, numbered_classes
 from forebear.data.sources.split import fingerprint, split_validation
@@ -296,7 +296,7 @@ def _is_number(label: str) -> bool:
     return re.fullmatch(r"-?[0-9]{1,18}", label) is not None
 
 
-def _images(shards: list[_Shard], classes: tuple[str, ...]) -> EncodedPictures:
+def _images(shards: list[_Shard], classes: tuple[str, ...]) -> EncodedImages:
     counts = [len(shard.keys) for shard in shards]
     places = _Places(
         [Path(shard.path) for shard in shards],
@@ -306,7 +306,7 @@ def _images(shards: list[_Shard], classes: tuple[str, ...]) -> EncodedPictures:
     )
     names = _Names([shard.path for shard in shards], [k for s in shards for k in s.keys], places)
     labels = np.concatenate([_numbers(shard, classes) for shard in shards])
-    return EncodedPictures(_Members(places, names), names, labels)
+    return EncodedImages(_Members(places, names), names, labels)
 
 
 def _numbers(shard: _Shard, classes: tuple[str, ...]) -> NDArray[np.int64]:

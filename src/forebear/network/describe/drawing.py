@@ -52,14 +52,14 @@ def draw(report: Report, path: Path, *, title: str) -> None:
             f"matplotlib cannot be imported ({error}). Drawings require it. "
             "Run: pip install 'forebear[plots]'"
         ) from error
-    picture = figure(report, title)
+    drawn = figure(report, title)
     metadata: dict[str, Any] = {"Title": title}
     if path.suffix == ".svg":
         metadata["Date"] = None
     try:
         # A fixed salt and no date make the bytes of the file reproducible.
         with matplotlib.rc_context({"svg.hashsalt": "forebear"}):
-            write_whole(path, lambda file: picture.savefig(file, dpi=2 * _DPI, metadata=metadata))
+            write_whole(path, lambda file: drawn.savefig(file, dpi=2 * _DPI, metadata=metadata))
     except OSError as error:
         raise ForebearError(
             f"{path}: the file cannot be written ({error}). Expected a writable folder with free "
@@ -103,7 +103,7 @@ _DEEP = 4.5  # the depth of a box
 _TOP, _ABOVE = 62.0, 24.0  # the space for the title, and for the arcs
 _TITLE, _SUBTITLE, _NAME, _TEXT = 13.0, 8.5, 9.0, 8.0  # points
 _BLOCKS = ("#3f6fb0", "#2a9d8f", "#7fae4d", "#e2a336", "#dd6b4d", "#b5588e", "#7659a6", "#5a7f9e")
-_KINDS = {"picture": "#c3c9d4", "other": "#8b95a7", "head": "#4a5263"}
+_KINDS = {"image": "#c3c9d4", "other": "#8b95a7", "head": "#4a5263"}
 _INK, _SOFT, _STEP, _AXIS = "#23272f", "#69717f", "#c0392b", "#d7dbe2"
 _FONT = "DejaVu Sans"  # part of matplotlib
 _HINTED = 1.03  # the maximum ratio of the width of drawn text to that of its outlines

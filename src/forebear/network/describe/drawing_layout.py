@@ -16,7 +16,7 @@ from forebear.network.plan.plan import ACTIVATIONS, Layer, Unit
 
 Arc = Literal["none", "identity", "projection"]
 # other: a layer without a colour of its own, such as those of the root and the pools
-Kind = Literal["picture", "layer", "other", "block", "head"]
+Kind = Literal["image", "layer", "other", "block", "head"]
 
 FEW = 6  # the maximum number of units for which a block shows all of them
 
@@ -48,8 +48,8 @@ def stages(report: Report) -> list[Stage]:
     """Returns the stages from the image to the logits. Dropout layers are omitted."""
     plan, size = report.plan, report.image_size
     shapes = {row.path: row.shape for row in report.measures}
-    picture = Box("picture", size, plan.in_channels)
-    chain = [Stage("picture", "picture", (f"{plan.in_channels}x{size}x{size}",), (picture,))]
+    image = Box("image", size, plan.in_channels)
+    chain = [Stage("image", "image", (f"{plan.in_channels}x{size}x{size}",), (image,))]
     for layer in (*plan.root, *plan.body):
         if layer.kind != "dropout":
             kind: Kind = "layer" if layer.kind == "conv" else "other"

@@ -88,7 +88,7 @@ def expand(
         TableError: A row cannot be built. The message names it.
     """
     _check(table, dialect, num_classes, in_channels, output_stride, include_root)
-    expand = _Speller(table, dialect, folded)
+    expand = _Expander(table, dialect, folded)
     channels, stride, root = in_channels, 1, []
     if include_root:
         for first in table.root:
@@ -169,7 +169,7 @@ def _check(
 
 
 @dataclass(frozen=True, slots=True)
-class _Speller:
+class _Expander:
     """Expands single rows of a table into layers, as the dialect requires."""
 
     table: Table

@@ -39,7 +39,7 @@ Slots = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class NamingScheme:
     """The naming scheme of one library."""
 
     scopes: dict[tuple[Role, Part], str]
@@ -51,7 +51,7 @@ class Home:
 
 # tf_slim 1.1.0: the norm of a convolution is in its scope, a pre-activation has its own scope.
 # fmt: off
-_SLIM = Home(
+_SLIM = NamingScheme(
     {
         ("root", "conv"):     "{net}/{layer}",
         ("root", "norm"):     "{net}/{layer}/BatchNorm",
@@ -78,12 +78,12 @@ _SLIM = Home(
     },
     parts=("out",),
 )
-_SLIM_ALEXNET = Home(
+_SLIM_ALEXNET = NamingScheme(
     _SLIM.scopes | {("logits", "conv"): "{net}/fc8", ("logits", "out"): "{net}/fc8"},
     parts=("out",),
 )
 # keras/src/applications/resnet.py; keras-applications 1.0.8 calls the logits probs.
-_KERAS = Home(
+_KERAS = NamingScheme(
     {
         ("root", "conv"):     "{layer}_conv",
         ("root", "norm"):     "{layer}_bn",
@@ -106,7 +106,7 @@ _KERAS = Home(
     other_logits=("probs",),
 )
 # keras-applications resnet50.py: Caffe's names.
-_KERAS_OLD = Home(
+_KERAS_OLD = NamingScheme(
     {
         ("root", "conv"):     "{layer}",
         ("root", "norm"):     "bn_{layer}",
@@ -121,7 +121,7 @@ _KERAS_OLD = Home(
     },
 )
 # torchvision/models/resnet.py and timm/models/resnet.py.
-_TORCHVISION = Home(
+_TORCHVISION = NamingScheme(
     {
         ("root", "conv"):     "conv1",
         ("root", "norm"):     "bn1",
@@ -141,7 +141,7 @@ _TORCHVISION = Home(
         ("logits", "out"):    "fc",
     },
 )
-_TORCHVISION_ALEXNET = Home(
+_TORCHVISION_ALEXNET = NamingScheme(
     {
         ("root", "conv"):     "{row}",
         ("root", "out"):      "{out}",
@@ -161,7 +161,7 @@ _TORCHVISION_ALEXNET = Home(
     },
 )
 # timm/models/resnetv2.py: the norm before convolution n + 1 is the one after convolution n.
-_TIMM_V2 = Home(
+_TIMM_V2 = NamingScheme(
     {
         ("root", "conv"):     "stem.conv",
         ("pool1", "out"):     "stem.pool",
@@ -179,7 +179,7 @@ _TIMM_V2 = Home(
     },
 )
 # akamaster/pytorch_resnet_cifar10, resnet.py; pre-activations extend its naming scheme.
-_CIFAR = Home(
+_CIFAR = NamingScheme(
     _TORCHVISION.scopes | {
         ("preact", "norm"):   "layer{b}.{v}.bn0",
         ("shortcut", "conv"): "layer{b}.{v}.shortcut.0",
@@ -191,7 +191,7 @@ _CIFAR = Home(
     },
 )
 # fmt: on
-HOMES: dict[str, Home] = {
+NAMING_SCHEMES: dict[str, NamingScheme] = {
     "slim": _SLIM,
     "slim-alexnet": _SLIM_ALEXNET,
     "keras": _KERAS,
@@ -204,8 +204,8 @@ HOMES: dict[str, Home] = {
 }
 
 
-def home_of(plan: Plan, names: str | None = None) -> str:
-    """Returns the key in HOMES of a network's naming scheme.
+def naming_scheme_of(plan: Plan, names: str | None = None) -> str:
+    """Returns the key in NAMING_SCHEMES of a network's naming scheme.
 
     Args:
         plan: The network.
@@ -216,12 +216,12 @@ def home_of(plan: Plan, names: str | None = None) -> str:
     """
     if names is None:
         return plan.dialect.names
-    if names not in HOMES:
+    if names not in NAMING_SCHEMES:
         raise ValueError(
-            f"names={names!r}: this naming scheme is unknown. Expected one of {', '.join(HOMES)}. "
-            f"Pass one of these.{near_misses(names, HOMES)}"
+            f"names={names!r}: this naming scheme is unknown. Expected one of "
+            f"{', '.join(NAMING_SCHEMES)}. Pass one of these.{near_misses(names, NAMING_SCHEMES)}"
         )
-    if plan.body and f"{names}-alexnet" in HOMES:
+    if plan.body and f"{names}-alexnet" in NAMING_SCHEMES:
         return f"{names}-alexnet"
     family = names.removesuffix("-alexnet")
     if not plan.body and family != names:
@@ -234,15 +234,15 @@ def home_of(plan: Plan, names: str | None = None) -> str:
     return names
 
 
-def roles(plan: Plan, home: Home) -> Iterator[tuple[Layer, Role, Slots]]:
+def roles(plan: Plan, scheme: NamingScheme) -> Iterator[tuple[Layer, Role, Slots]]:
     """Yields every layer with its role and the slots of its templates, in execution order."""
 
     def slots(layer: Layer) -> Slots:
         return {
             "net": plan.table.name,
             "layer": layer.name,
-            "row": home.rows.get(layer.name, ""),
-            "out": home.outs.get(layer.name, ""),
+            "row": scheme.rows.get(layer.name, ""),
+            "out": scheme.outs.get(layer.name, ""),
         }
 
     for layer in plan.root:
@@ -299,10 +299,10 @@ def original_end_points(plan: Plan) -> dict[str, str]:
     If the library has a separate name for a convolution or a norm, the path is that of the part.
     An example is torchvision's bn1, which precedes a ReLU.
     """
-    home = HOMES[home_of(plan)]
+    scheme = NAMING_SCHEMES[naming_scheme_of(plan)]
     places: dict[str, tuple[Role, Slots, tuple[Part, ...]]] = {
-        layer.path: (role, slots, _parts(layer, role, home))
-        for layer, role, slots in roles(plan, home)
+        layer.path: (role, slots, _parts(layer, role, scheme))
+        for layer, role, slots in roles(plan, scheme)
     }
     for b, (block, units) in enumerate(plan.blocks, start=1):
         places[block] = ("block", _block_slots(plan, block, b), ("out",))
@@ -312,16 +312,16 @@ def original_end_points(plan: Plan) -> dict[str, str]:
     for path in end_points(plan):
         role, slots, parts = places.get(path, ("logits", {}, ()))
         for part in parts:
-            template = home.scopes.get((role, part))
+            template = scheme.scopes.get((role, part))
             if template is not None:
                 name = template.format(**slots)
                 found[name] = path if part == "out" else f"{path}.{part}"
-    if home.parts == ("out",) and plan.logits is not None:
+    if scheme.parts == ("out",) and plan.logits is not None:
         found["predictions"] = "predictions"  # TF-Slim's name, which has no scope
     return found
 
 
-def _parts(layer: Layer, role: Role, home: Home) -> tuple[Part, ...]:
+def _parts(layer: Layer, role: Role, scheme: NamingScheme) -> tuple[Part, ...]:
     """Returns the parts of a layer that are tensors in the original library."""
     parts: list[Part] = []
     if layer.kind == "conv":
@@ -330,6 +330,6 @@ def _parts(layer: Layer, role: Role, home: Home) -> tuple[Part, ...]:
         parts.append("norm")
     # If the parts have separate names, the output has one only if it ends in an activation.
     ends = layer.kind != "conv" or layer.activation != "none"
-    if ends or role == "shortcut" or home.parts == ("out",):
+    if ends or role == "shortcut" or scheme.parts == ("out",):
         parts.append("out")
-    return tuple(part for part in parts if part in home.parts)
+    return tuple(part for part in parts if part in scheme.parts)

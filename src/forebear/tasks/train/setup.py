@@ -40,7 +40,7 @@ from forebear.tasks.train.resolve import (
     resolve_recipe,
 )
 from forebear.weights.assign import load_arrays
-from forebear.weights.load import find_card, find_network, home_arrays
+from forebear.weights.load import find_card, find_network, library_arrays
 
 SMALL = 48  # pixels: up to here the default network has the CIFAR root
 
@@ -259,7 +259,7 @@ def load_initial_weights(
     network.card = replace(network.card, classes=())
     logits = network.get_submodule("logits")
     random = copy.deepcopy(logits.state_dict())
-    with home_arrays(path) as arrays:
+    with library_arrays(path) as arrays:
         stayed = load_arrays(network, arrays, partial=config.partial)
     notes = (f"random, as {path} has none that fit: {', '.join(stayed)}",) if stayed else ()
     same = known in (data.classes, tuple(synset_name(name) or name for name in data.classes))
