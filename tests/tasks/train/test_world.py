@@ -24,7 +24,7 @@ from forebear.network.layers import BiasedNorm
 from forebear.tables.preprocessing import TORCHVISION
 from forebear.tasks.machine.distributed import ALONE, World
 from forebear.tasks.runs.read import load_run
-from forebear.tasks.train.data_parallel import DataParallel, synchronised
+from forebear.tasks.train.data_parallel import DataParallel, synchronise_norms
 from tests.cli.making import folder, table
 from tests.data.making import decided
 from tests.tasks.train.processes import Processes
@@ -152,7 +152,7 @@ def learn(count: int, norms: str, parts: int) -> dict[str, Any]:
         net = Small()
         before = list(net.state_dict())
         if norms == "sync" and count > 1:
-            synchronised(net)
+            synchronise_norms(net)
         assert list(net.state_dict()) == before
         together = DataParallel(net, world)
         found = {}

@@ -1,4 +1,4 @@
-"""Keeps freed memory for the next step, in place of giving it back to the system.
+"""Keeps freed memory for the next step instead of returning it to the system.
 
 A training step takes and frees the same maps each time. glibc gives large blocks back at once, and
 fresh pages fill at a tenth of the speed of warm ones: every pass over a map pays for it.
@@ -21,7 +21,7 @@ _HUGE = 2**21  # bytes of a large page
 
 
 def keep_memory() -> bool:
-    """Makes this process keep the memory that it frees, until it ends; says whether it does.
+    """Makes this process keep the memory that it frees; returns whether that worked.
 
     Where the system has large pages for those who ask, the memory consists of them: their addresses
     are found faster. It cannot be undone, and the process stays as large as it once was: a program
@@ -40,14 +40,14 @@ def keep_memory() -> bool:
 
 
 def _ask_for_large_pages(libc: ctypes.CDLL) -> None:
-    """Stretches the heap over addresses, not memory, and asks for large pages behind them."""
+    """Extends the heap by addresses without memory, and requests large pages for them."""
     libc.malloc.restype = ctypes.c_void_p
     libc.malloc.argtypes = [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     start = libc.malloc(size)
-    if not start:  # a limit on addresses: small pages it is
+    if not start:  # addresses are limited: use small pages
         return
     first = -(-start // _HUGE) * _HUGE
     libc.madvise(first, (start + size - first) // _HUGE * _HUGE, _MADV_HUGEPAGE)

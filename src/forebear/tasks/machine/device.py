@@ -1,4 +1,4 @@
-"""Where, in which precision and by which algorithms to compute."""
+"""Chooses device, precision and algorithms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Precision = Literal["fp32", "bf16"]
 
 
 def find_device(name: str = "auto") -> torch.device:
-    """The device of a name; "auto" takes a GPU when there is one.
+    """Returns the device of a name; "auto" is a GPU if there is one.
 
     Raises:
         ValueError: a device that this machine lacks.
@@ -35,7 +35,7 @@ def find_device(name: str = "auto") -> torch.device:
 
 
 def find_precision(name: str, device: torch.device) -> Precision:
-    """The precision of a name; "auto" takes bf16 where the hardware multiplies it natively.
+    """Returns the precision of a name; "auto" is bf16 if the hardware multiplies it natively.
 
     Raises:
         ValueError: another name.
@@ -46,25 +46,25 @@ def find_precision(name: str, device: torch.device) -> Precision:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 natively; elsewhere it is slower than float32."""
+    """Whether the device multiplies bfloat16 natively; otherwise it is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and processor().bf16
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
-    """The dtype in which the device multiplies matrices fastest: bfloat16, else float32."""
+    """Returns the dtype with the fastest matrix products: bfloat16 or float32."""
     return torch.bfloat16 if has_bf16(device) else torch.float32
 
 
 def device_name(device: torch.device) -> str:
-    """The name of the GPU, or of the processor with its level, as in "AMD EPYC (avx512-bf16)"."""
+    """Returns the name of the GPU, or of the CPU with its level: "AMD EPYC (avx512-bf16)"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(processor())
 
 
 @contextmanager
 def algorithms(device: torch.device, *, deterministic: bool) -> Iterator[None]:
-    """On a GPU, the fastest of cuDNN's algorithms in the block, or those that repeat to the bit.
+    """Uses the fastest of cuDNN's algorithms within the context, or deterministic ones.
 
     The fastest are found by trying them once a shape, and can add in another order each time. Where
     torch has no operation that repeats it warns. On a processor nothing needs to be chosen.
@@ -82,7 +82,7 @@ def algorithms(device: torch.device, *, deterministic: bool) -> Iterator[None]:
     warns = torch.is_deterministic_algorithms_warn_only_enabled()
     cudnn.benchmark, cudnn.deterministic = not deterministic, deterministic
     if deterministic:
-        # NVIDIA, "cuBLAS library", section 2.1.4: or its products do not repeat.
+        # NVIDIA, "cuBLAS library", section 2.1.4: without it products are not reproducible.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
     try:
@@ -93,12 +93,12 @@ def algorithms(device: torch.device, *, deterministic: bool) -> Iterator[None]:
 
 
 def peak_memory(device: torch.device) -> float:
-    """`peak_bytes` in MiB; 0.0 if they are not known."""
+    """Returns `peak_bytes` in MiB; 0.0 if it is not known."""
     return (peak_bytes(device) or 0) / 2**20
 
 
 def peak_bytes(device: torch.device) -> int | None:
-    """The most bytes in use so far: on a GPU those of tensors, on a CPU those of this process.
+    """Returns the peak memory in bytes: of tensors on a GPU, of this process on a CPU.
 
     None on Windows, whose processes torch and Python do not measure.
     """

@@ -1,8 +1,9 @@
-"""How many threads compute: all, or one while other programs keep the processors busy.
+"""Chooses the number of compute threads: all, or one while other programs keep the CPU busy.
 
-torch's threads wait for each other after every operation. With a busy neighbour on the machine each
-wait lasts as long as the scheduler likes: on two cores a ResNet-20 fell from 1,300 to 20 pictures a
-second, while one thread kept 700. So the steps themselves are timed, and the faster count is used.
+torch's threads wait for each other after every operation. If another program uses the cores, each
+wait lasts until the scheduler returns: on two cores the speed of a ResNet-20 fell from 1,300 to 20
+images per second, while one thread reached 700. The steps themselves are therefore timed, and the
+faster number of threads is used.
 """
 
 from __future__ import annotations
@@ -16,27 +17,27 @@ import torch
 
 from forebear.hardware import processor
 
-SLOWER = 1.3  # times the seconds of one thread, beyond which all threads are given up
-CROWDED = 0.8  # times the seconds of one thread, from which all threads are not worth a try
+SLOWER = 1.3  # time with all threads, relative to one, above which one thread is used
+CROWDED = 0.8  # time of products with all threads, relative to one, above which one is used
 FIRST_WAIT, LONGEST_WAIT = 5.0, 80.0  # seconds until all threads are tried again, doubled each time
 
 
 class ThreadTuner:
-    """Times steps, each a `with` block of like work, and sets torch's threads between them."""
+    """Times steps, each a `with` block of similar work, and sets torch's threads between them."""
 
     def __init__(
         self, device: torch.device, fixed: int | None = None, *, careful: bool = False
     ) -> None:
-        """Chooses nothing yet, unless it is careful: then one thread begins on a busy machine.
+        """Sets a fixed number of threads, or the first choice.
 
         Args:
-            device: where the steps run; off the processor there is nothing to choose.
-            fixed: threads to use throughout, for results that agree to the last bit.
-            careful: whether short products say if all threads are worth a step, which can take a
-                hundred times as long beside a busy neighbour; for runs that end by the clock.
+            device: Where the steps run; on a GPU there is nothing to choose.
+            fixed: Number of threads for the whole run, for bit-identical results.
+            careful: Whether to time short matrix products before a step with all threads, which
+                can take a hundred times as long on a busy machine. Runs on a budget need this.
 
         Raises:
-            ValueError: fixed is below 1.
+            ValueError: `fixed` is below 1.
         """
         if fixed is not None and fixed < 1:
             raise ValueError(
@@ -48,8 +49,8 @@ class ThreadTuner:
             torch.set_num_threads(processor().cores)
         self.all = torch.get_num_threads()
         self.chooses = fixed is None and self.all > 1 and device.type == "cpu"
-        self.amount = 1.0  # of work in a step, where steps differ; set before each
-        self.seconds: dict[int, float] = {}  # of an amount of 1, by threads, newer ones weigh more
+        self.amount = 1.0  # work of a step, if steps differ; set before each
+        self.seconds: dict[int, float] = {}  # per unit of work, by number of threads
         self.steps = 0
         self.wait, self.again = FIRST_WAIT, float("inf")
         self.started = 0.0
@@ -84,7 +85,7 @@ class ThreadTuner:
             self.wait = FIRST_WAIT
 
     def _try_all(self, now: float) -> None:
-        """Has the next step computed by all threads, unless that is bound to be slower."""
+        """Uses all threads in the next step, unless the machine is clearly too busy."""
         if self.crowded(self.all):
             self.again = now + FIRST_WAIT
             return
@@ -97,15 +98,15 @@ class ThreadTuner:
         torch.set_num_threads(count)
 
     def close(self) -> None:
-        """Gives torch all its threads back."""
+        """Restores torch's number of threads."""
         if self.chooses:
             self._use(self.all)
 
 
 def crowded(count: int) -> bool:
-    """Whether other programs keep so many threads from being faster than one, right now.
+    """Whether other programs make `count` threads slower than one right now.
 
-    Takes about 0.05 s on a quiet machine; torch's number of threads stays as it is.
+    Takes about 0.05 s on an idle machine, and restores torch's number of threads.
     """
     before = torch.get_num_threads()
     try:
@@ -116,7 +117,7 @@ def crowded(count: int) -> bool:
 
 @contextmanager
 def uncrowded() -> Iterator[None]:
-    """One thread in the block, where other programs keep all from being faster."""
+    """Uses one thread within the context if other programs make all threads slower."""
     before = torch.get_num_threads()
     if before > 1 and crowded(before):
         torch.set_num_threads(1)
@@ -127,7 +128,7 @@ def uncrowded() -> Iterator[None]:
 
 
 def _seconds(count: int) -> float:
-    """Of a few matrix products with so many threads; the first one is not timed."""
+    """Times a few matrix products with `count` threads; the first one is not timed."""
     torch.set_num_threads(count)
     matrix = torch.ones(512, 512)
     matrix @ matrix

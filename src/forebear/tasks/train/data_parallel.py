@@ -1,4 +1,4 @@
-"""What several processes do together in a step: the mean of their gradients, and their norms."""
+"""Data parallelism: the mean of the gradients of several processes, and synchronised norms."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from forebear.tasks.machine.distributed import World
 
 
 class DataParallel:
-    """A model whose backward pass leaves the mean of all processes' gradients, the same in each.
+    """A model whose backward pass leaves the mean gradient over all processes in each of them.
 
-    Li et al. 2020 (PyTorch Distributed): gradients are summed in buckets while the backward pass
-    goes on. A share without pictures takes part, with gradients of zero.
+    Gradients are summed in buckets during the backward pass (Li et al. 2020, PyTorch Distributed).
+    A process without images takes part with gradients of zero.
     """
 
     def __init__(self, model: nn.Module, world: World) -> None:
-        """Takes a model with the same weights in every process.
+        """Wraps a model with the same weights in every process.
 
         Args:
-            model: images or features in, logits [n, classes] out.
-            world: more than one process, or it is but the model.
+            model: Takes images or features, and returns logits [n, classes].
+            world: The processes; with one process this is a no-op wrapper.
         """
         self.world = world
-        self._model = _Share(model)
+        self._model = _Part(model)
         self._wrapped: DistributedDataParallel | None = None
-        self._learning: list[nn.Parameter] = []  # that the wrapping knows of
+        self._learning: list[nn.Parameter] = []  # parameters that the wrapper knows
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The logits of this process' share, within `part`."""
+        """Returns the logits of this process's part of the batch; call it within `part`."""
         if self.world.size == 1:
             return self._model(images)  # type: ignore[no-any-return]
         return self._wrapped(images)  # type: ignore[no-any-return, misc]
 
     def part(self, *, last: bool) -> AbstractContextManager[None]:
-        """Surrounds forward and backward of a part of the share; the last one's adds them up."""
+        """Context of a forward and backward pass; the last one of a step sums the gradients."""
         if self.world.size == 1:
             return nullcontext()
-        wrapped = self._fitting()
+        wrapped = self._wrapper()
         return nullcontext() if last else wrapped.no_sync()
 
-    def _fitting(self) -> DistributedDataParallel:
-        """The wrapping of what learns now; made anew when that has changed."""
+    def _wrapper(self) -> DistributedDataParallel:
+        """Returns the wrapper of the parameters that learn now; made again when these change."""
         learning = [p for p in self._model.parameters() if p.requires_grad]
         same = len(learning) == len(self._learning) and all(map(_is, learning, self._learning))
         if self._wrapped is None or not same:
@@ -69,17 +69,17 @@ def _is(one: nn.Parameter, other: nn.Parameter) -> bool:
     return one is other
 
 
-class _Share(nn.Module):
-    """The model, and for a share without pictures something that all its gradients hang on."""
+class _Part(nn.Module):
+    """The model; without images, it returns zeros that depend on all parameters."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        # Where norms are synchronised, all processes must pass through every one of them.
+        # All processes must execute every synchronised norm.
         self.passes = any(isinstance(m, SyncNorm | nn.SyncBatchNorm) for m in model.modules())
 
     def forward(self, images: Tensor) -> Tensor:
-        """Gives the logits [n, classes], n from 0 on."""
+        """Returns the logits [n, classes]; n may be 0."""
         if len(images) or self.passes:
             return self.model(images)  # type: ignore[no-any-return]
         learning = [p.sum() for p in self.model.parameters() if p.requires_grad]
@@ -87,10 +87,10 @@ class _Share(nn.Module):
         return (torch.stack(learning).sum() * 0).expand(0, width)
 
 
-def synchronised(network: nn.Module) -> None:
-    """Has every batch norm take its mean and variance over the pictures of all processes.
+def synchronise_norms(network: nn.Module) -> None:
+    """Makes every batch norm take its mean and variance over the images of all processes.
 
-    Parameters, buffers and names stay as they are. On a GPU torch's own module does it, but for the
+    Parameters, buffers and names do not change. On a GPU torch's own module is used, except for
     norms that keep a biased variance.
     """
     for name, module in list(network.named_modules()):
@@ -102,23 +102,23 @@ def synchronised(network: nn.Module) -> None:
 
 
 class SyncNorm(nn.BatchNorm2d):
-    """Batch norm over the pictures of all processes, whatever the share of each; any device.
+    """Batch norm over the images of all processes, however many each has, on any device.
 
-    torch.nn.SyncBatchNorm (2.13) is for GPUs alone. In evaluation mode a batch norm like any other.
+    torch.nn.SyncBatchNorm (2.13) needs a GPU. In evaluation mode it is a plain batch norm.
     """
 
-    biased = False  # whether the running variance takes in the biased one, as Keras 3's does
+    biased = False  # whether the running variance averages the biased variance, as in Keras 3
 
     @classmethod
     def of(cls, norm: nn.BatchNorm2d) -> SyncNorm:
-        """A norm with the parameters and the buffers of another."""
+        """Returns a norm that shares the parameters and the buffers of another."""
         made = cls(norm.num_features, eps=norm.eps, momentum=norm.momentum, device="meta")
         made._parameters, made._buffers = norm._parameters, norm._buffers
         made.biased = isinstance(norm, BiasedNorm)
         return made.train(norm.training)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalises `input`, [n, C, H, W], n from 0 on, and moves the running values."""
+        """Normalises `input` [n, C, H, W], where n may be 0, and updates the running values."""
         if not self.training:
             return super().forward(input)
         assert self.running_mean is not None
@@ -138,11 +138,11 @@ class SyncNorm(nn.BatchNorm2d):
 
 
 class _Normalise(torch.autograd.Function):
-    """(x - mean) / sqrt(var + eps) * weight + bias, mean and variance over all processes.
+    """(x - mean) / sqrt(var + eps) * weight + bias, with mean and variance over all processes.
 
-    Ioffe and Szegedy 2015, with the sums of section 3 carried over the processes, in the forward
-    and in the backward pass. They travel as float64, in which a mean square less a squared mean
-    loses nothing that float32 had.
+    Ioffe and Szegedy 2015: the sums of section 3 run over all processes, in the forward and in the
+    backward pass. They are float64, so that the difference of the mean square and the squared mean
+    keeps the precision of float32.
     """
 
     @staticmethod

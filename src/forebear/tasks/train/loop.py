@@ -22,7 +22,7 @@ from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.train.budget.adapt import AdaptiveSize
 from forebear.tasks.train.budget.progress import FINISH, Progress
 from forebear.tasks.train.budget.timing import Operations
-from forebear.tasks.train.data_parallel import synchronised
+from forebear.tasks.train.data_parallel import synchronise_norms
 from forebear.tasks.train.events import (
     CheckpointDue,
     EpochEnd,
@@ -74,7 +74,7 @@ def start_loop(run: Prepared, stop: StopSignals, threads: ThreadTuner) -> Loop:
     setup, recipe, network = run.setup, run.recipe, run.setup.network
     model = network.get_submodule("logits") if recipe.head_only else network
     if recipe.batch_norm == "sync" and setup.world.size > 1:
-        synchronised(network)
+        synchronise_norms(network)
     setup.world.broadcast([*network.parameters(), *network.buffers()])
     with explain_out_of_memory(network, recipe, setup.device):
         stepper = Stepper(model, network, recipe, setup.device, setup.world, mode=run.mode)

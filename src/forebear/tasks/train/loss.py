@@ -1,4 +1,4 @@
-"""What training minimises: cross-entropy, or binary cross-entropy, of each picture."""
+"""The loss of training: cross-entropy, or binary cross-entropy, of each image."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from forebear.tasks.train.recipe import Recipe
 
 
 def loss(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
-    """The loss of each picture, [n], in nats.
+    """Returns the loss of each image, [n], in nats.
 
-    Label smoothing moves a share of every target to all classes alike (Szegedy et al. 2016,
-    section 7). Binary cross-entropy is the mean over the classes, not their sum, and takes mixed
-    targets as the shares that they are, as timm's BinaryCrossEntropy does unless told otherwise
-    (Wightman et al. 2021 train so).
+    Label smoothing distributes a fraction of every target evenly over all classes (Szegedy et al.
+    2016, section 7). Binary cross-entropy is the mean over the classes, not their sum. It keeps the
+    fractions of mixed targets, as timm's BinaryCrossEntropy does by default, which Wightman et al.
+    2021 use.
 
     Args:
         logits: [n, classes] floats.
-        targets: [n] class numbers, or [n, classes] shares that sum to 1.
+        targets: [n] class numbers, or [n, classes] fractions that sum to 1.
         recipe: gives the loss and the smoothing.
     """
     if recipe.loss == "ce":
@@ -27,12 +27,12 @@ def loss(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
             logits, targets, reduction="none", label_smoothing=recipe.label_smoothing
         )
     classes = logits.shape[1]
-    shares = soft(targets, classes) if targets.ndim == 1 else targets
-    shares = shares * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
-    return F.binary_cross_entropy_with_logits(logits, shares, reduction="none").mean(1)
+    fractions = soft(targets, classes) if targets.ndim == 1 else targets
+    fractions = fractions * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
+    return F.binary_cross_entropy_with_logits(logits, fractions, reduction="none").mean(1)
 
 
 def soft(labels: Tensor, classes: int) -> Tensor:
-    """Class numbers as shares: [n] -> [n, classes] float32, 1 for the class and 0 elsewhere."""
-    shares = torch.zeros(len(labels), classes, device=labels.device)
-    return shares.scatter_(1, labels[:, None], 1.0)
+    """Converts class indices [n] to one-hot targets [n, classes], float32."""
+    one_hot = torch.zeros(len(labels), classes, device=labels.device)
+    return one_hot.scatter_(1, labels[:, None], 1.0)

@@ -85,17 +85,20 @@ class OptimizerConfig:
     """How the weights move."""
 
     optimizer: Optimizer = setting(
-        "sgd", help="caffe: SGD whose momentum includes the learning rate, v = m v + lr g"
+        "sgd",
+        help="the optimizer; caffe: SGD whose momentum includes the learning rate, v = m v + lr g",
     )
-    lr: float = setting(help="peak learning rate; muon: of the convolution filters", above=0)
+    lr: float = setting(
+        help="peak learning rate; with muon, that of the convolution filters", above=0
+    )
     other_lr: float = setting(
         0.0,
-        help="peak learning rate of all that is no filter; 0: as lr",
+        help="peak learning rate of all other parameters; 0: as lr",
         least=0,
         needs=("optimizer", "muon"),
     )
     other_optimizer: Literal["sgd", "adam"] = setting(
-        "sgd", help="the optimizer of all that is no filter", needs=("optimizer", "muon")
+        "sgd", help="the optimizer of all other parameters", needs=("optimizer", "muon")
     )
     newton_schulz_steps: int = setting(
         5,
@@ -120,7 +123,7 @@ class OptimizerConfig:
     nesterov: bool = setting(False, help="Nesterov momentum", needs=("optimizer", "sgd", "muon"))
     beta1: float = setting(
         0.9,
-        help="the first beta of Adam for all that is no filter",
+        help="the first beta of Adam for all other parameters",
         least=0,
         below=1,
         needs=("optimizer", "muon"),
@@ -140,7 +143,9 @@ class OptimizerConfig:
     )
     weight_decay: float = setting(0.0, help="weight decay", least=0)
     decay_on: Literal["all", "weights"] = setting(
-        "weights", help="what decays. weights: no norms and no biases", needs=("weight_decay",)
+        "weights",
+        help="what weight decay applies to; weights: all but norms and biases",
+        needs=("weight_decay",),
     )
     clip: float = setting(0.0, help="largest norm of all gradients together; 0: no limit", least=0)
 
@@ -204,7 +209,7 @@ class ModelConfig:
     batch_norm: BatchNorm = setting(
         "own",
         off="own",
-        help="statistics of batch norm. own: of each process; sync: of all processes; frozen: the "
+        help="statistics of batch norm; own: of each process; sync: of all processes; frozen: the "
         "running ones; auto: frozen for small batches",
     )
     head_epochs: int = setting(
@@ -261,11 +266,13 @@ class Compute:
     """The precision and the seed."""
 
     precision: Literal["auto", "fp32", "bf16"] = setting(
-        "auto", help="auto: bf16 if the device multiplies it natively"
+        "auto",
+        help="number format of forward and backward passes; auto: bf16 if the device multiplies it "
+        "natively",
     )
     seed: int = setting(
         0,
-        help="of the initial weights, the order of images and the augmentation",
+        help="random seed of the initial weights, the order of images and the augmentation",
         least=0,
         always=True,
     )

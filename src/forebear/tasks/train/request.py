@@ -71,9 +71,7 @@ class TrainConfig:
         help="random horizontal flips",
         default_text="the recipe's, which may depend on the data",
     )
-    seed: int | None = override(
-        _RECIPE["seed"], help=f"random seed {_RECIPE['seed'].help}", default_text="the recipe's"
-    )
+    seed: int | None = override(_RECIPE["seed"], default_text="the recipe's")
 
     weights: Path | None = setting(
         None, help="initialise the network from a checkpoint", flag="--weights FILE"

@@ -1,4 +1,4 @@
-"""Stochastic depth: units that are left out by chance while the network trains."""
+"""Stochastic depth: units that images skip at random during training."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from forebear.network.network import Network
 from forebear.network.units import UnitV1, UnitV2
 
 
-def apply_stochastic_depth(network: Network, share: float) -> None:
-    """Lets each picture pass by some units, fewer of the first and `share` of the last.
+def apply_stochastic_depth(network: Network, rate: float) -> None:
+    """Adds hooks by which images skip units at random during training, later units more often.
 
-    Huang et al. 2016, section 3, with the linear rule; what is kept is divided by its share, as
-    timm's drop path does, so that nothing changes in evaluation. In place, by hooks.
+    The probability rises linearly from 0 in the first unit (Huang et al. 2016, section 3). Outputs
+    that are kept are divided by the probability to be kept, as in timm's drop path, so that nothing
+    changes in evaluation.
 
     Args:
-        network: of residual units.
-        share: of the pictures that the last unit is left out for.
+        network: Has residual units. It is changed in place.
+        rate: Probability that an image skips the last unit.
 
     Raises:
-        ValueError: the network has no residual units.
+        ValueError: The network has no residual units.
     """
     units = [module for module in network.modules() if isinstance(module, UnitV1 | UnitV2)]
     if not units:
         raise ValueError(
-            f"stochastic_depth={share:g}: {network.table.name} has no residual units to leave "
-            "out. Expected 0."
+            f"stochastic_depth={rate:g}: {network.table.name} has no residual units to skip. "
+            "Expected 0. Leave it out."
         )
-    for unit, part in zip(units, torch.linspace(0, share, len(units)).tolist(), strict=True):
+    for unit, part in zip(units, torch.linspace(0, rate, len(units)).tolist(), strict=True):
         if part:
             last = unit.get_submodule(unit.convs[-1])
-            last.register_forward_hook(partial(_thinned, share=part))
+            last.register_forward_hook(partial(_skip, rate=part))
 
 
-def _thinned(module: nn.Module, _: tuple[Tensor, ...], output: Tensor, *, share: float) -> Tensor:
+def _skip(module: nn.Module, _: tuple[Tensor, ...], output: Tensor, *, rate: float) -> Tensor:
     if not module.training:
         return output
-    drawn = torch.rand(len(output), 1, 1, 1, device=output.device) >= share
-    return output * (drawn / (1 - share)).to(output.dtype)
+    drawn = torch.rand(len(output), 1, 1, 1, device=output.device) >= rate
+    return output * (drawn / (1 - rate)).to(output.dtype)

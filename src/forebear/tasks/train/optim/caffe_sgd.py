@@ -1,4 +1,4 @@
-"""SGD in Caffe's form, in which He et al. trained their networks."""
+"""SGD in Caffe's form, with which He et al. trained their networks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from forebear.tasks.train.optim.skippable import SkippableOptimizer, keep
 class Caffe(SkippableOptimizer):
     """v = momentum v + lr (g + weight_decay w); w -= v.
 
-    KaimingHe/deep-residual-networks (README) has it so. torch's v = momentum v + g, w -= lr v is
-    the same while the rate stays; after a drop to a tenth it moves by a tenth of the old momentum,
-    where this moves by all of it.
+    See KaimingHe/deep-residual-networks (README). torch's form, v = momentum v + g, w -= lr v, is
+    equal while the learning rate is constant. After a drop of the learning rate to a tenth, torch
+    scales the old momentum by a tenth, while Caffe keeps it.
     """
 
     def __init__(self, params: ParamsT, *, momentum: float) -> None:

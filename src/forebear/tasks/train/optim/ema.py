@@ -1,7 +1,7 @@
-"""The exponential moving average of a network, which is often better than its last state.
+"""The exponential moving average of a network, which is often better than its last weights.
 
 torch.optim.swa_utils.AveragedModel (torch 2.13) does not fit here: every update waits for the GPU,
-as it reads its counter there or copies it there, and the first update replaces the average.
+because it reads or copies a counter, and the first update replaces the average.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """A moving average of all parameters and buffers; whole numbers are those of the network.
+    """A moving average of all floating-point parameters and buffers; integers are copied.
 
-    Each update keeps min(decay ** every, (1 + t) / (10 + t)) of the average, t updates being done,
-    so that the first steps are soon forgotten: tf.train.ExponentialMovingAverage with num_updates
-    has it so. Norms' running values are averaged too: the average network needs its own.
+    After t updates, the next one keeps min(decay ** every, (1 + t) / (10 + t)) of the average, so
+    that the first steps are soon forgotten, as in tf.train.ExponentialMovingAverage with
+    num_updates. The running values of norms are averaged too, as the average network needs them.
     """
 
     def __init__(self, network: nn.Module, decay: float, every: int = 1) -> None:
-        """Starts from a network that is already where it will be trained.
+        """Copies a network that is on the device where it will be trained.
 
         Args:
-            network: to be averaged.
-            decay: share of the average kept a step.
-            every: steps between two updates.
+            network: To be averaged.
+            decay: Fraction of the average that a step keeps.
+            every: Steps between two updates.
         """
         self.decay, self.every = decay, every
         self.steps = 0
@@ -37,7 +37,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Counts a step, and takes the network in when it is time."""
+        """Counts a step, and updates the average if it is time."""
         self.steps += 1
         if self.steps % self.every:
             return
@@ -55,7 +55,7 @@ class EMA:
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
-        """Puts the average in the network's place, to be measured or saved, and takes it out."""
+        """Puts the average into the network within the context, to be evaluated or saved."""
         own = {name: tensor.detach().clone() for name, tensor in self._theirs.items()}
         try:
             self._fill(self._theirs, self._ours)
@@ -64,14 +64,14 @@ class EMA:
             self._fill(self._theirs, own)
 
     def state_dict(self) -> dict[str, Any]:
-        """The steps done, and every tensor under its name in the network."""
+        """Returns the number of steps, and every tensor under its name in the network."""
         return {"steps": self.steps, "values": dict(self._ours)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from what `state_dict` gave.
+        """Restores what `state_dict` returned.
 
         Raises:
-            ValueError: it is of another network.
+            ValueError: It is of another network.
         """
         values = state["values"]
         if values.keys() != self._ours.keys():

@@ -1,4 +1,4 @@
-"""What moves the weights: the recipe's optimizer, with a group for every rate and decay."""
+"""Creates the recipe's optimizer, with a group for every learning rate and weight decay."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from forebear.tasks.train.recipe import Recipe
 
 
 def make_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
-    """The optimizer of a network that is already where, and laid out as, it will be trained.
+    """Returns the optimizer of a network.
 
-    Each group keeps the peak of its rate under "peak"; a schedule sets "lr" to a share of it.
+    Each group has its peak learning rate as "peak"; a schedule sets "lr" to a fraction of it.
+
+    Args:
+        network: On the device and in the memory format in which it will be trained.
+        recipe: Resolved.
     """
     groups = _groups(network, recipe)
     fused = all(parameter.is_cuda for parameter in network.parameters())
@@ -46,9 +50,9 @@ def make_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def _choose(optimizer: torch.optim.Optimizer, *_: object) -> None:
-    """Takes the fused kernels on a processor where gradients lie in memory as their parameters do.
+    """Uses fused kernels on a CPU if all gradients have the memory order of their parameters.
 
-    These go over both in the order of the bytes, and are wrong where that differs (torch 2.13).
+    Fused kernels ignore strides, and are wrong if they differ (torch 2.13).
     """
     for group in optimizer.param_groups:
         alike = all(p.grad is None or _order(p.grad) == _order(p) for p in group["params"])
@@ -56,12 +60,12 @@ def _choose(optimizer: torch.optim.Optimizer, *_: object) -> None:
 
 
 def _order(array: Tensor) -> list[int]:
-    """The strides of the axes that have any length."""
+    """Returns the strides of the axes longer than 1."""
     return [step for step, length in zip(array.stride(), array.shape, strict=True) if length > 1]
 
 
 def _groups(network: Network, recipe: Recipe) -> list[dict[str, Any]]:
-    """Parameters of one rate and one decay together, in the network's order."""
+    """Returns groups of parameters with equal learning rate and decay, in the network's order."""
     logits = {
         id(parameter)
         for row in network.plan.head()
@@ -84,14 +88,14 @@ def _groups(network: Network, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def _rest(optimizer: torch.optim.Optimizer) -> None:
-    """Momenta of 0, as torch's first step makes them: a first step that is left out needs them."""
+    """Creates momenta of 0, which torch would create in the first step; it may be skipped."""
     for group in optimizer.param_groups:
         for parameter in group["params"] if group["momentum"] else ():
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def _lay_out(optimizer: torch.optim.Optimizer) -> None:
-    """Copies a loaded state into the order of its parameters, as fused steps want it."""
+    """Copies a loaded state into the memory order of its parameters, for fused kernels."""
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:

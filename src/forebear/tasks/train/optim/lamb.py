@@ -1,4 +1,4 @@
-"""LAMB: Adam's direction, as long for each array as the array itself."""
+"""LAMB: Adam with the update of each array rescaled to the norm of the array (trust ratio)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from forebear.tasks.train.optim.skippable import SkippableOptimizer, keep
 
 
 class Lamb(SkippableOptimizer):
-    """You et al. 2020, algorithm 2, as timm has it (timm/optim/lamb.py).
+    """LAMB (You et al. 2020, algorithm 2), as in timm (timm/optim/lamb.py).
 
-    u = m' / (sqrt(v') + eps) + weight_decay w, with m' and v' the moments without their bias;
-    w -= lr |w| / |u| u. The ratio is 1 where one of the norms is 0, and as in timm where nothing
-    decays: norms and biases take Adam's step. timm's own limit of the gradients' norm is
+    u = m' / (sqrt(v') + eps) + weight_decay w, where m' and v' are the bias-corrected moments, and
+    w -= lr |w| / |u| u. The ratio |w| / |u| is 1 if one of the norms is 0, and, as in timm, for
+    parameters without weight decay, such as norms and biases. timm's built-in gradient clipping is
     the recipe's `clip`.
     """
 
@@ -28,14 +28,14 @@ class Lamb(SkippableOptimizer):
         counts, means, squares = self._moments(params)
         beta1, beta2 = group["betas"]
         kept = keep(gradients, self.found_inf)
-        # A list: a single tensor would be taken for a number, and read off the GPU.
+        # A list, because torch would read a single tensor off the GPU as a number.
         torch._foreach_add_(counts, [kept] * len(counts))  # type: ignore[list-item]
         torch._foreach_mul_(means, beta1**kept)
         torch._foreach_add_(means, gradients, alpha=1 - beta1)
         torch._foreach_mul_(squares, beta2**kept)
         torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta2)
 
-        count = torch.stack(counts).clamp(min=1)  # 0 where the first step was left out
+        count = torch.stack(counts).clamp(min=1)  # 0 if the first step was skipped
         spreads = list(torch._foreach_sqrt(squares))
         torch._foreach_div_(spreads, (1 - beta2**count).sqrt().unbind())
         torch._foreach_add_(spreads, group["eps"])
@@ -48,7 +48,7 @@ class Lamb(SkippableOptimizer):
         torch._foreach_sub_(params, updates)
 
     def _moments(self, params: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Steps so far, and the means of gradients and of their squares: zeros at first."""
+        """Returns steps so far, and the means of gradients and of their squares; zeros at first."""
         for parameter in params:
             if not self.state[parameter]:
                 self.state[parameter] = {
@@ -64,7 +64,7 @@ class Lamb(SkippableOptimizer):
 
 
 def _ratios(params: list[Tensor], updates: list[Tensor]) -> Tensor:
-    """|w| / |u| of each array, [arrays]; 1 where one of them is 0."""
+    """Returns |w| / |u| of each array, [arrays]; 1 if one of them is 0."""
     lengths = torch.stack(torch._foreach_norm(params))
     moves = torch.stack(torch._foreach_norm(updates))
     return torch.where((lengths > 0) & (moves > 0), lengths / moves, 1.0)

@@ -1,4 +1,4 @@
-"""The learning rate at every place of a run, as a share of its peak."""
+"""The schedule of the learning rate, as a fraction of its peak, and that of the input size."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from forebear.tasks.train.recipe import Recipe
 
 
 def rate(recipe: Recipe, progress: float, length: float) -> float:
-    """The share of the peak rate at one place of a run.
+    """Returns the fraction of the peak learning rate at a point of the run.
 
-    The k-th of N steps, counted from 0, stands at progress (k + 1) / (N + 1). A milestone of m
-    steps then takes effect at k = m and not before, and the rate of a triangle is 0 in no step.
+    The k-th of N steps, counted from 0, has the progress (k + 1) / (N + 1). A milestone of m steps
+    thus takes effect at k = m, and the learning rate of a triangle is 0 in no step.
 
-    - step: times gamma from each milestone on (He et al. 2015, section 4.2).
-    - triangular: a line down from the warm-up's end (Page, How to train your ResNet, 2018).
-    - cosine: half a wave down from there (Loshchilov and Hutter 2017, without restarts).
-    - onecycle: as cosine, and half a wave up in place of the warm-up's line (Smith 2018, in
-      fastai's form; the momentum stays as it is).
+    - step: multiplied by gamma at each milestone (He et al. 2015, section 4.2).
+    - triangular: linear decay after the warm-up (Page, How to train your ResNet, 2018).
+    - cosine: half a cosine after the warm-up (Loshchilov and Hutter 2017, without restarts).
+    - onecycle: as cosine, with half a cosine in place of the linear warm-up (Smith 2018, in
+      fastai's form; the momentum is constant).
 
     Args:
-        recipe: whose warm-up and milestones are epochs, or steps where it counts these.
-        progress: share of the run, 0 to 1.
-        length: of the run, in the recipe's unit.
+        recipe: Its warm-up and milestones are epochs, or steps if it gives iterations.
+        progress: Fraction of the run, 0 to 1.
+        length: Of the run, in the recipe's unit.
     """
     if progress >= 1:
         return _falling(recipe, length, length)
@@ -32,8 +32,8 @@ def rate(recipe: Recipe, progress: float, length: float) -> float:
     risen = time / recipe.warmup
     if recipe.schedule == "onecycle":
         risen = _wave(risen)
-    share = recipe.warmup_from + (1 - recipe.warmup_from) * risen
-    return share * (_falling(recipe, time, length) if recipe.schedule == "step" else 1.0)
+    fraction = recipe.warmup_from + (1 - recipe.warmup_from) * risen
+    return fraction * (_falling(recipe, time, length) if recipe.schedule == "step" else 1.0)
 
 
 def head_part(recipe: Recipe) -> float:
@@ -55,7 +55,7 @@ def share_of_peak(recipe: Recipe, progress: float) -> float:
 
 
 def _falling(recipe: Recipe, time: float, length: float) -> float:
-    """The share once the warm-up is over; `time` and `length` in the recipe's unit."""
+    """Returns the fraction after the warm-up; `time` and `length` are in the recipe's unit."""
     if recipe.schedule == "constant":
         return 1.0
     if recipe.schedule == "step":
@@ -68,21 +68,25 @@ def _falling(recipe: Recipe, time: float, length: float) -> float:
 
 
 def _wave(place: float) -> float:
-    """From 0 to 1 along half a cosine."""
+    """Maps 0..1 to 0..1 along half a cosine."""
     return (1 - math.cos(math.pi * place)) / 2
 
 
 def side(recipe: Recipe, progress: float) -> int:
-    """Pixels of a training square at a share of the run: growing in steps of 32, of 16 or of 4.
+    """Returns the input size in pixels at a point of the run; it may grow by 32, 16 or 4.
 
-    FFCV's ImageNet recipe grows so from epoch to epoch (libffcv/ffcv-imagenet, train_imagenet.py).
+    FFCV's ImageNet recipe grows it from epoch to epoch (libffcv/ffcv-imagenet, train_imagenet.py).
+
+    Args:
+        recipe: Resolved.
+        progress: Fraction of the run, 0 to 1.
     """
     if not recipe.size_from:
         return recipe.size
     first, last = recipe.growth
-    share = min(max((progress - first) / max(last - first, 1e-9), 0.0), 1.0)
+    grown = min(max((progress - first) / max(last - first, 1e-9), 0.0), 1.0)
     step = 32 if recipe.size >= 160 else 16 if recipe.size >= 64 else 4
     return min(
         recipe.size,
-        round((recipe.size_from + share * (recipe.size - recipe.size_from)) / step) * step,
+        round((recipe.size_from + grown * (recipe.size - recipe.size_from)) / step) * step,
     )

@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrices are made orthogonal before they move the filters."""
+"""Muon: momentum that is made orthogonal before it updates the filters."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from forebear.tasks.machine.device import fastest_dtype
 from forebear.tasks.train.optim.skippable import SkippableOptimizer, keep
 from forebear.tasks.train.recipe import Recipe
 
-# The polynomial a x + b x^3 + c x^5 lifts singular values from 0 up to between 0.7 and 1.2 within
-# 5 rounds (Jordan 2024, "Muon: an optimizer for hidden layers in neural networks").
+# The polynomial a x + b x^3 + c x^5 moves singular values to between 0.7 and 1.2 within 5 steps
+# (Jordan 2024, "Muon: an optimizer for hidden layers in neural networks").
 COEFFICIENTS = 3.4445, -4.7750, 2.0315
 
 
 class Muon(SkippableOptimizer):
-    """Jordan 2024 for the groups with `filters`, SGD or Adam for the others.
+    """Muon (Jordan 2024) for the groups with `filters`, and SGD or Adam for the others.
 
-    v = momentum v + g; u = g + momentum v in Nesterov's form, else v; filters as matrices
-    [out, in * height * width] then move by w -= lr (sqrt(max(1, rows / columns)) o + weight_decay
-    w), o being u with all singular values near 1. torch.optim.Muon does the same to matrices only,
-    and one at a time; here those of one shape are computed together. Filters can be brought to the
-    norm sqrt(out) before each move (KellerJordan/cifar10-airbench, airbench94_muon.py).
+    v = momentum v + g, and u = g + momentum v with Nesterov momentum, else u = v. Filters are
+    matrices [out, in * height * width]. Their update is w -= lr (sqrt(max(1, rows / columns)) o +
+    weight_decay w), where o is u with all singular values near 1. torch.optim.Muon does this for
+    matrices only, one at a time; this class computes all filters of one shape together. Filters can
+    be rescaled to the norm sqrt(out) before each update (KellerJordan/cifar10-airbench,
+    airbench94_muon.py).
     """
 
     def __init__(self, params: ParamsT, recipe: Recipe) -> None:
@@ -44,11 +45,15 @@ class Muon(SkippableOptimizer):
 
     def _move(self, params: list[Tensor], group: dict[str, Any]) -> None:
         if group["filters"]:
-            self._turn(params, group)
+            self._update_filters(params, group)
         else:
-            (self._adapt if self.recipe.other_optimizer == "adam" else self._slide)(params, group)
+            (
+                self._update_by_adam
+                if self.recipe.other_optimizer == "adam"
+                else self._update_by_sgd
+            )(params, group)
 
-    def _turn(self, params: list[Tensor], group: dict[str, Any]) -> None:
+    def _update_filters(self, params: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [p.grad for p in params if p.grad is not None]
         momenta = [self.state[parameter]["momentum_buffer"] for parameter in params]
         kept = keep(gradients, self.found_inf)
@@ -74,12 +79,12 @@ class Muon(SkippableOptimizer):
 
     @staticmethod
     def _rescale(params: list[Tensor], kept: Tensor | float) -> None:
-        """Brings filters [out, ...] to the norm sqrt(out), unless the step is left out."""
+        """Rescales filters [out, ...] to the norm sqrt(out), unless the step is skipped."""
         norms = torch._foreach_norm(params)
-        shares = [(len(p) ** 0.5 / n) ** kept for p, n in zip(params, norms, strict=True)]
-        torch._foreach_mul_(params, shares)
+        factors = [(len(p) ** 0.5 / n) ** kept for p, n in zip(params, norms, strict=True)]
+        torch._foreach_mul_(params, factors)
 
-    def _adapt(self, params: list[Tensor], group: dict[str, Any]) -> None:
+    def _update_by_adam(self, params: list[Tensor], group: dict[str, Any]) -> None:
         fused, state = params[0].is_cuda, [self.state[parameter] for parameter in params]
         adam(
             [parameter.detach() for parameter in params],
@@ -101,7 +106,7 @@ class Muon(SkippableOptimizer):
             maximize=False,
         )
 
-    def _slide(self, params: list[Tensor], group: dict[str, Any]) -> None:
+    def _update_by_sgd(self, params: list[Tensor], group: dict[str, Any]) -> None:
         fused = params[0].is_cuda
         sgd(
             [parameter.detach() for parameter in params],
@@ -120,12 +125,12 @@ class Muon(SkippableOptimizer):
 
 
 def orthogonal(matrices: Tensor, rounds: int = 5, *, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """The matrices with all singular values near 1, by a Newton-Schulz iteration.
+    """Returns the matrices with all singular values near 1, by a Newton-Schulz iteration.
 
     Args:
         matrices: [n, rows, columns].
-        rounds: of the iteration; 5 in Jordan 2024.
-        dtype: of the products. Jordan 2024 uses bfloat16. A processor without bfloat16 instructions
+        rounds: Steps of the iteration; 5 in Jordan 2024.
+        dtype: Of the products. Jordan 2024 uses bfloat16. A CPU without bfloat16 instructions
             multiplies it several hundred times slower than float32.
 
     Returns:
@@ -134,7 +139,7 @@ def orthogonal(matrices: Tensor, rounds: int = 5, *, dtype: torch.dtype = torch.
     a, b, c = COEFFICIENTS
     x = matrices.to(dtype)
     tall = x.shape[1] > x.shape[2]
-    x = x.mT if tall else x  # the products are as large as the shorter side
+    x = x.mT if tall else x  # so that the products have the size of the shorter side
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(rounds):
         square = x @ x.mT

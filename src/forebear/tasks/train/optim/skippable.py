@@ -1,4 +1,4 @@
-"""Steps that are left out because a gradient is not finite, without the host waiting for it."""
+"""Optimizers whose steps can be skipped on the device, without the host waiting for a gradient."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 
 
 class SkippableOptimizer(torch.optim.Optimizer, ABC):
-    """What torch lacks moves a group of parameters at a time; a step can be left out."""
+    """Base class of the optimizers that torch lacks; a step can be skipped."""
 
-    found_inf: Tensor | None = None  # 1.0 leaves the step out, on the device
+    found_inf: Tensor | None = None  # on the device; 1.0 skips the step
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Moves every parameter that has a gradient.
+        """Updates every parameter that has a gradient.
 
         Args:
-            closure: taken for torch's sake; never called.
+            closure: Part of torch's interface; never called.
         """
         for group in self.param_groups:
             params = [parameter for parameter in group["params"] if parameter.grad is not None]
@@ -29,19 +29,19 @@ class SkippableOptimizer(torch.optim.Optimizer, ABC):
 
     @abstractmethod
     def _move(self, params: list[Tensor], group: dict[str, Any]) -> None:
-        """Moves parameters that all have a gradient, by the settings of their group."""
+        """Updates parameters that all have a gradient, by the settings of their group."""
 
 
 def keep(gradients: Sequence[Tensor], found_inf: Tensor | None) -> Tensor | float:
-    """1.0 for a step that counts, 0.0 for one that is left out, on the gradients' device.
+    """Returns 1.0 for a step that counts and 0.0 for a skipped one, on the gradients' device.
 
-    Whoever multiplies by the share and by `decay ** share` moves nothing in a step left out. The
-    gradients are then zeros: no share makes a NaN finite.
+    An update that is multiplied by this factor, with decays raised to its power, changes nothing in
+    a skipped step. The gradients of a skipped step are zeroed, as no factor makes a NaN finite.
 
     Args:
-        gradients: zeroed in place where the step is left out.
-        found_inf: 1.0 where one of them is not finite, else 0.0, as torch's fused optimizers take
-            it; None counts the step.
+        gradients: Zeroed in place if the step is skipped.
+        found_inf: 1.0 if one of them is not finite, else 0.0, as for torch's fused optimizers. None
+            means that the step counts.
     """
     if found_inf is None:
         return 1.0
