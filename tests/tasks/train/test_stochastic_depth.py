@@ -74,5 +74,5 @@ def test_an_accelerated_network_leaves_out_the_same_units(before: bool) -> None:
 
 def test_a_network_without_units_has_none_to_leave_out() -> None:
     net = forebear.create("slim/alexnet_v2", num_classes=3)
-    with pytest.raises(ValueError, match="no residual units to leave out. Expected 0"):
+    with pytest.raises(ValueError, match="no residual units to skip. Expected 0"):
         apply_stochastic_depth(net, 0.1)

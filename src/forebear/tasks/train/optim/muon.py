@@ -46,12 +46,10 @@ class Muon(SkippableOptimizer):
     def _move(self, params: list[Tensor], group: dict[str, Any]) -> None:
         if group["filters"]:
             self._update_filters(params, group)
+        elif self.recipe.other_optimizer == "adam":
+            self._update_by_adam(params, group)
         else:
-            (
-                self._update_by_adam
-                if self.recipe.other_optimizer == "adam"
-                else self._update_by_sgd
-            )(params, group)
+            self._update_by_sgd(params, group)
 
     def _update_filters(self, params: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [p.grad for p in params if p.grad is not None]
