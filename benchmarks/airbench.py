@@ -1,6 +1,6 @@
 """The published airbench recipe for CIFAR-10, as a peer: its own small network and its own tricks.
 
-python benchmarks/airbench.py [--epochs 8] [--batch 1024] [--pictures N] [--seed 0]
+python benchmarks/airbench.py [--epochs 8] [--batch 1024] [--images N] [--seed 0]
 
 Written from its published figures (KellerJordan/cifar10-airbench, airbench94), with autocast to
 bfloat16 where the processor multiplies it, in channels_last. Prints one line of JSON: the seconds
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from forebear.hardware import processor
 
-RATE, DECAY, MOMENTUM = 11.5, 0.0153, 0.85  # rate and decay for 1024 pictures
+RATE, DECAY, MOMENTUM = 11.5, 0.0153, 0.85  # rate and decay for 1024 images
 BIAS = 64.0  # times the rate, for the norms' biases
 SMOOTHING = 0.2
 WHITENING_EPOCHS = 3  # in which the first layer's bias moves
@@ -166,7 +166,7 @@ def accuracy(net: nn.Module, images: Tensor, labels: Tensor, *, views: bool) -> 
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, HALF):
         for some, right in zip(images.split(1000), labels.split(1000), strict=True):
             logits = both_ways(net, some) if views else net(some)
-            if views:  # half for the picture, half for two diagonal moves by a pixel
+            if views:  # half for the image, half for two diagonal moves by a pixel
                 wide = F.pad(some, (1,) * 4, "reflect")
                 moved = (wide[:, :, :32, :32], wide[:, :, 2:, 2:])
                 logits = logits / 2 + sum(both_ways(net, one) for one in moved) / 4
@@ -182,10 +182,10 @@ def main() -> None:
     parser = contest.options(__doc__)
     parser.add_argument("--epochs", type=float, default=8.0)
     parser.add_argument("--batch", type=int, default=1024)
-    parser.add_argument("--pictures", type=int, metavar="N", help="of each part, for a quick try")
+    parser.add_argument("--images", type=int, metavar="N", help="images per set, for a quick test")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    arrays = contest.cifar(args.data, args.pictures)
+    arrays = contest.cifar(args.data, args.images)
     images, test = normalised(arrays["x_train"]), normalised(arrays["x_test"])
     labels, right = (torch.from_numpy(arrays[name]) for name in ("y_train", "y_test"))
     torch.manual_seed(args.seed)

@@ -64,7 +64,7 @@ def airbench(data: Path) -> str:
 
 
 def curves(data: tuple[str, ...], budgets: list[str], out: Path) -> None:
-    """Writes a table, a row a run, and a picture of the runs' curves."""
+    """Writes a table, a row a run, and an image of the runs' curves."""
     table = ["| network | budget | epochs | minutes: accuracy |", "|---|---|---|---|"]
     folders = []
     for network in CURVES:
@@ -76,17 +76,17 @@ def curves(data: tuple[str, ...], budgets: list[str], out: Path) -> None:
                 f"{one['seconds'] / 60:.1f}: {one['val_accuracy']:.1%}" for one in done.metrics
             )
             table.append(f"| {network} | {budget} | {done.epochs:.1f} | {points} |")
-    picture = out / "cifar_curves.png"
+    image = out / "cifar_curves.png"
     out.mkdir(parents=True, exist_ok=True)
     words = [sys.executable, "-m", "forebear", "compare", *folders]
-    words += ["--out", str(picture.resolve())]
+    words += ["--out", str(image.resolve())]
     subprocess.run(words, check=True, stdout=sys.stderr, cwd=contest.RUNS)
     text = (
         "Minutes since the first step, by the recipe that forebear takes where none is named. The "
         "rate falls to its end with each run's own budget, so that the last point of each is what "
         "that time buys."
     )
-    table += ["", f"![accuracy over minutes and epochs]({picture.name})"]
+    table += ["", f"![accuracy over minutes and epochs]({image.name})"]
     contest.publish(out / "cifar_curves.md", "CIFAR-10 over minutes", text, table)
 
 

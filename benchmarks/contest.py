@@ -1,4 +1,4 @@
-"""What the contests share: pictures, runs of forebear, words on the machine, and result files.
+"""What the contests share: images, runs of forebear, words on the machine, and result files.
 
 Only the standard library is imported here, so that other environments' processes can read it too.
 """
@@ -38,7 +38,7 @@ class Run:
     folder: Path
     seconds: float  # of the whole process
     metrics: list[dict[str, Any]]  # its metrics.jsonl
-    accuracy: float  # of model.safetensors on the held-out pictures, a share
+    accuracy: float  # of model.safetensors on the validation images, 0 to 1
     precision: str
 
     @property
@@ -76,12 +76,12 @@ def run(command: list[str]) -> tuple[float, Any]:
     return seconds, json.loads(last) if last.startswith("{") else None
 
 
-def cifar(data: Path, pictures: int | None = None) -> dict[str, Any]:
+def cifar(data: Path, images: int | None = None) -> dict[str, Any]:
     """The JPEG edition of CIFAR-10, decoded: x_train uint8 [N, 32, 32, 3], y_train and so on.
 
     Args:
         data: folder with cifar10-jpeg.
-        pictures: of each part, the first ones; None: all.
+        images: of each part, the first ones; None: all.
     """
     import numpy as np
 
@@ -90,7 +90,7 @@ def cifar(data: Path, pictures: int | None = None) -> dict[str, Any]:
     read = read_data(f"parquet:{data / 'cifar10-jpeg'}")
     arrays: dict[str, Any] = {"classes": np.array(read.classes)}
     for name, part in (("train", read.train), ("test", read.val)):
-        count = min(pictures or len(part), len(part))
+        count = min(images or len(part), len(part))
         arrays[f"x_{name}"] = np.stack([np.asarray(part.image(at)) for at in range(count)])
         arrays[f"y_{name}"] = part.labels[:count]
     return arrays

@@ -6,7 +6,7 @@
 The second line tries the script where there is no GPU. Steps are taken in one process, turn about,
 round after round, on one batch that lies on the device, in bf16 autocast and channels_last, each
 as it is, compiled by torch.compile, and forebear's in CUDA graphs too. Nothing waits for the
-device within a round. Pictures of CIFAR-10 are those of the JPEG edition.
+device within a round. Images of CIFAR-10 are those of the JPEG edition.
 
 Writes results/gpu_steps.md and results/gpu_cifar.md.
 """
@@ -43,8 +43,8 @@ def main() -> None:
     parser = contest.options(__doc__)
     parser.add_argument("--only", nargs="+", choices=("steps", "cifar"), default=["steps", "cifar"])
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--batch", type=int, default=256, help="pictures of a step")
-    parser.add_argument("--side", type=int, default=CASE.side, help="of a picture, in pixels")
+    parser.add_argument("--batch", type=int, default=256, help="images of a step")
+    parser.add_argument("--side", type=int, default=CASE.side, help="of an image, in pixels")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of a round, at least")
     parser.add_argument("--eager", action="store_true", help="compile nothing")
@@ -82,7 +82,7 @@ def steps(args: argparse.Namespace) -> None:
     contest.publish(
         args.out / "gpu_steps.md",
         "Training steps on a GPU" if device.type == "cuda" else "Training steps",
-        f"ResNet-50 on {case.batch} random pictures of {case.side} x {case.side} pixels on "
+        f"ResNet-50 on {case.batch} random images of {case.side} x {case.side} pixels on "
         f"{device_name(device)}: medians of {args.rounds} interleaved rounds of at least "
         f"{args.seconds:g} s after {WARM} steps that are not counted; bf16 autocast, "
         "channels_last, SGD with momentum and decay. NVIDIA's own figure for one A100 is 2,470 "
@@ -130,7 +130,7 @@ def batch(case: Case, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def images_per_second(step: Step, count: int, device: torch.device, seconds: float) -> float:
-    """Of steps of `count` pictures; the device is waited for at both ends alone."""
+    """Of steps of `count` images; the device is waited for at both ends alone."""
     begun = synchronised(device)
     images = 0
     while True:
@@ -181,7 +181,7 @@ def cifar(args: argparse.Namespace) -> None:
         "CIFAR-10 on a GPU",
         f"On {device_name(torch.device(args.device))}. Seconds of training begin with the first "
         "step and have every evaluation in them, no warm-up run before; the whole process reads "
-        "and writes too. The JPEG edition costs accuracy. Published on the original pictures, "
+        "and writes too. The JPEG edition costs accuracy. Published on the original images, "
         "warm-up left out, with test-time views, on one A100: 94 % in 2.6 s (airbench94_muon) and "
         "95.9 % in 167 s (cifar-modern's network and figures).",
         rows,

@@ -10,7 +10,7 @@ Writes results/imagenette-5.md and so on. With --epochs, the recipe of that name
 random weights; no test-time tricks; --runs tabulates runs of it that are done, each on one
 processor, as two at once take no longer than one after the other. With --budget, torchvision's
 resnet18 is trained by forebear for so long, and by torchvision's reference recipe as people run it
-(fp32, NCHW, eager), whose pictures lie decoded in memory and whose loading is not counted: its
+(fp32, NCHW, eager), whose images lie decoded in memory and whose loading is not counted: its
 minutes are those of its steps and of one evaluation, and its schedule is fitted to them by timing
 its first steps. With --beside both train at once, each on a processor of its own, in half the time.
 """
@@ -39,12 +39,12 @@ from torch import Tensor, nn
 LEADERBOARD = {5: 0.8743, 20: 0.9157}  # fastai/imagenette, README of November 2026
 SIDE, RESIZED, BATCH = 128, 146, 64  # pixels; 146 is to 128 as 256 to 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-RATE = 0.1 * BATCH / 256  # its command: 8 processes of 32 pictures at 0.1
+RATE = 0.1 * BATCH / 256  # its command: 8 processes of 32 images at 0.1
 TIMED = 8  # steps
 
 
 def decoded(folder: Path) -> tuple[list[Image.Image], Tensor]:
-    """All pictures of a part in memory, and their classes."""
+    """All images of a part in memory, and their classes."""
     files = sorted(folder.glob("*/*"))
     classes = sorted({file.parent.name for file in files})
     labels = torch.tensor([classes.index(file.parent.name) for file in files])
@@ -138,7 +138,7 @@ class Reference:
         return one * math.ceil(len(self.held_out) / BATCH)
 
     def evaluate(self) -> tuple[float, float]:
-        """The share of held-out pictures named rightly, and the seconds that it took."""
+        """The fraction of validation images classified correctly, and the seconds that it took."""
         self.network.eval()
         hits, seconds = 0, 0.0
         for places in torch.arange(len(self.held_out)).split(BATCH):
@@ -251,8 +251,8 @@ def main() -> None:
     parser.add_argument("--row", action="store_true", help="(for its own second process)")
     args = parser.parse_args()
     text = (
-        "Pictures of 128 x 128 pixels, random first weights, one view of the 3,925 held-out "
-        "pictures after the last step. forebear's minutes are those of its whole process, decoding "
+        "Images of 128 x 128 pixels, random first weights, one view of the 3,925 held-out "
+        "images after the last step. forebear's minutes are those of its whole process, decoding "
         "and evaluation in them."
     )
     if args.budget:

@@ -1,10 +1,10 @@
 """The 18-layer list of the table-driven Keras recipe, trained by Keras 3 and by forebear.
 
-python benchmarks/keras_table.py [--epochs 10] [--only forebear|keras] [--pictures N]
+python benchmarks/keras_table.py [--epochs 10] [--only forebear|keras] [--images N]
 
 The recipe's own setting on the JPEG edition of CIFAR-10: Adam at 1e-3, batch 64, 32x32 pixels, none
 of them moved or mirrored. Each trains in a process of its own, one after the other, on the same
-decoded pictures. Keras runs as people run it (fit, fp32) in an environment of its own (--python).
+decoded images. Keras runs as people run it (fit, fp32) in an environment of its own (--python).
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def main() -> None:
     python = contest.ROOT / ".venv-peers" / "bin" / "python"
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--only", choices=("forebear", "keras"))
-    parser.add_argument("--pictures", type=int, metavar="N", help="of each part, for a quick try")
+    parser.add_argument("--images", type=int, metavar="N", help="images per set, for a quick test")
     parser.add_argument("--python", default=str(python), help="an interpreter that has keras")
     parser.add_argument("--serve", type=Path, help="(for its own second process)")
     args = parser.parse_args()
@@ -136,19 +136,19 @@ def main() -> None:
     table = [
         "| | seconds per epoch | with its evaluation | accuracy | parameters |",
         "|---|---|---|---|---|",
-        "| published, additions lost, on another machine and the original pictures | | 1,080 "
+        "| published, additions lost, on another machine and the original images | | 1,080 "
         "| 64.65 % | 11,019,530 |",
     ]
     text = [
-        "Epochs are medians, evaluation of the held-out pictures as it was done after each. "
-        "Without the recipe's L2 term for both, which would slow Keras down; pictures go to Keras "
+        "Epochs are medians, evaluation of the validation images as it was done after each. "
+        "Without the recipe's L2 term for both, which would slow Keras down; images go to Keras "
         "as shares of 255, to forebear with mean and deviation removed."
     ]
     with tempfile.TemporaryDirectory() as folder:
         import numpy as np
 
         file = Path(folder) / "cifar.npz"
-        np.savez(file, **contest.cifar(args.data, args.pictures))
+        np.savez(file, **contest.cifar(args.data, args.images))
         if args.only != "forebear":
             words = [args.python, __file__, "--serve", str(file), "--epochs", str(args.epochs)]
             found = contest.run(words)[1]

@@ -7,7 +7,7 @@ that torch is imported once. Random trials are killed some milliseconds after a 
 begun, the others at a set point of a save: while bytes are written, before and after the flush, the
 renaming and the rotation. Every third one is killed once more after it has gone on. Nothing in the
 library knows of this: the children count their steps, and stand still, by patches made here.
-Pictures are not kept, so that each step decodes its own, with as many threads as --workers says.
+Images are not kept, so that each step decodes its own, with as many threads as --workers says.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Shared:
         time.sleep(LONGEST)
 
 
-def pictures(folder: Path) -> None:
+def images(folder: Path) -> None:
     """Three classes, of which 85 % are STEPS batches of 8."""
     numbers = np.random.default_rng(0)
     count = round(STEPS * 8 / 0.85 / 3)
@@ -140,8 +140,8 @@ def pictures(folder: Path) -> None:
             wave = 90 * np.sign(np.sin(np.arange(24) * np.pi / 3 + numbers.uniform(0, 6)))
             stripes = (wave[:, None, None], wave[None, :, None], np.zeros((1, 1, 1)))[kind]
             values = 128 + stripes + numbers.normal(0, 20, (24, 24, 3))
-            picture = Image.fromarray(values.clip(0, 255).astype(np.uint8))
-            picture.save(folder / name / f"{number}.png")
+            image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
+            image.save(folder / name / f"{number}.png")
 
 
 def train(place: Path, out: Path, workers: int, optimizer: str) -> list[str]:
@@ -180,7 +180,7 @@ def child(words: list[str], log: Path, shared: Shared, kill: Kill | None) -> int
 
 def _patch(shared: Shared, kill: Kill | None) -> None:
     kept: dict[str, Any] = PixelStore.__init__.__kwdefaults__
-    kept["memory"] = kept["disk"] = 0  # every step decodes its pictures
+    kept["memory"] = kept["disk"] = 0  # every step decodes its images
     if kill is not None and kill.point is not None:
         _stand_still(shared, kill.step, kill.point)
 
@@ -313,7 +313,7 @@ def kills(numbers: random.Random, point: float | str | None, last: int) -> Itera
 
 
 def _delay(numbers: random.Random, left: int) -> float:
-    """Seconds: within a step for the most part, else as long as evaluations and pictures take."""
+    """Seconds: within a step for the most part, else as long as evaluations and images take."""
     short = left < STEPS or numbers.random() < 2 / 3
     return numbers.uniform(0, 0.03 if short else 1.0)
 
@@ -370,7 +370,7 @@ def references(place: Path) -> dict[str, Any]:
 
 def trials(place: Path, at_random: int, saving: int, seed: int = 0) -> list[Trial]:
     """All of them, one after the other; workers and optimizers in turn."""
-    pictures(place / "data")
+    images(place / "data")
     (place / "tiny.toml").write_text(TABLE)
     expected, numbers, done = references(place), random.Random(seed), []
     last = next(iter(expected.values()))[1][-1]["step"]
@@ -410,7 +410,7 @@ def report(done: list[Trial], seconds: float) -> str:
             "",
             f"`python benchmarks/kills.py`: {EPOCHS} epochs of {STEPS} steps, --save-every "
             f"{EVERY}, --deterministic --threads 1; Muon and SGD with Nesterov's momentum in turn, "
-            "an average of the weights, random crops, mirroring, mixup; pictures decoded in every "
+            "an average of the weights, random crops, mirroring, mixup; images decoded in every "
             "step. A third of the runs are killed twice. Identical: the SHA-256 of the final "
             "weights, and every loss, accuracy and rate in metrics.jsonl to the last bit, are "
             "those of the run that nobody killed, and no temporary file is left. Bytes lost: of "

@@ -145,8 +145,8 @@ def benchmark(
     _check(setup)
     device = find_device(setup.device)
     precision = find_precision(setup.precision, device)
-    table, spoken = resolve(network, dialect)
-    planned = expand(table, spoken, num_classes=table.classes)
+    table, chosen = resolve(network, dialect)
+    planned = expand(table, chosen, num_classes=table.classes)
     size = table.image_size if setup.size is None else setup.size
     rows = measure(planned, size)
     _check_norms(rows, setup.batch, size)
@@ -154,7 +154,7 @@ def benchmark(
     multiply_adds = sum(row.multiply_adds for row in rows if row.path not in inside)
     with _memory(setup.batch, f"{device} at {size}x{size} in {precision}"):
         layout = torch.channels_last if setup.channels_last else torch.contiguous_format
-        net = create(table, dialect=spoken)
+        net = create(table, dialect=chosen)
         net.to(device).to(memory_format=layout)  # type: ignore[call-overload]
         images = torch.randn(setup.batch, planned.in_channels, size, size, device=device)
         images = images.contiguous(memory_format=layout)
@@ -165,7 +165,7 @@ def benchmark(
         )
     return Benchmark(
         network=network if isinstance(network, str) else table.name,
-        dialect=spoken.name,
+        dialect=chosen.name,
         parameters=parameters(planned)[0],
         multiply_adds=multiply_adds,
         batch=setup.batch,
