@@ -31,7 +31,7 @@ stride = 2
 CLASSES = ("across", "down", "grey")
 
 
-def picture(kind: int, seed: int, side: int = 16) -> np.ndarray:
+def image(kind: int, seed: int, side: int = 16) -> np.ndarray:
     """Stripes across, stripes down or none, with noise: uint8 [side, side, 3]."""
     random = np.random.default_rng((kind, seed))
     wave = 90 * np.sign(np.sin(np.arange(side) * 2 * np.pi / 4 + random.uniform(0, 6)))
@@ -41,11 +41,11 @@ def picture(kind: int, seed: int, side: int = 16) -> np.ndarray:
 
 
 def folder(path: Path, count: int = 20) -> Path:
-    """A folder a class with `count` pictures each."""
+    """A folder a class with `count` images each."""
     for kind, name in enumerate(CLASSES):
         (path / name).mkdir(parents=True)
         for seed in range(count):
-            Image.fromarray(picture(kind, seed)).save(path / name / f"{seed}.png")
+            Image.fromarray(image(kind, seed)).save(path / name / f"{seed}.png")
     return path
 
 

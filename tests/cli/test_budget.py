@@ -88,7 +88,7 @@ def test_a_broken_image_that_is_met_while_training_ends_the_run_or_is_left_out(
 ) -> None:
     folder(tmp_path / "data")
     table(tmp_path / "tiny.toml")
-    (tmp_path / "data" / "grey" / "7.png").write_bytes(b"no picture")
+    (tmp_path / "data" / "grey" / "7.png").write_bytes(b"no image")
     code, _ = trained(tmp_path, "1h")
     assert code == 2
     assert "7.png: not an image" in capsys.readouterr().err.splitlines()[-1]
@@ -144,7 +144,7 @@ def test_a_run_that_was_interrupted_while_reading_goes_on(
     assert last["val_images"] == 9
 
 
-def test_a_held_out_part_chooses_and_the_test_part_is_tested_within_the_budget(
+def test_a_validation_part_chooses_and_the_test_part_is_tested_within_the_budget(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], counted: None
 ) -> None:
     code, run = trained(tmp_path, "1h", "--hold-out", "0.2")

@@ -21,7 +21,7 @@ def words(text: str) -> list[str]:
 
 
 def parts(path: Path, count: int = 5) -> Path:
-    """train and val with three classes each; no two pictures are alike."""
+    """train and val with three classes each; no two images are alike."""
     making.folder(path / "train", count)
     making.folder(path / "all", count + 2)
     for kind in making.CLASSES:
@@ -33,9 +33,9 @@ def parts(path: Path, count: int = 5) -> Path:
     return path
 
 
-def jpeg(picture: Image.Image, **options: object) -> bytes:
+def jpeg(image: Image.Image, **options: object) -> bytes:
     stream = BytesIO()
-    picture.save(stream, "JPEG", **options)
+    image.save(stream, "JPEG", **options)
     return stream.getvalue()
 
 
@@ -58,7 +58,7 @@ def test_four_bad_files_are_counted_and_named_and_exit_with_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = parts(tmp_path / "set", 14)
-    whole = jpeg(Image.fromarray(making.picture(0, 99, 64)))
+    whole = jpeg(Image.fromarray(making.image(0, 99, 64)))
     bad = {"0.png": b"", "1.png": b"words", "2.png": b"<html></html>", "3.png": whole[:-400]}
     for name, content in bad.items():
         (root / "train" / "down" / name).write_bytes(content)
@@ -78,15 +78,15 @@ def test_four_bad_files_are_counted_and_named_and_exit_with_1(
 def test_what_is_odd_is_listed_by_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = parts(tmp_path / "set")
     place = root / "train" / "grey"
-    picture = Image.fromarray(making.picture(2, 50, 20))
+    image = Image.fromarray(making.image(2, 50, 20))
     exif = Image.Exif()
     exif[274] = 6
-    (place / "a.jpg").write_bytes(jpeg(picture, exif=exif))
-    (place / "b.jpg").write_bytes(jpeg(picture.convert("CMYK")))
+    (place / "a.jpg").write_bytes(jpeg(image, exif=exif))
+    (place / "b.jpg").write_bytes(jpeg(image.convert("CMYK")))
     Image.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20)).save(place / "c.png")
-    picture.save(place / "d.gif", save_all=True, append_images=[picture.rotate(90)])
-    picture.save(place / "e.jpeg", "PNG")
-    picture.save(place / "f.JPEG", "JPEG")
+    image.save(place / "d.gif", save_all=True, append_images=[image.rotate(90)])
+    image.save(place / "e.jpeg", "PNG")
+    image.save(place / "f.JPEG", "JPEG")
     assert main(["check", f"folder:{root}"]) == 0
     lines = words(capsys.readouterr().out)
     for kind, name in (
@@ -120,7 +120,7 @@ def test_copies_are_found_across_parts_and_classes(
     assert lines[at + 2] == f"{root}/train/grey/copy.png (train, grey)"
 
 
-def test_the_manifest_has_a_line_a_picture(tmp_path: Path) -> None:
+def test_the_manifest_has_a_line_an_image(tmp_path: Path) -> None:
     root = parts(tmp_path / "set")
     (root / "train/down/0.png").write_bytes(b"words")
     file = tmp_path / "set.jsonl"

@@ -11,7 +11,7 @@ from PIL import Image
 
 import forebear
 from forebear.cli.main import main
-from tests.cli.making import picture
+from tests.cli.making import image
 from tests.network.making import make
 
 
@@ -27,7 +27,7 @@ def saved(tmp_path: Path) -> Path:
 def images(tmp_path: Path) -> list[Path]:
     paths = [tmp_path / f"{number}.png" for number in (2, 0, 1)]
     for kind, path in enumerate(paths):
-        Image.fromarray(picture(kind, 7)).save(path)
+        Image.fromarray(image(kind, 7)).save(path)
     return paths
 
 

@@ -14,7 +14,7 @@ from forebear.cli.main import main
 from forebear.tasks.runs.folder import RunFolder
 from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.runs.read import load_run
-from tests.cli.making import CLASSES, folder, picture, table
+from tests.cli.making import CLASSES, folder, image, table
 
 
 def words(verb: str, *more: Any) -> list[str]:
@@ -33,7 +33,7 @@ def trained(tmp_path: Path, *more: Any, out: str = "run") -> tuple[int, Path]:
     return code, tmp_path / out
 
 
-def test_a_run_ends_in_a_folder_that_names_new_pictures(
+def test_a_run_ends_in_a_folder_that_names_new_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, run = trained(tmp_path)
@@ -69,7 +69,7 @@ def test_a_run_ends_in_a_folder_that_names_new_pictures(
     images = []
     for kind, name in enumerate(CLASSES):
         images.append(tmp_path / f"{name}.png")
-        Image.fromarray(picture(kind, 999)).save(images[-1])
+        Image.fromarray(image(kind, 999)).save(images[-1])
     assert main(words("predict", run, *images, "--top", 2)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[1].split()[0] for line in lines] == list(CLASSES)
@@ -191,13 +191,13 @@ def test_a_mistake_is_one_line_and_leaves_no_folder(
 
 
 def spoil(tmp_path: Path) -> None:
-    """The tiny folder and network, with a file that is no picture."""
+    """The tiny folder and network, with a file that is no image."""
     folder(tmp_path / "data")
     table(tmp_path / "tiny.toml")
-    (tmp_path / "data" / "grey" / "7.png").write_bytes(b"no picture")
+    (tmp_path / "data" / "grey" / "7.png").write_bytes(b"no image")
 
 
-def test_a_picture_that_cannot_be_read_stops_the_run_before_its_folder_is_made(
+def test_an_image_that_cannot_be_read_stops_the_run_before_its_folder_is_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spoil(tmp_path)
@@ -207,7 +207,7 @@ def test_a_picture_that_cannot_be_read_stops_the_run_before_its_folder_is_made(
     assert not run.exists()
 
 
-def test_a_picture_that_cannot_be_read_is_left_out_where_that_is_asked_for(
+def test_an_image_that_cannot_be_read_is_left_out_where_that_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spoil(tmp_path)
@@ -250,7 +250,7 @@ def test_a_run_that_breaks_off_goes_on_to_the_same_bits(
     assert "the run is finished" in capsys.readouterr().err
 
 
-def test_a_run_with_a_damaged_checkpoint_or_other_pictures_does_not_go_on(
+def test_a_run_with_a_damaged_checkpoint_or_other_images_does_not_go_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: Any) -> None:
@@ -265,7 +265,7 @@ def test_a_run_with_a_damaged_checkpoint_or_other_pictures_does_not_go_on(
         checkpoint.write_bytes(checkpoint.read_bytes()[:100])
     assert main(words("train", "--resume", run)) == 2
     assert "no checkpoint that can be gone on from" in capsys.readouterr().err
-    Image.fromarray(picture(0, 777)).save(tmp_path / "data" / "across" / "new.png")
+    Image.fromarray(image(0, 777)).save(tmp_path / "data" / "across" / "new.png")
     assert main(words("train", "--resume", run)) == 2
     assert "have changed since the run began" in capsys.readouterr().err
     assert main(words("train", "--resume", tmp_path / "none")) == 2

@@ -1,4 +1,4 @@
-"""Small pictures and files for the tests of this folder."""
+"""Small images and files for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def noise(seed: int, width: int = 12, height: int = 8) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     stream = BytesIO()
-    picture.save(stream, kind, **options)
+    image.save(stream, kind, **options)
     return stream.getvalue()
 
 

@@ -18,15 +18,15 @@ COUNT = 23
 
 
 def batches(batch: int, *, rank: int = 0, ranks: int = 1, memory: int = 2**30) -> Loader:
-    """Pictures of noise, 12 pixels a side, of which 8 are cut."""
+    """Images of noise, 12 pixels a side, of which 8 are cut."""
     pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 12, 12, 3), dtype=np.uint8)
-    pictures = ArrayImages(pixels, np.arange(COUNT) % 4, "noise")
+    images = ArrayImages(pixels, np.arange(COUNT) % 4, "noise")
     rule = replace(TORCHVISION, size=8, side=12, resize="shorter", interpolation="bilinear")
-    store = PixelStore(pictures, replace(rule, size=12), memory=memory, workers=0, disk=0)
+    store = PixelStore(images, replace(rule, size=12), memory=memory, workers=0, disk=0)
     store.fill()
     return Loader(
         store=store,
-        labels=pictures.labels,
+        labels=images.labels,
         rule=rule,
         batch=batch,
         device=torch.device("cpu"),
@@ -38,7 +38,7 @@ def batches(batch: int, *, rank: int = 0, ranks: int = 1, memory: int = 2**30) -
 def views(
     source: Loader, order: Order, epoch: int = 1, first: int = 0
 ) -> dict[tuple[int, int], NDArray[np.float32]]:
-    """What each picture looks like in an epoch, by its number and its view."""
+    """What each image looks like in an epoch, by its number and its view."""
     seen = {}
     for draft in source.drafts(order, epoch, first):
         images, labels = source.view(draft, order, epoch, 8)
@@ -65,7 +65,7 @@ RULES = {
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_picture_looks_the_same_whatever_the_batch_and_the_processes(name: str) -> None:
+def test_an_image_looks_the_same_whatever_the_batch_and_the_processes(name: str) -> None:
     order = Order(augment=RULES[name], seed=5)
     whole = views(batches(7), order)
     assert len(whole) == COUNT
@@ -100,7 +100,7 @@ def test_a_share_can_be_empty_and_totals_are_those_of_all() -> None:
     assert sum(totals[0]) == COUNT
 
 
-def test_repeated_pictures_come_in_different_views_of_one_batch() -> None:
+def test_repeated_images_come_in_different_views_of_one_batch() -> None:
     order = Order(augment=RULES["resized"], seed=1, repeats=3)
     seen = views(batches(6), order)
     assert len(seen) == COUNT
@@ -111,7 +111,7 @@ def test_repeated_pictures_come_in_different_views_of_one_batch() -> None:
         assert len(set(draft.samples.tolist())) < len(draft.samples)
 
 
-def test_sets_too_large_to_keep_are_cut_from_the_whole_picture_while_decoding() -> None:
+def test_sets_too_large_to_keep_are_cut_from_the_whole_image_while_decoding() -> None:
     order = Order(augment=replace(RULES["resized"], jitter=0.0, mirror="none"), seed=2)
     kept, streamed = batches(6), batches(6, memory=0)
     assert not streamed.store.fits
@@ -121,7 +121,7 @@ def test_sets_too_large_to_keep_are_cut_from_the_whole_picture_while_decoding() 
     assert same(other, streamed_again)
 
 
-def test_in_order_every_picture_comes_once_over_all_processes() -> None:
+def test_in_order_every_image_comes_once_over_all_processes() -> None:
     labels = []
     for rank in range(2):
         for images, part in batches(4, rank=rank, ranks=2).in_order():

@@ -42,21 +42,21 @@ def arrays(side: int, channels: int) -> ArrayImages:
     return ArrayImages(pixels, np.arange(5), "test")
 
 
-def test_pictures_come_in_the_order_asked_for(tmp_path: Path) -> None:
-    pictures = files(tmp_path, 9)
-    found = PixelStore(pictures, square(10))[[4, 0, 4]]
+def test_images_come_in_the_order_asked_for(tmp_path: Path) -> None:
+    images = files(tmp_path, 9)
+    found = PixelStore(images, square(10))[[4, 0, 4]]
     assert (str(found.dtype), found.shape) == ("uint8", (3, 10, 10, 3))
     for place, index in enumerate([4, 0, 4]):
-        whole = pictures.image(index)
+        whole = images.image(index)
         half = whole.resize((whole.width // 2, 10), Image.Resampling.BILINEAR)
         left = round((half.width - 10) / 2)
         np.testing.assert_array_equal(found[place], np.asarray(half)[:, left : left + 10])
 
 
 def test_filled_and_unfilled_stores_give_the_same(tmp_path: Path) -> None:
-    pictures = files(tmp_path, 150)
-    filled = PixelStore(pictures, square(8))
-    small = PixelStore(pictures, square(8), memory=150 * 8 * 8 * 3 - 1, disk=0)
+    images = files(tmp_path, 150)
+    filled = PixelStore(images, square(8))
+    small = PixelStore(images, square(8), memory=150 * 8 * 8 * 3 - 1, disk=0)
     assert (filled.fits, small.fits) == (True, False)
     steps: list[tuple[int, int]] = []
     filled.fill(lambda done, total: steps.append((done, total)))
@@ -64,7 +64,7 @@ def test_filled_and_unfilled_stores_give_the_same(tmp_path: Path) -> None:
     assert steps == sorted(set(steps))
     small.fill(lambda done, total: pytest.fail("filled beyond its memory and its disk"))
     for index in range(1, 150):
-        Path(pictures.names[index]).unlink()
+        Path(images.names[index]).unlink()
     everything = filled[range(150)]
     np.testing.assert_array_equal(everything[:1], small[[0]])
     with pytest.raises(DataError, match=r"149\.png: no such file"):
@@ -72,19 +72,19 @@ def test_filled_and_unfilled_stores_give_the_same(tmp_path: Path) -> None:
 
 
 def test_arrays_of_the_right_side_are_untouched() -> None:
-    pictures = arrays(8, 3)
-    store = PixelStore(pictures, square(8), memory=0)
+    images = arrays(8, 3)
+    store = PixelStore(images, square(8), memory=0)
     found = store[[3, 1]]
-    np.testing.assert_array_equal(found, pictures.pixels[[3, 1]])
+    np.testing.assert_array_equal(found, images.pixels[[3, 1]])
     found[:] = 0
-    assert pictures.pixels[[3, 1]].any()  # a copy was given
+    assert images.pixels[[3, 1]].any()  # a copy was given
 
 
 def test_small_grey_arrays_are_enlarged() -> None:
-    pictures = arrays(8, 1)
-    store = PixelStore(pictures, replace(square(32), order="L", mean=(0.0,), std=(1.0,)))
+    images = arrays(8, 1)
+    store = PixelStore(images, replace(square(32), order="L", mean=(0.0,), std=(1.0,)))
     store.fill()
-    expected = pictures.image(2).resize((32, 32), Image.Resampling.BILINEAR)
+    expected = images.image(2).resize((32, 32), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(store[[2]][0, :, :, 0], np.asarray(expected))
 
 
@@ -114,22 +114,22 @@ def test_jpegs_are_decoded_at_a_reduced_scale_when_that_is_enough(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen = watch_scales(monkeypatch)
-    picture = gradient(800, 600)
-    found = PixelStore(one(encoded(picture, "JPEG")), square(100), reduced=True)[[0]][0].astype(int)
+    image = gradient(800, 600)
+    found = PixelStore(one(encoded(image, "JPEG")), square(100), reduced=True)[[0]][0].astype(int)
     assert seen == [200]
-    exact = np.asarray(picture.resize((133, 100), Image.Resampling.BILINEAR))[:, 16:116]
+    exact = np.asarray(image.resize((133, 100), Image.Resampling.BILINEAR))[:, 16:116]
     assert np.abs(found - exact).max() <= 4
 
 
 def test_a_reduced_store_keeps_what_the_exact_one_does(tmp_path: Path) -> None:
     rule = replace(square(20), side=25)
-    pictures = EncodedImages(
+    images = EncodedImages(
         [encoded(smooth(seed, 90 + 7 * seed, 70), "PNG") for seed in range(6)],
         [str(seed) for seed in range(6)],
         np.zeros(6, dtype=np.int64),
     )
     exact, reduced = (
-        PixelStore(pictures, rule, reduced=r)[range(6)].astype(int) for r in (False, True)
+        PixelStore(images, rule, reduced=r)[range(6)].astype(int) for r in (False, True)
     )
     assert np.abs(exact - reduced).max() <= 1
 
@@ -138,14 +138,14 @@ def smooth(seed: int, width: int, height: int) -> Image.Image:
     return noise(seed, 6, 5).resize((width, height), Image.Resampling.BICUBIC)
 
 
-def test_crops_are_those_of_the_whole_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crops_are_those_of_the_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = watch_scales(monkeypatch)
-    picture = gradient(800, 600)
+    image = gradient(800, 600)
     exif = Image.Exif()
     exif[274] = 6  # stored lying down
-    turned = encoded(picture.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif)
-    pictures = EncodedImages(
-        [encoded(picture, "JPEG"), turned, encoded(picture, "PNG")],
+    turned = encoded(image.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif)
+    images = EncodedImages(
+        [encoded(image, "JPEG"), turned, encoded(image, "PNG")],
         ["a", "b", "c"],
         np.zeros(3, dtype=np.int64),
     )
@@ -155,10 +155,10 @@ def test_crops_are_those_of_the_whole_picture(monkeypatch: pytest.MonkeyPatch) -
         told.append((index, width, height))
         return 100.5, 50.25, 500.5, 550.25
 
-    found = PixelStore(pictures, square(90), workers=0).take_crops([2, 0, 1], box)[1]
+    found = PixelStore(images, square(90), workers=0).take_crops([2, 0, 1], box)[1]
     assert told == [(2, 800, 600), (0, 800, 600), (1, 800, 600)]
     assert seen == [200, 150]  # a quarter: a half of the smaller side would be 200 pixels, over 90
-    exact = picture.resize((90, 90), Image.Resampling.BILINEAR, (100.5, 50.25, 500.5, 550.25))
+    exact = image.resize((90, 90), Image.Resampling.BILINEAR, (100.5, 50.25, 500.5, 550.25))
     assert (found.shape, str(found.dtype)) == ((3, 90, 90, 3), "uint8")
     for square_ in found.astype(int):
         assert np.abs(square_ - np.asarray(exact)).max() <= 4
@@ -180,7 +180,7 @@ def test_crops_of_a_filled_store_are_of_the_files_and_in_its_channels(tmp_path: 
     np.testing.assert_array_equal(found[0, :, :, 0], np.asarray(exact))
 
 
-def test_a_fault_of_the_box_is_not_a_bad_picture(tmp_path: Path) -> None:
+def test_a_fault_of_the_box_is_not_a_bad_image(tmp_path: Path) -> None:
     def box(index: int, width: int, height: int) -> Box:
         raise ZeroDivisionError
 
@@ -191,10 +191,10 @@ def test_a_fault_of_the_box_is_not_a_bad_picture(tmp_path: Path) -> None:
         assert store.skipped == {}
 
 
-def test_a_picture_that_cannot_be_decoded_is_named_and_never_replaced(tmp_path: Path) -> None:
-    pictures = files(tmp_path, 5)
+def test_an_image_that_cannot_be_decoded_is_named_and_never_replaced(tmp_path: Path) -> None:
+    images = files(tmp_path, 5)
     (tmp_path / "3.png").write_bytes(b"words")
-    store = PixelStore(pictures, square(8))
+    store = PixelStore(images, square(8))
     with pytest.raises(DataError, match=r"3\.png: not an image"):
         store.fill()
     with pytest.raises(DataError, match=r"3\.png: not an image"):
@@ -206,16 +206,16 @@ BAD = {3: b"", 17: b"words", 30: b"<html>", 49: encoded(noise(0), "JPEG")[:200]}
 
 
 def damaged(folder: Path, count: int, bad: Mapping[int, bytes] = BAD) -> EncodedImages:
-    pictures = files(folder, count)
+    images = files(folder, count)
     for index, content in bad.items():
-        Path(pictures.names[index]).write_bytes(content)
-    return pictures
+        Path(images.names[index]).write_bytes(content)
+    return images
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_four_bad_files_of_fifty_are_skipped_and_named(workers: int, tmp_path: Path) -> None:
-    pictures = damaged(tmp_path, 50)
-    store = PixelStore(pictures, square(8), bad="skip", workers=workers)
+    images = damaged(tmp_path, 50)
+    store = PixelStore(images, square(8), bad="skip", workers=workers)
     assert store.indices.tolist() == list(range(50))
     store.fill()
     assert len(store.skipped) == 4
@@ -224,7 +224,7 @@ def test_four_bad_files_of_fifty_are_skipped_and_named(workers: int, tmp_path: P
     assert "17.png: not an image" in store.skipped[17]
     found, squares = store.take([2, 3, 4])
     assert found.tolist() == [2, 4]
-    np.testing.assert_array_equal(squares, PixelStore(pictures, square(8))[[2, 4]])
+    np.testing.assert_array_equal(squares, PixelStore(images, square(8))[[2, 4]])
     with pytest.raises(DataError, match=r"3\.png: the file is empty"):
         store[[2, 3, 4]]
 
@@ -253,11 +253,11 @@ def test_more_than_one_percent_is_an_error(tmp_path: Path) -> None:
 
 
 def test_settings_that_cannot_be_are_refused(tmp_path: Path) -> None:
-    pictures = files(tmp_path, 1)
+    images = files(tmp_path, 1)
     with pytest.raises(ValueError, match="workers=-1: expected 0 or more"):
-        PixelStore(pictures, square(8), workers=-1)
+        PixelStore(images, square(8), workers=-1)
     with pytest.raises(ValueError, match="bad='drop': expected fail or skip"):
-        PixelStore(pictures, square(8), bad="drop")  # type: ignore[arg-type]
+        PixelStore(images, square(8), bad="drop")  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads are Linux's")
@@ -272,12 +272,12 @@ def test_threads_beside_the_training_give_way_and_the_caller_does_not(
         return open_image(source, name=name)
 
     monkeypatch.setattr("forebear.data.dataset.open_image", watched)
-    pictures = files(tmp_path, 4)
+    images = files(tmp_path, 4)
     own = os.getpriority(os.PRIO_PROCESS, 0)
-    PixelStore(pictures, square(8), workers=0)[[0]]
+    PixelStore(images, square(8), workers=0)[[0]]
     assert seen == {"MainThread": own}
     seen.clear()
-    store = PixelStore(pictures, square(8), workers=1)
+    store = PixelStore(images, square(8), workers=1)
     store[[0, 1]]
     assert list(seen.values()) == [19]
     seen.clear()
@@ -306,14 +306,14 @@ def kept(tmp_path: Path) -> list[str]:
 def test_what_took_seconds_is_not_decoded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pictures = files(tmp_path, 60)
-    PixelStore(pictures, square(8)).fill()
+    images = files(tmp_path, 60)
+    PixelStore(images, square(8)).fill()
     assert kept(tmp_path) == []  # it took no time
     monkeypatch.setattr("forebear.data.pixel_store.WORTH_KEEPING", 0.0)
-    first = PixelStore(pictures, square(8))
+    first = PixelStore(images, square(8))
     first.fill()
     assert kept(tmp_path) == [".json", ".pixels"]
-    again = PixelStore(pictures, square(8))
+    again = PixelStore(images, square(8))
     steps: list[tuple[int, int]] = []
     monkeypatch.setattr(Decoder, "chunks", lambda *_: pytest.fail("decoding again"))
     again.fill(lambda done, total: steps.append((done, total)))
@@ -325,9 +325,9 @@ def test_what_took_seconds_is_not_decoded_again(
 def test_a_set_beyond_memory_is_mapped_from_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pictures = files(tmp_path, 300)
-    expected = PixelStore(pictures, square(8), disk=0)[range(300)]
-    store = PixelStore(pictures, square(8), memory=0)
+    images = files(tmp_path, 300)
+    expected = PixelStore(images, square(8), disk=0)[range(300)]
+    store = PixelStore(images, square(8), memory=0)
     steps: list[tuple[int, int]] = []
     store.fill(lambda done, total: steps.append((done, total)))
     assert steps == [(256, 300), (300, 300)]
@@ -335,47 +335,47 @@ def test_a_set_beyond_memory_is_mapped_from_disk(
     np.testing.assert_array_equal(store[range(300)], expected)
     found = store[[5]]
     found[:] = 0  # a copy: the file stays as it is
-    again = PixelStore(pictures, square(8), memory=0)
+    again = PixelStore(images, square(8), memory=0)
     again.fill()
     np.testing.assert_array_equal(again[range(300)], expected)
 
 
 @pytest.mark.usefixtures("patient")
-def test_other_pictures_geometry_or_order_are_other_sets(tmp_path: Path) -> None:
-    pictures = files(tmp_path, 20)
+def test_other_images_geometry_or_order_are_other_sets(tmp_path: Path) -> None:
+    images = files(tmp_path, 20)
 
-    def filled(pictures: EncodedImages, rule: Preprocessing, **options: Any) -> Pixels:
-        store = PixelStore(pictures, rule, memory=0, **options)
+    def filled(images: EncodedImages, rule: Preprocessing, **options: Any) -> Pixels:
+        store = PixelStore(images, rule, memory=0, **options)
         store.fill()
-        exact = PixelStore(pictures, rule, disk=0, **options)
+        exact = PixelStore(images, rule, disk=0, **options)
         np.testing.assert_array_equal(store[range(len(store))], exact[range(len(store))])
         return store[range(len(store))]
 
-    filled(pictures, square(8))
-    filled(pictures, replace(square(8), side=10))
-    filled(pictures, replace(square(8), interpolation="bicubic"))
-    filled(pictures, replace(square(8), interpolation="tf-bilinear"))
-    filled(pictures, replace(square(8), order="L", mean=(0.0,), std=(1.0,)))
-    filled(pictures, square(8), reduced=True)
-    filled(pictures.take(np.arange(19, -1, -1)), square(8))
+    filled(images, square(8))
+    filled(images, replace(square(8), side=10))
+    filled(images, replace(square(8), interpolation="bicubic"))
+    filled(images, replace(square(8), interpolation="tf-bilinear"))
+    filled(images, replace(square(8), order="L", mean=(0.0,), std=(1.0,)))
+    filled(images, square(8), reduced=True)
+    filled(images.take(np.arange(19, -1, -1)), square(8))
     noise(99).save(tmp_path / "7.png")
-    filled(pictures, square(8))
+    filled(images, square(8))
     assert len(kept(tmp_path)) == 2 * 8
-    filled(pictures, replace(square(8), mean=(0.0,) * 3))  # of values, which are not kept
+    filled(images, replace(square(8), mean=(0.0,) * 3))  # of values, which are not kept
     assert len(kept(tmp_path)) == 2 * 8
 
 
 @pytest.mark.usefixtures("patient")
 def test_what_was_skipped_is_known_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = damaged(tmp_path, 50)
-    first, again = (PixelStore(pictures, square(8), memory=0, bad="skip") for _ in range(2))
+    images = damaged(tmp_path, 50)
+    first, again = (PixelStore(images, square(8), memory=0, bad="skip") for _ in range(2))
     first.fill()
     no_decoding(monkeypatch)
     again.fill()
     assert again.skipped == first.skipped
     assert again.take([2, 3])[0].tolist() == [2]
     with pytest.raises(DataError, match=r"3\.png: the file is empty"):
-        PixelStore(pictures, square(8), memory=0).fill()
+        PixelStore(images, square(8), memory=0).fill()
 
 
 @pytest.mark.usefixtures("patient")
@@ -383,9 +383,9 @@ def test_what_was_skipped_is_known_again(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_damaged_set_is_noticed_and_decoded_again(
     memory: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pictures = files(tmp_path, 40)
-    expected = PixelStore(pictures, square(8), disk=0)[range(40)]
-    PixelStore(pictures, square(8), memory=memory).fill()
+    images = files(tmp_path, 40)
+    expected = PixelStore(images, square(8), disk=0)[range(40)]
+    PixelStore(images, square(8), memory=memory).fill()
     (pixels,), (note,) = (
         list((tmp_path / "home/cache").glob(f"*.{s}")) for s in ("pixels", "json")
     )
@@ -405,7 +405,7 @@ def test_a_damaged_set_is_noticed_and_decoded_again(
         pixels.write_bytes(content)
         note.write_bytes(text)
         caplog.clear()
-        store = PixelStore(pictures, square(8), memory=memory)
+        store = PixelStore(images, square(8), memory=memory)
         store.fill()
         assert message in caplog.text
         np.testing.assert_array_equal(store[range(40)], expected)
@@ -424,12 +424,12 @@ def test_a_full_disk_leaves_nothing_behind_and_stops_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("forebear.data.pixel_cache.write_text", full)
-    pictures = files(tmp_path, 20)
-    store = PixelStore(pictures, square(8), memory=memory)
+    images = files(tmp_path, 20)
+    store = PixelStore(images, square(8), memory=memory)
     store.fill()
     assert "No space left on device" in caplog.text
     assert kept(tmp_path) == []
-    np.testing.assert_array_equal(store[[3]], PixelStore(pictures, square(8))[[3]])
+    np.testing.assert_array_equal(store[[3]], PixelStore(images, square(8))[[3]])
 
 
 @pytest.mark.usefixtures("patient")
@@ -441,8 +441,8 @@ from tests.data.test_pixel_store import files, square
 from forebear.data.pixel_store import PixelStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-pictures = files(Path({str(tmp_path)!r}), 300)
-store = PixelStore(pictures, square(8), memory=0)
+images = files(Path({str(tmp_path)!r}), 300)
+store = PixelStore(images, square(8), memory=0)
 store.fill()
 assert store[[7]].shape == (1, 8, 8, 3)
 """
@@ -460,9 +460,9 @@ assert store[[7]].shape == (1, 8, 8, 3)
 
 @pytest.mark.usefixtures("patient")
 def test_the_sets_unused_for_longest_make_room(tmp_path: Path) -> None:
-    pictures = files(tmp_path, 20)
+    images = files(tmp_path, 20)
     size = 20 * 8 * 8 * 3
-    first = PixelStore(pictures, square(8), memory=0, disk=2 * size)
+    first = PixelStore(images, square(8), memory=0, disk=2 * size)
     first.fill()
     (old,) = (tmp_path / "home/cache").glob("*.json")
     os.utime(old, (1, 1))
@@ -470,10 +470,10 @@ def test_the_sets_unused_for_longest_make_room(tmp_path: Path) -> None:
     abandoned.write_bytes(b"x")
     os.utime(abandoned, (1, 1))
     for rule in (replace(square(8), side=9), replace(square(8), side=10)):
-        PixelStore(pictures, rule, memory=0, disk=2 * size).fill()
+        PixelStore(images, rule, memory=0, disk=2 * size).fill()
     assert not old.exists()
     assert not abandoned.exists()
     assert len(kept(tmp_path)) == 4
     first[[0]]  # what is mapped stays readable
-    PixelStore(pictures, square(8), memory=0, disk=size - 1).fill()
+    PixelStore(images, square(8), memory=0, disk=size - 1).fill()
     assert len(kept(tmp_path)) == 4

@@ -63,9 +63,9 @@ def slow(count: int = 64, *, broken: tuple[int, ...] = (), gated: bool = False) 
     return SlowPictures(pixels, np.arange(count) % 4, "slow", broken=broken, gate=gate)
 
 
-def reading_of(pictures: SlowPictures, *, bad: Bad = "fail") -> Reading:
-    store = PixelStore(pictures, RULE, bad=bad, workers=1)
-    return Reading(store, stratified(pictures.labels, 0), clock=pictures.clock)
+def reading_of(images: SlowPictures, *, bad: Bad = "fail") -> Reading:
+    store = PixelStore(images, RULE, bad=bad, workers=1)
+    return Reading(store, stratified(images.labels, 0), clock=images.clock)
 
 
 def batches_of(reading: Reading, labels: NDArray[np.int64]) -> Loader:
@@ -86,12 +86,12 @@ def samples(batches: Loader, epoch: int) -> list[int]:
 
 
 def test_reading_ends_at_its_time_and_not_long_after() -> None:
-    pictures = slow()
-    reading = reading_of(pictures)
+    images = slow()
+    reading = reading_of(images)
     with DecodingThreads(0, low=False) as threads:
         reading.first(threads, until=120.0, least=2)
     assert 20 <= reading.count <= 21
-    assert pictures.clock.now <= 121
+    assert images.clock.now <= 121
     assert not reading.done
 
 
@@ -103,39 +103,39 @@ def test_some_images_are_read_however_late_it_is() -> None:
 
 
 def test_training_begins_before_all_is_read_and_uses_all_images_in_the_end() -> None:
-    pictures = slow(gated=True)
-    assert pictures.gate is not None
-    reading = reading_of(pictures)
+    images = slow(gated=True)
+    assert images.gate is not None
+    reading = reading_of(images)
     with DecodingThreads(0, low=False) as threads:
         reading.first(threads, until=0.0, least=8)
-    batches = batches_of(reading, pictures.labels)
+    batches = batches_of(reading, images.labels)
     beside = BackgroundReader([reading], workers=1, keeps=False)
     beside.start()  # is held up, so that the first epoch comes before it
     assert samples(batches, 1) == sorted(reading.order[:8].tolist())
-    pictures.gate.set()
+    images.gate.set()
     beside._thread.join(30)
     assert reading.done
     assert samples(batches, 2) == list(range(64))
-    assert len(pictures.seen) == 64
+    assert len(images.seen) == 64
     kept = reading.store.kept
     assert kept is not None
     assert kept[:, 0, 0, 0].tolist() == list(range(64))
 
 
 def test_without_threads_images_are_decoded_by_the_steps_that_need_them() -> None:
-    pictures = slow()
-    reading = reading_of(pictures)
+    images = slow()
+    reading = reading_of(images)
     with DecodingThreads(0, low=False) as threads:
         reading.first(threads, until=0.0, least=8)
     BackgroundReader([reading], workers=0).start()
-    assert len(pictures.seen) == 8
-    assert samples(batches_of(reading, pictures.labels), 1) == list(range(64))
-    assert len(pictures.seen) == 64
+    assert len(images.seen) == 8
+    assert samples(batches_of(reading, images.labels), 1) == list(range(64))
+    assert len(images.seen) == 64
 
 
 def test_a_broken_image_that_is_met_beside_the_training_ends_it() -> None:
-    pictures = slow(broken=(63,))
-    reading = reading_of(pictures)
+    images = slow(broken=(63,))
+    reading = reading_of(images)
     reading.order = np.arange(64)
     with DecodingThreads(0, low=False) as threads:
         reading.first(threads, until=0.0, least=8)
@@ -143,12 +143,12 @@ def test_a_broken_image_that_is_met_beside_the_training_ends_it() -> None:
     beside.start()
     beside._thread.join(30)
     with pytest.raises(DataError, match="number 63: broken"):
-        samples(batches_of(reading, pictures.labels), 1)
+        samples(batches_of(reading, images.labels), 1)
 
 
 def test_broken_images_are_skipped_and_counted_wherever_they_are_met() -> None:
-    pictures = slow(broken=(3, 63))
-    reading = reading_of(pictures, bad="skip")
+    images = slow(broken=(3, 63))
+    reading = reading_of(images, bad="skip")
     reading.order = np.arange(64)
     with DecodingThreads(0, low=False) as threads:
         reading.first(threads, until=0.0, least=8)
@@ -157,7 +157,7 @@ def test_broken_images_are_skipped_and_counted_wherever_they_are_met() -> None:
     beside.start()
     beside._thread.join(30)
     assert sorted(reading.store.skipped) == [3, 63]
-    found = samples(batches_of(reading, pictures.labels), 2)
+    found = samples(batches_of(reading, images.labels), 2)
     assert found == [n for n in range(64) if n not in (3, 63)]
 
 
@@ -181,8 +181,8 @@ def test_a_set_that_was_slow_to_read_is_kept_whole_for_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FOREBEAR_HOME", str(tmp_path))
-    pictures = slow()
-    reading = reading_of(pictures)
+    images = slow()
+    reading = reading_of(images)
     beside = BackgroundReader([reading], workers=1)
     beside.start()
     beside._thread.join(30)
@@ -197,13 +197,13 @@ def test_a_reading_that_is_ended_leaves_nothing_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FOREBEAR_HOME", str(tmp_path))
-    pictures = slow(gated=True)
-    assert pictures.gate is not None
-    reading = reading_of(pictures)
+    images = slow(gated=True)
+    assert images.gate is not None
+    reading = reading_of(images)
     beside = BackgroundReader([reading], workers=1)
     beside.start()
     beside._ended.set()
-    pictures.gate.set()
+    images.gate.set()
     beside._thread.join(30)
     assert not reading.done
     assert not list(cache_folder().glob("*"))

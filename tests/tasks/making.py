@@ -27,7 +27,7 @@ class Made:
     more: Mapping[str, Any] = field(default_factory=dict)  # settings
     seconds: float = 60.0  # an epoch
     finished: bool = True
-    test: tuple[float, int] | None = None  # accuracy and pictures, in the weights' card
+    test: tuple[float, int] | None = None  # accuracy and images, in the weights' card
 
 
 def write_run(path: Path, made: Made = Made()) -> Path:

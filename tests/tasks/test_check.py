@@ -18,7 +18,7 @@ A, B, C = (encoded(noise(seed), "PNG") for seed in range(3))
 JPEG = encoded(noise(3, 40, 30), "JPEG")
 
 
-def pictures(*rows: tuple[str, bytes, int]) -> EncodedImages:
+def images(*rows: tuple[str, bytes, int]) -> EncodedImages:
     """Images given by name, bytes and label."""
     names, contents, labels = zip(*rows, strict=True) if rows else ((), (), ())
     return EncodedImages(list(contents), list(names), np.array(labels, np.int64))
@@ -43,7 +43,7 @@ def names(groups: list[list[Row]]) -> list[list[str]]:
 
 
 def test_rows_come_in_order_with_their_part_label_and_digest() -> None:
-    found = checked(pictures(("a", A, 1), ("b", B, 0)), pictures(("c", C, 1)))
+    found = checked(images(("a", A, 1), ("b", B, 0)), images(("c", C, 1)))
     assert [(row.name, row.part, row.label) for row in found.rows] == [
         ("a", "train", "dog"),
         ("b", "train", "cat"),
@@ -59,22 +59,22 @@ def test_rows_come_in_order_with_their_part_label_and_digest() -> None:
 
 
 def test_a_class_without_training_images_is_empty() -> None:
-    found = checked(pictures(("a", A, 0)), pictures(("b", B, 1)))
+    found = checked(images(("a", A, 0)), images(("b", B, 1)))
     assert found.empty == ["dog"]
     assert found.counts == [("cat", 1, 0), ("dog", 0, 1)]
 
 
 def test_copies_are_grouped_and_told_by_part_and_label() -> None:
-    train = pictures(("a", A, 0), ("again", A, 0), ("b", B, 0), ("c", C, 1))
-    found = checked(train, pictures(("b of val", B, 0), ("c of val", C, 0)))
+    train = images(("a", A, 0), ("again", A, 0), ("b", B, 0), ("c", C, 1))
+    found = checked(train, images(("b of val", B, 0), ("c of val", C, 0)))
     assert names(found.copies()) == [["a", "again"], ["b", "b of val"], ["c", "c of val"]]
     assert names(found.leaks()) == [["b", "b of val"], ["c", "c of val"]]
     assert names(found.disagreements()) == [["c", "c of val"]]
 
 
 def test_broken_and_empty_files_are_bad_and_no_copies_of_each_other() -> None:
-    train = pictures(("cut", A[:-100], 0), ("none", b"", 0), ("none either", b"", 1))
-    found = checked(train, pictures(("a", A, 1)))
+    train = images(("cut", A[:-100], 0), ("none", b"", 0), ("none either", b"", 1))
+    found = checked(train, images(("a", A, 1)))
     assert [row.name for row in found.bad] == ["cut", "none", "none either"]
     assert all(str(row.error).startswith(row.name) for row in found.bad)
     assert found.copies() == []
@@ -86,7 +86,7 @@ def test_what_is_odd_is_named_by_kind() -> None:
     turned = encoded(noise(4), "JPEG", exif=exif)
     cmyk = encoded(noise(5).convert("CMYK"), "JPEG")
     frames = encoded(noise(6), "GIF", save_all=True, append_images=[noise(7)])
-    train = pictures(
+    train = images(
         ("turned.jpg", turned, 0),
         ("plain.jpeg", JPEG, 0),
         ("cmyk.jpg", cmyk, 0),
@@ -94,7 +94,7 @@ def test_what_is_odd_is_named_by_kind() -> None:
         ("really.png", JPEG, 1),
         ("no ending", A, 1),
     )
-    odd = checked(train, pictures()).odd()
+    odd = checked(train, images()).odd()
     assert {kind: [row.name for row in rows] for kind, rows in odd.items()} == {
         "turned by EXIF": ["turned.jpg"],
         "animated or paged": ["frames.gif"],
@@ -105,14 +105,14 @@ def test_what_is_odd_is_named_by_kind() -> None:
 
 def test_sizes_and_formats_are_counted() -> None:
     medium = encoded(noise(8, 10, 20), "PNG")
-    train = pictures(("large", JPEG, 1), ("a", A, 0), ("medium", medium, 0))
-    found = checked(train, pictures())
+    train = images(("large", JPEG, 1), ("a", A, 0), ("medium", medium, 0))
+    found = checked(train, images())
     assert found.sizes == ((12, 8), (10, 20), (40, 30))
     assert found.tally("format") == [("PNG", 2), ("JPEG", 1)]
 
 
 def test_nothing_is_found_in_no_images() -> None:
-    found = checked(pictures(), pictures())
+    found = checked(images(), images())
     assert (found.rows, found.sizes, found.copies(), found.odd()) == ((), (), [], {})
     assert found.empty == ["cat", "dog"]
 
@@ -128,7 +128,7 @@ def test_arrays_have_digests_of_their_pixels_and_no_files() -> None:
 
 
 def test_the_manifest_has_one_object_a_line(tmp_path: Path) -> None:
-    found = checked(pictures(("a.png", A, 0), ("cut\n", A[:-100], 1)), pictures())
+    found = checked(images(("a.png", A, 0), ("cut\n", A[:-100], 1)), images())
     found.write_manifest(tmp_path / "m.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
     assert [line["name"] for line in lines] == ["a.png", "'cut\\n'"]
@@ -144,8 +144,8 @@ def test_progress_ends_with_all_images(count: int) -> None:
     data = Dataset(
         spec="x",
         classes=("cat",),
-        train=pictures(*[(str(n), A, 0) for n in range(count)]),
-        val=pictures(("b", B, 0)),
+        train=images(*[(str(n), A, 0) for n in range(count)]),
+        val=images(("b", B, 0)),
         side=8,
         mirror=True,
         split="",

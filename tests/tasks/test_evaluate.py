@@ -22,7 +22,7 @@ class Logits(nn.Module):
 
 
 class Given:
-    """Batches of logits in place of pictures; `rank` of `ranks` takes every ranks-th."""
+    """Batches of logits in place of images; `rank` of `ranks` takes every ranks-th."""
 
     device = torch.device("cpu")
 
@@ -56,7 +56,7 @@ def of(labels: list[int], guesses: list[int], losses: list[float]) -> Evaluation
     )
 
 
-def test_every_picture_has_its_guess_loss_and_confidence_in_the_order_of_the_set() -> None:
+def test_every_image_has_its_guess_loss_and_confidence_in_the_order_of_the_set() -> None:
     logits, labels = drawn(11)
     got = measured(logits, labels)
     shares = logits.double().softmax(1)
@@ -87,8 +87,8 @@ def test_a_network_is_evaluated_in_evaluation_mode_and_left_in_its_own() -> None
     assert network.training
 
 
-def test_macro_f1_is_the_mean_over_the_classes_that_have_pictures() -> None:
-    # cat: 2 hits, 3 pictures, 2 named so; dog: 1, 1, 2; no owl, and none named so
+def test_macro_f1_is_the_mean_over_the_classes_that_have_images() -> None:
+    # cat: 2 hits, 3 images, 2 named so; dog: 1, 1, 2; no owl, and none named so
     got = of([0, 0, 0, 1], [0, 0, 1, 1], [0.1] * 4)
     assert got.macro_f1 == pytest.approx((4 / 5 + 2 / 3) / 2)
     assert of([0, 1, 2], [0, 1, 2], [0.0] * 3).macro_f1 == 1
@@ -113,7 +113,7 @@ def test_parts_of_several_processes_make_the_whole_to_the_last_bit(count: int, r
     assert (got.loss, got.top1, got.macro_f1) == (whole.loss, whole.top1, whole.macro_f1)
 
 
-def test_shares_that_bad_pictures_made_shorter_are_counted_all_the_same() -> None:
+def test_shares_that_bad_images_made_shorter_are_counted_all_the_same() -> None:
     got = combined([of([0, 1], [0, 0], [0.0, 2.0]), of([2, 2, 1, 0], [2, 2, 1, 0], [0.0] * 4)])
     assert got.images == 6
     assert got.top1 == pytest.approx(5 / 6)

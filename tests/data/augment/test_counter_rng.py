@@ -10,7 +10,7 @@ def draws(count: int, *, seed: int = 0, epoch: int = 0) -> CounterRNG:
     return CounterRNG(seed, epoch, np.arange(count))
 
 
-def test_a_picture_draws_the_same_in_whatever_company_and_order() -> None:
+def test_an_image_draws_the_same_in_whatever_company_and_order() -> None:
     every = draws(1000, seed=3, epoch=7).uniform("crop", 5)
     some = np.array([999, 4, 4, 512])
     np.testing.assert_array_equal(CounterRNG(3, 7, some).uniform("crop", 5), every[some])
@@ -45,7 +45,7 @@ def test_neighbours_of_every_kind_are_independent() -> None:
     here = draws(count)
     base = here.uniform("crop", 2)
     others = {
-        "next picture": np.roll(base[:, 0], 1),
+        "next image": np.roll(base[:, 0], 1),
         "next position": base[:, 1],
         "next epoch": here.of_epoch(1).uniform("crop"),
         "next seed": draws(count, seed=1).uniform("crop"),
@@ -64,7 +64,7 @@ def test_the_low_bits_are_as_fair_as_the_high_ones() -> None:
     np.testing.assert_allclose(shares, 0.5, atol=5 * 0.5 / 100_000**0.5)
 
 
-def test_a_million_pictures_draw_different_numbers() -> None:
+def test_a_million_images_draw_different_numbers() -> None:
     values = draws(1_000_000).uniform("crop")
     # 53 bits: 5e-5 collisions are expected.
     assert len(np.unique(values)) == 1_000_000

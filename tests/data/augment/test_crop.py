@@ -33,7 +33,7 @@ def halves(count: int) -> NDArray[np.bool_]:
 # Mirrors
 
 
-def test_half_of_the_pictures_are_mirrored_by_chance_anew_in_each_epoch() -> None:
+def test_half_of_the_images_are_mirrored_by_chance_anew_in_each_epoch() -> None:
     first, second = (crop.mirrored("random", draws(20_000, epoch)) for epoch in (0, 1))
     assert abs(first.mean() - 0.5) < 0.02
     assert abs((first == second).mean() - 0.5) < 0.02
@@ -65,7 +65,7 @@ def test_no_mirrors_are_none() -> None:
         (27, 32, 1, -4, -1),
     ],
 )
-def test_windows_reach_all_of_the_picture_and_the_shift(
+def test_windows_reach_all_of_the_image_and_the_shift(
     side: int, window: int, shift: int, low: int, high: int
 ) -> None:
     starts = crop.shifted(side, window, shift, np.linspace(0, 1, 1000, endpoint=False))
@@ -76,7 +76,7 @@ def test_windows_reach_all_of_the_picture_and_the_shift(
 
 @pytest.mark.parametrize("border", ["black", "reflect"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_cuts_are_slices_of_the_padded_picture(border: Border, channels: int) -> None:
+def test_cuts_are_slices_of_the_padded_image(border: Border, channels: int) -> None:
     pixels = noise(50, 10, 12, channels)
     starts = np.random.default_rng(1).integers(-4, 7, (50, 2))
     mirror = halves(50)
@@ -88,7 +88,7 @@ def test_cuts_are_slices_of_the_padded_picture(border: Border, channels: int) ->
         np.testing.assert_array_equal(seen[row], expected[:, ::-1] if mirror[row] else expected)
 
 
-def test_cuts_within_the_pictures_are_the_same_cut_out_one_by_one() -> None:
+def test_cuts_within_the_images_are_the_same_cut_out_one_by_one() -> None:
     pixels, starts, mirror = noise(9, 10, 12, 3), np.full((9, 2), 2), halves(9)
     inside = crop.cut(pixels, 8, starts, mirror, border="black")
     starts = np.concatenate([starts, [[-1, 0]]])  # one over the border: all by an index
@@ -98,7 +98,7 @@ def test_cuts_within_the_pictures_are_the_same_cut_out_one_by_one() -> None:
     torch.testing.assert_close(inside[1], pixels[1, 2:10, 2:10].flip(1))
 
 
-def test_a_border_wider_than_the_picture_is_reflected_again() -> None:
+def test_a_border_wider_than_the_image_is_reflected_again() -> None:
     pixels = torch.arange(3, dtype=torch.uint8)[None, :, None, None].expand(1, 3, 3, 1)
     seen = crop.cut(pixels, 9, np.array([[-5, 0]]), np.zeros(1, np.bool_), border="reflect")
     assert seen[0, :, 0, 0].tolist() == [1, 0, 1, 2, 1, 0, 1, 2, 1]
@@ -116,7 +116,7 @@ def parts(
 
 
 @pytest.mark.parametrize(("width", "height"), [(500, 375), (375, 500), (160, 160), (9, 9), (1, 1)])
-def test_parts_lie_within_the_picture(width: int, height: int) -> None:
+def test_parts_lie_within_the_image(width: int, height: int) -> None:
     start, sides = parts(width, height)
     assert (start >= 0).all()
     assert (sides >= 1).all()
@@ -169,7 +169,7 @@ def test_what_never_fits_gives_the_largest_middle_part(
     assert boxes.tolist() == [expected] * 5
 
 
-def test_a_picture_has_the_same_part_alone_and_in_a_batch_of_mixed_sizes() -> None:
+def test_an_image_has_the_same_part_alone_and_in_a_batch_of_mixed_sizes() -> None:
     sizes = np.array([[500, 375], [300, 300], [100, 900]])
     widths, heights = sizes.T
     every = crop.random_part(widths, heights, draws(3), scale=SCALE, ratio=RATIO)
@@ -240,7 +240,7 @@ def test_cutout_is_a_square_around_any_pixel_clipped_at_the_border() -> None:
     assert sides.min() == 6
 
 
-def test_a_share_of_the_pictures_is_erased_within_the_published_ranges() -> None:
+def test_a_share_of_the_images_is_erased_within_the_published_ranges() -> None:
     boxes = crop.erased_box(200, draws(20_000), 0.25)
     sides = boxes[:, 2:] - boxes[:, :2]
     erased = sides.all(1)

@@ -10,7 +10,7 @@ from forebear.data.augment.mixup import mix
 
 
 def batch(count: int = 6, side: int = 16) -> tuple[Tensor, Tensor]:
-    """Pictures that are their number everywhere, each of its own class."""
+    """Images that are their number everywhere, each of its own class."""
     images = torch.arange(count, dtype=torch.float32)[:, None, None, None]
     images = images.expand(count, 3, side, side).contiguous(memory_format=torch.channels_last)
     return images, torch.eye(count)
@@ -20,7 +20,7 @@ def shares(targets: Tensor) -> Tensor:
     return targets.diagonal()
 
 
-def test_mixup_blends_each_picture_with_the_opposite_one_and_targets_alike() -> None:
+def test_mixup_blends_each_image_with_the_opposite_one_and_targets_alike() -> None:
     images, targets = batch()
     mixed, soft = mix(images, targets, 0.2, 0.0, (0, 0, 0))
     share = float(soft[0, 0])

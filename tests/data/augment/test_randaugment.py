@@ -160,7 +160,7 @@ def policies(pixels: Tensor, draws: CounterRNG) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_picture_becomes_the_same_in_whatever_company(channels: int) -> None:
+def test_an_image_becomes_the_same_in_whatever_company(channels: int) -> None:
     count = 200
     pixels = pictures(channels).repeat(-(-count // 6), 1, 1, 1)[:count]
     draws = CounterRNG(0, 3, np.arange(count))
@@ -173,7 +173,7 @@ def test_a_picture_becomes_the_same_in_whatever_company(channels: int) -> None:
         torch.testing.assert_close(few, every[some], rtol=0, atol=0)
 
 
-def test_one_picture_can_be_alone() -> None:
+def test_one_image_can_be_alone() -> None:
     for seen in policies(pictures()[:1], CounterRNG(0, 0, np.array([5]))):
         assert seen.shape == (1, SIDE, SIDE, 3)
 

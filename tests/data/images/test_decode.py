@@ -14,7 +14,7 @@ from forebear.errors import DataError
 from tests.data.making import encoded, noise, png, shared, write
 
 TURN = Image.Transpose
-STORED = {  # how an upright picture lies in a file of each orientation
+STORED = {  # how an upright image lies in a file of each orientation
     1: None,
     2: TURN.FLIP_LEFT_RIGHT,
     3: TURN.ROTATE_180,
@@ -31,7 +31,7 @@ def values(source: Path | bytes, channels: int = 3) -> NDArray[np.int64]:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
-def test_all_eight_orientations_show_the_same_picture(kind: str) -> None:
+def test_all_eight_orientations_show_the_same_image(kind: str) -> None:
     upright = noise(0)
     for orientation, turn in STORED.items():
         exif = Image.Exif()
@@ -58,17 +58,17 @@ def test_orientation_of_a_jpeg_is_applied_at_reduced_scale_too() -> None:
     assert whole == [(320, 640)] * 2
 
 
-def test_a_part_is_that_of_the_picture_and_never_reaches_beyond() -> None:
-    picture = noise(3, 40, 30)
+def test_a_part_is_that_of_the_image_and_never_reaches_beyond() -> None:
+    image = noise(3, 40, 30)
     for kind in ("PNG", "BMP"):
-        part = open_part(encoded(picture, kind), lambda *_: (10, 5, 20, 15), 10)
-        np.testing.assert_array_equal(np.asarray(part), np.asarray(picture.crop((10, 5, 20, 15))))
-    beyond = open_part(encoded(picture, "PNG"), lambda *_: (-5, -5, 90, 90), 16)
-    whole = picture.resize((16, 16), Image.Resampling.BILINEAR)
+        part = open_part(encoded(image, kind), lambda *_: (10, 5, 20, 15), 10)
+        np.testing.assert_array_equal(np.asarray(part), np.asarray(image.crop((10, 5, 20, 15))))
+    beyond = open_part(encoded(image, "PNG"), lambda *_: (-5, -5, 90, 90), 16)
+    whole = image.resize((16, 16), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(np.asarray(beyond), np.asarray(whole))
 
 
-def test_parts_of_bad_pictures_are_named() -> None:
+def test_parts_of_bad_images_are_named() -> None:
     jpeg = encoded(noise(0, 64, 64), "JPEG")
     for content, message in (
         (b"", "x.jpg: the file is empty"),
@@ -79,7 +79,7 @@ def test_parts_of_bad_pictures_are_named() -> None:
             open_part(content, lambda width, height: (0, 0, width, height), 8, name="x.jpg")
 
 
-def test_a_picture_is_looked_at_down_to_its_last_pixel(tmp_path: Path) -> None:
+def test_an_image_is_looked_at_down_to_its_last_pixel(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[274] = 8
     jpeg = encoded(noise(0, 64, 48), "JPEG", exif=exif)
@@ -178,17 +178,17 @@ def test_transparent_parts_show_white_and_not_the_hidden_colour() -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF"])
 def test_transparent_palette_entries_show_white(kind: str) -> None:
-    picture = Image.new("P", (2, 1))
-    picture.putpalette([10, 20, 30, 200, 100, 50])
-    picture.putpixel((1, 0), 1)
-    found = values(encoded(picture, kind, transparency=0))
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((1, 0), 1)
+    found = values(encoded(image, kind, transparency=0))
     np.testing.assert_array_equal(found, [[[255, 255, 255], [200, 100, 50]]])
 
 
 def test_transparent_grey_value_of_16_bits_shows_white() -> None:
     rows = np.array([[1234, 1235]], dtype=">u2").tobytes()
-    picture = png(2, 1, bits=16, colour=0, rows=rows, trns=struct.pack(">H", 1234))
-    np.testing.assert_array_equal(values(picture, channels=1), [[255, 5]])
+    image = png(2, 1, bits=16, colour=0, rows=rows, trns=struct.pack(">H", 1234))
+    np.testing.assert_array_equal(values(image, channels=1), [[255, 5]])
 
 
 def test_cmyk_becomes_its_rgb() -> None:
@@ -202,9 +202,9 @@ def test_cmyk_becomes_its_rgb() -> None:
 def test_every_mode_of_png_comes_as_asked_for(mode: str) -> None:
     grey = np.zeros((4, 4), dtype=np.uint8)
     grey[:2] = 255
-    picture = encoded(Image.fromarray(grey).convert(mode), "PNG")
-    np.testing.assert_array_equal(values(picture, channels=1), grey)
-    np.testing.assert_array_equal(values(picture), np.stack([grey] * 3, axis=2))
+    image = encoded(Image.fromarray(grey).convert(mode), "PNG")
+    np.testing.assert_array_equal(values(image, channels=1), grey)
+    np.testing.assert_array_equal(values(image), np.stack([grey] * 3, axis=2))
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
@@ -222,14 +222,14 @@ def test_content_tells_the_format_and_not_the_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("share", [0.01, 0.25, 0.5, 0.9])
-def test_pictures_cut_short_are_refused_by_name(kind: str, share: float, tmp_path: Path) -> None:
+def test_images_cut_short_are_refused_by_name(kind: str, share: float, tmp_path: Path) -> None:
     whole = encoded(noise(4, 200, 100), kind)
     path = write(tmp_path / "cut.jpg", whole[: int(share * len(whole))])
     with pytest.raises(DataError, match=r"cut\.jpg: (cannot be decoded|not an image)"):
         open_image(path)
 
 
-def test_files_that_are_no_pictures_say_so(tmp_path: Path) -> None:
+def test_files_that_are_no_images_say_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"empty\.jpg: the file is empty \(0 bytes\)"):
         open_image(write(tmp_path / "empty.jpg", b""))
     with pytest.raises(DataError, match=r"text\.jpg: not an image; it begins with b'<html>"):

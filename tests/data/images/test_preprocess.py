@@ -55,21 +55,21 @@ def test_slim_and_keras_give_tensorflows_numbers(folder: Path) -> None:
     compared = 0
     for key, expected in arrays.items():
         rule, _, size = key.partition("::")
-        picture = arrays[f"image::{size}"].astype(np.uint8)
+        image = arrays[f"image::{size}"].astype(np.uint8)
         if rule == "slim_vgg_side56_crop48_trunc":
             np.testing.assert_array_equal(
-                preprocess(picture, SLIM_VGG).transpose(1, 2, 0), expected, key
+                preprocess(image, SLIM_VGG).transpose(1, 2, 0), expected, key
             )
         elif rule == "slim_inception_48":
-            found = preprocess(picture, SLIM_INCEPTION).transpose(1, 2, 0)
+            found = preprocess(image, SLIM_INCEPTION).transpose(1, 2, 0)
             np.testing.assert_allclose(found, expected, rtol=0, atol=ROUNDING, err_msg=key)
         elif rule.startswith("keras_"):
-            found = normalise(picture, KERAS[rule.removeprefix("keras_")]).transpose(1, 2, 0)
+            found = normalise(image, KERAS[rule.removeprefix("keras_")]).transpose(1, 2, 0)
             found = found[: len(expected)]
             np.testing.assert_allclose(found, expected, rtol=0, atol=ROUNDING, err_msg=key)
         elif rule == "slim_vgg_resized_side56_trunc":
             height, width, _ = expected.shape
-            np.testing.assert_array_equal(resize_bilinear(picture, height, width), expected, key)
+            np.testing.assert_array_equal(resize_bilinear(image, height, width), expected, key)
         else:
             continue
         compared += 1
@@ -77,12 +77,12 @@ def test_slim_and_keras_give_tensorflows_numbers(folder: Path) -> None:
 
 
 def test_torchvision_and_timm_give_their_numbers(folder: Path) -> None:
-    pictures = goldens(folder, "preprocess_tf.npz")
+    images = goldens(folder, "preprocess_tf.npz")
     arrays = goldens(folder, "preprocess_torch.npz")
     for key, expected in arrays.items():
         rule, _, size = key.partition("::")
-        picture = Image.fromarray(pictures[f"image::{size}"].astype(np.uint8))
-        found = preprocess(picture, TORCHVISION[rule])
+        image = Image.fromarray(images[f"image::{size}"].astype(np.uint8))
+        found = preprocess(image, TORCHVISION[rule])
         np.testing.assert_allclose(found, expected, rtol=0, atol=ROUNDING, err_msg=key)
     assert len(arrays) >= 5
 
@@ -100,11 +100,9 @@ def test_what_is_smaller_than_the_crop_lies_in_the_middle_of_black() -> None:
     assert found[1:5].min() == 255
 
 
-def test_arrays_and_pictures_go_the_same_way() -> None:
-    picture = noise(0, 90, 70)
-    np.testing.assert_array_equal(
-        preprocess(picture, TORCH), preprocess(np.asarray(picture), TORCH)
-    )
+def test_arrays_and_images_go_the_same_way() -> None:
+    image = noise(0, 90, 70)
+    np.testing.assert_array_equal(preprocess(image, TORCH), preprocess(np.asarray(image), TORCH))
 
 
 def test_grey_rules_take_colour_and_colour_rules_grey() -> None:
@@ -124,7 +122,7 @@ def test_bgr_is_rgb_backwards() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 30_000), (30_000, 1), (3, 2000)])
 @pytest.mark.parametrize("rule", [TORCH, SLIM_VGG, SLIM_INCEPTION], ids=["torch", "vgg", "tf"])
-def test_thin_and_tiny_pictures_come_out_square(size: tuple[int, int], rule: Preprocessing) -> None:
+def test_thin_and_tiny_images_come_out_square(size: tuple[int, int], rule: Preprocessing) -> None:
     found = fit(Image.new("RGB", size, (9, 9, 9)), rule)
     assert found.shape == (rule.size, rule.size, 3)
     np.testing.assert_array_equal(found, 9)

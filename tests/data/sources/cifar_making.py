@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from forebear.data.sources.cifar10 import CLASSES
 
 BATCHES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
-COUNT = 4  # pictures a batch
+COUNT = 4  # images a batch
 
 
 def planes(batch: int) -> NDArray[np.uint8]:

@@ -21,7 +21,7 @@ from tests.data.sources.cifar_making import (
 
 @pytest.mark.parametrize("files", [python_files, binary_files])
 @pytest.mark.parametrize("lay", [archive, unpacked])
-def test_both_forms_give_the_same_pictures(
+def test_both_forms_give_the_same_images(
     files: Callable[[], dict[str, bytes]],
     lay: Callable[[Path, dict[str, bytes]], Path],
     tmp_path: Path,
@@ -32,8 +32,8 @@ def test_both_forms_give_the_same_pictures(
     assert data.train.labels.tolist() == [n for batch in range(5) for n in labels(batch)]
     assert data.val.labels.tolist() == labels(5)
     red, green, blue = planes(1)[2].reshape(3, 32, 32)
-    picture = np.asarray(data.train.image(COUNT + 2))
-    np.testing.assert_array_equal(picture, np.stack([red, green, blue], axis=2))
+    image = np.asarray(data.train.image(COUNT + 2))
+    np.testing.assert_array_equal(image, np.stack([red, green, blue], axis=2))
 
 
 def test_class_names_are_known_without_their_file(tmp_path: Path) -> None:

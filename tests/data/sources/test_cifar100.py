@@ -12,7 +12,7 @@ from forebear.data.sources.cifar100 import CLASSES
 from forebear.data.sources.registry import read_data
 from forebear.errors import DataError
 
-COUNT = 5  # pictures a batch
+COUNT = 5  # images a batch
 
 
 def planes(seed: int) -> np.ndarray:

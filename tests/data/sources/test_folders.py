@@ -44,7 +44,7 @@ def test_renaming_and_moving_the_folder_changes_neither_split_nor_fingerprint(
     assert digests[0] == digests[1]
 
 
-def test_copies_of_a_picture_never_straddle_the_split(tmp_path: Path) -> None:
+def test_copies_of_an_image_never_straddle_the_split(tmp_path: Path) -> None:
     for seed in range(12):
         content = encoded(noise(seed), "PNG")
         for place in ("a/1", "a/2", "b/3") if seed % 2 else ("b/1", "a/4"):
@@ -139,7 +139,7 @@ def test_a_class_of_val_that_is_not_trained_is_named(tmp_path: Path) -> None:
         read_data(f"folder:{tmp_path}")
 
 
-def test_a_class_of_one_picture_cannot_be_split(tmp_path: Path) -> None:
+def test_a_class_of_one_image_cannot_be_split(tmp_path: Path) -> None:
     fill(tmp_path / "cat", 5)
     fill(tmp_path / "dog", 1, first=5)
     with pytest.raises(DataError, match="class dog has 1 images, 1 of them for validation"):
@@ -155,7 +155,7 @@ def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
 
 def test_given_parts_are_not_read_to_start(tmp_path: Path) -> None:
     for part in ("train", "val"):
-        path = write(tmp_path / part / "a" / "1.png", b"not even a picture")
+        path = write(tmp_path / part / "a" / "1.png", b"not even an image")
         path.chmod(0)
         os.truncate(path, 5)
     assert len(read_data(f"folder:{tmp_path}").val) == 1

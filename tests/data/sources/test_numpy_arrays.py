@@ -39,8 +39,8 @@ def test_digits_are_grey_stratified_and_the_same_each_time() -> None:
     )
     assert np.abs(shares - 0.2).max() < 0.01
     assert data.fingerprint == again.fingerprint
-    picture = data.train.image(0)
-    assert (picture.mode, picture.size) == ("L", (8, 8))
+    image = data.train.image(0)
+    assert (image.mode, image.size) == ("L", (8, 8))
     assert max(np.asarray(data.train.image(i)).max() for i in range(20)) == 255
 
 
@@ -52,7 +52,7 @@ def test_npz_gives_its_two_parts(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(data.val.image(1)), arrays()["x_test"][1])
 
 
-def test_npz_names_and_grey_pictures(tmp_path: Path) -> None:
+def test_npz_names_and_grey_images(tmp_path: Path) -> None:
     grey = {
         name: np.zeros((6 if name == "x_train" else 2, 7, 7), np.uint8)
         for name in ("x_train", "x_test")

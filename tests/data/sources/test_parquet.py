@@ -15,12 +15,12 @@ pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
 
-def pictures(count: int, first: int = 0) -> list[bytes]:
+def images(count: int, first: int = 0) -> list[bytes]:
     return [encoded(noise(seed), "PNG") for seed in range(first, first + count)]
 
 
 def structs(count: int, first: int = 0) -> list[dict[str, Any]]:
-    return [{"bytes": content, "path": None} for content in pictures(count, first)]
+    return [{"bytes": content, "path": None} for content in images(count, first)]
 
 
 def save(path: Path, image: Any, label: Any, names: list[str] | None = None) -> Path:
@@ -57,7 +57,7 @@ def test_val_goes_before_test(tmp_path: Path) -> None:
 
 def test_a_file_alone_is_split_and_plain_bytes_and_string_labels_do(tmp_path: Path) -> None:
     labels = ["dog", "cat"] * 10
-    data = read_data(f"parquet:{save(tmp_path / 'all.parquet', pictures(20), labels)}")
+    data = read_data(f"parquet:{save(tmp_path / 'all.parquet', images(20), labels)}")
     assert data.classes == ("cat", "dog")
     assert np.bincount(data.train.labels).tolist() == [8, 8]
     assert np.bincount(data.val.labels).tolist() == [2, 2]
@@ -111,9 +111,9 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
         read_data(f"parquet:{tmp_path / 'other.parquet'}")
 
 
-def test_a_picture_that_cannot_be_decoded_is_named_by_its_row(tmp_path: Path) -> None:
-    save(tmp_path / "train.parquet", [*pictures(2), b"words"], [0, 1, 1])
-    save(tmp_path / "val.parquet", pictures(1, 3), [0])
+def test_an_image_that_cannot_be_decoded_is_named_by_its_row(tmp_path: Path) -> None:
+    save(tmp_path / "train.parquet", [*images(2), b"words"], [0, 1, 1])
+    save(tmp_path / "val.parquet", images(1, 3), [0])
     data = read_data(f"parquet:{tmp_path}")
     with pytest.raises(DataError, match=r"train\.parquet row 2: not an image"):
         data.train.image(2)

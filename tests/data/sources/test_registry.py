@@ -12,7 +12,7 @@ from forebear.errors import DataError
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("foldr:pictures", r"unknown kind of data\. Did you mean folder\?"),
+        ("foldr:images", r"unknown kind of data\. Did you mean folder\?"),
         ("digit", "Did you mean digits"),
         (
             "what",
@@ -41,9 +41,9 @@ def test_a_bare_path_is_given_its_kind(tmp_path: Path) -> None:
         (tmp_path / name).touch()
         with pytest.raises(ValueError, match=f"Did you mean {kind}:.*{name}"):
             read_data(str(tmp_path / name))
-    (tmp_path / "pictures").mkdir()
-    with pytest.raises(ValueError, match=r"Did you mean folder:.*pictures"):
-        read_data(str(tmp_path / "pictures"))
+    (tmp_path / "images").mkdir()
+    with pytest.raises(ValueError, match=r"Did you mean folder:.*images"):
+        read_data(str(tmp_path / "images"))
     with pytest.raises(ValueError, match="Did you mean parquet:"):
         read_data(str(tmp_path))
     for name, kind in {"x.tar": "shards", "train-images-idx3-ubyte.gz": "idx"}.items():
@@ -56,8 +56,8 @@ def test_a_bare_path_is_given_its_kind(tmp_path: Path) -> None:
 
 def test_home_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(DataError, match=f"{tmp_path}/pictures: no such folder"):
-        read_data("folder:~/pictures")
+    with pytest.raises(DataError, match=f"{tmp_path}/images: no such folder"):
+        read_data("folder:~/images")
 
 
 @pytest.mark.parametrize(

@@ -41,10 +41,10 @@ def test_the_split_does_not_hang_on_the_order() -> None:
 
 def test_a_class_that_cannot_be_on_both_sides_is_named() -> None:
     pixels = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
-    pixels[3] = pixels[2]  # two copies of one picture cannot be parted
-    pictures = ArrayImages(pixels, np.array([0, 0, 1, 1]), "test")
+    pixels[3] = pixels[2]  # two copies of one image cannot be parted
+    images = ArrayImages(pixels, np.array([0, 0, 1, 1]), "test")
     with pytest.raises(DataError, match=r"class dog has 2 images, 2 of them for validation"):
-        split_validation(pictures, fraction=0.2, spec="npz:x", classes=("cat", "dog"), side=1)
+        split_validation(images, fraction=0.2, spec="npz:x", classes=("cat", "dog"), side=1)
 
 
 def test_fingerprint_tells_content_label_part_and_class_names_but_not_order() -> None:

@@ -26,15 +26,15 @@ def shard(path: Path, files: dict[str, bytes], **options: Any) -> Path:
     return path
 
 
-def picture(seed: int) -> bytes:
+def image(seed: int) -> bytes:
     return encoded(noise(seed), "PNG")
 
 
 def samples(first: int, labels: list[Any]) -> dict[str, bytes]:
-    """A picture and a .cls for each label."""
+    """An image and a .cls for each label."""
     files = {}
     for seed, label in enumerate(labels, start=first):
-        files[f"{seed:05}.png"] = picture(seed)
+        files[f"{seed:05}.png"] = image(seed)
         files[f"{seed:05}.cls"] = str(label).encode()
     return files
 
@@ -53,7 +53,7 @@ def test_a_folder_gives_its_parts_without_unpacking(tmp_path: Path) -> None:
         found = np.asarray(data.train.image(index))
         np.testing.assert_array_equal(found, np.asarray(noise(index)))
     assert data.train.name(3) == f"{folder / 'train-001.tar'}: 00003.png"
-    assert data.train.content(2) == picture(2)
+    assert data.train.content(2) == image(2)
     chosen = data.train.take(np.array([4, 1]))
     assert chosen.labels.tolist() == [0, 1]
     np.testing.assert_array_equal(np.asarray(chosen.image(0)), np.asarray(noise(4)))
@@ -85,16 +85,16 @@ def test_labels_may_be_names_or_json(tmp_path: Path) -> None:
         "a/y.JPG": encoded(noise(1), "JPEG"),
         "a/y.json": json.dumps({"label": "cat", "caption": "x"}).encode(),
         "a/notes.txt": b"nothing",
-        "b/y.png": picture(2),
+        "b/y.png": image(2),
         "b/y.cls": b"cat",
     }
     shard(tmp_path / "train.tar", files)
-    shard(tmp_path / "test.tar", {"z.png": picture(3), "z.json": b'{"label": "dog"}'})
+    shard(tmp_path / "test.tar", {"z.png": image(3), "z.json": b'{"label": "dog"}'})
     data = read_data(f"shards:{tmp_path}")
     assert data.classes == ("cat", "dog")
     assert data.train.labels.tolist() == [1, 0, 0]
     assert data.val.labels.tolist() == [1]
-    shard(tmp_path / "test.tar", {"z.png": picture(3), "z.cls": b"dgo"})
+    shard(tmp_path / "test.tar", {"z.png": image(3), "z.cls": b"dgo"})
     with pytest.raises(DataError, match="dgo .* Did you mean dog"):
         read_data(f"shards:{tmp_path}")
 
@@ -157,7 +157,7 @@ def test_links_and_devices_are_refused(kind: bytes, tmp_path: Path) -> None:
 
 
 def test_names_that_climb_out_write_nothing(tmp_path: Path) -> None:
-    files = {"../../up.png": picture(0), "../../up.cls": b"0", "/abs.png": picture(1)}
+    files = {"../../up.png": image(0), "../../up.cls": b"0", "/abs.png": image(1)}
     shard(tmp_path / "deep/set/train.tar", {**files, "/abs.cls": b"0"})
     shard(tmp_path / "deep/set/val.tar", samples(0, [0]))
     before = {path for path in tmp_path.rglob("*") if "home" not in path.parts}

@@ -75,11 +75,11 @@ def test_no_text_overlaps_another_or_leaves_the_drawing(
         found = report(expand(MANY_BLOCKS, SLIM_V2, num_classes=10), 128)
     else:
         found = reported(name, output_stride)
-    picture = figure(found, name)
-    renderer = RendererAgg(1, 1, picture.dpi)  # type: ignore[no-untyped-call]
-    texts = [text for text in picture.axes[0].texts if text.get_text()]
+    image = figure(found, name)
+    renderer = RendererAgg(1, 1, image.dpi)  # type: ignore[no-untyped-call]
+    texts = [text for text in image.axes[0].texts if text.get_text()]
     boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
-    width, height = picture.get_size_inches() * picture.dpi
+    width, height = image.get_size_inches() * image.dpi
     assert width <= 1010
     for text, box in boxes:
         assert box.x0 >= 0, text
@@ -101,9 +101,9 @@ def test_a_png_is_drawn_at_twice_its_size(tmp_path: Path) -> None:
 
     file = tmp_path / "net.png"
     draw(reported("paper/resnet20"), file, title="paper/resnet20")
-    with Image.open(file) as picture:
-        assert picture.format == "PNG"
-        assert picture.width > 1000
+    with Image.open(file) as image:
+        assert image.format == "PNG"
+        assert image.width > 1000
     assert [path.name for path in tmp_path.iterdir()] == ["net.png"]
 
 

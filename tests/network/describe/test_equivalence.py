@@ -40,8 +40,8 @@ def outputs(table: Table, dialect: Dialect) -> tuple[Tensor, ...]:
             state[mean] = state[mean] + state[key]
     net.load_state_dict(state)
     with torch.inference_mode():
-        pictures = [drawn(f"picture {side}", torch.Size((1, 3, side, side))) for side in (32, 37)]
-        return tuple(net(picture) for picture in pictures)
+        images = [drawn(f"image {side}", torch.Size((1, 3, side, side))) for side in (32, 37)]
+        return tuple(net(image) for image in images)
 
 
 def apart(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> float:

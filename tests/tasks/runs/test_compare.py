@@ -34,7 +34,7 @@ def test_figures_are_the_last_the_best_and_the_median(tmp_path: Path) -> None:
     assert all(map(math.isnan, figures))
 
 
-def test_runs_on_other_pictures_or_another_split_are_told_apart(tmp_path: Path) -> None:
+def test_runs_on_other_images_or_another_split_are_told_apart(tmp_path: Path) -> None:
     old: dict[str, Any] = {"fingerprint": None}
     datas: list[dict[str, Any]] = [
         {},
@@ -47,7 +47,7 @@ def test_runs_on_other_pictures_or_another_split_are_told_apart(tmp_path: Path) 
     paths = [
         write_run(tmp_path / str(number), Made(data=data)) for number, data in enumerate(datas)
     ]
-    # the place of the same pictures does not matter, their fingerprint does
+    # the place of the same images does not matter, their fingerprint does
     assert [result.data for result in compare(paths)] == [0, 1, 0, 2, 3, 2]
 
 

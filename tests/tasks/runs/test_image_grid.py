@@ -49,7 +49,7 @@ def of(labels: list[int], guesses: list[int]) -> Evaluation:
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (4, 4), (9, 4), (64, 8)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_picture_is_on_the_sheet_in_rows(
+def test_every_image_is_on_the_sheet_in_rows(
     tmp_path: Path, count: int, columns: int, channels: int
 ) -> None:
     path = tmp_path / "sheet.png"
@@ -66,7 +66,7 @@ def test_every_picture_is_on_the_sheet_in_rows(
 
 
 @pytest.mark.parametrize("side", [1, 32, 224, 600])
-def test_pictures_of_any_size_fill_their_tile(tmp_path: Path, side: int) -> None:
+def test_images_of_any_size_fill_their_tile(tmp_path: Path, side: int) -> None:
     draw_sheet(squares(1, side), ["x"], tmp_path / "sheet.png", title="one")
     sheet = drawn(tmp_path / "sheet.png")
     assert (sheet == 40).all(2).sum() >= TILE * TILE * 0.99
@@ -96,7 +96,7 @@ def test_mistakes_come_first_and_are_told_in_red(tmp_path: Path) -> None:
 def test_what_a_network_is_given_is_shown_as_it_was(name: str) -> None:
     rule = create(name, num_classes=2).preprocessing
     pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 6, 3), np.uint8)
-    images = np.stack([normalise(picture, rule) for picture in pixels])
+    images = np.stack([normalise(image, rule) for image in pixels])
     np.testing.assert_array_equal(as_pixels(images, rule), pixels)
 
 

@@ -45,7 +45,7 @@ from forebear.tasks.train.events import (
 from forebear.tasks.train.progress_bar import ProgressBar
 from forebear.tasks.train.resume.checkpoint import checkpoints, load_checkpoint
 from forebear.weights.native_format import digest, load_file
-from tests.cli.making import folder, picture, table
+from tests.cli.making import folder, image, table
 
 STEPS, EPOCHS, EVERY = 7, 3, 3  # steps an epoch, epochs, steps between two saves
 LAST = STEPS * EPOCHS
@@ -72,7 +72,7 @@ class Crash(BaseException):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tiny pictures and a tiny table."""
+    """Tiny images and a tiny table."""
     found = tmp_path_factory.mktemp("crash")
     folder(found / "data")
     table(found / "tiny.toml")
@@ -149,7 +149,7 @@ CALLS = {
     "saving": (recorder, "save_checkpoint"),
     "settings": (RunFolder, "begin"),
     "weights": (RunFolder, "weights"),
-    "pictures": (Artifacts, "mistakes"),
+    "images": (Artifacts, "mistakes"),
     "decoding": (ProgressBar, "decoding"),
     "batch": (Loader, "in_order"),
 }
@@ -208,7 +208,7 @@ POINTS = [
     *((f"{when} {what}", number)
       for what in ("evaluation", "line") for when in ("before", "after") for number in (1, 3)),
     *((f"{when} saving", number) for when in ("before", "after") for number in (2, 4, 9, 10)),
-    ("before pictures", 1), ("before weights", 1),
+    ("before images", 1), ("before weights", 1),
 ]  # fmt: skip
 
 
@@ -388,11 +388,11 @@ def test_a_signal_while_a_run_that_goes_on_decodes_leaves_it_as_it_was(
     assert marks(out) == whole
 
 
-def test_a_signal_during_the_last_pictures_lets_the_run_finish(
+def test_a_signal_during_the_last_images_lets_the_run_finish(
     tmp_path: Path, place: Path, whole: Any
 ) -> None:
     out = tmp_path / "run"
-    with at("before pictures", 1, send(signal.SIGTERM)):
+    with at("before images", 1, send(signal.SIGTERM)):
         assert main(train(place, out)) == 0
     assert marks(out) == whole
 
@@ -621,7 +621,7 @@ def test_a_line_of_metrics_that_finds_no_room_is_taken_back_and_written_later(
     run.close()
 
 
-def test_pictures_that_cannot_be_written_cost_the_run_nothing(
+def test_images_that_cannot_be_written_cost_the_run_nothing(
     tmp_path: Path, place: Path, whole: Any, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -703,7 +703,7 @@ def test_four_steps_in_a_row_end_the_run_with_its_last_good_weights_saved(
         assert main(train(place, before)) == 143
     good = load_checkpoint(before / "checkpoints")[0]["network"]
     assert all(torch.equal(state["network"][name], value) for name, value in good.items())
-    assert resume(out) == 0  # past what was not finite, if it was the pictures' fault
+    assert resume(out) == 0  # past what was not finite, if it was the images' fault
 
 
 def test_a_run_that_goes_on_counts_what_is_not_finite_as_an_unbroken_one(
@@ -740,7 +740,7 @@ def test_weights_that_are_not_finite_are_never_saved(
 
 @contextmanager
 def nan_at(*steps: int) -> Iterator[None]:
-    """Puts a NaN into a picture of these steps of a run, counted from 1."""
+    """Puts a NaN into an image of these steps of a run, counted from 1."""
     view, now = Loader.view, 0
 
     def counted(event: Event) -> None:
@@ -848,7 +848,7 @@ def test_a_flag_that_would_be_ignored_is_refused(
         ("move", "the images of folder:"),
     ],
 )
-def test_pictures_that_have_changed_are_refused_and_the_change_is_named(
+def test_images_that_have_changed_are_refused_and_the_change_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, message: str
 ) -> None:
     folder(tmp_path / "data")
@@ -857,12 +857,12 @@ def test_pictures_that_have_changed_are_refused_and_the_change_is_named(
     before = saved(out)
     data = tmp_path / "data"
     if change == "add":
-        Image.fromarray(picture(0, 777)).save(data / "across" / "new.png")
+        Image.fromarray(image(0, 777)).save(data / "across" / "new.png")
     elif change == "remove":
         (data / "across" / "3.png").unlink()
         (data / "across" / "4.png").unlink()
     elif change == "edit":
-        Image.fromarray(picture(0, 778)).save(data / "across" / "3.png")
+        Image.fromarray(image(0, 778)).save(data / "across" / "3.png")
     elif change == "rename":
         (data / "grey").rename(data / "gray")
     else:

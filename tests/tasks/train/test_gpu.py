@@ -111,7 +111,7 @@ def test_a_gpu_without_numbers_tells_who_waits_and_who_mixes(gpu: torch.device) 
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_a_gpu_changes_pictures_without_being_waited_for(rule: Augment, gpu: torch.device) -> None:
+def test_a_gpu_changes_images_without_being_waited_for(rule: Augment, gpu: torch.device) -> None:
     pixels = torch.zeros(COUNT, SIDE, SIDE, 3, dtype=torch.uint8, device=gpu)
     views = augment(pixels, 32, rule, CounterRNG(0, 1, np.arange(COUNT)), window=36)
     assert views.device == gpu
@@ -143,7 +143,7 @@ def test_a_gpu_takes_steps_of_every_recipe_without_being_waited_for(
 
 
 def take_steps(recipe: Recipe, gpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An epoch on pictures that lie on the GPU from the beginning, and one on those that do not."""
+    """An epoch on images that lie on the GPU from the beginning, and one on those that do not."""
     recipe = replace(
         recipe, batch=COUNT // 2, size=32, size_from=0, shift=4, mirror="random", precision="bf16"
     )
@@ -227,7 +227,7 @@ def test_a_copy_of_a_loader_uploads_nothing_that_is_there(
 
 
 def pictures(device: torch.device, batch: int, *, kept: bool) -> Loader:
-    """Black pictures, decoded at the beginning or as they come."""
+    """Black images, decoded at the beginning or as they come."""
     pixels = np.zeros((COUNT, 2 * SIDE, 2 * SIDE, 3), np.uint8)  # of SIDE they were kept as given
     source = ArrayImages(pixels, np.arange(COUNT) % CLASSES, "black")
     rule = replace(TORCHVISION, size=32, side=SIDE, resize="shorter", interpolation="bilinear")

@@ -35,12 +35,12 @@ RECIPE = Recipe(lr=0.1, schedule="constant", epochs=1, batch=64, size=8, precisi
 
 
 def small(monkeypatch: pytest.MonkeyPatch, most: int) -> Network:
-    """A network on a device that has room for so many pictures."""
+    """A network on a device that has room for so many images."""
     forward = Network.forward
 
     def limited(self: Network, images: Tensor) -> Tensor:
         if len(images) > most:
-            raise torch.OutOfMemoryError(f"tried to allocate {len(images)} pictures")
+            raise torch.OutOfMemoryError(f"tried to allocate {len(images)} images")
         return forward(self, images)
 
     monkeypatch.setattr(Network, "forward", limited)

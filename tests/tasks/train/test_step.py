@@ -32,7 +32,7 @@ def stepper(optimizer: Optimizer = "sgd", **more: Any) -> Stepper:
 
 
 def take(one: Stepper, number: int, spoil: Callable[[Tensor], object] | None = None) -> Tensor:
-    """One step with pictures of its own."""
+    """One step with images of its own."""
     draws = torch.Generator().manual_seed(number)
     images = torch.randn(8, 3, 16, 16, generator=draws).to(memory_format=torch.channels_last)
     labels = torch.randint(3, (8,), generator=draws)
@@ -85,7 +85,7 @@ def spoil_gradient(one: Stepper, value: float) -> Any:
 
 
 @pytest.mark.parametrize("value", WRONG)
-@pytest.mark.parametrize("where", ["loss", "gradient", "picture"])
+@pytest.mark.parametrize("where", ["loss", "gradient", "image"])
 def test_a_step_that_is_not_finite_changes_no_bit_and_is_counted(
     where: str, value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,7 +101,7 @@ def test_a_step_that_is_not_finite_changes_no_bit_and_is_counted(
             handle = spoil_gradient(one, value) if where == "gradient" else None
             if where == "loss":
                 add_to_loss(value, patch)
-            take(one, number, spoil_picture(value) if where == "picture" else None)
+            take(one, number, spoil_picture(value) if where == "image" else None)
             if handle is not None:
                 handle.remove()
         skipped += 1

@@ -29,15 +29,15 @@ from tests.cli.making import folder, table
 from tests.data.making import decided
 from tests.tasks.train.processes import Processes
 
-SHARES = {1: [7], 2: [4, 3], 3: [3, 4, 0]}  # pictures of each process, of 7
+SHARES = {1: [7], 2: [4, 3], 3: [3, 4, 0]}  # images of each process, of 7
 
 
 def batches(count: int, batch: int, rank: int, ranks: int) -> Loader:
     rule = replace(TORCHVISION, size=4, side=4)
     labels = np.arange(count) % 3
-    pictures = ArrayImages(np.zeros((count, 4, 4, 3), np.uint8), labels, "zeros")
+    images = ArrayImages(np.zeros((count, 4, 4, 3), np.uint8), labels, "zeros")
     return Loader(
-        store=PixelStore(pictures, rule),
+        store=PixelStore(images, rule),
         labels=labels,
         rule=rule,
         batch=batch,
@@ -49,7 +49,7 @@ def batches(count: int, batch: int, rank: int, ranks: int) -> Loader:
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 @pytest.mark.parametrize(("count", "batch"), [(20, 6), (7, 2), (2, 2)])
-def test_every_picture_comes_once_an_epoch_and_in_the_same_step_at_any_world_size(
+def test_every_image_comes_once_an_epoch_and_in_the_same_step_at_any_world_size(
     count: int, batch: int, ranks: int
 ) -> None:
     order = Order(augment=decided(), seed=3)
@@ -196,7 +196,7 @@ SGD = tuple(word for one in _SETS for word in ("--set", one))
 
 
 def words(tmp_path: Path, *more: Any, out: str = "run") -> list[str]:
-    """Of a training of the tiny network on 153 pictures, 5 steps an epoch."""
+    """Of a training of the tiny network on 153 images, 5 steps an epoch."""
     data, net = tmp_path / "data", tmp_path / "tiny.toml"
     if not data.exists():
         folder(data, 60)

@@ -134,5 +134,5 @@ def test_a_lambda_layer_is_not_built(ending: str, tmp_path: Path) -> None:
 def test_hdf5_of_something_else_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
-        file["pictures"] = np.ones((3, 3))
+        file["images"] = np.ones((3, 3))
     assert "it is an HDF5 file without Keras layers" in refusal(path)
