@@ -333,7 +333,7 @@ def test_a_signal_to_one_process_stops_all_and_one_process_goes_on(tmp_path: Pat
     assert 0 < before < 12
     again = Processes(1, tmp_path / "again", main, ["train", "--resume", str(run)])
     assert again.end() == [0], again.said()
-    assert "started with 2 processes, resumed with 1" in again.said()[0]
+    assert "started with 2 processes, resumed with 1 process" in again.said()[0]
     np.testing.assert_allclose(losses(run), losses(tmp_path / "one"), rtol=0, atol=1e-4)
     assert epochs(run)[-1]["val_accuracy"] == epochs(tmp_path / "one")[-1]["val_accuracy"]
 

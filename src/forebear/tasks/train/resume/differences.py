@@ -41,12 +41,12 @@ def changed_machine(
     """
     machine = settings["machine"]  # before version 0.2 the device was "cpu" on any processor
     found = [
-        f"started with {then or 'chosen'}{what}, resumed with {now or 'chosen ones'}"
-        for what, then, now in (
-            (" processes", machine["processes"], processes),
-            (" threads", settings["request"]["threads"], threads),
-            ("", device if machine["device"] == "cpu" else machine["device"], device),
-            ("", f"torch {settings['versions']['torch']}", f"torch {torch.__version__}"),
+        f"started with {then}, resumed with {now}"
+        for then, now in (
+            (_count(machine["processes"], "process"), _count(processes, "process")),
+            (_threads(settings["request"]["threads"]), _threads(threads)),
+            (device if machine["device"] == "cpu" else machine["device"], device),
+            (f"torch {settings['versions']['torch']}", f"torch {torch.__version__}"),
         )
         if then != now
     ]
@@ -56,3 +56,12 @@ def changed_machine(
         f"{'; '.join(found)}: the order of the images stays the same; results will be close to, "
         "but not bit-identical with, an uninterrupted run"
     )
+
+
+def _threads(count: int | None) -> str:
+    return "threads chosen by timing" if count is None else _count(count, "thread")
+
+
+def _count(count: int, what: str) -> str:
+    plural = "es" if what.endswith("s") else "s"
+    return f"{count} {what}{'' if count == 1 else plural}"
