@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from forebear.cli.main import main
 from forebear.errors import ForebearError
 from forebear.tasks.runs.tensorboard import FOLDER, Scalars
+from tests.cli.making import folder
 
 
 def line(step: int, **more: Any) -> dict[str, Any]:
@@ -57,6 +59,18 @@ def test_without_tensorboard_the_remedy_is_told(
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ForebearError, match=r"pip install 'forebear\[tensorboard\]'"):
         Scalars(tmp_path)
+
+
+def test_a_run_without_tensorboard_is_refused_before_its_images_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    data, run = folder(tmp_path / "data"), tmp_path / "run"
+    words = f"train --data folder:{data} --size 16 --epochs 1 --out {run} --tensorboard"
+    assert main(words.split()) == 2
+    (told,) = capsys.readouterr().err.splitlines()  # not even the line that announces the run
+    assert told.startswith("forebear: tensorboard cannot be imported")
+    assert not run.exists()
 
 
 def test_a_run_without_an_epoch_leaves_nothing(tmp_path: Path) -> None:

@@ -27,6 +27,24 @@ _TAGS = {  # key of metrics.jsonl to the chart and the line in it
 }
 
 
+def summary_writer() -> type[SummaryWriter]:
+    """Returns torch's writer of TensorBoard events.
+
+    Raises:
+        ForebearError: TensorBoard is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ForebearError(
+            f"tensorboard cannot be imported ({error}). Expected it for --tensorboard. "
+            "Run pip install 'forebear[tensorboard]'."
+        ) from error
+    return SummaryWriter
+
+
 class Scalars:
     """Writes one point per epoch, over the steps; `tensorboard --logdir RUN` shows them."""
 
@@ -39,16 +57,7 @@ class Scalars:
         Raises:
             ForebearError: TensorBoard is not installed.
         """
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)
-                from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ForebearError(
-                f"tensorboard cannot be imported ({error}). Expected it for --tensorboard. "
-                "Run pip install 'forebear[tensorboard]'."
-            ) from error
-        self._make = SummaryWriter
+        self._make = summary_writer()
         self._path = folder / FOLDER
         self._writer: SummaryWriter | None = None
 

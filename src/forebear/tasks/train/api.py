@@ -14,7 +14,9 @@ from forebear.tasks.machine.allocator import keep_memory
 from forebear.tasks.machine.device import algorithms
 from forebear.tasks.machine.distributed import World
 from forebear.tasks.machine.thread_tuning import ThreadTuner
-from forebear.tasks.runs.folder import CHECKPOINTS, RunFolder
+from forebear.tasks.runs.folder import RunFolder
+from forebear.tasks.runs.layout import CHECKPOINTS
+from forebear.tasks.runs.tensorboard import summary_writer
 from forebear.tasks.train.budget.compile_mode import compiling
 from forebear.tasks.train.events import Finished, notify, observe
 from forebear.tasks.train.loop import start_loop
@@ -123,6 +125,8 @@ def _resume(
 def _run(setup: RunSetup) -> TrainResult:
     """Trains to the end, and leaves a finished folder."""
     config = setup.config
+    if config.tensorboard and setup.world.writes:
+        summary_writer()  # refused before images are decoded
     if config.keep_memory:
         keep_memory()
     epochs = 0 if config.budget else setup.resolved.recipe.epochs
