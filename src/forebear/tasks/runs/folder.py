@@ -22,8 +22,6 @@ from forebear.tasks.runs.lock import FolderLock
 from forebear.tasks.runs.metrics import Epoch
 from forebear.weights.native_format import save
 
-__all__ = ["BEST", "CHECKPOINTS", "RunFolder"]
-
 
 class RunFolder:
     """The folder of a run that is being trained."""

@@ -13,6 +13,7 @@ from forebear.errors import DataError
 from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.runs.html_report import write_index
 from forebear.tasks.runs.image_grid import as_pixels, draw_mistakes, draw_sheet
+from forebear.tasks.runs.layout import CONFUSION, CURVES, MISTAKES, PICTURES
 from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.runs.plots import can_draw, draw_confusion, draw_curves
 from forebear.tasks.train.optim.lr_schedule import side
@@ -57,7 +58,7 @@ class Artifacts:
             pixels = as_pixels(images[:SHEET].float().cpu().numpy(), learned.rule)
             titles = [self.classes[label] for label in labels[:SHEET].tolist()]
             title = f"{self.title}: augmented training images"
-            draw_sheet(pixels, titles, self.path / "pictures.png", title=title)
+            draw_sheet(pixels, titles, self.path / PICTURES, title=title)
 
         self.attempt(draw)
 
@@ -74,7 +75,7 @@ class Artifacts:
 
         def draw() -> None:
             if can_draw() and epochs:
-                draw_curves(epochs, self.path / "curves.png", self.title)
+                draw_curves(epochs, self.path / CURVES, self.title)
             write_index(self.path)
 
         self.attempt(draw)
@@ -89,13 +90,13 @@ class Artifacts:
 
         def draw() -> None:
             if can_draw():
-                draw_confusion(last, self.path / "confusion.png", self.title)
+                draw_confusion(last, self.path / CONFUSION, self.title)
             if last.images:
                 store, there = images.store, np.sort(images.places[: last.images])
                 draw_mistakes(
                     last,
                     lambda places: store[there[places]],
-                    self.path / "mistakes.png",
+                    self.path / MISTAKES,
                     title=f"{self.title}: mistakes",
                 )
 

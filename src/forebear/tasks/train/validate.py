@@ -11,7 +11,7 @@ from forebear.data.feature_loader import FeatureLoader
 from forebear.data.loader import Loader
 from forebear.tasks.evaluate import Evaluation, InOrder, combined, evaluate, sorted_by
 from forebear.tasks.machine.device import Precision
-from forebear.tasks.runs.folder import BEST
+from forebear.tasks.runs.layout import BEST
 from forebear.tasks.train.budget.evaluation import UntilTime
 from forebear.tasks.train.input_pipeline import (
     MIN_EVALUATION_BATCH,
