@@ -62,6 +62,14 @@ def test_doctor_says_how_to_install_what_is_missing(
     assert "run pip install 'forebear[data]'" in said
 
 
+def test_doctor_names_the_build_of_torch_which_its_metadata_may_leave_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.13.0+cu130")
+    assert main(["doctor"]) == 0
+    assert "torch 2.13.0+cu130" in capsys.readouterr().out
+
+
 def test_doctor_lists_gpus(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

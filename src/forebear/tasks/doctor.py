@@ -128,6 +128,9 @@ def _requirement(line: str) -> tuple[str, str]:
 
 
 def _version(name: str) -> str:
+    """Returns the installed version of a package, or ""; that of torch names its build too."""
+    if name == "torch":
+        return torch.__version__  # such as 2.13.0+cu130; its metadata may say 2.13.0 only
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
