@@ -13,7 +13,7 @@ from forebear.tables.files import resolve
 from forebear.tables.registry import NETWORKS
 from forebear.tasks.train.optim.lr_schedule import rate
 from forebear.tasks.train.recipe import RENAMED, Recipe
-from forebear.tasks.train.recipe_files import network_of, read_recipe, recipes, show, with_sets
+from forebear.tasks.train.recipe_files import network_of, read_recipe, recipes, show
 
 
 def test_all_that_were_promised_are_shipped() -> None:
@@ -89,11 +89,11 @@ def test_the_rates_are_the_published_ones() -> None:
 )
 def test_a_field_is_set(word: str, field: str, value: Any) -> None:
     sets = ["nesterov=false", word]
-    for recipe in (read_recipe("cifar-modern", sets), with_sets(read_recipe("cifar-modern"), sets)):
-        found = getattr(recipe, field)
-        assert found == value
-        assert type(found) is type(value)
-        assert recipe.label_smoothing == read_recipe("cifar-modern").label_smoothing
+    recipe = read_recipe("cifar-modern", sets)
+    found = getattr(recipe, field)
+    assert found == value
+    assert type(found) is type(value)
+    assert recipe.label_smoothing == read_recipe("cifar-modern").label_smoothing
 
 
 def test_the_last_of_a_field_counts_and_fields_that_hang_together_are_judged_together() -> None:
@@ -188,15 +188,13 @@ def test_an_old_name_of_a_field_works_and_names_the_new_one(
     value = getattr(Recipe(lr=1.0, schedule="constant"), new)
     text = str(list(value) if isinstance(value, tuple) else value)
     text = text.lower() if isinstance(value, bool) else text
-    assert with_sets(read_recipe("finetune"), [f"{old}={text}"]) == with_sets(
-        read_recipe("finetune"), [f"{new}={text}"]
-    )
+    assert read_recipe("finetune", [f"{old}={text}"]) == read_recipe("finetune", [f"{new}={text}"])
     assert [record.message for record in caplog.records] == [f"--set: {old} is now {new}"]
 
 
 def test_the_old_and_the_new_name_of_one_field_are_refused_together() -> None:
     with pytest.raises(ValueError, match="smoothing and label_smoothing are the same field"):
-        with_sets(read_recipe("finetune"), ["smoothing=0.1", "label_smoothing=0.2"])
+        read_recipe("finetune", ["smoothing=0.1", "label_smoothing=0.2"])
 
 
 def test_every_setting_has_help_and_fits_its_own_default() -> None:

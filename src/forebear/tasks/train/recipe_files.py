@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -52,7 +51,8 @@ def read_recipe(name_or_path: str, sets: Sequence[str] = ()) -> Recipe:
 
     Args:
         name_or_path: a file where it ends in .toml.
-        sets: "field=value", in place of the file's; see `with_sets`.
+        sets: "field=value", in place of the file's, with a value as in TOML. Quotes around words
+            can be left out, as in lr=0.2, milestones=[30,60] and optimizer=lamb.
 
     Raises:
         ValueError: an unknown name, or something set that does not fit.
@@ -85,20 +85,6 @@ def read_recipe_fields(
             else:
                 raise
         raise ForebearError(f"{name_or_path}: {error}") from error
-
-
-def with_sets(recipe: Recipe, sets: Sequence[str]) -> Recipe:
-    """The recipe with other values in some fields.
-
-    Args:
-        recipe: to start from.
-        sets: "field=value" with a value as in TOML; quotes around words can be left out, as in
-            lr=0.2, milestones=[30,60] and optimizer=lamb.
-
-    Raises:
-        ValueError: an unknown field, or a value that does not fit it.
-    """
-    return replace(recipe, **{name: _fitted(name, value) for name, value in _given(sets).items()})
 
 
 def _text(path: Path) -> str:
