@@ -15,6 +15,7 @@ from forebear.network.accelerate import accelerate
 from forebear.network.kernels import native as library
 from forebear.network.kernels import winograd
 from forebear.network.kernels.conv_geometry import Window
+from forebear.network.kernels.convolution import convolve
 from tests.network.making import SMALL_ROOT, table
 
 
@@ -81,3 +82,13 @@ def exactly(window: Window, x: Tensor, weight: Tensor, dy: Tensor) -> tuple[Tens
     padded = F.pad(x, (window.left, right, window.top, below))
     y = F.conv2d(padded, weight, None, step, 0, 1, window.groups)
     return (y, *torch.autograd.grad(y, (x, weight), dy.double()))
+
+
+def assert_exact(window: Window, x: Tensor, weight: Tensor, dy: Tensor) -> None:
+    """Holds a convolution of whole numbers and its gradients to the same in float64."""
+    y = convolve(window, x, weight)
+    dx, dweight = torch.autograd.grad(y, (x, weight), dy)
+    exact, wanted_x, wanted_weight = exactly(window, x, weight, dy)
+    assert torch.equal(y, exact.bfloat16())
+    assert torch.equal(dx, wanted_x.bfloat16())
+    assert torch.equal(dweight, wanted_weight.float())

@@ -12,7 +12,7 @@ from forebear.network.kernels import grouped_conv as groups
 from forebear.network.kernels import winograd
 from forebear.network.kernels.conv_geometry import Window
 from forebear.network.kernels.convolution import convolve
-from tests.network.kernels.making import draw, exactly, multiplies_bf16, pair
+from tests.network.kernels.making import assert_exact, draw, exactly, multiplies_bf16, pair
 
 # images, channels in and out, height, width, rows and columns of zeros before the map
 TILED = {
@@ -41,12 +41,7 @@ def tiled(name: str) -> tuple[Window, Tensor, Tensor, Tensor]:
 def test_fewer_multiplications_give_whole_numbers_exactly(name: str) -> None:
     window, x, weight, dy = tiled(name)
     assert winograd.fits(window, x, weight)
-    y = convolve(window, x, weight)
-    dx, dweight = torch.autograd.grad(y, (x, weight), dy)
-    exact, wanted_x, wanted_weight = exactly(window, x, weight, dy)
-    assert torch.equal(y, exact.bfloat16())
-    assert torch.equal(dx, wanted_x.bfloat16())
-    assert torch.equal(dweight, wanted_weight.float())
+    assert_exact(window, x, weight, dy)
 
 
 @multiplies_bf16

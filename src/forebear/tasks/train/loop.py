@@ -310,7 +310,7 @@ class Loop:
         if run.background is not None and self.progress.over(self.trainer.state.step):
             run.background.stop()
         with stepper.averaged():
-            return (yield from self._measure(stepper.bare, run.validation))
+            return (yield from self._measure(stepper.model, run.validation))
 
     def _measure(
         self, model: nn.Module, batches: Loader | FeatureLoader, *, tests: bool = False

@@ -44,10 +44,10 @@ class Stepper:
             world: The processes that share every batch.
             mode: Whether torch.compile runs the forward and the backward pass.
         """
-        self.bare, self.network, self.recipe = model, network, recipe
+        self.model, self.network, self.recipe = model, network, recipe
         self.device, self.world = device, world
         self.mode: Mode = mode
-        self.together = DataParallel(_compiled(model, mode), world)
+        self.parallel = DataParallel(_compiled(model, mode), world)
         self.optimizer = make_optimizer(network, recipe)
         self.average = EMA(network, recipe.ema, recipe.ema_every) if recipe.ema else None
         self.guard = FiniteGuard(network, device)
@@ -79,7 +79,7 @@ class Stepper:
         for number, part in enumerate(
             zip(*(one.tensor_split(parts) for one in (images, targets, labels)), strict=True), 1
         ):
-            with self.together.part(last=number == parts):
+            with self.parallel.part(last=number == parts):
                 seen += self._part(part, total)
         self._move(seen)
         return seen[:2]
@@ -88,7 +88,7 @@ class Stepper:
         """[3] on the device: sums of the plain losses, of the hits, of what is minimised."""
         recipe, (images, targets, labels) = self.recipe, part
         with torch.autocast(self.device.type, torch.bfloat16, recipe.precision == "bf16"):
-            logits = self.together(images)
+            logits = self.parallel(images)
         logits = logits.float()
         wanted = losses_of(logits, targets, recipe).sum()
         (wanted * (self.world.size / total)).backward()  # type: ignore[no-untyped-call]
