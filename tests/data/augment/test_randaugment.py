@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from forebear.data.augment import randaugment as policy
+from forebear.data.augment import randaugment
 from forebear.data.augment.counter_rng import CounterRNG
 
 SIDE = 24
@@ -46,13 +46,13 @@ def numbers(*values: float) -> Tensor:
 Ours = Callable[[Tensor], Tensor]
 Theirs = Callable[[Image.Image], Image.Image]
 EXACT: dict[str, tuple[Ours, Theirs]] = {
-    "autocontrast": (policy.autocontrast, ImageOps.autocontrast),
-    "equalize": (policy.equalize, ImageOps.equalize),
-    "invert": (policy.invert, ImageOps.invert),
+    "autocontrast": (randaugment.autocontrast, ImageOps.autocontrast),
+    "equalize": (randaugment.equalize, ImageOps.equalize),
+    "invert": (randaugment.invert, ImageOps.invert),
 }
 for _bits in range(1, 9):
     EXACT[f"posterize {_bits}"] = (
-        lambda pixels, b=_bits: policy.posterize(pixels, numbers(b)),  # type: ignore[misc]
+        lambda pixels, b=_bits: randaugment.posterize(pixels, numbers(b)),  # type: ignore[misc]
         lambda image, b=_bits: ImageOps.posterize(image, b),  # type: ignore[misc]
     )
 
@@ -73,20 +73,20 @@ def test_solarize_is_exactly_pillows(channels: int) -> None:
         ImageOps.solarize(pillow(picture), threshold)  # type: ignore[arg-type]
         for picture, threshold in zip(pixels, thresholds, strict=True)
     ]
-    assert furthest(policy.solarize(pixels, numbers(*thresholds)), theirs) == 0
+    assert furthest(randaugment.solarize(pixels, numbers(*thresholds)), theirs) == 0
 
 
 def test_solarize_add_lightens_the_dark_half() -> None:
     pixels = torch.tensor([0, 100, 127, 128, 255], dtype=torch.uint8).reshape(1, 1, 5, 1)
-    added = policy.solarize_add(pixels, numbers(110.0))
+    added = randaugment.solarize_add(pixels, numbers(110.0))
     assert added.flatten().tolist() == [110, 210, 237, 128, 255]
 
 
 ENHANCERS = {
-    "color": (policy.color, ImageEnhance.Color),
-    "contrast": (policy.contrast, ImageEnhance.Contrast),
-    "brightness": (policy.brightness, ImageEnhance.Brightness),
-    "sharpness": (policy.sharpness, ImageEnhance.Sharpness),
+    "color": (randaugment.color, ImageEnhance.Color),
+    "contrast": (randaugment.contrast, ImageEnhance.Contrast),
+    "brightness": (randaugment.brightness, ImageEnhance.Brightness),
+    "sharpness": (randaugment.sharpness, ImageEnhance.Sharpness),
 }
 
 
@@ -133,7 +133,7 @@ def test_motions_are_pillows_within_one(name: str) -> None:
     pixels = pictures()
     matrices = MATRICES[name](values)
     fill = torch.tensor(FILL)
-    seen = policy.affine(pixels, torch.from_numpy(matrices).float(), fill)
+    seen = randaugment.affine(pixels, torch.from_numpy(matrices).float(), fill)
     colour = tuple(int(value) for value in FILL)
     expected = []
     for picture, value, matrix in zip(pixels, values, matrices, strict=True):
@@ -154,8 +154,8 @@ def test_motions_are_pillows_within_one(name: str) -> None:
 
 
 def policies(pixels: Tensor, draws: CounterRNG) -> list[Tensor]:
-    wide = policy.trivialaugment(pixels, draws)
-    two = policy.randaugment(pixels, draws, operations=2, magnitude=9, spread=0.5, fill=FILL)
+    wide = randaugment.trivialaugment(pixels, draws)
+    two = randaugment.randaugment(pixels, draws, operations=2, magnitude=9, spread=0.5, fill=FILL)
     return [wide, two]
 
 
@@ -187,7 +187,7 @@ def test_one_in_four_goes_untouched_through_two_operations_at_half_chance() -> N
     noise = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), np.uint8)
     pixels = torch.from_numpy(np.tile(noise, (count, 1, 1, 1)))
     draws = CounterRNG(0, 0, np.arange(count))
-    seen = policy.randaugment(pixels, draws, operations=2, magnitude=10, spread=0.0, fill=FILL)
+    seen = randaugment.randaugment(pixels, draws, operations=2, magnitude=10, spread=0.0, fill=FILL)
     assert 0.24 < kept(seen, pixels) < 0.32  # autocontrast may leave noise as it is
 
 
@@ -195,17 +195,17 @@ def test_trivialaugment_leaves_one_image_in_fourteen_and_changes_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     drawn: list[NDArray[np.int64]] = []
-    carried_out = policy._carried_out
+    carried_out = randaugment._carried_out
 
     def spy(pixels: Tensor, operations: object, kinds: NDArray[np.int64], *rest: object) -> Tensor:
         drawn.append(kinds)
         return carried_out(pixels, operations, kinds, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(policy, "_carried_out", spy)
+    monkeypatch.setattr(randaugment, "_carried_out", spy)
     count = 4000
     noise = np.random.default_rng(0).integers(20, 230, (1, 8, 8, 3), np.uint8)
     pixels = torch.from_numpy(np.tile(noise, (count, 1, 1, 1)))
-    seen = policy.trivialaugment(pixels, CounterRNG(0, 0, np.arange(count)))
+    seen = randaugment.trivialaugment(pixels, CounterRNG(0, 0, np.arange(count)))
     same = (seen == pixels).flatten(1).all(1).numpy()
     identity = drawn[0] < 0
     assert same[identity].all()
@@ -216,13 +216,13 @@ def test_trivialaugment_leaves_one_image_in_fourteen_and_changes_the_others(
 
 def test_every_operation_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[NDArray[np.int64]] = []
-    carried_out = policy._carried_out
+    carried_out = randaugment._carried_out
 
     def spy(pixels: Tensor, operations: object, kinds: NDArray[np.int64], *rest: object) -> Tensor:
         drawn.append(kinds)
         return carried_out(pixels, operations, kinds, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(policy, "_carried_out", spy)
+    monkeypatch.setattr(randaugment, "_carried_out", spy)
     count = 14_000
     pixels = torch.zeros(count, 2, 2, 3, dtype=torch.uint8)
     policies(pixels, CounterRNG(0, 0, np.arange(count)))
@@ -233,13 +233,13 @@ def test_every_operation_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_allclose(shares[1:], 1 / 30, atol=0.008)
 
 
-def level(share: float, sign: float = 1.0) -> policy._Level:
-    return policy._Level(np.array([share]), np.array([sign]), 100)
+def level(share: float, sign: float = 1.0) -> randaugment._Level:
+    return randaugment._Level(np.array([share]), np.array([sign]), 100)
 
 
 def test_severities_are_timms_increasing_ones() -> None:
     names = ["posterize", "solarize", "solarize_add", "color"]
-    takes = [operation.takes for operation in policy._RANDAUGMENT[3:7]]
+    takes = [operation.takes for operation in randaugment._RANDAUGMENT[3:7]]
     found = {
         name: [float(take(level(share)).flat[0]) for share in (0.0, 0.7, 1.0)]
         for name, take in zip(names, takes, strict=True)
@@ -249,16 +249,16 @@ def test_severities_are_timms_increasing_ones() -> None:
     assert found["solarize_add"] == [0, 77, 110]
     np.testing.assert_allclose(found["color"], [1, 1.63, 1.9])
     assert takes[3](level(1.0, -1.0)).flat[0] == pytest.approx(0.1)
-    shear, _, across, _ = (operation.takes for operation in policy._RANDAUGMENT[11:])
+    shear, _, across, _ = (operation.takes for operation in randaugment._RANDAUGMENT[11:])
     assert shear(level(1.0, -1.0))[0, 0, 1] == pytest.approx(-0.3)
     assert across(level(1.0))[0, 0, 2] == pytest.approx(45)
 
 
 def test_wide_severities_are_torchvisions() -> None:
-    posterize, solarize, color = (operation.takes for operation in policy._TRIVIALAUGMENT[2:5])
+    posterize, solarize, color = (operation.takes for operation in randaugment._TRIVIALAUGMENT[2:5])
     assert [float(posterize(level(bin / 30)).flat[0]) for bin in (0, 2, 3, 30)] == [8, 8, 7, 2]
     assert float(solarize(level(1 / 30)).flat[0]) == pytest.approx(246.5)
     assert float(color(level(1.0, -1.0)).flat[0]) == pytest.approx(0.01)
-    shear, _, across, _ = (operation.takes for operation in policy._TRIVIALAUGMENT[9:])
+    shear, _, across, _ = (operation.takes for operation in randaugment._TRIVIALAUGMENT[9:])
     assert shear(level(1.0))[0, 0, 1] == pytest.approx(0.99)
     assert across(level(0.5))[0, 0, 2] == 16

@@ -12,8 +12,7 @@ from torch.nn import functional as F
 import forebear
 from forebear import Block, Conv, Table
 from forebear.network.accelerate import accelerate
-from forebear.network.kernels import native as library
-from forebear.network.kernels import winograd
+from forebear.network.kernels import native, winograd
 from forebear.network.kernels.conv_geometry import Window
 from forebear.network.kernels.convolution import convolve
 from tests.network.making import SMALL_ROOT, table
@@ -65,7 +64,7 @@ def pair(name: str) -> tuple[forebear.Network, forebear.Network]:
 
 
 compiles = pytest.mark.skipif(
-    isinstance(library.library(), str), reason="the C functions were not built"
+    isinstance(native.library(), str), reason="the C functions were not built"
 )
 multiplies_bf16 = pytest.mark.skipif(
     not winograd.has_winograd(),

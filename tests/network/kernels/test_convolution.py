@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from forebear.network.kernels import convolution as conv
+from forebear.network.kernels import convolution
 from forebear.network.kernels.conv_geometry import Window
 from forebear.network.kernels.convolution import convolve, fork, helps
 from tests.network.kernels.making import distance, draw
@@ -80,4 +80,4 @@ def test_large_maps_are_left_to_torch() -> None:
 
 
 def test_the_limits_are_in_order() -> None:
-    assert conv.COLUMNS <= conv.WIDE_COLUMNS <= conv.POINTWISE_WEIGHT
+    assert convolution.COLUMNS <= convolution.WIDE_COLUMNS <= convolution.POINTWISE_WEIGHT

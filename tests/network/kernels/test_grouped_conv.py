@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forebear.network.kernels import grouped_conv as groups
+from forebear.network.kernels import grouped_conv
 from forebear.network.kernels.conv_geometry import Window
 from tests.network.kernels.making import assert_exact, draw, multiplies_bf16
 
@@ -21,5 +21,5 @@ def test_groups_give_whole_numbers_exactly(size: int, zeros: tuple[int, int], st
     x = draw(3, channels, height, width).clamp(-1, 1).round().bfloat16().requires_grad_()
     weight = draw(channels, size, 3, 3, seed=1).clamp(-1, 1).round().requires_grad_()
     dy = draw(3, channels, window.height, window.width, seed=2).clamp(-1, 1).round().bfloat16()
-    assert groups.fits(window, x, weight)
+    assert grouped_conv.fits(window, x, weight)
     assert_exact(window, x, weight, dy)

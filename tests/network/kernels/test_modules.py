@@ -19,14 +19,13 @@ from torch.nn import functional as F
 import forebear
 from forebear.network import layers
 from forebear.network.accelerate import accelerate
-from forebear.network.kernels import fused_norm, max_pool, modules
-from forebear.network.kernels import native as library
+from forebear.network.kernels import fused_norm, max_pool, modules, native
 from forebear.network.layers import Conv, Norm, Pool
 from forebear.network.units import UnitV1, UnitV2
 from tests.network.kernels.making import NETWORKS, distance, draw, pair, plain_network
 
 compiles = pytest.mark.skipif(
-    isinstance(library.library(), str), reason="the C functions were not built"
+    isinstance(native.library(), str), reason="the C functions were not built"
 )
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import forebear
 from forebear.hardware import FORCE, LEVELS, Level, own_level
 from forebear.network.accelerate import accelerate
-from forebear.network.kernels import native as library
+from forebear.network.kernels import native
 from forebear.network.kernels.fused_norm import fits, normed
 from forebear.network.kernels.grouped_conv import has_groups
 from forebear.network.kernels.max_pool import fits as pool_fits
@@ -26,25 +26,25 @@ from forebear.network.kernels.winograd import has_winograd
 
 OWN = LEVELS[1 : LEVELS.index(own_level()) + 1]  # those with kernels that this machine can run
 is_built = pytest.mark.skipif(
-    "no C compiler" in str(library.library()), reason="the C functions were not built"
+    "no C compiler" in str(native.library()), reason="the C functions were not built"
 )
 
 
 @pytest.fixture(autouse=True)
 def _forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv(FORCE, raising=False)
-    library._library.cache_clear()
+    native._library.cache_clear()
     yield
-    library._library.cache_clear()
+    native._library.cache_clear()
 
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the library and its record, which a test may damage."""
-    for path in (library.LIBRARY, library.RECORD):
+    for path in (native.LIBRARY, native.RECORD):
         shutil.copy(path, tmp_path)
-    monkeypatch.setattr(library, "LIBRARY", tmp_path / "libforebear.so")
-    monkeypatch.setattr(library, "RECORD", tmp_path / "libforebear.json")
+    monkeypatch.setattr(native, "LIBRARY", tmp_path / "libforebear.so")
+    monkeypatch.setattr(native, "RECORD", tmp_path / "libforebear.json")
     return tmp_path
 
 
@@ -57,7 +57,7 @@ def record(package: Path, **changes: Any) -> None:
 @pytest.mark.parametrize("level", OWN)
 def test_each_level_has_its_own_functions(level: Level, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FORCE, level)
-    found = library.library()
+    found = native.library()
     assert isinstance(found, Library)
     assert found.level == level
     assert found.bf16 == has_groups() == (level == "avx512-bf16")
@@ -107,7 +107,7 @@ def test_each_level_computes_what_torch_does(
 
 def test_no_level_means_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FORCE, "none")
-    assert library.library() == "FOREBEAR_CPU=none"
+    assert native.library() == "FOREBEAR_CPU=none"
     assert [kernel.used for kernel in kernels()] == [True, False, False, False, False]
     assert {kernel.why_not for kernel in kernels()} == {"", "FOREBEAR_CPU=none"}
 
@@ -166,7 +166,7 @@ def test_without_a_sound_library_training_goes_on_by_torch(
     damage: Any, said: str, package: Path
 ) -> None:
     damage(package)
-    assert said in str(library.library())
+    assert said in str(native.library())
     plain = forebear.create("paper/resnet20").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     plain.train()
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -182,7 +182,7 @@ def test_without_a_sound_library_training_goes_on_by_torch(
 @is_built
 def test_a_level_that_was_not_built_is_replaced_by_the_one_below(package: Path) -> None:
     record(package, levels=["generic"], left_out={"avx512_bf16": "cc failed: unknown flag"})
-    found = library.library()
+    found = native.library()
     assert isinstance(found, Library)
     assert found.level == "generic"
     assert "for generic; without avx512_bf16: cc failed: unknown flag" in built_by()
@@ -192,6 +192,6 @@ def test_a_torch_with_other_threads_has_no_kernels(monkeypatch: pytest.MonkeyPat
     def pool() -> None:
         raise AttributeError("GOMP_parallel")
 
-    monkeypatch.setattr(library, "_pool", pool)
-    if "no C compiler" not in str(library.library()):
-        assert library.library() == "torch does not use GNU's OpenMP"
+    monkeypatch.setattr(native, "_pool", pool)
+    if "no C compiler" not in str(native.library()):
+        assert native.library() == "torch does not use GNU's OpenMP"

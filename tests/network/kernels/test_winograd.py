@@ -8,8 +8,7 @@ from torch import Tensor
 
 from forebear.hardware import FORCE
 from forebear.network.accelerate import accelerate
-from forebear.network.kernels import grouped_conv as groups
-from forebear.network.kernels import winograd
+from forebear.network.kernels import grouped_conv, winograd
 from forebear.network.kernels.conv_geometry import Window
 from forebear.network.kernels.convolution import convolve
 from tests.network.kernels.making import assert_exact, draw, exactly, multiplies_bf16, pair
@@ -102,5 +101,5 @@ def test_a_processor_without_bf16_has_no_such_convolution(
     assert winograd.fits(window, x, weight)
     monkeypatch.setenv(FORCE, "avx512")
     assert not winograd.fits(window, x, weight)
-    assert not groups.has_groups()
+    assert not grouped_conv.has_groups()
     assert "Winograd" not in accelerate(pair("resnet20")[1])

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from forebear.tasks.machine import allocator as memory
+from forebear.tasks.machine import allocator
 
 PROGRAM = """
 import resource, torch
@@ -34,4 +34,4 @@ def test_freed_memory_is_taken_again() -> None:
 
 def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert not memory.keep_memory()
+    assert not allocator.keep_memory()

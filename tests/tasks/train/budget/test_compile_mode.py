@@ -13,7 +13,7 @@ import forebear
 from forebear import Block, Conv, Table
 from forebear.errors import RunError
 from forebear.tasks.machine.distributed import ALONE
-from forebear.tasks.train.budget import compile_mode as compiled
+from forebear.tasks.train.budget import compile_mode
 from forebear.tasks.train.budget.compile_mode import compiling, mode_of
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.step import Mode, Stepper
@@ -41,14 +41,14 @@ def find(wish: str = "auto", device: torch.device = GPU, **more: Any) -> Mode:
 def test_the_source_of_a_table_does_not_change_the_key_of_a_verdict() -> None:
     recipe = Recipe(lr=0.1, schedule="constant", batch=8, size=16)
     named = forebear.create(replace(TABLE, source="a paper"), dialect="torchvision", num_classes=3)
-    keys = {compiled._key(recipe, each, CPU, ("off", "on")) for each in (net(), named)}
+    keys = {compile_mode._key(recipe, each, CPU, ("off", "on")) for each in (net(), named)}
     assert len(keys) == 1
 
 
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOREBEAR_HOME", str(tmp_path))
-    monkeypatch.setattr(compiled, "device_name", str)
+    monkeypatch.setattr(compile_mode, "device_name", str)
 
 
 def measures(seconds: Seconds, monkeypatch: pytest.MonkeyPatch) -> list[Mode]:
@@ -61,7 +61,7 @@ def measures(seconds: Seconds, monkeypatch: pytest.MonkeyPatch) -> list[Mode]:
             raise RuntimeError("no compiler here")
         return seconds[mode]
 
-    monkeypatch.setattr(compiled, "seconds_of_step", pace)
+    monkeypatch.setattr(compile_mode, "seconds_of_step", pace)
     return timed
 
 

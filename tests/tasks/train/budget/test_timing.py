@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import forebear
-from forebear.tasks.train.budget import timing_cache as memory
+from forebear.tasks.train.budget import timing_cache
 from forebear.tasks.train.budget.timing import Operations
 from forebear.tasks.train.budget.timing_cache import remember, remembered
 from tests.tasks.train.budget.making import Clock, Machine, recipe, times_of
@@ -95,7 +95,7 @@ def test_a_damaged_file_of_timings_is_ignored_and_replaced(home: Path, text: str
 
 
 def test_the_oldest_timings_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "MOST", 2)
+    monkeypatch.setattr(timing_cache, "MOST", 2)
     for key in "abc":
         remember(key, 1.0)
     remember("b", 3.0)

@@ -15,7 +15,7 @@ from forebear.weights.readers.base import Array
 from forebear.weights.readers.tensorflow.checkpoint_v2 import CheckpointV2
 from forebear.weights.readers.tensorflow.open import open_tensorflow
 from forebear.weights.readers.tensorflow.tensor_records import whole
-from forebear.weights.writers.tensorflow import checkpoint_v2 as tensorflow
+from forebear.weights.writers.tensorflow import checkpoint_v2
 from forebear.weights.writers.tensorflow.checkpoint_v2 import write_tensorflow
 from tests.weights.readers.tensorflow_making import GOLDENS, read_all, shared
 
@@ -184,7 +184,7 @@ def test_data_without_an_index_are_taken_away_again(
 def test_a_disk_that_changes_what_it_is_given_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tensorflow, "read_checked", lambda *_: 0)
+    monkeypatch.setattr(checkpoint_v2, "read_checked", lambda *_: 0)
     with pytest.raises(WeightsError, match=r"the written files read back differently \(a checks"):
         write_tensorflow(tmp_path / "x", SMALL.items())
     assert contents(tmp_path) == {}
