@@ -2,7 +2,7 @@
 
 Each cached data set is two files in the cache folder: NAME.pixels, the raw array, and NAME.json
 with its shape, its checksum and the skipped images. The .json is written last, and an entry
-without it is ignored. The pixel store computes NAME.
+without it is ignored. The decoder computes NAME.
 """
 
 from __future__ import annotations
