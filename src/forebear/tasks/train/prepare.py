@@ -101,9 +101,7 @@ def prepare(setup: RunSetup, display: ProgressBar) -> Prepared:
         validation_images=validation,
         training=features(network, training, recipe) if recipe.head_only else training,
         validation=features(network, validation, recipe) if recipe.head_only else validation,
-        background=None
-        if deadlines is None
-        else _background(setup, decoding, training, validation),
+        background=_background(setup, decoding, training, validation),
         deadlines=deadlines,
         evaluation=evaluation,
     )
@@ -234,7 +232,7 @@ def _affordable(
 def _background(
     setup: RunSetup, decoding: Decoding, training: Loader, validation: Loader
 ) -> BackgroundReader | None:
-    """Returns what reads the images during the training that were not read before it."""
+    """Returns what reads the remaining images during the training; None without a budget."""
     if training.reading is None:
         return None
     assert validation.shown is not None

@@ -1,4 +1,4 @@
-"""What a run is made of before any image is decoded: data, network, weights and recipe."""
+"""Sets up a new run before any image is decoded: data, recipe, network and weights."""
 
 from __future__ import annotations
 
@@ -185,14 +185,9 @@ def split_data(data: Dataset, fraction: float | None) -> tuple[Dataset, Dataset 
     Args:
         data: As it was read.
         fraction: Of the training images, to use for validation; None keeps the data as is.
-
-    Raises:
-        ValueError: The fraction is not between 0 and 1.
     """
     if fraction is None:
         return data, None
-    if not 0 < fraction < 1:
-        raise ValueError(f"hold_out={fraction}: expected a fraction between 0 and 1, such as 0.1.")
     split = split_validation(
         data.train,
         fraction=fraction,
