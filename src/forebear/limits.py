@@ -1,0 +1,31 @@
+"""Upper limits of what a file may ask for. docs/security.md lists them.
+
+They are far above what published networks and photographs need, and far below the memory of a
+machine. A file that asks for more is refused before anything of that size is allocated.
+"""
+
+from __future__ import annotations
+
+MIB = 2**20
+
+# Files
+TEXT_BYTES = 16 * MIB  # of a JSON or TOML file: settings, a table, a recipe, a config
+NESTING = 64  # levels of lists and objects in JSON and TOML
+
+# Images
+IMAGE_BYTES = 256 * MIB  # of one encoded image
+IMAGE_PIXELS = 64_000_000  # of one image; a 64-megapixel image takes 256 MB as Pillow's RGB
+INPUT_SIDE = 8_192  # pixels: largest input size of a network, and side of a resize
+
+# Data sets
+CLASSES = 100_000  # ImageNet-21k has 21,843
+CLASS_NAME = 1_000  # characters
+
+# Tables
+TABLE_UNITS = 10_000  # units and rows of a table, together
+CHANNELS = 100_000  # of one layer
+KERNEL = 1_000  # pixels: side of a kernel or a pool, and its stride, padding or rate
+
+# Weights
+ARRAYS = 100_000  # arrays in a checkpoint; ResNet-1202 has 7,215
+ARRAY_NAME = 1_000  # characters
