@@ -45,7 +45,14 @@ def test_a_sound_set_is_counted_and_exits_with_0(
     assert main(["check", f"folder:{parts(tmp_path / 'set')}"]) == 0
     printed = capsys.readouterr()
     lines = words(printed.out)
-    assert lines[:4] == ["class train val", "across 5 2", "down 5 2", "grey 5 2"]
+    assert lines[:6] == [
+        "train: 15 images in 3 classes from train/; validation: 6 from val/",
+        "",
+        "class train val",
+        "across 5 2",
+        "down 5 2",
+        "grey 5 2",
+    ]
     assert "images 15 training, 6 validation" in lines
     assert "pixels smallest 16 x 16, median 16 x 16, largest 16 x 16" in lines
     assert "formats PNG 21" in lines
@@ -163,7 +170,7 @@ def test_arrays_have_no_files_and_a_class_may_be_empty(
     )
     assert main(["check", f"npz:{tmp_path / 'x.npz'}"]) == 0
     lines = words(capsys.readouterr().out)
-    assert lines[1:4] == ["a 2 1", "'b\\n' 0 0", "c 2 0"]
+    assert lines[3:6] == ["a 2 1", "'b\\n' 0 0", "c 2 0"]
     assert "empty 1 classes have no training images" in lines
     assert any(line.startswith("1 copies across train and val") for line in lines)
 
@@ -178,8 +185,8 @@ def test_of_many_classes_only_the_smallest_and_the_largest_are_listed(
     assert main(["check", f"npz:{path}"]) == 0
     lines = words(capsys.readouterr().out)
     assert "... 20 more classes ..." in lines
-    assert lines[20] == "19 20 20"
-    assert lines[22] == "40 41 41"
+    assert lines[22] == "19 20 20"
+    assert lines[24] == "40 41 41"
 
 
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

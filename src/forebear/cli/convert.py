@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from forebear.cli import output
+
 SUMMARY = "Converts a checkpoint to another format without loss, or reports why that is impossible."
 EXAMPLE = "forebear convert resnet_v1_50.ckpt resnet_v1_50.safetensors"
 
@@ -56,6 +58,6 @@ def run(args: argparse.Namespace) -> int:
         replace=args.replace,
     )
     for name, largest in done.differences:
-        print(f"rewrite {name}: largest error {largest:.1e} relative to the largest logit")
-    print(f"{args.target}: {done.network}, {done.arrays} arrays")
+        output.result(f"rewrite {name}: largest error {largest:.1e} relative to the largest logit")
+    output.result(f"{args.target}: {done.network}, {done.arrays} arrays")
     return 0

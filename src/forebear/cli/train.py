@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forebear.cli import output
 from forebear.cli.flags import add_flags
 from forebear.data.sources.kinds import listed_specs
 from forebear.settings import Setting, settings
@@ -130,12 +131,12 @@ def run(args: argparse.Namespace) -> int:
     for outcome in outcomes:
         val, test = outcome.validation, outcome.test
         tested = f" {test.top1:.2%} of {test.images:,} test images correct." if test else ""
-        print(
+        output.result(
             f"{val.top1:.2%} of {val.images:,} validation images correct.{tested} "
             f"Run folder: {outcome.folder}"
         )
     if len(outcomes) > 1:
         accuracies = [(outcome.test or outcome.validation).top1 for outcome in outcomes]
         deviation = statistics.stdev(accuracies)
-        print(f"mean {statistics.mean(accuracies):.2%}, standard deviation {deviation:.2%}")
+        output.result(f"mean {statistics.mean(accuracies):.2%}, standard deviation {deviation:.2%}")
     return 0

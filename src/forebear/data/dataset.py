@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,6 +192,35 @@ def _chosen(row: Row[T], indices: NDArray[np.int64]) -> Row[T]:
     return _Chosen(row, indices)
 
 
+def joined(parts: Sequence[Images]) -> Images:
+    """Returns the images of several sets of one kind as one set, in their order."""
+    labels = np.concatenate([part.labels for part in parts])
+    arrays = [part for part in parts if isinstance(part, ArrayImages)]
+    if len(arrays) == len(parts):
+        pixels = np.concatenate([part.pixels for part in arrays])
+        return ArrayImages(pixels, labels, arrays[0].origin)
+    encoded = [part for part in parts if isinstance(part, EncodedImages)]
+    rows, names = [part.encoded for part in encoded], [part.names for part in encoded]
+    return EncodedImages(_Joined(rows), _Joined(names), labels)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Joined(Generic[T]):
+    """Several rows as one."""
+
+    rows: list[Row[T]]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.rows))
+
+    def __getitem__(self, index: int, /) -> T:
+        for row in self.rows:
+            if index < len(row):
+                return row[index]
+            index -= len(row)
+        raise IndexError(index)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dataset:
     """A data set, split into training and validation images."""
@@ -206,6 +236,11 @@ class Dataset:
     # Whether `val` was split off from the training images, so that weights may be chosen by it. A
     # validation set that came with the data is often a benchmark's test set.
     splits_off: bool = False
+    whole: Images | None = None  # all images before `val` was split off; None if it came with them
+    test: Images | None = None  # a test part, which training never uses
+    origins: Mapping[Any, str] = field(default_factory=dict)  # where each part is: "val": "valid/"
+    skipped: Mapping[str, int] = field(default_factory=dict)  # files that are no images, by reason
+    notes: tuple[str, ...] = ()  # what the user should know about the layout
 
     @property
     def channels(self) -> int:
@@ -214,6 +249,19 @@ class Dataset:
 
 
 def typical_side(images: Images) -> int:
-    """Returns the median of the shorter sides of nine images, in pixels."""
-    places = np.unique(np.linspace(0, len(images) - 1, 9).astype(int))
-    return int(statistics.median(min(images.image(int(place)).size) for place in places))
+    """Returns the median of the shorter sides of nine images, in pixels.
+
+    Images that cannot be decoded are left out here; training refuses or skips them.
+
+    Raises:
+        DataError: None of the nine can be decoded. The message names the first one.
+    """
+    sides, failed = [], []
+    for place in np.unique(np.linspace(0, len(images) - 1, 9).astype(int)):
+        try:
+            sides.append(min(images.image(int(place)).size))
+        except DataError as error:
+            failed.append(error)
+    if not sides:
+        raise failed[0]
+    return int(statistics.median(sides))

@@ -182,6 +182,7 @@ class Recorder:
             "epochs": self.epochs[-1].epoch if self.epochs else 0,
             "data": data.spec,
             "fingerprint": data.fingerprint,
+            "data_fingerprint": (self.setup.test or data).fingerprint,  # before a part was held out
         }
         if self.left_out:
             metrics["images_left_out"] = len(self.left_out)

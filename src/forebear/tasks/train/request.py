@@ -12,6 +12,8 @@ from forebear.tasks.train.recipe import Recipe
 
 Compile = Literal["auto", "off", "on", "graphs"]
 
+MOST_THREADS = 1024  # torch's OpenMP crashes if it is asked for many more
+
 _RECIPE = settings(Recipe)
 
 
@@ -100,6 +102,7 @@ class TrainConfig:
         None,
         help="compute threads",
         least=1,
+        most=MOST_THREADS,
         default_text="chosen by timing, and re-checked during training",
     )
     deterministic: bool = setting(
@@ -116,6 +119,7 @@ class TrainConfig:
         None,
         help="decoding threads; 0: decode between the steps",
         least=0,
+        most=MOST_THREADS,
         default_text="one per CPU core",
     )
     every: int = setting(

@@ -14,7 +14,7 @@ import torch
 from forebear.data.dataset import Dataset
 from forebear.data.sources.registry import read_data
 from forebear.data.sources.split import split_validation
-from forebear.errors import RunError
+from forebear.errors import DataError, RunError
 from forebear.network.create import create
 from forebear.network.initialize import zero_last_norms
 from forebear.network.network import Network
@@ -39,6 +39,7 @@ from forebear.tasks.train.resolve import (
     read_config,
     resolve_recipe,
 )
+from forebear.text import printable
 from forebear.weights.assign import load_arrays
 from forebear.weights.load import find_card, find_network, library_arrays
 
@@ -96,6 +97,7 @@ def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
     if config.network is not None:
         resolve(config.network, config.dialect)  # so is an unknown name
     data, test = split_data(read_data(config.data), config.hold_out)
+    _refuse_one_class(data)
     _refuse_if_spent(config)
     card = None if config.weights is None else find_card(config.weights)
     asked = read_config(config, checkpoint_size=0 if card is None else card.preprocessing.size)
@@ -137,6 +139,20 @@ def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
         times=times,
         imports=imports,
     )
+
+
+def _refuse_one_class(data: Dataset) -> None:
+    """Refuses a data set that gives a network nothing to tell apart.
+
+    Raises:
+        DataError: It has one class.
+    """
+    if len(data.classes) == 1:
+        raise DataError(
+            f"{printable(data.spec)}: only one class, {printable(data.classes[0])}, so a network "
+            "that always answers it is right. Expected two classes or more. Add a folder of images "
+            "that are something else, or pass the folder that contains the class folders."
+        )
 
 
 def _refuse_if_spent(config: TrainConfig) -> None:
@@ -196,6 +212,8 @@ def split_data(data: Dataset, fraction: float | None) -> tuple[Dataset, Dataset 
         side=data.side,
         mirror=data.mirror,
     )
+    origins = {"train": data.origins.get("train", ""), "test": data.origins.get("val", "")}
+    split = replace(split, test=data.val, origins=origins, skipped=data.skipped, notes=data.notes)
     return split, data
 
 
