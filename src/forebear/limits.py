@@ -11,6 +11,7 @@ MIB = 2**20
 # Files
 TEXT_BYTES = 16 * MIB  # of a JSON or TOML file: settings, a table, a recipe, a config
 NESTING = 64  # levels of lists and objects in JSON and TOML
+METRICS_BYTES = 256 * MIB  # of metrics.jsonl; an epoch takes about 2 kB
 TABLE_BYTES = 256 * MIB  # of a CSV file
 
 # Images

@@ -45,8 +45,6 @@ def explained(error: BaseException, words: Sequence[str]) -> int:
         error: Any exception that a verb raised.
         words: The arguments of the command, for the saved traceback.
     """
-    if isinstance(error, SystemExit):
-        raise error
     if isinstance(error, BrokenPipeError):  # the reader of the pipe has exited, such as head
         _drop_stdout()
         return 0

@@ -92,5 +92,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = args.run(args)
         sys.stdout.flush()
         return code
-    except BaseException as error:
+    except (Exception, KeyboardInterrupt) as error:
         return explained(error, words)

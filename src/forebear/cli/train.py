@@ -52,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume",
         type=Path,
         metavar="RUN",
-        help="resume an interrupted run from its last checkpoint; needs no other arguments",
+        help="resume an interrupted run from its last checkpoint; with --epochs, train a finished "
+        "run up to that many epochs",
     )
     add_flags(start, (known[name] for name in START))
 
@@ -75,7 +76,15 @@ def _resumed(args: argparse.Namespace, started: float) -> list[TrainResult]:
     _check_resume_flags(args)
     from forebear.tasks.train.api import resume
 
-    return [resume(args.resume, device=args.device, threads=args.threads, started=started)]
+    return [
+        resume(
+            args.resume,
+            epochs=args.epochs,
+            device=args.device,
+            threads=args.threads,
+            started=started,
+        )
+    ]
 
 
 def _trained(args: argparse.Namespace, started: float) -> list[TrainResult]:
@@ -103,7 +112,7 @@ def _check_resume_flags(args: argparse.Namespace) -> None:
     """
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    free = ("resume", "device", "threads")
+    free = ("resume", "epochs", "device", "threads")
     names = {action.dest: action.option_strings[0] for action in parser._actions}
     given = [
         names[key]
@@ -113,7 +122,7 @@ def _check_resume_flags(args: argparse.Namespace) -> None:
     if given:
         raise ValueError(
             f"{', '.join(given)} with --resume: a resumed run keeps its settings. Expected only "
-            "--device and --threads. Remove the other flags, or start a new run."
+            "--epochs, --device and --threads. Remove the other flags, or start a new run."
         )
 
 

@@ -39,6 +39,7 @@ from forebear.tasks.train.resolve import (
     read_config,
     resolve_recipe,
 )
+from forebear.tasks.train.state import TrainState
 from forebear.text import printable
 from forebear.weights.assign import load_arrays
 from forebear.weights.load import find_card, find_network, library_arrays
@@ -62,7 +63,8 @@ class RunSetup:
     world: World = ALONE
     notes: tuple[str, ...] = ()  # lines to print
     epochs: tuple[Epoch, ...] = ()  # that a resumed run has completed
-    resumes: bool = False  # whether a checkpoint is there
+    resumes: bool = False  # whether the folder is there, with a checkpoint or `starts_from`
+    starts_from: TrainState | None = None  # of a finished run that is extended
     times: StepTimes | None = None  # with a budget
     imports: float = 0.0  # seconds that the command took to load torch and forebear
 
