@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from forebear.text import printable
+
 SUMMARY = "Converts a checkpoint to another format without loss, or reports why that is impossible."
 EXAMPLE = "forebear convert resnet_v1_50.ckpt resnet_v1_50.safetensors"
 
@@ -57,5 +59,5 @@ def run(args: argparse.Namespace) -> int:
     )
     for name, largest in done.differences:
         print(f"rewrite {name}: largest error {largest:.1e} relative to the largest logit")
-    print(f"{args.target}: {done.network}, {done.arrays} arrays")
+    print(f"{printable(args.target)}: {done.network}, {done.arrays} arrays")
     return 0

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from forebear.cli import load_model
+from forebear.text import printable
 
 SUMMARY = "Classifies images with a trained network, from a run or any checkpoint."
 EXAMPLE = "forebear predict runs/first image.png --top 3"
@@ -39,10 +40,12 @@ def run(args: argparse.Namespace) -> int:
     for path, guesses in predict(network, images, top=args.top):
         if args.json:
             found = [{"class": name, "probability": value} for name, value in guesses]
-            print(json.dumps({"image": str(path), "classes": found}, ensure_ascii=False))
+            line = json.dumps({"image": str(path), "classes": found}, ensure_ascii=False)
+            # JSON leaves some control characters and undecodable bytes as they are.
+            print(line if line.isprintable() else json.dumps(json.loads(line)))
         else:
             classes = ", ".join(f"{_class_with_word(name)} {value:.2%}" for name, value in guesses)
-            print(f"{path}: {classes}")
+            print(f"{printable(path)}: {classes}")
     return 0
 
 
@@ -51,4 +54,4 @@ def _class_with_word(name: str) -> str:
     from forebear.tables.imagenet_classes import synset_name
 
     word = synset_name(name)
-    return name if word is None else f"{name} ({word})"
+    return printable(name) if word is None else f"{name} ({word})"

@@ -43,7 +43,7 @@ def refuse(fits: bool, where: str, field: str, value: object, expected: str) -> 
         )
 
 
-def check_words(record: Any, where: str) -> None:
+def check_words(record: object, where: str) -> None:
     """Checks all fields of a dataclass that are a Literal or a bool.
 
     Raises:

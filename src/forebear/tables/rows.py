@@ -36,8 +36,7 @@ def _require(fits: bool, row: str, problem: str, expected: str) -> None:
 def _require_name(name: object) -> None:
     fits = is_line(name, TABLE_NAME) and isinstance(name, str) and name.isidentifier()
     expected = (
-        "letters, digits and _, as in block1, no digit first, and at most "
-        f"{TABLE_NAME} characters"
+        f"letters, digits and _, as in block1, no digit first, and at most {TABLE_NAME} characters"
     )
     _require(fits, shown(name), "this is not a valid module name", expected)
 

@@ -166,16 +166,17 @@ def smallest_side(plan: Plan) -> int:
         TableError: The network needs larger images than forebear supports, or no size fits.
     """
     path = [*plan.root, *plan.body, *(layer for unit in plan.units() for layer in unit.convs)]
-    side: int | None = 1
+    side = 1
     for layer in reversed(path):
-        side = layer.in_side(side)
-        if side is None or side > INPUT_SIDE:
-            needed = "no input" if side is None else f"no input of {INPUT_SIDE:,} pixels or fewer"
+        needed = layer.in_side(side)
+        if needed is None or needed > INPUT_SIDE:
+            what = "no input" if needed is None else f"no input of {INPUT_SIDE:,} pixels or fewer"
             raise TableError(
-                f"row {layer.path}: {needed} is large enough for the layers from here on. Expected "
+                f"row {layer.path}: {what} is large enough for the layers from here on. Expected "
                 "smaller kernels, strides and rates, or more padding. Correct the table, or pass a "
                 "larger output_stride."
             )
+        side = needed
     return side
 
 
