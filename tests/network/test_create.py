@@ -25,7 +25,7 @@ def test_networks_differ_by_seed_and_agree_by_generator() -> None:
     ("options", "message"),
     [
         ({"output_stride": 12}, "output_stride=12: resnet_v1_50 supports 4, 8, 16 or 32. Pass one"),
-        ({"num_classes": 0}, "num_classes=0: expected a positive integer, or None. Pass None"),
+        ({"num_classes": 0}, "num_classes=0: expected a positive integer of at most 100,000"),
         ({"in_channels": 0}, "in_channels=0"),
         ({"dialect": "slim-v3"}, "dialect='slim-v3' is unknown.*Did you mean slim-v"),
     ],

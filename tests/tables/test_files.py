@@ -52,7 +52,7 @@ def test_wrong_lists_are_refused_by_row(lists: list[Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"units": 0}, "row b2: units=0. Expected a positive integer. Correct this row"),
+        ({"units": 0}, "row b2: units=0. Expected a positive integer of at most 10,000. Correct"),
         ({"width": 6, "groups": 4}, "row b2: width=6 is not divisible by groups=4"),
         ({"stride": 1.5}, "row b2: stride=1.5"),
         ({"name": "b 2"}, "row 'b 2': this is not a valid module name"),

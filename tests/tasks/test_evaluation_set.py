@@ -37,6 +37,7 @@ def dataset(*classes: str) -> Dataset:
         (class_names("imagenet-1001"), 1001, ("n01440764", "n01443537"), [1, 2], "by WordNet ID"),
         (class_names("imagenet-1000"), 1000, ("0", "999"), [0, 999], "by ImageNet's number"),
         (class_names("imagenet-1001"), 1001, ("0", "999"), [1, 1000], "by ImageNet's number"),
+        (class_names("cifar10"), 10, tuple("0123456789"), list(range(10)), "by CIFAR-10's number"),
         ((), 12, ("0", "11", "2"), [0, 11, 2], "by number: the network has no class names"),
         ((), 2, ("cat", "dog"), [0, 1], "by order: the network has no class names"),
     ],

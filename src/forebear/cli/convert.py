@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from forebear.cli import output
+from forebear.text import printable
 
 SUMMARY = "Converts a checkpoint to another format without loss, or reports why that is impossible."
 EXAMPLE = "forebear convert resnet_v1_50.ckpt resnet_v1_50.safetensors"
@@ -59,5 +60,5 @@ def run(args: argparse.Namespace) -> int:
     )
     for name, largest in done.differences:
         output.result(f"rewrite {name}: largest error {largest:.1e} relative to the largest logit")
-    output.result(f"{args.target}: {done.network}, {done.arrays} arrays")
+    output.result(f"{printable(args.target)}: {done.network}, {done.arrays} arrays")
     return 0

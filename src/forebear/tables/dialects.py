@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from forebear.limits import TABLE_NAME
+from forebear.tables.checks import check_words, is_line, is_number, refuse, shown
 from forebear.tables.preprocessing import (
     CIFAR,
     KERAS_CAFFE,
@@ -60,6 +62,9 @@ class Dialect:
     """The implementation choices of one library that a table leaves open.
 
     No field has a default, so that every dialect states all of them.
+
+    Raises:
+        ValueError: A value is not possible. The message names the field.
     """
 
     name: str
@@ -84,6 +89,18 @@ class Dialect:
     init: Init
     names: Names
     preprocessing: Preprocessing
+
+    def __post_init__(self) -> None:
+        where = f"dialect {shown(self.name)}"
+        expected = f"a string of one line and at most {TABLE_NAME} characters"
+        refuse(is_line(self.name, TABLE_NAME), where, "name", self.name, expected)
+        check_words(self, where)
+        fits = is_number(self.norm_eps, 0, 1) and self.norm_eps > 0
+        refuse(fits, where, "norm_eps", self.norm_eps, "a number above 0 and up to 1")
+        fits = is_number(self.norm_decay, 0, 1)
+        refuse(fits, where, "norm_decay", self.norm_decay, "a number from 0 to 1")
+        fits = isinstance(self.preprocessing, Preprocessing)
+        refuse(fits, where, "preprocessing", self.preprocessing, "a Preprocessing")
 
 
 SLIM_V1 = Dialect(

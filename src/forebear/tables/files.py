@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
 from forebear.errors import TableError, near_misses
+from forebear.limits import TABLE_UNITS
+from forebear.tables.checks import check_keys, shown
 from forebear.tables.dialects import Dialect
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tables.registry import find, find_dialect
 from forebear.tables.rows import Average, Block, Conv, Dropout, Norm, Pool, Table
+from forebear.text import truncated
+from forebear.untrusted import parse_json, parse_toml, read_text
 
 KINDS: dict[str, type] = {
     "conv": Conv,
@@ -60,24 +62,25 @@ def read_table(path: Path) -> Table:
             the row.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
         raise TableError(
-            f"{path}: the file cannot be read ({error}). Expected a .toml or .json file in UTF-8 "
-            "that holds a table. Check the path."
+            f"{truncated(path)}: the file cannot be read ({said}). Expected a .toml or .json file "
+            "in UTF-8 that holds a table. Check the path."
         ) from error
+    kind = "JSON" if path.suffix == ".json" else "TOML"
     try:
-        data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        data = parse_json(text) if kind == "JSON" else parse_toml(text)
     except ValueError as error:
-        kind = "JSON" if path.suffix == ".json" else "TOML"
         raise TableError(
-            f"{path}: this is not valid {kind} ({error}). Expected a table with the keys name, "
-            "root, and blocks or layers. Correct the file."
+            f"{truncated(path)}: this is not valid {kind} ({truncated(error)}). Expected a table "
+            "with the keys name, root, and blocks or layers. Correct the file."
         ) from error
     try:
         return table_from_dict(data)
     except TableError as error:
-        raise TableError(f"{path}: {error}") from error
+        raise TableError(f"{truncated(path)}: {error}") from error
 
 
 def table_from_dict(data: Mapping[str, Any]) -> Table:
@@ -117,37 +120,47 @@ def table_to_dict(table: Table) -> dict[str, Any]:
     return data
 
 
-def preprocessing_from_dict(data: Mapping[str, Any]) -> Preprocessing:
+def preprocessing_from_dict(data: object) -> Preprocessing:
     """Returns the preprocessing record described by plain data.
 
     Raises:
-        TypeError: A key is unknown or missing.
-        KeyError: `mean` or `std` is missing.
+        ValueError: The data are not a mapping, a key is unknown or missing, or a value is not
+            possible. The message names the key.
     """
-    return Preprocessing(**{**data, "mean": tuple(data["mean"]), "std": tuple(data["std"])})
+    values = check_keys(Preprocessing, data, "preprocessing")
+    for name in ("mean", "std"):
+        if isinstance(values[name], list):
+            values[name] = tuple(values[name])
+    return Preprocessing(**values)
 
 
-def dialect_from_dict(data: Mapping[str, Any]) -> Dialect:
+def dialect_from_dict(data: object) -> Dialect:
     """Returns the dialect record described by plain data.
 
     Raises:
-        TypeError: A key is unknown or missing.
-        KeyError: `preprocessing` is missing, or its `mean` or `std`.
+        ValueError: As in `preprocessing_from_dict`.
     """
-    return Dialect(**{**data, "preprocessing": preprocessing_from_dict(data["preprocessing"])})
+    values = check_keys(Dialect, data, "dialect")
+    values["preprocessing"] = preprocessing_from_dict(values["preprocessing"])
+    return Dialect(**values)
 
 
 def _list(value: Any, key: str) -> Sequence[Any]:
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise TableError(f"{key}={value!r}: expected a list of rows. Correct the table.")
+        raise TableError(f"{key}={shown(value)}: expected a list of rows. Correct the table.")
+    if len(value) > TABLE_UNITS:
+        raise TableError(
+            f"{key}: it has {len(value):,} rows. Expected at most {TABLE_UNITS:,}. Correct the "
+            "table."
+        )
     return value
 
 
 def _row(row: Any, key: str) -> Any:
     kind = row.get("kind") if isinstance(row, Mapping) else None
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise TableError(
-            f"a row of {key}: kind={kind!r}. Expected one of {', '.join(KINDS)}. "
+            f"a row of {key}: kind={shown(kind)}. Expected one of {', '.join(KINDS)}. "
             "Set the kind to one of these."
         )
     return _make(KINDS[kind], {k: v for k, v in row.items() if k != "kind"}, key)
@@ -160,7 +173,7 @@ def _with_convs(row: Any) -> Any:
         return {**row, "convs": tuple((channels, kernel) for channels, kernel in row["convs"])}
     except (TypeError, ValueError) as error:
         raise TableError(
-            f"row {row.get('name')!r}: convs={row['convs']!r}. Expected a list of pairs "
+            f"row {shown(row.get('name'))}: convs={shown(row['convs'])}. Expected a list of pairs "
             "[channels, kernel]. Correct this row in the table."
         ) from error
 
@@ -168,16 +181,17 @@ def _with_convs(row: Any) -> Any:
 def _make(kind: type, values: Any, where: str) -> Any:
     if not isinstance(values, Mapping):
         raise TableError(
-            f"a row of {where}: {values!r}. Expected a mapping, as in "
+            f"a row of {where}: {shown(values)}. Expected a mapping, as in "
             '{"name": "block1", ...}. Correct this row in the table.'
         )
     known = {field.name: field for field in fields(kind)}
-    name = values.get("name", where)
+    name = truncated(values.get("name", where))
     for key in values:
         if key not in known:
             raise TableError(
-                f"row {name}: the key {key!r} is unknown. Expected one of {', '.join(known)}. "
-                f"Rename or remove the key.{near_misses(str(key), known)}"
+                f"row {name}: the key {shown(key)} is unknown. Expected one of "
+                f"{', '.join(known)}. Rename or remove the key."
+                f"{near_misses(truncated(key), known)}"
             )
     for key, field in known.items():
         if key not in values and field.default is MISSING:

@@ -9,13 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from forebear.limits import INPUT_SIDE, NUMBER
+from forebear.tables.checks import check_words, is_count, is_number, refuse
+
 Resize = Literal["shorter", "central", "square", "none"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "tf-bilinear"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
-    """The steps from an image to a network's input: resize, crop, (scale * pixel - mean) / std."""
+    """The steps from an image to a network's input: resize, crop, (scale * pixel - mean) / std.
+
+    Raises:
+        ValueError: A value is not possible. The message names the field.
+    """
 
     size: int  # side in pixels of the network's square input
     # shorter: resizes the shorter side to `side`, then takes a centre crop of `size`.
@@ -29,6 +36,26 @@ class Preprocessing:
     scale: float  # factor on pixel values 0..255
     mean: tuple[float, ...]  # per channel, in `order`, after the scale
     std: tuple[float, ...]  # per channel, in `order`
+
+    def __post_init__(self) -> None:
+        where = "preprocessing"
+        check_words(self, where)
+        for name in ("size", "side"):
+            value = getattr(self, name)
+            expected = f"an integer from 1 to {INPUT_SIDE:,}, in pixels"
+            refuse(is_count(value, INPUT_SIDE), where, name, value, expected)
+        fits = self.side == self.size or self.resize == "shorter"
+        refuse(fits, where, "side", self.side, f'{self.size}, as size, unless resize is "shorter"')
+        fits = is_number(self.central, 1 / INPUT_SIDE, 1)
+        refuse(fits, where, "central", self.central, "a fraction above 0 and up to 1")
+        fits = is_number(self.scale, -NUMBER, NUMBER) and abs(self.scale) >= 1 / NUMBER
+        refuse(fits, where, "scale", self.scale, "a finite number other than 0")
+        for name, least, what in (("mean", -NUMBER, ""), ("std", 1 / NUMBER, " above 0")):
+            values, count = getattr(self, name), len(self.order)
+            fits = isinstance(values, tuple) and len(values) == count
+            fits = fits and all(is_number(one, least, NUMBER) for one in values)
+            expected = f"a tuple of {count} finite numbers{what}, one for each letter of the order"
+            refuse(fits, where, name, values, expected)
 
     @property
     def channels(self) -> int:

@@ -10,6 +10,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from forebear.errors import TableError
+from forebear.limits import (
+    CHANNELS,
+    CLASSES,
+    INPUT_SIDE,
+    KERNEL,
+    TABLE_NAME,
+    TABLE_SOURCE,
+    TABLE_UNITS,
+    UNIT_CONVS,
+)
+from forebear.tables.checks import is_count, is_line, is_number, shown
 
 Form = Literal["basic", "bottleneck"]
 Activation = Literal["relu", "hardswish"]
@@ -23,19 +34,21 @@ def _require(fits: bool, row: str, problem: str, expected: str) -> None:
 
 
 def _require_name(name: object) -> None:
-    fits = isinstance(name, str) and name.isidentifier()
-    _require(
-        fits,
-        repr(name),
-        "this is not a valid module name",
-        "letters, digits and _, as in block1, and no digit first",
+    fits = is_line(name, TABLE_NAME) and isinstance(name, str) and name.isidentifier()
+    expected = (
+        f"letters, digits and _, as in block1, no digit first, and at most {TABLE_NAME} characters"
     )
+    _require(fits, shown(name), "this is not a valid module name", expected)
 
 
-def _require_counts(row: str, **counts: object) -> None:
+def _require_counts(row: str, most: int, **counts: object) -> None:
     for key, value in counts.items():
-        fits = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        _require(fits, row, f"{key}={value!r}", "a positive integer")
+        expected = f"a positive integer of at most {most:,}"
+        _require(is_count(value, most), row, f"{key}={shown(value)}", expected)
+
+
+def _require_flag(row: str, key: str, value: object) -> None:
+    _require(isinstance(value, bool), row, f"{key}={shown(value)}", "true or false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +64,12 @@ class Conv:
 
     def __post_init__(self) -> None:
         _require_name(self.name)
-        _require_counts(self.name, channels=self.channels, kernel=self.kernel, stride=self.stride)
-        padding: object = self.padding
-        fits = padding == "same" or (isinstance(padding, int) and padding >= 0)
-        expected = 'a number of pixels of at least 0, or "same"'
-        _require(fits, self.name, f"padding={self.padding!r}", expected)
-        _require(isinstance(self.bare, bool), self.name, f"bare={self.bare!r}", "true or false")
+        _require_counts(self.name, CHANNELS, channels=self.channels)
+        _require_counts(self.name, KERNEL, kernel=self.kernel, stride=self.stride)
+        fits = self.padding == "same" or is_count(self.padding, KERNEL, least=0)
+        expected = f'a number of pixels from 0 to {KERNEL:,}, or "same"'
+        _require(fits, self.name, f"padding={shown(self.padding)}", expected)
+        _require_flag(self.name, "bare", self.bare)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +83,9 @@ class Pool:
 
     def __post_init__(self) -> None:
         _require_name(self.name)
-        _require_counts(self.name, kernel=self.kernel, stride=self.stride)
+        _require_counts(self.name, KERNEL, kernel=self.kernel, stride=self.stride)
         fits = self.padding in ("same", "valid")
-        _require(fits, self.name, f"padding={self.padding!r}", '"same" or "valid"')
+        _require(fits, self.name, f"padding={shown(self.padding)}", '"same" or "valid"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +107,7 @@ class Average:
 
     def __post_init__(self) -> None:
         _require_name(self.name)
-        _require_counts(self.name, side=self.side)
+        _require_counts(self.name, KERNEL, side=self.side)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +120,8 @@ class Dropout:
     def __post_init__(self) -> None:
         _require_name(self.name)
         expected = "a fraction of at least 0 and below 1"
-        _require(0 <= self.share < 1, self.name, f"share={self.share!r}", expected)
+        fits = is_number(self.share, 0, 1) and self.share < 1
+        _require(fits, self.name, f"share={shown(self.share)}", expected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,23 +139,22 @@ class Block:
 
     def __post_init__(self) -> None:
         _require_name(self.name)
+        _require_counts(self.name, TABLE_UNITS, units=self.units)
         _require_counts(
-            self.name,
-            units=self.units,
-            width=self.width,
-            channels=self.channels,
-            stride=self.stride,
-            groups=self.groups,
-            rate=self.rate,
+            self.name, CHANNELS, width=self.width, channels=self.channels, groups=self.groups
         )
+        _require_counts(self.name, KERNEL, stride=self.stride, rate=self.rate)
         _require(
             self.width % self.groups == 0,
             self.name,
             f"width={self.width} is not divisible by groups={self.groups}",
             "a width that is a multiple of groups",
         )
+        problem = f"convs has {len(self.convs):,} convolutions"
+        _require(len(self.convs) <= UNIT_CONVS, self.name, problem, f"at most {UNIT_CONVS}")
         for channels, kernel in self.convs:
-            _require_counts(self.name, channels=channels, kernel=kernel)
+            _require_counts(self.name, CHANNELS, channels=channels)
+            _require_counts(self.name, KERNEL, kernel=kernel)
         if self.convs:
             _require(
                 self.convs[-1][0] == self.channels,
@@ -172,29 +185,41 @@ class Table:
     source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        fits = isinstance(self.source, str)
-        expected = 'a string, as in "He et al. 2015"'
-        _require(fits, repr(self.name), f"source={self.source!r}", expected)
-        _require_counts(repr(self.name), classes=self.classes, image_size=self.image_size)
+        name = shown(self.name)
+        expected = f"a string of one line and at most {TABLE_NAME} characters"
+        _require(is_line(self.name, TABLE_NAME), name, "this is not a valid name", expected)
+        fits = is_line(self.source, TABLE_SOURCE)
+        expected = f"a string of one line and at most {TABLE_SOURCE:,} characters"
+        _require(fits, name, f"source={shown(self.source)}", expected)
+        _require_counts(name, CLASSES, classes=self.classes)
+        _require_counts(name, INPUT_SIDE, image_size=self.image_size)
         fits = self.form in ("basic", "bottleneck")
-        _require(fits, repr(self.name), f"form={self.form!r}", '"basic" or "bottleneck"')
+        _require(fits, name, f"form={shown(self.form)}", '"basic" or "bottleneck"')
+        _require_flag(name, "shortcuts", self.shortcuts)
         fits = bool(self.blocks) != bool(self.layers)
         problem = "it has both blocks and layers" if self.blocks else "it has no blocks or layers"
-        _require(fits, repr(self.name), problem, "one of the two, with at least one row")
+        _require(fits, name, problem, "one of the two, with at least one row")
         fits = self.activation in (("relu",) if self.blocks else ("relu", "hardswish"))
         _require(
             fits,
-            repr(self.name),
-            f"activation={self.activation!r}",
+            name,
+            f"activation={shown(self.activation)}",
             '"relu"; "hardswish" is supported only in a table of layers, not in residual units',
         )
-        names = [row.name for row in (*self.root, *self.layers, *self.blocks)]
-        for name in names:
-            fits = names.count(name) == 1
-            _require(fits, name, "several rows have this name", "a different name for each row")
-            taken = name in ("root", "postnorm", "pool", "logits", "predictions")
+        self._require_rows(name)
+
+    def _require_rows(self, table: str) -> None:
+        count = len(self.root) + len(self.layers) + sum(block.units for block in self.blocks)
+        problem = f"it has {count:,} units and rows"
+        _require(count <= TABLE_UNITS, table, problem, f"at most {TABLE_UNITS:,} in all")
+        seen = set()
+        for row in (*self.root, *self.layers, *self.blocks):
+            problem = "several rows have this name"
+            _require(row.name not in seen, row.name, problem, "a different name for each row")
+            seen.add(row.name)
+            taken = row.name in ("root", "postnorm", "pool", "logits", "predictions")
             expected = "a name other than root, postnorm, pool, logits and predictions"
-            _require(not taken, name, "this name is reserved", expected)
+            _require(not taken, row.name, "this name is reserved", expected)
         for block in self.blocks:
             fits = bool(block.convs) or self.form != "basic" or block.width == block.channels
             _require(

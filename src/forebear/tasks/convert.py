@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,13 @@ import torch
 
 from forebear.errors import WeightsError, near_misses
 from forebear.network.describe.equivalence import same_function
+from forebear.network.finite import check_finite, first_not_finite
 from forebear.network.network import Network
 from forebear.network.plan.expand import expand
 from forebear.network.plan.plan import Plan
 from forebear.tables.dialects import DIALECTS
 from forebear.tables.registry import NETWORKS, find
+from forebear.text import truncated
 from forebear.weights.layouts import Array
 from forebear.weights.load import load
 from forebear.weights.native_format import save
@@ -24,6 +27,8 @@ from forebear.weights.rewrite import REWRITES
 from forebear.weights.transfer import transfer
 from forebear.weights.variable_names import Pair, pairs
 from forebear.weights.writers.overwrite import write_new
+
+_log = logging.getLogger(__name__)
 
 LIBRARIES = ("slim", "keras", "torchvision", "timm", "paper")
 
@@ -78,6 +83,12 @@ def convert(
             f"{target}: the file exists. Expected a new file. Pass another name, or --replace."
         )
     net = load(source) if network is None else load(network, weights=source, dialect=dialect)
+    broken = first_not_finite(net)
+    if broken is not None:  # a lossless conversion keeps such values
+        _log.warning(
+            "%s: its array %s has values that are not finite. They are converted as they are. "
+            "Check the weights.", truncated(source), broken,
+        )  # fmt: skip
     differences = []
     for name in rewrites:
         if name not in REWRITES:
@@ -280,6 +291,9 @@ def difference(first: Network, second: Network) -> float:
     """Returns the largest difference between the logits of two networks, over the largest logit.
 
     The inputs are random images of several sizes, and two photographs if scikit-learn is installed.
+
+    Raises:
+        WeightsError: The logits of a network are not finite, so that they cannot be compared.
     """
     random = np.random.default_rng(0)
     channels = first.preprocessing.channels
@@ -295,6 +309,8 @@ def difference(first: Network, second: Network) -> float:
     largest = 0.0
     for image in images:
         ours, theirs = (net.eval()(net.preprocess(image)) for net in (first, second))
+        check_finite(first, ours, lambda _: "a test image")
+        check_finite(second, theirs, lambda _: "a test image")
         largest = max(largest, float((ours - theirs).abs().max() / ours.abs().max()))
     return largest
 

@@ -16,13 +16,12 @@ from forebear.data.choices import Bad
 from forebear.data.loader import Batch, Loader
 from forebear.data.pixel_store import PixelStore
 from forebear.data.sources.registry import read_data
-from forebear.errors import WeightsError
+from forebear.network.finite import check_finite
 from forebear.network.network import Network
 from forebear.tasks.evaluation_set import choose_images, match_classes
 from forebear.tasks.machine.device import Precision, find_device, find_precision
 from forebear.tasks.machine.thread_tuning import ThreadTuner
 from forebear.tasks.train.out_of_memory import explain_evaluation
-from forebear.text import printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -261,10 +260,6 @@ def evaluate_on(
         )
     for why in store.skipped.values():
         say(f"left out: {why}")
-    if not np.isfinite(measured.losses).all():
-        raise WeightsError(
-            f"{printable(spec)}: the network's logits are not finite for "
-            f"{int((~np.isfinite(measured.losses)).sum()):,} of {measured.images:,} images. "
-            "Expected numbers. Pass other weights, or a precision of fp32."
-        )
+    losses = torch.from_numpy(measured.losses)[:, None]
+    check_finite(network, losses, chosen.images.name)
     return measured

@@ -14,6 +14,9 @@ from forebear.errors import DataError, near_misses
 from forebear.tables.imagenet_classes import class_names, synset_name
 from forebear.text import printable
 
+# Data sets whose classes have official numbers, by their title
+_NUMBERED = {"ImageNet": "imagenet-1000", "CIFAR-10": "cifar10"}
+
 PartName = Literal["val", "train", "test", "all"]
 
 
@@ -84,8 +87,8 @@ def match_classes(known: Sequence[str], logits: int, data: Dataset) -> ClassMatc
     """Returns the index of the logit of each class of a data set.
 
     Classes are matched by their names. Networks of ImageNet also take WordNet IDs, such as
-    n01440764, and the numbers 0 to 999 as names. Only a network without class names is matched by
-    number.
+    n01440764. Data whose classes are numbers are matched by number only with a network of ImageNet
+    or CIFAR-10, whose numbers are well known, and with a network that has no class names.
 
     Args:
         known: Class names of the network, in the order of the logits; empty if it has none.
@@ -103,10 +106,11 @@ def match_classes(known: Sequence[str], logits: int, data: Dataset) -> ClassMatc
     if known and all(word is not None and word in place for word in words):
         return _match([place[str(word)] for word in words], "classes are matched by WordNet ID")
     numbers = _numbers(names)
-    if numbers is not None and _is_imagenet(known):
-        first = len(known) - 1000  # 1 if the first logit is "background"
-        if max(numbers) < 1000:
-            return _match([first + n for n in numbers], "classes are matched by ImageNet's number")
+    for title, published in _NUMBERED.items():
+        own = class_names(published)
+        if numbers is not None and max(numbers) < len(own) and tuple(known[-len(own) :]) == own:
+            first = len(known) - len(own)  # 1 if the first logit is "background"
+            return _match([first + n for n in numbers], f"classes are matched by {title}'s number")
     if not known and numbers is not None and max(numbers) < logits:
         return _match(numbers, "classes are matched by number: the network has no class names")
     if not known and numbers is None and len(names) == logits:
@@ -124,10 +128,6 @@ def _numbers(names: Sequence[str]) -> list[int] | None:
     """Returns the classes as numbers; None if they have other names."""
     plain = all(name.isascii() and name.isdigit() and len(name) < 10 for name in names)
     return [int(name) for name in names] if plain else None
-
-
-def _is_imagenet(known: Sequence[str]) -> bool:
-    return tuple(known[-1000:]) == class_names("imagenet-1000")
 
 
 def _unknown(known: Sequence[str], logits: int, data: Dataset) -> DataError:

@@ -116,9 +116,19 @@ def test_without_classes_pool_or_root_the_rest_is_the_same() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_classes": 0}, "num_classes=0: expected a positive integer, or None. Pass None to"),
-        ({"num_classes": 2.0}, "num_classes=2.0: expected a positive integer, or None. Pass None"),
-        ({"in_channels": "3"}, "in_channels='3': expected a positive integer. Pass 3 for colour"),
+        (
+            {"num_classes": 0},
+            "num_classes=0: expected a positive integer of at most 100,000, or None. Pass None to",
+        ),
+        ({"num_classes": 2.0}, "num_classes=2.0: expected a positive integer of at most"),
+        ({"num_classes": 10**9}, "num_classes=1000000000: expected a positive integer of at most"),
+        ({"num_classes": True}, "num_classes=True: expected a positive integer of at most"),
+        (
+            {"in_channels": "3"},
+            "in_channels='3': expected a positive integer of at most 100,000. Pass 3 for colour",
+        ),
+        ({"in_channels": 10**6}, "in_channels=1000000: expected a positive integer of at most"),
+        ({"output_stride": 8.0}, "output_stride=8.0: resnet_v1_50 supports 4, 8, 16 or 32."),
         (
             {"output_stride": 64},
             "output_stride=64: resnet_v1_50 supports 4, 8, 16 or 32. Pass one of these, or None "

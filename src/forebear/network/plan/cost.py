@@ -5,9 +5,10 @@ Everything is computed from the plan, without torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
+from forebear.errors import TableError
+from forebear.limits import INPUT_SIDE, PARAMETERS
 from forebear.network.plan.plan import Layer, Plan, Unit
 
 
@@ -61,6 +62,20 @@ def parameters(plan: Plan) -> tuple[int, int]:
             total += _count(shape)
             trainable += 0 if "running" in name else _count(shape)
     return trainable, total
+
+
+def check_parameters(plan: Plan) -> None:
+    """Checks that a network does not have too many values.
+
+    Raises:
+        TableError: It has more than `forebear.limits.PARAMETERS`.
+    """
+    total = parameters(plan)[1]
+    if total > PARAMETERS:
+        raise TableError(
+            f"{plan.table.name}: the network has {total:,} values. Expected at most "
+            f"{PARAMETERS:,}. Correct the table, or pass a smaller num_classes."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,22 +159,32 @@ def _unit(view: _View, unit: Unit) -> tuple[_View, list[Measure]]:
     return inside, [*rows, total]
 
 
-def _sides(plan: Plan, side: int) -> Iterator[int]:
-    for layer in (*plan.root, *plan.body):
-        side = layer.out_side(side)
-        yield side
-    for unit in plan.units():
-        for layer in unit.convs:
-            side = layer.out_side(side)
-            yield side
-
-
 def smallest_side(plan: Plan) -> int:
-    """Returns the smallest input side in pixels for which no feature map is empty."""
+    """Returns the smallest input side in pixels for which no feature map is empty.
+
+    Raises:
+        TableError: The network needs larger images than forebear supports, or no size fits.
+    """
+    path = [*plan.root, *plan.body, *(layer for unit in plan.units() for layer in unit.convs)]
     side = 1
-    while min(_sides(plan, side)) < 1:
-        side += 1
+    for layer in reversed(path):
+        needed = layer.in_side(side)
+        if needed is None or needed > INPUT_SIDE:
+            what = "no input" if needed is None else f"no input of {INPUT_SIDE:,} pixels or fewer"
+            raise TableError(
+                f"row {layer.path}: {what} is large enough for the layers from here on. Expected "
+                "smaller kernels, strides and rates, or more padding. Correct the table, or pass a "
+                "larger output_stride."
+            )
+        side = needed
     return side
+
+
+def largest_map(plan: Plan, side: int) -> Measure | None:
+    """Returns the layer with the most values in its output for an input; None if one is empty."""
+    if side < smallest_side(plan):
+        return None
+    return max(measure(plan, side), key=lambda row: _count(row.shape))
 
 
 def check_size(plan: Plan, height: int, width: int) -> None:
@@ -168,8 +193,8 @@ def check_size(plan: Plan, height: int, width: int) -> None:
     Raises:
         ValueError: A feature map would be empty. The message gives the minimum size.
     """
-    if height < 1 or width < 1 or min(*_sides(plan, height), *_sides(plan, width)) < 1:
-        side = smallest_side(plan)
+    side = smallest_side(plan)
+    if min(height, width) < side:
         raise ValueError(
             f"image of {height}x{width} pixels: this is too small for {plan.table.name}, which "
             f"needs at least {side}x{side} pixels. Pass larger images."

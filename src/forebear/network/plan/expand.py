@@ -10,7 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from forebear.errors import TableError
+from forebear.limits import CHANNELS, CLASSES, INPUT_SIDE
+from forebear.network.plan.cost import check_parameters, smallest_side
 from forebear.network.plan.plan import Layer, Plan, Unit
+from forebear.tables.checks import is_count, shown
 from forebear.tables.dialects import Dialect
 from forebear.tables.rows import Average, Block, Dropout, Norm, Pool, Row, Table, convs_of
 
@@ -36,15 +39,27 @@ class _Pace:
 
 
 def output_strides(table: Table, dialect: Dialect, *, include_root: bool = True) -> tuple[int, ...]:
-    """Returns every possible output stride, smallest first. The last one is the nominal stride."""
-    stride = 1
+    """Returns every possible output stride, smallest first. The last one is the nominal stride.
+
+    Raises:
+        TableError: The product of all strides is larger than any image.
+    """
+    reached = [1]
     if include_root:
         for row in table.root:
-            stride *= row.stride
-    reached = [stride]
+            reached = [_product(reached[-1], row.stride, table)]
     for step in _steps(table, dialect):
-        reached.append(reached[-1] * step)
+        reached.append(_product(reached[-1], step, table))
     return tuple(dict.fromkeys(reached))
+
+
+def _product(stride: int, step: int, table: Table) -> int:
+    if stride * step > INPUT_SIDE:
+        raise TableError(
+            f"{table.name}: its strides multiply to {stride * step:,} or more. Expected at most "
+            f"{INPUT_SIDE:,}. Correct the strides in the table."
+        )
+    return stride * step
 
 
 def _steps(table: Table, dialect: Dialect) -> Iterator[int]:
@@ -122,7 +137,7 @@ def expand(
         logits = Layer(
             path="logits", kind="logits", in_channels=channels, channels=num_classes, bias=True
         )
-    return Plan(
+    plan = Plan(
         table=table,
         dialect=dialect,
         in_channels=in_channels,
@@ -138,6 +153,9 @@ def expand(
         pool=mean if global_pool else None,
         logits=logits,
     )
+    check_parameters(plan)
+    smallest_side(plan)
+    return plan
 
 
 def _check(
@@ -148,22 +166,23 @@ def _check(
     output_stride: object,
     include_root: bool,
 ) -> None:
-    if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):
+    if num_classes is not None and not is_count(num_classes, CLASSES):
         raise ValueError(
-            f"num_classes={num_classes!r}: expected a positive integer, or None. "
-            "Pass None to get the features before the logits."
+            f"num_classes={shown(num_classes)}: expected a positive integer of at most "
+            f"{CLASSES:,}, or None. Pass None to get the features before the logits."
         )
-    if not isinstance(in_channels, int) or in_channels < 1:
+    if not is_count(in_channels, CHANNELS):
         raise ValueError(
-            f"in_channels={in_channels!r}: expected a positive integer. "
-            "Pass 3 for colour images, or 1 for greyscale images."
+            f"in_channels={shown(in_channels)}: expected a positive integer of at most "
+            f"{CHANNELS:,}. Pass 3 for colour images, or 1 for greyscale images."
         )
     reached = output_strides(table, dialect, include_root=include_root)
-    if output_stride is not None and output_stride not in reached:
+    fits = is_count(output_stride, INPUT_SIDE) and output_stride in reached
+    if output_stride is not None and not fits:
         *firsts, last = map(str, reached)
         supported = f"{', '.join(firsts)} or {last}" if firsts else last
         raise ValueError(
-            f"output_stride={output_stride!r}: {table.name} supports {supported}. "
+            f"output_stride={shown(output_stride)}: {table.name} supports {supported}. "
             f"Pass {'one of these' if firsts else last}, or None for {last}."
         )
 

@@ -62,6 +62,15 @@ class Layer:
         room = side + 2 * self.padding * self.rate - reach
         return (room - 1) // self.stride + 1 if room > 0 else 0
 
+    def in_side(self, side: int) -> int | None:
+        """Returns the smallest input side for an output of at least `side`; None if none is."""
+        if self.kind in ("mean", "average"):
+            return 1 if side <= (self.side or 1) else None
+        least = (side - 1) * self.stride + 1
+        if self.padding == "same" or self.kind == "identity":
+            return least
+        return max(1, least + self.rate * (self.kernel - 1) - 2 * self.padding * self.rate)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
