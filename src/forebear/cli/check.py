@@ -136,6 +136,11 @@ def _facts(found: Checked, split: str) -> Iterator[tuple[str, str]]:
         yield "pixels", f"smallest {least}, median {median}, largest {greatest}"
         for what in ("format", "mode"):
             yield f"{what}s", ", ".join(f"{name} {n:,}" for name, n in found.tally(what))
+    if found.levels is not None:
+        low, high, bits = found.levels
+        most = f" of {2**bits - 1:,}" if bits <= 16 else ""
+        advice = "" if high > 0.5 * 2**bits else "; train --sample-range auto scales to them"
+        yield "samples", f"{bits}-bit images use {low:,g} to {high:,g}{most}{advice}"
     bytes_ = sum(row.bytes or 0 for row in found.rows)
     if bytes_:
         yield "files", f"{bytes_ / 1e6:,.1f} MB"

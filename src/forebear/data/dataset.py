@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from forebear.data.images.decode import ChooseBox, open_image, open_part, resized
+from forebear.data.images.flatten import Levels
 from forebear.errors import DataError
+from forebear.limits import IMAGE_BYTES
 from forebear.text import printable
+from forebear.untrusted import opened
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -59,15 +62,18 @@ class Images(Protocol):
             DataError: The image cannot be read or decoded. The message names it.
         """
 
-    def content(self, index: int) -> bytes | None:
-        """Returns the bytes of the image file, or None if the image has no file.
+    def source(self, index: int) -> Path | bytes | None:
+        """Returns the path of the image file, or its bytes; None if the image has no file.
 
         Raises:
-            DataError: The file cannot be read.
+            DataError: The bytes cannot be read.
         """
 
     def digest(self, index: int) -> bytes:
         """Returns the sha256 of the image file, or of the pixels if the image has no file."""
+
+    def with_levels(self, levels: Levels | None) -> Self:
+        """Returns the images with other `levels` for deeper samples; see `open_image`."""
 
     def take(self, indices: NDArray[np.int64]) -> Self:
         """Returns the subset of images at `indices`, in that order."""
@@ -103,13 +109,17 @@ class ArrayImages:
         whole = self.image(index)
         return resized(whole, whole.size, choose(*whole.size), size)
 
-    def content(self, index: int) -> bytes | None:
+    def source(self, index: int) -> Path | bytes | None:
         """Returns None because there is no file."""
         return None
 
     def digest(self, index: int) -> bytes:
         """Returns the sha256 of the pixels."""
         return hashlib.sha256(self.pixels[index].tobytes()).digest()
+
+    def with_levels(self, levels: Levels | None) -> ArrayImages:
+        """Returns the images unchanged, as their samples have 8 bits."""
+        return self
 
     def take(self, indices: NDArray[np.int64]) -> ArrayImages:
         """Returns a copy of these images. Their names are numbered from 0 again."""
@@ -123,6 +133,7 @@ class EncodedImages:
     encoded: Row[str | bytes]  # paths (a str takes half the memory of a Path), or encoded bytes
     names: Row[str]
     labels: NDArray[np.int64]  # [N]
+    levels: Levels | None = None  # of deeper samples; see `open_image`
 
     @property
     def channels(self) -> int:
@@ -138,36 +149,39 @@ class EncodedImages:
 
     def image(self, index: int) -> Image.Image:
         """Reads and decodes the file on every call."""
-        return open_image(self._source(index), name=self.names[index])
+        return open_image(self.source(index), name=self.names[index], levels=self.levels)
 
     def part(self, index: int, choose: ChooseBox, size: int) -> Image.Image:
         """Reads the file on every call, and decodes only as much of it as the part needs."""
-        return open_part(self._source(index), choose, size, name=self.names[index])
+        return open_part(
+            self.source(index), choose, size, name=self.names[index], levels=self.levels
+        )
 
-    def content(self, index: int) -> bytes:
-        """Returns the bytes of the file, which is read on every call."""
-        source = self._source(index)
+    def digest(self, index: int) -> bytes:
+        """Returns the sha256 of the file, which is read in pieces."""
+        source = self.source(index)
         if isinstance(source, bytes):
-            return source
+            return hashlib.sha256(source).digest()
         try:
-            return source.read_bytes()
+            with opened(source, most=IMAGE_BYTES) as file:
+                return hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]
         except OSError as error:
             raise DataError(
                 f"{self.name(index)}: cannot be read ({error.strerror}). Expected a readable "
                 "image file. Check its permissions, or remove it."
             ) from error
 
-    def digest(self, index: int) -> bytes:
-        """Returns the sha256 of the file."""
-        return hashlib.sha256(self.content(index)).digest()
+    def with_levels(self, levels: Levels | None) -> EncodedImages:
+        """Returns the images with other `levels`."""
+        return replace(self, levels=levels)
 
     def take(self, indices: NDArray[np.int64]) -> EncodedImages:
         """Returns the subset of images at `indices` without reading any file."""
-        return EncodedImages(
-            _chosen(self.encoded, indices), _chosen(self.names, indices), self.labels[indices]
-        )
+        encoded, names = _chosen(self.encoded, indices), _chosen(self.names, indices)
+        return EncodedImages(encoded, names, self.labels[indices], self.levels)
 
-    def _source(self, index: int) -> Path | bytes:
+    def source(self, index: int) -> Path | bytes:
+        """Returns the path of the file, or its bytes, which are read on every call."""
         encoded = self.encoded[index]
         return Path(encoded) if isinstance(encoded, str) else encoded
 

@@ -92,6 +92,12 @@ class TrainConfig:
         below=1,
         flag="--hold-out FRACTION",
     )
+    sample_range: str = setting(
+        "full",
+        help="sample values of 16-bit and 32-bit greyscale images that become 0 and 255: full, "
+        "auto (those that the training images use) or LOW:HIGH",
+        flag="--sample-range RANGE",
+    )
     bad: Bad = setting(
         "fail", help="images that cannot be decoded: stop with an error, or skip them"
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from forebear.data.dataset import Dataset
+from forebear.data.sample_levels import find_levels
 from forebear.data.sources.registry import read_data
 from forebear.data.sources.split import split_validation
 from forebear.errors import DataError, RunError
@@ -22,7 +23,7 @@ from forebear.network.plan.cost import check_size
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.imagenet_classes import synset_name
-from forebear.tables.preprocessing import Preprocessing
+from forebear.tables.preprocessing import TORCHVISION, Preprocessing
 from forebear.tables.rows import Table
 from forebear.tasks.machine.distributed import ALONE, World
 from forebear.tasks.machine.thread_tuning import uncrowded
@@ -136,7 +137,7 @@ def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
         ),
         device=device,
         world=world,
-        colours=network.preprocessing if config.weights is not None else None,
+        colours=_colours(config, network, data),
         notes=notes,
         times=times,
         imports=imports,
@@ -155,6 +156,13 @@ def _refuse_one_class(data: Dataset) -> None:
             "that always answers it is right. Expected two classes or more. Add a folder of images "
             "that are something else, or pass the folder that contains the class folders."
         )
+
+
+def _colours(config: TrainConfig, network: Network, data: Dataset) -> Preprocessing | None:
+    """Returns the preprocessing whose arithmetic on values is kept; None for the usual one."""
+    trained = network.preprocessing if config.weights is not None else None
+    levels = find_levels(config.sample_range, data.train)
+    return trained if levels is None else replace(trained or TORCHVISION, levels=levels)
 
 
 def _refuse_if_spent(config: TrainConfig) -> None:
