@@ -82,3 +82,46 @@ def test_mistakes_are_one_line(
     assert [line.split(": ")[0] for line in out.splitlines()] == [str(images[0])]
     assert err.startswith(f"forebear: {images[1]}: ")
     assert len(err.splitlines()) == 1
+
+
+def test_class_names_cannot_control_the_terminal(
+    tmp_path: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["\x1b]0;owned\x07", "two\nlines", "\x9b31m\u202e"]
+    path = tmp_path / "net.safetensors"
+    forebear.save(make("paper/resnet20", num_classes=3), path, classes=names)
+    odd = images[0].rename(tmp_path / "a\x1b[31m.png")
+    assert main(["predict", str(path), str(odd)]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.isprintable()
+    assert r"'two\nlines'" in line
+    assert main(["predict", str(path), str(odd), "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.isprintable()
+    found = json.loads(line)
+    assert {guess["class"] for guess in found["classes"]} == set(names)
+    assert found["image"] == str(odd)
+
+
+def test_names_of_other_alphabets_are_printed_as_they_are(
+    tmp_path: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "net.safetensors"
+    forebear.save(make("paper/resnet20", num_classes=2), path, classes=["Füchse", "狐"])
+    assert main(["predict", str(path), str(images[0]), "--json"]) == 0
+    assert '"Füchse"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_weights_that_are_not_finite_are_an_error(
+    tmp_path: Path, images: list[Path], capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    net = make("paper/resnet20", num_classes=3)
+    net.get_parameter("logits.weight").data.fill_(float("nan"))
+    forebear.save(net, tmp_path / "net.safetensors")
+    assert main(["predict", str(tmp_path / "net.safetensors"), str(images[0]), *options]) == 2
+    assert capsys.readouterr() == (
+        "",
+        f"forebear: {images[0]}: the results of resnet20 are not finite (nan). Expected finite "
+        "logits. Its array logits.weight is not finite either. Pass other weights.\n",
+    )

@@ -45,7 +45,7 @@ def test_logits_that_are_not_finite_are_refused(images: list[Path], value: float
 
 @pytest.mark.parametrize("options", [{"num_classes": None}, {"global_pool": False}])
 def test_a_network_that_gives_features_is_refused(
-    images: list[Path], options: dict[str, None | bool]
+    images: list[Path], options: dict[str, bool | None]
 ) -> None:
     with pytest.raises(ValueError, match=r"^resnet20 has no classifier or no global pool, so it"):
         list(predict(make("paper/resnet20", **options), images))
