@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def test_logits_that_are_not_finite_are_refused(images: list[Path], value: float
 
 @pytest.mark.parametrize("options", [{"num_classes": None}, {"global_pool": False}])
 def test_a_network_that_gives_features_is_refused(
-    images: list[Path], options: dict[str, bool | None]
+    images: list[Path], options: dict[str, Any]
 ) -> None:
     with pytest.raises(ValueError, match=r"^resnet20 has no classifier or no global pool, so it"):
         list(predict(make("paper/resnet20", **options), images))

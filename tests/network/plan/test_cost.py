@@ -144,9 +144,9 @@ def test_a_network_that_no_image_fits_is_refused() -> None:
     rows = (Conv("conv1", 4, 3), Average("average", 1), Conv("conv2", 4, 7, padding=0))
     with pytest.raises(TableError, match="^row average: no input is large enough for the layers"):
         expand(Table("mine", (), layers=rows), TORCHVISION_V1, num_classes=2)
-    rows = (Conv("conv1", 4, 999, 1000, padding=0), Conv("conv2", 4, 999, padding=0))
+    convs = (Conv("conv1", 4, 999, 1000, padding=0), Conv("conv2", 4, 999, padding=0))
     with pytest.raises(TableError, match="^row conv1: no input of 8,192 pixels or fewer is large"):
-        expand(Table("mine", (), layers=rows), TORCHVISION_V1, num_classes=2)
+        expand(Table("mine", (), layers=convs), TORCHVISION_V1, num_classes=2)
     with pytest.raises(TableError, match="Correct the table, or pass a larger output_stride."):
         spelled("torchvision/alexnet", output_stride=4)  # the search for a size did not end
 
