@@ -25,6 +25,7 @@ CLASS_NAME = 1_000  # characters
 TABLE_UNITS = 10_000  # units and rows of a table, together
 CHANNELS = 100_000  # of one layer
 KERNEL = 1_000  # pixels: side of a kernel or a pool, and its stride, padding or rate
+TABLE_CONVS = 50_000  # convolutions in all units of a table, together
 UNIT_CONVS = 100  # convolutions in one unit
 TABLE_NAME = 200  # characters: name of a table, a row or a dialect
 TABLE_SOURCE = 2_000  # characters

@@ -129,6 +129,13 @@ def test_units_and_rows_are_limited_in_all() -> None:
         Table("mine", (Conv("conv1", 8, 3),), blocks=blocks)
 
 
+def test_convolutions_are_limited_in_all() -> None:
+    convs = ((8, 1),) * 100
+    Table("mine", (), blocks=(Block("b1", 500, 8, 8, convs=convs),))
+    with pytest.raises(TableError, match=r"row 'mine': its units have 50,100 convolutions. Exp"):
+        Table("mine", (), blocks=(Block("b1", 501, 8, 8, convs=convs),))
+
+
 def test_many_rows_are_refused_at_once() -> None:
     rows = [{**BLOCK, "name": f"b{number}"} for number in range(20_000)]
     start = time.perf_counter()
