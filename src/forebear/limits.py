@@ -33,11 +33,13 @@ CLASS_NAME = 1_000  # characters
 TABLE_UNITS = 10_000  # units and rows of a table, together
 CHANNELS = 100_000  # of one layer
 KERNEL = 1_000  # pixels: side of a kernel or a pool, and its stride, padding or rate
+TABLE_CONVS = 50_000  # convolutions in all units of a table, together
 UNIT_CONVS = 100  # convolutions in one unit
 TABLE_NAME = 200  # characters: name of a table, a row or a dialect
 TABLE_SOURCE = 2_000  # characters
 PARAMETERS = 2**30  # values of a network; BiT's ResNet-152x4, the largest known, has 9.4e8
-MAP_VALUES = 2**28  # of one feature map at the input size of the weights: 1 GiB in float32
+MAP_VALUES = 2**26  # of one feature map for one image: 256 MiB in float32, and in addition
+MAP_GROWTH = 32  # times the values of the network, so that a large file may have large inputs
 
 # Preprocessing
 NUMBER = 1e9  # of a scale, mean or std; the smallest scale and std is 1 / NUMBER

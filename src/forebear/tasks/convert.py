@@ -83,12 +83,6 @@ def convert(
             f"{target}: the file exists. Expected a new file. Pass another name, or --replace."
         )
     net = load(source) if network is None else load(network, weights=source, dialect=dialect)
-    broken = first_not_finite(net)
-    if broken is not None:  # a lossless conversion keeps such values
-        _log.warning(
-            "%s: its array %s has values that are not finite. They are converted as they are. "
-            "Check the weights.", truncated(source), broken,
-        )  # fmt: skip
     differences = []
     for name in rewrites:
         if name not in REWRITES:
@@ -96,6 +90,7 @@ def convert(
         changed = REWRITES[name](net)
         differences.append((name, difference(net, changed)))
         net = changed
+    _warn_not_finite(source, net)
     if to == "forebear" or (to is None and target.suffix == ".safetensors"):
         save(net, target)
         return Conversion(
@@ -107,6 +102,18 @@ def convert(
     arrays = _arrays(held)
     write(target, held.plan, arrays, replace)
     return Conversion(network=name, arrays=len(arrays), differences=tuple(differences))
+
+
+def _warn_not_finite(source: Path, net: Network) -> None:
+    """Warns of values that are not finite. A lossless conversion keeps them."""
+    name = first_not_finite(net)
+    if name is not None:
+        _log.warning(
+            "%s: its array %s has values that are not finite. They are converted as they are. "
+            "Check the weights.",
+            truncated(source),
+            name,
+        )
 
 
 def _own_library(net: Network) -> str:

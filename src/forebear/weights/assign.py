@@ -12,11 +12,14 @@ from forebear.errors import WeightsError, near_misses
 from forebear.network.network import Network
 from forebear.network.plan.layer_names import NAMING_SCHEMES, naming_scheme_of
 from forebear.network.plan.plan import Plan
+from forebear.text import truncated
 from forebear.weights.layouts import Array
 from forebear.weights.variable_names import Pair, pairs
 
 # Arrays in checkpoints that are not weights: TF-Slim's step counter and Caffe's mean colour.
 _BESIDE = ("global_step", "mean_rgb")
+_LISTED = 5  # names of each kind in a message
+_COMPARED = 1_000  # names that are searched for similar ones
 
 
 def load_arrays(network: Network, arrays: Mapping[str, Any], *, partial: bool = False) -> list[str]:
@@ -111,16 +114,19 @@ def _sums_groups(kernel: Array) -> bool:
 
 
 def _complaint(plan: Plan, missing: list[str], wrong: list[str], left: list[str]) -> str:
-    lines = [
-        f"the arrays do not fit {plan.table.name} in dialect {plan.dialect.name}: {len(missing)} "
-        f"missing, {len(left)} unexpected, {len(wrong)} of the wrong shape. Expected the "
-        f"{len(pairs(plan))} arrays that `forebear describe --names` lists. Pass the network that "
-        "the checkpoint was made from."
-    ]
+    """Returns one line that names the first arrays of each kind."""
+    parts = []
     for title, names in (("missing", missing), ("unexpected", left), ("shape", wrong)):
-        for name in sorted(names)[:20]:
-            near = near_misses(name, left) if title == "missing" else ""
-            lines.append(f"  {title}: {name}{near}")
-        if len(names) > 20:
-            lines.append(f"  {title}: and {len(names) - 20} more")
-    return "\n".join(lines)
+        listed = [
+            truncated(name) + (near_misses(name, left[:_COMPARED]) if title == "missing" else "")
+            for name in sorted(names)[:_LISTED]
+        ]
+        if len(names) > _LISTED:
+            listed.append(f"and {len(names) - _LISTED} more")
+        parts += [f"{title}: {', '.join(listed)}"] if names else []
+    return (
+        f"the arrays do not fit {plan.table.name} in dialect {plan.dialect.name}: {len(missing)} "
+        f"missing, {len(left)} unexpected, {len(wrong)} of the wrong shape ({'; '.join(parts)}). "
+        f"Expected the {len(pairs(plan))} arrays that `forebear describe --names` lists. Pass the "
+        "network that the checkpoint was made from."
+    )

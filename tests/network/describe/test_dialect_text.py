@@ -87,7 +87,8 @@ def test_a_change_of_any_answer_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     }  # fmt: skip
     assert {*changed} == {field.name for field in fields(Preprocessing)} - {"side", "central"}
     for field, value in changed.items():
-        mine = replace(base, preprocessing=replace(rule, **{field: value}))
+        more = {"side": value} if field == "size" else {}
+        mine = replace(base, preprocessing=replace(rule, **{field: value}, **more))
         monkeypatch.setitem(DIALECTS, "keras2-v2", mine)
         assert facts("keras2-v2") != shown, field
 
