@@ -26,6 +26,10 @@ DECODE_BYTES_PER_CORE = 75_000_000
 INPUT_SIDE = 8_192  # pixels: largest input size of a network, and side of a resize
 
 # Data sets
+DATA_BYTES = 64 * 2**30  # of all arrays that are read into memory; the machine's memory also limits
+UNPACKED_RATIO = 100  # of the size of an archive's content to that of the archive
+SHARD_MEMBERS = 10_000_000  # files in a tar shard
+ROWS = 100_000_000  # of a Parquet file
 CLASSES = 100_000  # ImageNet-21k has 21,843
 CLASS_NAME = 1_000  # characters
 

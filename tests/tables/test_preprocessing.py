@@ -65,6 +65,7 @@ def test_a_rule_has_no_defaults_and_cannot_be_changed() -> None:
     assert all(
         field.default is MISSING and field.default_factory is MISSING
         for field in fields(Preprocessing)
+        if field.name != "levels"  # no published network has them
     )
     with pytest.raises(FrozenInstanceError):
         published.TIMM.size = 32  # type: ignore[misc]
