@@ -27,6 +27,7 @@ TESTED_IN = {
     "data/decoding_threads.py": "data/test_reading.py",
     "data/feature_loader.py": "tasks/train/test_crash.py",
     "data/pixel_cache.py": "data/test_pixel_store.py",
+    "data/sample_levels.py": "data/images/test_flatten.py",
     "network/kernels/status.py": "network/kernels/test_native.py",
     "tasks/machine/distributed.py": "tasks/train/test_world.py",
     "tasks/train/api.py": "tasks/train/test_crash.py",

@@ -13,7 +13,7 @@ import forebear
 SOURCE = Path(forebear.__file__).parent
 # What a package may import of the others: style's "tables -> network -> tasks -> cli", with
 # weights and data feeding tasks. All may import the modules beside the packages.
-BASE = {"errors", "files", "hardware", "settings", "text", "version"}
+BASE = {"errors", "files", "hardware", "limits", "settings", "text", "untrusted", "version"}
 BEFORE = {
     "tables": BASE,
     "network": BASE | {"tables"},
@@ -21,7 +21,7 @@ BEFORE = {
     "data": BASE | {"tables"},
     "tasks": BASE | {"tables", "network", "weights", "data"},
     "cli": BASE | {"tables", "network", "weights", "data", "tasks"},
-    **{name: {"errors"} for name in BASE},
+    **{name: {"errors", "limits", "text"} for name in BASE},
 }
 LATE = {"network/network.py": {"data"}}  # Network.preprocess imports it when it is called
 

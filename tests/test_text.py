@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from forebear.text import elided, printable, truncated
+from forebear.text import elided, escaped, json_text, one_line, printable, truncated
 
 
 def test_text_that_prints_stays_and_all_other_is_escaped_on_one_line() -> None:
@@ -23,3 +23,9 @@ def test_long_text_loses_its_middle() -> None:
     assert elided("abcdefghijk", 10) == "abcd…ghijk"
     assert elided("abcdefghijk", 7) == "abc…ijk"
     assert all(len(elided("x" * 300, most)) == most for most in range(2, 300))
+
+
+def test_control_characters_are_escaped_and_line_breaks_may_stay() -> None:
+    assert escaped("a\n\x1b\u202eü") == "a\n\\x1b\\u202eü"
+    assert one_line("a\n\x1b\u202eü") == "a\\n\\x1b\\u202eü"
+    assert json_text(["\x9b", "ü", 1]) == '["\\u009b", "ü", 1]'

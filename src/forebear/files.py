@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
+
+from forebear.text import printable
 
 # What the operating system reports if a file system has no locks.
 NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
@@ -16,7 +19,22 @@ NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSU
 
 def home() -> Path:
     """Returns $FOREBEAR_HOME (default: ~/.cache/forebear), the folder of downloads and caches."""
-    return Path(os.environ.get("FOREBEAR_HOME") or "~/.cache/forebear").expanduser()
+    return expanded(os.environ.get("FOREBEAR_HOME") or "~/.cache/forebear")
+
+
+def expanded(path: str | Path) -> Path:
+    """Returns a path whose ~ or ~NAME is replaced by a home folder.
+
+    Raises:
+        ValueError: The system does not know that home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"{printable(path)}: the home folder is unknown. Expected a path without ~, or a "
+            "known user after it. Write the whole path, or set HOME."
+        ) from None
 
 
 def cache_folder() -> Path:
@@ -39,7 +57,8 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    # Nobody can guess the name, and put a link there that the write would follow.
+    partial = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.tmp{path.suffix}")
     try:
         write(partial)
         partial.chmod(0o644)  # safetensors creates its files with mode 0600

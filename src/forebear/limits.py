@@ -11,10 +11,18 @@ MIB = 2**20
 # Files
 TEXT_BYTES = 16 * MIB  # of a JSON or TOML file: settings, a table, a recipe, a config
 NESTING = 64  # levels of lists and objects in JSON and TOML
+METRICS_BYTES = 256 * MIB  # of metrics.jsonl; an epoch takes about 2 kB
+TABLE_BYTES = 256 * MIB  # of a CSV file
 
 # Images
 IMAGE_BYTES = 256 * MIB  # of one encoded image
 IMAGE_PIXELS = 64_000_000  # of one image; a 64-megapixel image takes 256 MB as Pillow's RGB
+# Decoders that take more memory than the image itself, by format: so many pixels take 300 MB
+PIXELS_OF = {"WEBP": 18_000_000, "JPEG2000": 12_000_000, "AVIF": 25_000_000}
+PROGRESSIVE_PIXELS = 40_000_000  # of a progressive JPEG
+DIRECT_PIXELS = 16_000_000  # above, an image is converted through a temporary file
+DECODE_BYTES = 280_000_000  # of all images that are being decoded at a time, or the next if larger
+DECODE_BYTES_PER_CORE = 75_000_000
 INPUT_SIDE = 8_192  # pixels: largest input size of a network, and side of a resize
 
 # Data sets

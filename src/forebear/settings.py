@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
 from functools import cache
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from forebear.text import elided
+
 _KEY = "forebear"
+MOST = 10**9  # of a whole number without a limit of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,7 @@ class Setting:
     help: str
     unit: str = ""  # such as "pixels" or "epochs"
     least: float | None = None  # the smallest value
+    most: float | None = None  # the largest value; None: MOST for whole numbers
     below: float | None = None  # values are less than this
     above: float | None = None  # values are greater than this
     needs: tuple[Any, ...] = ()  # another field and its values for which this one has an effect
@@ -66,6 +71,8 @@ class Setting:
             return f"a {noun} between {self.above:g} and {self.below:g}"
         if self.least is not None and self.below is not None:
             return f"a number from {self.least:g} up to, but not including, {self.below:g}"
+        if self.least is not None and self.most is not None and self.most <= MOST:
+            return f"{self.least:g} to {self.most:,}"
         if self.least is not None:
             return f"{self.least:g} or more"
         return f"a number above {self.above:g}" if self.above is not None else ""
@@ -79,6 +86,7 @@ def setting(
     flag: str = "",
     unit: str = "",
     least: float | None = None,
+    most: float | None = None,
     below: float | None = None,
     above: float | None = None,
     needs: tuple[str, ...] = (),
@@ -94,6 +102,7 @@ def setting(
         flag: on a command line, such as "--save-every STEPS"; without one, by name and type.
         unit: of its value.
         least: the smallest value.
+        most: the largest value; without one, MOST for whole numbers.
         below: values must be less than this.
         above: values must be greater than this.
         needs: the name of another field, then those of its values for which this one has an
@@ -107,6 +116,7 @@ def setting(
         flag=flag,
         unit=unit,
         least=least,
+        most=most,
         below=below,
         above=above,
         needs=needs,
@@ -215,7 +225,10 @@ def check(record: Any) -> None:
         value = getattr(record, name)
         if not _fits(known, value):
             leave = "" if known.required else ", or leave it out"
-            raise ValueError(f"{name}={value!r}: expected {known.range}. Pass such a value{leave}.")
+            wanted = known.range or f"a finite number of at most {MOST:,}"
+            raise ValueError(
+                f"{name}={elided(repr(value))}: expected {wanted}. Pass such a value{leave}."
+            )
 
 
 def _fits(known: Setting, value: Any) -> bool:
@@ -225,8 +238,10 @@ def _fits(known: Setting, value: Any) -> bool:
         return value in known.choices
     if not isinstance(value, int | float):
         return True
-    return not (
+    most = MOST if known.most is None and known.kind is int else known.most
+    return math.isfinite(value) and not (
         (known.least is not None and not value >= known.least)
+        or (most is not None and not value <= most)
         or (known.below is not None and not value < known.below)
         or (known.above is not None and not known.above < value < float("inf"))
     )

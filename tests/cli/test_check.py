@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from io import BytesIO
 from pathlib import Path
@@ -45,7 +46,14 @@ def test_a_sound_set_is_counted_and_exits_with_0(
     assert main(["check", f"folder:{parts(tmp_path / 'set')}"]) == 0
     printed = capsys.readouterr()
     lines = words(printed.out)
-    assert lines[:4] == ["class train val", "across 5 2", "down 5 2", "grey 5 2"]
+    assert lines[:6] == [
+        "train: 15 images in 3 classes from train/; validation: 6 from val/",
+        "",
+        "class train val",
+        "across 5 2",
+        "down 5 2",
+        "grey 5 2",
+    ]
     assert "images 15 training, 6 validation" in lines
     assert "pixels smallest 16 x 16, median 16 x 16, largest 16 x 16" in lines
     assert "formats PNG 21" in lines
@@ -141,6 +149,8 @@ def test_the_manifest_has_a_line_an_image(tmp_path: Path) -> None:
         "bits": 8,
         "frames": 1,
         "orientation": 1,
+        "lowest": None,
+        "highest": None,
         "error": None,
     }
     broken = rows[5]
@@ -163,7 +173,7 @@ def test_arrays_have_no_files_and_a_class_may_be_empty(
     )
     assert main(["check", f"npz:{tmp_path / 'x.npz'}"]) == 0
     lines = words(capsys.readouterr().out)
-    assert lines[1:4] == ["a 2 1", "'b\\n' 0 0", "c 2 0"]
+    assert lines[3:6] == ["a 2 1", "'b\\n' 0 0", "c 2 0"]
     assert "empty 1 classes have no training images" in lines
     assert any(line.startswith("1 copies across train and val") for line in lines)
 
@@ -178,8 +188,8 @@ def test_of_many_classes_only_the_smallest_and_the_largest_are_listed(
     assert main(["check", f"npz:{path}"]) == 0
     lines = words(capsys.readouterr().out)
     assert "... 20 more classes ..." in lines
-    assert lines[20] == "19 20 20"
-    assert lines[22] == "40 41 41"
+    assert lines[22] == "19 20 20"
+    assert lines[24] == "40 41 41"
 
 
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,3 +201,34 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     place = tmp_path / "no" / "such" / "file"
     assert main(["check", f"folder:{root}", "--manifest", str(place)]) == 2
     assert "cannot be written (No such file or directory)" in capsys.readouterr().err
+
+
+def test_the_range_of_deep_images_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(8):
+        values = np.linspace(number, 4095 - number, 64).astype(np.uint16).reshape(8, 8)
+        path = tmp_path / "set" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values).save(path)
+    assert main(["check", f"folder:{tmp_path / 'set'}"]) == 0
+    said = "samples 16-bit images use 0 to 4,095 of 65,535; train --sample-range auto scales to"
+    assert any(line.startswith(said) for line in words(capsys.readouterr().out))
+
+
+def test_what_is_no_image_is_counted_and_never_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = making.folder(tmp_path / "set", 8)
+    place = root / "grey"
+    os.mkfifo(place / "pipe.jpg")
+    (place / "zero.jpg").symlink_to("/dev/zero")
+    (place / "photo").write_bytes((place / "0.png").read_bytes())
+    (place / "x.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(30))
+    with (place / "sparse.png").open("wb") as file:
+        file.truncate(20 * 2**30)
+    assert main(["check", f"folder:{root}"]) == 1
+    out = capsys.readouterr().out
+    assert "train: 22 images in 3 classes" in out
+    assert "3 files skipped: 1 pipe, 1 HEIC, 1 device" in out
+    assert "sparse.png: cannot be read (it has 21,474,836,480 bytes, more than the limit" in out

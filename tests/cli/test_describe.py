@@ -264,7 +264,7 @@ def test_a_drawing_prints_nothing_on_stdout(
     assert main(["describe", "paper/resnet20", "--draw", str(file)]) == 0
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == f"drawn: {file}\n"
+    assert err == f"forebear: drawn: {file}\n"
     assert "<!-- paper/resnet20 -->" in file.read_text(encoding="utf-8")
 
 

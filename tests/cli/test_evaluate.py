@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import forebear
+from forebear.cli import output
 from forebear.cli.main import main
 from forebear.network.network import Network
 from forebear.tasks import evaluate as task
@@ -51,8 +52,8 @@ def test_figures_and_matrix_are_printed(
     asked = given(monkeypatch)
     words = ["--batch", "7", "--precision", "bf16", "--device", "cpu"]
     assert main(["evaluate", str(saved), "--data", "digits", *words]) == 0
-    options = {"batch": 7, "precision": "bf16", "device": "cpu"}
-    assert asked == [("resnet20", "digits", options)]
+    options = {"part": None, "batch": 7, "precision": "bf16", "device": "cpu", "bad": "fail"}
+    assert asked == [("resnet20", "digits", options | {"say": output.note})]
     assert capsys.readouterr().out.splitlines() == [
         "images 4",
         "top-1  75.00%",

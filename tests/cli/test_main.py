@@ -24,11 +24,11 @@ def verb(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return made
 
 
-def raising(error: BaseException) -> object:
-    def run(_: object) -> int:
-        raise error
-
-    return run
+def raising(error: BaseException, module: str = "forebear.cli.list") -> object:
+    """A `run` that raises an error in a module of this name."""
+    scope: dict[str, object] = {"error": error, "__name__": module}
+    exec("def run(_):\n    raise error", scope)
+    return scope["run"]
 
 
 @pytest.mark.parametrize("name", VERBS)
@@ -88,10 +88,24 @@ def test_the_words_of_the_command_line_are_taken_where_none_are_given(
         (StopError("stopped and saved", 15), 143, "stopped and saved"),
         (KeyboardInterrupt(), 130, "interrupted."),
         (
-            OSError(28, "No space left"),
-            2,
-            "[Errno 28] No space left. Free some disk space, or pass a writable folder.",
+            OSError(28, "No space left", "runs/a"),
+            74,
+            "runs/a: No space left. Expected room on a working disk. Free some disk space, or pass "
+            "a writable folder.",
         ),
+        (
+            OSError(13, "Permission denied", "runs/a"),
+            2,
+            "runs/a: Permission denied. Expected a path that can be read or written. Check the "
+            "path and its permissions.",
+        ),
+        (
+            MemoryError(),
+            2,
+            "memory has run out. Expected enough for the data and the network. Pass a smaller "
+            "batch or size, or free some memory.",
+        ),
+        (DataError("a\x1b[31m\nb"), 2, r"a\x1b[31m\nb"),
     ],
 )
 def test_an_error_is_one_line_and_a_code(
@@ -122,10 +136,14 @@ def test_the_traceback_is_shown_where_it_is_asked_for(
     assert caught.value is error
 
 
-def test_an_error_of_forebears_own_is_not_hidden(verb: SimpleNamespace) -> None:
-    verb.run = raising(ZeroDivisionError())
-    with pytest.raises(ZeroDivisionError):
-        main(["list"])
+def test_arguments_that_do_not_parse_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict"]) == 2
+    assert main(["list", "--nonsense"]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("forebear: the following arguments are required: RUN IMAGE")
+    assert second == (
+        "forebear: unrecognized arguments: --nonsense. Run forebear list --help for the arguments."
+    )
 
 
 def test_warnings_are_shown_and_notes_are_not(verb: SimpleNamespace) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 import forebear
 from forebear.cli.main import main
-from tests.cli.making import image
+from tests.cli.making import CLASSES, folder, image
 from tests.network.making import make
 
 
@@ -76,12 +76,47 @@ def test_mistakes_are_one_line(
     assert capsys.readouterr() == ("", said)
     assert main(["predict", str(saved), str(images[0]), "--top", "0"]) == 2
     assert capsys.readouterr().err.startswith("forebear: top=0: expected")
+
+
+def test_images_that_cannot_be_read_are_named_and_the_others_are_answered(
+    saved: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     images[1].write_bytes(b"no image")
-    assert main(["predict", str(saved), *map(str, images)]) == 2
+    words = ["predict", str(saved), *map(str, images)]
+    assert main(words) == 2
     out, err = capsys.readouterr()
-    assert [line.split(": ")[0] for line in out.splitlines()] == [str(images[0])]
-    assert err.startswith(f"forebear: {images[1]}: ")
-    assert len(err.splitlines()) == 1
+    assert [line.split(": ")[0] for line in out.splitlines()] == [str(images[0]), str(images[2])]
+    first, last = err.splitlines()
+    assert first.startswith(f"forebear: {images[1]}: ")
+    assert last == "forebear: 1 of 3 images could not be read"
+    assert main([*words, "--bad", "skip"]) == 0
+    assert capsys.readouterr().out == out
+    assert main([*words, "--bad", "fail"]) == 2
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_a_folder_is_its_images(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = folder(tmp_path / "set", 2)
+    (root / "across" / "notes.txt").write_text("words")
+    assert main(["predict", str(saved), str(root)]) == 0
+    names = [line.split(": ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == [str(root / kind / f"{n}.png") for kind in CLASSES for n in range(2)]
+    (tmp_path / "empty").mkdir()
+    assert main(["predict", str(saved), str(tmp_path / "empty")]) == 2
+    assert "empty: no images inside" in capsys.readouterr().err
+
+
+def test_control_characters_of_class_names_stay_text(
+    tmp_path: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = make("paper/resnet20", num_classes=2)
+    forebear.save(net, tmp_path / "x.safetensors", classes=["a\x1b]0;t\x07", "b\nc"])
+    assert main(["predict", str(tmp_path / "x.safetensors"), str(images[0])]) == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == 1
+    assert out[:-1].isprintable()
 
 
 def test_class_names_cannot_control_the_terminal(

@@ -40,7 +40,7 @@ def test_the_fields_are_told_as_the_record_has_them(capsys: pytest.CaptureFixtur
         assert f"{name} {known.help} (" in told
         assert known.range in told
         assert known.matters_if in told
-    assert "eval_size input size of validation images; 0: as size (pixels; 0 or more;" in told
+    assert "eval_size input size of validation images; 0: as size (pixels; 0 to 8,192;" in told
     assert "convolution filters (a number above 0; required)" in told
     assert "only if weight_decay is set)" in told
 
@@ -54,7 +54,7 @@ def test_recipes_and_fields_for_programs(capsys: pytest.CaptureFixture[str]) -> 
     fields = {one["name"]: one for one in printed("fields")["fields"]}
     assert list(fields) == list(settings(Recipe))
     size = fields["eval_size"]
-    assert (size["unit"], size["range"], size["default"]) == ("pixels", "0 or more", 0)
+    assert (size["unit"], size["range"], size["default"]) == ("pixels", "0 to 8,192", 0)
     assert fields["lr"]["required"]
     assert fields["decay_on"]["choices"] == ["all", "weights"]
     assert fields["decay_on"]["only_if"] == "weight_decay is set"

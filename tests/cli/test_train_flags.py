@@ -57,7 +57,7 @@ def test_the_names_of_flags_are_as_before() -> None:
         (("--lr", "0"), "lr=0.0: expected a number above 0. Pass such a value, or leave it out."),
         (("--bad", "warn"), "bad='warn': expected one of fail, skip. Pass such a value, or"),
         (("--compile", "fast"), "compile='fast': expected one of auto, off, on, graphs."),
-        (("--threads", "0"), "threads=0: expected 1 or more."),
+        (("--threads", "0"), "threads=0: expected 1 to 1,024."),
         (("--budget", "0s"), "budget=0.0: expected a number above 0."),
         (("--budget", "9s", "--epochs", "3"), "budget=9 seconds and epochs=3: either ends a run."),
     ],

@@ -266,7 +266,7 @@ def test_threads_beside_the_training_give_way_and_the_caller_does_not(
 ) -> None:
     seen: dict[str, int] = {}
 
-    def watched(source: Path, *, name: str) -> Image.Image:
+    def watched(source: Path, *, name: str, levels: None) -> Image.Image:
         native = threading.get_native_id()
         seen[threading.current_thread().name] = os.getpriority(os.PRIO_PROCESS, native)
         return open_image(source, name=name)

@@ -44,6 +44,9 @@ class SlowPictures(ArrayImages):
     gate: threading.Event | None = None  # waited for from the ninth image on
     seen: list[int] = field(default_factory=list)
 
+    def with_levels(self, levels: object) -> SlowPictures:
+        return self
+
     def take(self, indices: NDArray[np.int64]) -> SlowPictures:
         return replace(self, pixels=self.pixels[indices], labels=self.labels[indices])
 

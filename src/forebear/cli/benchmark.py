@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from forebear.cli import output
 from forebear.cli.text_table import columns
 
 if TYPE_CHECKING:
@@ -80,7 +80,10 @@ def run(args: argparse.Namespace) -> int:
     finally:
         if terminal:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
-    print(json.dumps(_as_dict(found)) if args.json else "\n".join(_text(found)))
+    if args.json:
+        output.result_json(_as_dict(found))
+    else:
+        output.result("\n".join(_text(found)))
     return 0
 
 

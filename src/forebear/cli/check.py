@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from forebear.cli.text_table import columns
 from forebear.data.sources.kinds import listed_specs
-from forebear.text import printable
+from forebear.text import one_line, printable
 
 if TYPE_CHECKING:
+    from forebear.data.dataset import Dataset
     from forebear.tasks.check import Checked, Row
 
 SUMMARY = "Decodes every image of a data set, and reports unusable and unusual images."
@@ -55,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
                 "file in an existing, writable folder. Choose another path."
             ) from error
     console = Console(highlight=False, soft_wrap=True)
-    for line, style in _report(found, data.split):
-        console.print(Text(line, style))
+    for line, style in _report(found, data):
+        console.print(Text(one_line(line), style))
     return 1 if found.bad else 0
 
 
@@ -83,10 +84,17 @@ def _progress() -> Iterator[Callable[[int, int], None] | None]:
         yield lambda done, total: live.update(task, completed=done, total=total)
 
 
-def _report(found: Checked, split: str) -> Iterator[Line]:
+def _report(found: Checked, data: Dataset) -> Iterator[Line]:
+    from forebear.data.sources.summary import summary
+
+    yield summary(data), ""
+    yield from ((note, "yellow") for note in data.notes)
+    if len(data.classes) == 1:
+        yield "only one class: there is nothing to tell apart, and train refuses it", "yellow"
+    yield "", ""
     yield from _classes(found)
     yield "", ""
-    yield from ((line, "") for line in columns(list(_facts(found, split)), "<<"))
+    yield from ((line, "") for line in columns(list(_facts(found, data.split)), "<<"))
     for kind, rows in found.odd().items():
         yield from _listed(kind, rows, "yellow")
     for kind, groups in (
@@ -128,6 +136,11 @@ def _facts(found: Checked, split: str) -> Iterator[tuple[str, str]]:
         yield "pixels", f"smallest {least}, median {median}, largest {greatest}"
         for what in ("format", "mode"):
             yield f"{what}s", ", ".join(f"{name} {n:,}" for name, n in found.tally(what))
+    if found.levels is not None:
+        low, high, bits = found.levels
+        most = f" of {2**bits - 1:,}" if bits <= 16 else ""
+        advice = "" if high > 0.5 * 2**bits else "; train --sample-range auto scales to them"
+        yield "samples", f"{bits}-bit images use {low:,g} to {high:,g}{most}{advice}"
     bytes_ = sum(row.bytes or 0 for row in found.rows)
     if bytes_:
         yield "files", f"{bytes_ / 1e6:,.1f} MB"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from forebear.cli import output
 from forebear.cli.output_path import check_drawing
 from forebear.cli.text_table import columns
 
@@ -40,7 +40,10 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         draw(results, args.out)
     groups = spreads(results)
-    print(_as_json(results, groups) if args.json else _as_text(results, groups))
+    if args.json:
+        output.result_json(_as_json(results, groups))
+    else:
+        output.result(_as_text(results, groups))
     return 0
 
 
@@ -112,42 +115,39 @@ def _epochs(result: Result) -> str:
     return f"{done} unfinished" if run.planned is None else f"{done} of {passes(run.planned)}"
 
 
-def _as_json(results: Sequence[Result], groups: Sequence[Spread]) -> str:
-    return json.dumps(
-        {
-            "comparable": len({result.data for result in results}) == 1,
-            "runs": [
-                {
-                    "run": str(result.run.path),
-                    "network": result.run.network,
-                    "parameters": result.run.parameters,
-                    "data": result.run.data,
-                    "fingerprint": result.run.part("data").get("fingerprint"),
-                    "recipe": result.differs,
-                    "seed": result.seed,
-                    "finished": result.run.finished,
-                    "epochs": _number(result.run.last("epoch")),
-                    "images_per_second": _number(result.images_per_second),
-                    "minutes": _number(result.minutes),
-                    "best": _number(result.best),
-                    "last": _number(result.last),
-                    "test": None if result.run.tested is None else result.run.tested[0],
-                }
-                for result in results
-            ],
-            "seeds": [
-                {
-                    "runs": [str(one.run.path) for one in group.runs],
-                    **{
-                        name: {"mean": mean, "deviation": deviation}
-                        for name, (mean, deviation) in (("last", group.last), ("best", group.best))
-                    },
-                }
-                for group in groups
-            ],
-        },
-        ensure_ascii=False,
-    )
+def _as_json(results: Sequence[Result], groups: Sequence[Spread]) -> dict[str, object]:
+    return {
+        "comparable": len({result.data for result in results}) == 1,
+        "runs": [
+            {
+                "run": str(result.run.path),
+                "network": result.run.network,
+                "parameters": result.run.parameters,
+                "data": result.run.data,
+                "fingerprint": result.run.part("data").get("fingerprint"),
+                "recipe": result.differs,
+                "seed": result.seed,
+                "finished": result.run.finished,
+                "epochs": _number(result.run.last("epoch")),
+                "images_per_second": _number(result.images_per_second),
+                "minutes": _number(result.minutes),
+                "best": _number(result.best),
+                "last": _number(result.last),
+                "test": None if result.run.tested is None else result.run.tested[0],
+            }
+            for result in results
+        ],
+        "seeds": [
+            {
+                "runs": [str(one.run.path) for one in group.runs],
+                **{
+                    name: {"mean": mean, "deviation": deviation}
+                    for name, (mean, deviation) in (("last", group.last), ("best", group.best))
+                },
+            }
+            for group in groups
+        ],
+    }
 
 
 def _number(value: float) -> float | None:

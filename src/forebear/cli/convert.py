@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from forebear.cli import output
 from forebear.text import printable
 
 SUMMARY = "Converts a checkpoint to another format without loss, or reports why that is impossible."
@@ -58,6 +59,6 @@ def run(args: argparse.Namespace) -> int:
         replace=args.replace,
     )
     for name, largest in done.differences:
-        print(f"rewrite {name}: largest error {largest:.1e} relative to the largest logit")
-    print(f"{printable(args.target)}: {done.network}, {done.arrays} arrays")
+        output.result(f"rewrite {name}: largest error {largest:.1e} relative to the largest logit")
+    output.result(f"{printable(args.target)}: {done.network}, {done.arrays} arrays")
     return 0

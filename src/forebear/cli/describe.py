@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from forebear.cli import output
 from forebear.cli.text_table import columns
 from forebear.network.describe.describe import Report, report
 from forebear.network.plan.cost import Measure
@@ -89,11 +88,11 @@ def run(args: argparse.Namespace) -> int:
 
         title = args.network if args.network in NETWORKS else table.name
         draw(found, args.draw, title=title)
-        print(f"drawn: {args.draw}", file=sys.stderr)
+        output.note(f"drawn: {args.draw}")
     elif args.json:
-        print(json.dumps(found.as_dict()))
+        output.result_json(found.as_dict())
     else:
-        print("\n".join(_text(found, layers=args.layers)))
+        output.result("\n".join(_text(found, layers=args.layers)))
     return 0
 
 
@@ -107,11 +106,11 @@ def _print_names(planned: Plan, args: argparse.Namespace) -> None:
         )
     library, found = naming_scheme_of(planned, args.names), pairs(planned, args.names)
     if args.json:
-        print(json.dumps(_names_as_dict(planned, library, found)))
+        output.result_json(_names_as_dict(planned, library, found))
         return
     rows = [("forebear", library, "layout", "shape")]
     rows += [(pair.ours, pair.theirs, pair.axes, str([*pair.their_shape])) for pair in found]
-    print("\n".join(columns(rows, "<<<<")))
+    output.result("\n".join(columns(rows, "<<<<")))
 
 
 def _names_as_dict(planned: Plan, library: str, found: Sequence[Pair]) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 
+from forebear.cli import output
 from forebear.cli.text_table import wrapped
 from forebear.network.describe.dialect_table import Topic, as_dicts, find_dialects, side_by_side
 
@@ -63,12 +63,12 @@ def run(args: argparse.Namespace) -> int:
     """
     names = find_dialects(args.patterns)
     if args.json:
-        print(json.dumps(as_dicts(names)))
+        output.result_json(as_dicts(names))
     elif args.markdown:
-        print("\n".join(_markdown(side_by_side(names))))
+        output.result("\n".join(_markdown(side_by_side(names))))
     else:
         width = shutil.get_terminal_size((120, 24)).columns
-        print("\n\n".join(_text(topic, width) for topic in side_by_side(names)))
+        output.result("\n\n".join(_text(topic, width) for topic in side_by_side(names)))
     return 0
 
 

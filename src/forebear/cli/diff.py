@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from forebear.cli import output
 from forebear.cli.text_table import columns
 from forebear.network.describe.diff import Comparison, Difference, compare
 from forebear.network.describe.equivalence import Verdict
@@ -52,11 +52,11 @@ def run(args: argparse.Namespace) -> int:
     sizes = (first.table.image_size, second.table.image_size) if size is None else (size, size)
     found = compare(first, second, sizes)
     if args.json:
-        print(json.dumps({"first": args.a, "second": args.b, **asdict(found)}))
+        output.result_json({"first": args.a, "second": args.b, **asdict(found)})
     elif found.identical:
-        print(f"{args.a} and {args.b}: identical")
+        output.result(f"{args.a} and {args.b}: identical")
     else:
-        print("\n".join(_text(names, found)))
+        output.result("\n".join(_text(names, found)))
     return 0
 
 

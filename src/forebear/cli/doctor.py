@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from forebear.cli import output
 from forebear.cli.text_table import columns
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ def run(args: argparse.Namespace) -> int:
     found = report()
     if args.json:
         facts = asdict(found) | {"versions": dict(found.versions)}
-        print(json.dumps(facts, default=str))
+        output.result_json(facts)
     else:
-        print("\n".join(columns(list(_rows(found)), "<<")))
+        output.result("\n".join(columns(list(_rows(found)), "<<")))
     return 0
 
 

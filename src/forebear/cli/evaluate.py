@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from forebear.cli import load_model
+from forebear.cli import load_model, output
 from forebear.cli.output_path import check_drawing
+from forebear.data.choices import Bad
 from forebear.data.sources.kinds import listed_specs
 
 if TYPE_CHECKING:
@@ -38,6 +38,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="auto", metavar="D", help="auto, cpu or cuda (default: %(default)s)"
     )
+    parser.add_argument(
+        "--part",
+        metavar="PART",
+        help="val, train, test or all (default: the validation images if they came with the data "
+        "or the network was trained on the others, else all)",
+    )
+    parser.add_argument(
+        "--bad",
+        default="fail",
+        choices=get_args(Bad),
+        help="images that cannot be decoded: stop with an error, or skip them "
+        "(default: %(default)s)",
+    )
     parser.add_argument("--draw", type=Path, metavar="FILE.png", help="draw the confusion matrix")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -50,30 +63,37 @@ def run(args: argparse.Namespace) -> int:
 
     network = load_model.load_model(args.run_folder, args)
     measured = evaluate_on(
-        network, args.data, batch=args.batch, precision=args.precision, device=args.device
+        network,
+        args.data,
+        part=args.part,
+        batch=args.batch,
+        precision=args.precision,
+        device=args.device,
+        bad=args.bad,
+        say=output.note,
     )
     if args.draw is not None:
         draw_confusion(measured, args.draw, f"{network.table.name} on {args.data}")
-    print(_as_json(measured) if args.json else _as_text(measured))
+    if args.json:
+        output.result_json(_as_json(measured))
+    else:
+        output.result(_as_text(measured))
     return 0
 
 
-def _as_json(measured: Evaluation) -> str:
-    return json.dumps(
-        {
-            "images": measured.images,
-            "top1": measured.top1,
-            "top5": measured.top5,
-            "macro_f1": measured.macro_f1,
-            "loss": measured.loss,
-            "classes": [
-                {"class": name, "images": count, "recall": recall, "precision": precision}
-                for name, count, recall, precision in measured.per_class()
-            ],
-            "confusion": measured.confusion.tolist(),
-        },
-        ensure_ascii=False,
-    )
+def _as_json(measured: Evaluation) -> dict[str, object]:
+    return {
+        "images": measured.images,
+        "top1": measured.top1,
+        "top5": measured.top5,
+        "macro_f1": measured.macro_f1,
+        "loss": measured.loss,
+        "classes": [
+            {"class": name, "images": count, "recall": recall, "precision": precision}
+            for name, count, recall, precision in measured.per_class()
+        ],
+        "confusion": measured.confusion.tolist(),
+    }
 
 
 def _as_text(measured: Evaluation) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from forebear.cli import output
 from forebear.cli.text_table import columns
 from forebear.errors import near_misses
 from forebear.tables.registry import NETWORKS, networks
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         ValueError: No name matches the pattern.
     """
     lines = (_weights if args.weights else _networks)(args.pattern)
-    print("\n".join(lines))
+    output.result("\n".join(lines))
     return 0
 
 

@@ -2,8 +2,8 @@
 
 The module of a verb defines SUMMARY (one line), EXAMPLE (a working command), add_arguments(parser)
 and run(args), which returns the exit code. It is imported when the verb is called, and imports
-torch only if it needs to. Results go to stdout, everything else to stderr. A user error prints one
-line on stderr and exits with code 2.
+torch only if it needs to. Results go to stdout, everything else to stderr. Every error prints one
+line on stderr; `failures` chooses the line and the exit code.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
-import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
-from forebear.errors import ForebearError, near_misses
+from forebear.cli import output
+from forebear.cli.failures import explained
+from forebear.errors import near_misses
 from forebear.version import __version__
 
 # From each verb to its summary; the module is cli/<verb>.py.
@@ -36,9 +38,17 @@ VERBS = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all errors of the command line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises a ValueError that `main` prints."""
+        raise ValueError(f"{message}. Run {self.prog} --help for the arguments.")
+
+
 def _overview() -> argparse.ArgumentParser:
     verbs = "\n".join(f"  {verb:<10} {summary}" for verb, summary in VERBS.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="forebear",
         description="AlexNet v2, ResNet v1 and v2, ResNeXt: exact builds of every dialect.",
         usage="forebear VERB [ARGUMENT ...]",
@@ -52,7 +62,7 @@ def _overview() -> argparse.ArgumentParser:
 def make_parser(verb: str) -> argparse.ArgumentParser:
     """The parser of a verb's arguments; the documentation's command-line page is made from it."""
     module = importlib.import_module(f"forebear.cli.{verb}")
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"forebear {verb}",
         description=module.SUMMARY,
         epilog=f"example:\n  {module.EXAMPLE}",
@@ -64,38 +74,23 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb and returns its exit code: 0, or 2 after a user error.
+    """Runs one verb and returns its exit code; `docs/files.md` lists the codes.
 
     Args:
         argv: Arguments after `forebear`; None uses `sys.argv`.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="forebear: %(message)s")
-    if not words or words[0].startswith("-"):
-        _overview().parse_args(words or ["--help"])
-    if words[0] not in VERBS:
-        known = f"Expected one of {', '.join(VERBS)}.{near_misses(words[0], VERBS)}"
-        return _fail(f"verb {words[0]!r} is unknown. {known}")
-    args = make_parser(words[0]).parse_args(words[1:])
     try:
+        output.prepare_streams()
+        if not words or words[0].startswith("-"):
+            _overview().parse_args(words or ["--help"])
+        if words[0] not in VERBS:
+            known = f"Expected one of {', '.join(VERBS)}.{near_misses(words[0], VERBS)}"
+            raise ValueError(f"verb {words[0]!r} is unknown. {known}")
+        args = make_parser(words[0]).parse_args(words[1:])
         code: int = args.run(args)
         sys.stdout.flush()
         return code
-    except (ForebearError, ValueError, TypeError) as error:
-        if os.environ.get("FOREBEAR_TRACEBACK"):
-            raise
-        return _fail(str(error), code=error.code if isinstance(error, ForebearError) else 2)
-    except KeyboardInterrupt:
-        return _fail("interrupted.", code=130)
-    except BrokenPipeError:  # the reader of the pipe has exited, such as head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:  # usually a full disk; other errors are printed unchanged
-        if os.environ.get("FOREBEAR_TRACEBACK"):
-            raise
-        return _fail(f"{error}. Free some disk space, or pass a writable folder.")
-
-
-def _fail(message: str, *, code: int = 2) -> int:
-    print(f"forebear: {message}", file=sys.stderr)
-    return code
+    except (Exception, KeyboardInterrupt) as error:
+        return explained(error, words)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
 from dataclasses import asdict
 from typing import Any
 
+from forebear.cli import output
 from forebear.cli.text_table import columns
 from forebear.settings import Setting, settings, topics
 from forebear.tasks.train.recipe import Recipe
@@ -40,14 +40,20 @@ def run(args: argparse.Namespace) -> int:
         ValueError: The name is missing, unknown or has no effect.
     """
     if args.show is None:
-        print(json.dumps(_recipes_as_dict()) if args.json else "\n".join(_table()))
+        if args.json:
+            output.result_json(_recipes_as_dict())
+        else:
+            output.result("\n".join(_table()))
     elif args.show == "fields":
         if args.name is not None:
             raise ValueError(
                 f"fields with NAME {args.name!r}: expected fields alone, as all recipes have the "
                 f"same. Leave it out, or pass show {args.name}."
             )
-        print(json.dumps(_fields_as_dict()) if args.json else "\n".join(_fields()))
+        if args.json:
+            output.result_json(_fields_as_dict())
+        else:
+            output.result("\n".join(_fields()))
     elif args.name is None:
         raise ValueError(
             f"show without NAME: expected one of {', '.join(recipes())}. Pass one, as in "
@@ -55,7 +61,10 @@ def run(args: argparse.Namespace) -> int:
         )
     else:
         text = show(args.name)
-        print(f"{json.dumps(_recipe_as_dict(args.name))}\n" if args.json else text, end="")
+        if args.json:
+            output.result_json(_recipe_as_dict(args.name))
+        else:
+            output.result(text.removesuffix("\n"))
     return 0
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forebear.cli import output
 from forebear.cli.flags import add_flags
 from forebear.data.sources.kinds import listed_specs
 from forebear.settings import Setting, settings
@@ -25,7 +26,7 @@ EXAMPLE = "forebear train --data digits --network paper/resnet20 --out runs/firs
 # The fields of TrainConfig whose flags stand under each title of the help
 GENERAL = ("data", "network", "dialect", "out", "replace")
 RECIPE = ("recipe", "sets", "budget", "epochs", "batch", "lr", "size", "mirror", "seed")
-START = ("weights", "partial", "hold_out", "bad")
+START = ("weights", "partial", "hold_out", "sample_range", "bad")
 MACHINE = (
     "precision", "device", "threads", "deterministic", "compile", "workers", "every",
     "keep_memory", "tensorboard",
@@ -51,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume",
         type=Path,
         metavar="RUN",
-        help="resume an interrupted run from its last checkpoint; needs no other arguments",
+        help="resume an interrupted run from its last checkpoint; with --epochs, train a finished "
+        "run up to that many epochs",
     )
     add_flags(start, (known[name] for name in START))
 
@@ -74,7 +76,15 @@ def _resumed(args: argparse.Namespace, started: float) -> list[TrainResult]:
     _check_resume_flags(args)
     from forebear.tasks.train.api import resume
 
-    return [resume(args.resume, device=args.device, threads=args.threads, started=started)]
+    return [
+        resume(
+            args.resume,
+            epochs=args.epochs,
+            device=args.device,
+            threads=args.threads,
+            started=started,
+        )
+    ]
 
 
 def _trained(args: argparse.Namespace, started: float) -> list[TrainResult]:
@@ -102,7 +112,7 @@ def _check_resume_flags(args: argparse.Namespace) -> None:
     """
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    free = ("resume", "device", "threads")
+    free = ("resume", "epochs", "device", "threads")
     names = {action.dest: action.option_strings[0] for action in parser._actions}
     given = [
         names[key]
@@ -112,7 +122,7 @@ def _check_resume_flags(args: argparse.Namespace) -> None:
     if given:
         raise ValueError(
             f"{', '.join(given)} with --resume: a resumed run keeps its settings. Expected only "
-            "--device and --threads. Remove the other flags, or start a new run."
+            "--epochs, --device and --threads. Remove the other flags, or start a new run."
         )
 
 
@@ -130,12 +140,12 @@ def run(args: argparse.Namespace) -> int:
     for outcome in outcomes:
         val, test = outcome.validation, outcome.test
         tested = f" {test.top1:.2%} of {test.images:,} test images correct." if test else ""
-        print(
+        output.result(
             f"{val.top1:.2%} of {val.images:,} validation images correct.{tested} "
             f"Run folder: {outcome.folder}"
         )
     if len(outcomes) > 1:
         accuracies = [(outcome.test or outcome.validation).top1 for outcome in outcomes]
         deviation = statistics.stdev(accuracies)
-        print(f"mean {statistics.mean(accuracies):.2%}, standard deviation {deviation:.2%}")
+        output.result(f"mean {statistics.mean(accuracies):.2%}, standard deviation {deviation:.2%}")
     return 0

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from forebear.data.images.decode import ChooseBox, open_image, open_part, resized
+from forebear.data.images.flatten import Levels
 from forebear.errors import DataError
+from forebear.limits import IMAGE_BYTES
 from forebear.text import printable
+from forebear.untrusted import opened
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -58,15 +62,18 @@ class Images(Protocol):
             DataError: The image cannot be read or decoded. The message names it.
         """
 
-    def content(self, index: int) -> bytes | None:
-        """Returns the bytes of the image file, or None if the image has no file.
+    def source(self, index: int) -> Path | bytes | None:
+        """Returns the path of the image file, or its bytes; None if the image has no file.
 
         Raises:
-            DataError: The file cannot be read.
+            DataError: The bytes cannot be read.
         """
 
     def digest(self, index: int) -> bytes:
         """Returns the sha256 of the image file, or of the pixels if the image has no file."""
+
+    def with_levels(self, levels: Levels | None) -> Self:
+        """Returns the images with other `levels` for deeper samples; see `open_image`."""
 
     def take(self, indices: NDArray[np.int64]) -> Self:
         """Returns the subset of images at `indices`, in that order."""
@@ -102,13 +109,17 @@ class ArrayImages:
         whole = self.image(index)
         return resized(whole, whole.size, choose(*whole.size), size)
 
-    def content(self, index: int) -> bytes | None:
+    def source(self, index: int) -> Path | bytes | None:
         """Returns None because there is no file."""
         return None
 
     def digest(self, index: int) -> bytes:
         """Returns the sha256 of the pixels."""
         return hashlib.sha256(self.pixels[index].tobytes()).digest()
+
+    def with_levels(self, levels: Levels | None) -> ArrayImages:
+        """Returns the images unchanged, as their samples have 8 bits."""
+        return self
 
     def take(self, indices: NDArray[np.int64]) -> ArrayImages:
         """Returns a copy of these images. Their names are numbered from 0 again."""
@@ -122,6 +133,7 @@ class EncodedImages:
     encoded: Row[str | bytes]  # paths (a str takes half the memory of a Path), or encoded bytes
     names: Row[str]
     labels: NDArray[np.int64]  # [N]
+    levels: Levels | None = None  # of deeper samples; see `open_image`
 
     @property
     def channels(self) -> int:
@@ -137,36 +149,39 @@ class EncodedImages:
 
     def image(self, index: int) -> Image.Image:
         """Reads and decodes the file on every call."""
-        return open_image(self._source(index), name=self.names[index])
+        return open_image(self.source(index), name=self.names[index], levels=self.levels)
 
     def part(self, index: int, choose: ChooseBox, size: int) -> Image.Image:
         """Reads the file on every call, and decodes only as much of it as the part needs."""
-        return open_part(self._source(index), choose, size, name=self.names[index])
+        return open_part(
+            self.source(index), choose, size, name=self.names[index], levels=self.levels
+        )
 
-    def content(self, index: int) -> bytes:
-        """Returns the bytes of the file, which is read on every call."""
-        source = self._source(index)
+    def digest(self, index: int) -> bytes:
+        """Returns the sha256 of the file, which is read in pieces."""
+        source = self.source(index)
         if isinstance(source, bytes):
-            return source
+            return hashlib.sha256(source).digest()
         try:
-            return source.read_bytes()
+            with opened(source, most=IMAGE_BYTES) as file:
+                return hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]
         except OSError as error:
             raise DataError(
                 f"{self.name(index)}: cannot be read ({error.strerror}). Expected a readable "
                 "image file. Check its permissions, or remove it."
             ) from error
 
-    def digest(self, index: int) -> bytes:
-        """Returns the sha256 of the file."""
-        return hashlib.sha256(self.content(index)).digest()
+    def with_levels(self, levels: Levels | None) -> EncodedImages:
+        """Returns the images with other `levels`."""
+        return replace(self, levels=levels)
 
     def take(self, indices: NDArray[np.int64]) -> EncodedImages:
         """Returns the subset of images at `indices` without reading any file."""
-        return EncodedImages(
-            _chosen(self.encoded, indices), _chosen(self.names, indices), self.labels[indices]
-        )
+        encoded, names = _chosen(self.encoded, indices), _chosen(self.names, indices)
+        return EncodedImages(encoded, names, self.labels[indices], self.levels)
 
-    def _source(self, index: int) -> Path | bytes:
+    def source(self, index: int) -> Path | bytes:
+        """Returns the path of the file, or its bytes, which are read on every call."""
         encoded = self.encoded[index]
         return Path(encoded) if isinstance(encoded, str) else encoded
 
@@ -191,6 +206,35 @@ def _chosen(row: Row[T], indices: NDArray[np.int64]) -> Row[T]:
     return _Chosen(row, indices)
 
 
+def joined(parts: Sequence[Images]) -> Images:
+    """Returns the images of several sets of one kind as one set, in their order."""
+    labels = np.concatenate([part.labels for part in parts])
+    arrays = [part for part in parts if isinstance(part, ArrayImages)]
+    if len(arrays) == len(parts):
+        pixels = np.concatenate([part.pixels for part in arrays])
+        return ArrayImages(pixels, labels, arrays[0].origin)
+    encoded = [part for part in parts if isinstance(part, EncodedImages)]
+    rows, names = [part.encoded for part in encoded], [part.names for part in encoded]
+    return EncodedImages(_Joined(rows), _Joined(names), labels)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Joined(Generic[T]):
+    """Several rows as one."""
+
+    rows: list[Row[T]]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.rows))
+
+    def __getitem__(self, index: int, /) -> T:
+        for row in self.rows:
+            if index < len(row):
+                return row[index]
+            index -= len(row)
+        raise IndexError(index)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dataset:
     """A data set, split into training and validation images."""
@@ -206,6 +250,11 @@ class Dataset:
     # Whether `val` was split off from the training images, so that weights may be chosen by it. A
     # validation set that came with the data is often a benchmark's test set.
     splits_off: bool = False
+    whole: Images | None = None  # all images before `val` was split off; None if it came with them
+    test: Images | None = None  # a test part, which training never uses
+    origins: Mapping[Any, str] = field(default_factory=dict)  # where each part is: "val": "valid/"
+    skipped: Mapping[str, int] = field(default_factory=dict)  # files that are no images, by reason
+    notes: tuple[str, ...] = ()  # what the user should know about the layout
 
     @property
     def channels(self) -> int:
@@ -214,6 +263,19 @@ class Dataset:
 
 
 def typical_side(images: Images) -> int:
-    """Returns the median of the shorter sides of nine images, in pixels."""
-    places = np.unique(np.linspace(0, len(images) - 1, 9).astype(int))
-    return int(statistics.median(min(images.image(int(place)).size) for place in places))
+    """Returns the median of the shorter sides of nine images, in pixels.
+
+    Images that cannot be decoded are left out here; training refuses or skips them.
+
+    Raises:
+        DataError: None of the nine can be decoded. The message names the first one.
+    """
+    sides, failed = [], []
+    for place in np.unique(np.linspace(0, len(images) - 1, 9).astype(int)):
+        try:
+            sides.append(min(images.image(int(place)).size))
+        except DataError as error:
+            failed.append(error)
+    if not sides:
+        raise failed[0]
+    return int(statistics.median(sides))

@@ -16,6 +16,7 @@ from forebear.data.choices import Bad
 from forebear.data.dataset import Images
 from forebear.data.decoding_threads import DecodingThreads
 from forebear.data.images.decode import Box
+from forebear.data.images.large import GATE
 from forebear.data.images.preprocess import centre_box, fit
 from forebear.data.pixel_cache import Pixels
 from forebear.errors import DataError
@@ -51,7 +52,7 @@ class Decoder:
             bad: What to do with an image that cannot be decoded: "fail" raises an error, "skip"
                 leaves the image out and records the reason in `skipped`.
         """
-        self.images, self.rule, self.bad = images, rule, bad
+        self.images, self.rule, self.bad = images.with_levels(rule.levels), rule, bad
         self.shape = (len(images), rule.size, rule.size, rule.channels)
         self.dtype = np.dtype(np.float32 if rule.interpolation == "tf-bilinear" else np.uint8)
         self.skipped: dict[int, str] = {}
@@ -141,7 +142,7 @@ class Decoder:
         rule, total = self.rule, hashlib.sha256()
         for part in (
             *(_VERSION, PIL.__version__, self.shape, self.dtype.name, self._reduced),
-            *(rule.resize, rule.side, rule.central, rule.interpolation),
+            *(rule.resize, rule.side, rule.central, rule.interpolation, rule.levels),
         ):
             total.update(f"{part}\0".encode())
         for start in range(0, self.shape[0], _CHUNK):
@@ -168,7 +169,8 @@ class Decoder:
 
         def one(place: int) -> DataError | None:
             try:
-                squares[place] = decode(int(wanted[place]))
+                with GATE.scope():
+                    squares[place] = decode(int(wanted[place]))
             except DataError as error:
                 return error
             return None

@@ -105,7 +105,7 @@ class Network(nn.Module):
                 f"images={images!r}: expected at least one image. Pass a path or a list of paths."
             )
         rule, weight = self.preprocessing, next(self.parameters())
-        squares = [preprocess(to_image(one, rule.channels), rule) for one in many]
+        squares = [preprocess(to_image(one, rule.channels, rule.levels), rule) for one in many]
         batch = torch.stack([torch.from_numpy(square) for square in squares])
         return batch.to(weight.device, weight.dtype)
 

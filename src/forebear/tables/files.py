@@ -128,8 +128,8 @@ def preprocessing_from_dict(data: object) -> Preprocessing:
             possible. The message names the key.
     """
     values = check_keys(Preprocessing, data, "preprocessing")
-    for name in ("mean", "std"):
-        if isinstance(values[name], list):
+    for name in ("mean", "std", "levels"):
+        if isinstance(values.get(name), list):
             values[name] = tuple(values[name])
     return Preprocessing(**values)
 

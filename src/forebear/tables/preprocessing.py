@@ -36,6 +36,9 @@ class Preprocessing:
     scale: float  # factor on pixel values 0..255
     mean: tuple[float, ...]  # per channel, in `order`, after the scale
     std: tuple[float, ...]  # per channel, in `order`
+    # Sample values of images with more than 8 bits that become pixel values 0 and 255; None: the
+    # whole range that the file's samples can have.
+    levels: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         where = "preprocessing"
@@ -56,6 +59,11 @@ class Preprocessing:
             fits = fits and all(is_number(one, least, NUMBER) for one in values)
             expected = f"a tuple of {count} finite numbers{what}, one for each letter of the order"
             refuse(fits, where, name, values, expected)
+
+        ends = self.levels if isinstance(self.levels, tuple) and len(self.levels) == 2 else None
+        fits = ends is not None and all(is_number(one, -NUMBER, NUMBER) for one in ends)
+        fits = self.levels is None or (fits and ends is not None and ends[0] < ends[1])
+        refuse(fits, where, "levels", self.levels, "two rising finite numbers, or none")
 
     @property
     def channels(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections import Counter, defaultdict
@@ -13,6 +12,7 @@ from pathlib import Path, PurePath
 
 from forebear.data.dataset import Dataset, Images
 from forebear.data.images.decode import Facts, look_at
+from forebear.data.images.large import GATE
 from forebear.errors import DataError
 from forebear.files import write_whole
 from forebear.hardware import processor
@@ -102,6 +102,16 @@ class Checked:
         }
         return {kind: rows for kind, rows in found.items() if rows}
 
+    @property
+    def levels(self) -> tuple[float, float, int] | None:
+        """Lowest and highest sample of the images with more than 8 bits, and their bits."""
+        deep = [facts for facts in self._facts() if facts.lowest is not None]
+        if not deep:
+            return None
+        low = min(facts.lowest for facts in deep if facts.lowest is not None)
+        high = max(facts.highest for facts in deep if facts.highest is not None)
+        return low, high, max(facts.bits for facts in deep)
+
     def copies(self) -> list[list[Row]]:
         """Returns groups of images with the same content."""
         alike: defaultdict[str, list[Row]] = defaultdict(list)
@@ -162,23 +172,21 @@ def check(data: Dataset, progress: Callable[[int, int], None] | None = None) -> 
 
 def _row(images: Images, index: int, part: str, classes: tuple[str, ...]) -> Row:
     name, label = images.name(index), classes[int(images.labels[index])]
+    size = digest = facts = fault = None
     try:
-        content = images.content(index)
+        source, digest = images.source(index), images.digest(index).hex()
+        if isinstance(source, Path):
+            size = source.stat().st_size
+        elif source is not None:
+            size = len(source)
     except DataError as error:
-        return Row(
-            name=name, part=part, label=label, bytes=None, sha256=None, facts=None, error=str(error)
-        )
-    if content is None:
-        digest, facts, fault = images.digest(index).hex(), None, None
+        fault = str(error)
+    except OSError as error:  # it was there a moment ago
+        fault = f"{name}: cannot be read ({error.strerror})."
     else:
-        digest = hashlib.sha256(content).hexdigest()
-        facts, fault = look_at(content, name)
+        if source is not None:
+            with GATE.scope():
+                facts, fault = look_at(source, name)
     return Row(
-        name=name,
-        part=part,
-        label=label,
-        bytes=None if content is None else len(content),
-        sha256=digest,
-        facts=facts,
-        error=fault,
+        name=name, part=part, label=label, bytes=size, sha256=digest, facts=facts, error=fault
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from forebear.data.dataset import Dataset
+from forebear.data.choices import Bad
 from forebear.data.loader import Batch, Loader
 from forebear.data.pixel_store import PixelStore
 from forebear.data.sources.registry import read_data
-from forebear.errors import DataError
+from forebear.network.finite import check_finite
 from forebear.network.network import Network
+from forebear.tasks.evaluation_set import choose_images, match_classes
 from forebear.tasks.machine.device import Precision, find_device, find_precision
 from forebear.tasks.machine.thread_tuning import ThreadTuner
 from forebear.tasks.train.out_of_memory import explain_evaluation
@@ -205,31 +206,46 @@ def _measure(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
 
 
 def evaluate_on(
-    network: Network, spec: str, *, batch: int = 64, precision: str = "fp32", device: str = "auto"
+    network: Network,
+    spec: str,
+    *,
+    part: str | None = None,
+    batch: int = 64,
+    precision: str = "fp32",
+    device: str = "auto",
+    bad: Bad = "fail",
+    say: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
-    """Evaluates a trained network on the validation images of a data set.
+    """Evaluates a trained network on images of a data set.
 
     Args:
         network: With its classes and preprocessing, in evaluation mode.
         spec: The data set, as in `read_data`. Its classes are matched with the network's by name.
+        part: val, train, test or all; None chooses as `choose_images` does.
         batch: Images at a time.
         precision: auto, fp32 or bf16.
         device: auto, cpu or cuda.
+        bad: "fail" raises an error for an image that cannot be decoded, "skip" leaves it out.
+        say: Takes the lines that say which images are evaluated, and which were left out.
 
     Raises:
         DataError: The network lacks one of the classes, or an image cannot be read.
-        ValueError: The precision, device or batch is not possible.
+        ValueError: The part, precision, device or batch is not possible.
         RunError: A batch does not fit in memory.
+        WeightsError: The logits are not finite.
     """
     if batch < 1:
         raise ValueError(f"batch={batch}: expected 1 or more.")
     where = find_device(device)
     data = read_data(spec)
-    numbers = _numbers(network, data)
-    store = PixelStore(data.val, network.preprocessing)
+    chosen = choose_images(data, part, network.card.metrics)
+    match = match_classes(network.classes, network.plan.num_classes or 0, data)
+    for line in (f"{chosen.said}; {match.said}", *data.notes):
+        say(line)
+    store = PixelStore(chosen.images, network.preprocessing, bad=bad)
     batches = Loader(
         store=store,
-        labels=numbers[data.val.labels],
+        labels=match.numbers[chosen.images.labels],
         rule=network.preprocessing,
         batch=batch,
         device=where,
@@ -239,27 +255,11 @@ def evaluate_on(
     if kind == "bf16" or where.type == "cpu":  # the faster memory layout for convolutions
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with closing(ThreadTuner(where)) as threads, explain_evaluation(network, batches, kind):
-        return evaluate(
+        measured = evaluate(
             network, batches, network.classes or data.classes, precision=kind, threads=threads
         )
-
-
-def _numbers(network: Network, data: Dataset) -> NDArray[np.int64]:
-    """Returns the index of the logit of each class, by name; by number if there are no names.
-
-    Raises:
-        DataError: The network does not have one of the classes.
-    """
-    known, count = network.classes, network.plan.num_classes
-    bare = data.classes == tuple(map(str, range(len(data.classes))))
-    if len(data.classes) == count and (bare or not known):
-        return np.arange(count, dtype=np.int64)
-    unknown = sorted(set(data.classes) - set(known))
-    if unknown:
-        raise DataError(
-            f"{data.spec}: its class {unknown[0]!r} is unknown to the network "
-            f"({len(unknown)} such classes). Expected classes among "
-            f"{', '.join(known[:10]) or 'none'}{', ...' if len(known) > 10 else ''}. "
-            "Pass data with the classes that the network was trained on."
-        )
-    return np.array([known.index(name) for name in data.classes], dtype=np.int64)
+    for why in store.skipped.values():
+        say(f"left out: {why}")
+    losses = torch.from_numpy(measured.losses)[:, None]
+    check_finite(network, losses, chosen.images.name)
+    return measured

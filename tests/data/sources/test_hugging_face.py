@@ -56,7 +56,7 @@ def test_columns_are_found_by_their_types(datasets: Any, tmp_path: Path) -> None
     np.testing.assert_array_equal(np.asarray(data.train.image(2)), np.asarray(noise(2)))
     np.testing.assert_array_equal(np.asarray(data.val.image(0)), np.asarray(noise(9)))
     assert data.train.name(2).endswith("set train row 2")
-    assert data.train.content(1) == encoded(noise(1), "PNG")
+    assert data.train.source(1) == encoded(noise(1), "PNG")
 
 
 def test_a_part_alone_is_split_and_strings_are_labels(datasets: Any, tmp_path: Path) -> None:

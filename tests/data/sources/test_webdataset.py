@@ -53,7 +53,7 @@ def test_a_folder_gives_its_parts_without_unpacking(tmp_path: Path) -> None:
         found = np.asarray(data.train.image(index))
         np.testing.assert_array_equal(found, np.asarray(noise(index)))
     assert data.train.name(3) == f"{folder / 'train-001.tar'}: 00003.png"
-    assert data.train.content(2) == image(2)
+    assert data.train.source(2) == image(2)
     chosen = data.train.take(np.array([4, 1]))
     assert chosen.labels.tolist() == [0, 1]
     np.testing.assert_array_equal(np.asarray(chosen.image(0)), np.asarray(noise(4)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -47,7 +48,8 @@ def test_settings_and_epochs_come_back_as_they_were(tmp_path: Path) -> None:
     folder.epoch(EPOCH)
     folder.epoch(second)
     settings, (one, two) = RunFolder(folder.path, replace=True).read()
-    assert settings == {"network": "x"}
+    assert settings == {"network": "x", "id": settings["id"]}
+    assert len(settings["id"]) == 32
     assert one == EPOCH
     assert repr(two) == repr(second)  # nan is not equal to itself
 
@@ -80,8 +82,8 @@ def test_a_line_without_room_is_written_with_the_next(
     class Full:
         """A file that takes the first three bytes."""
 
-        def __init__(self, path: Path) -> None:
-            self.file = open(path, "ab", buffering=0)  # noqa: PTH123, SIM115
+        def __init__(self, handle: int) -> None:
+            self.file = open(handle, "ab", buffering=0)  # noqa: SIM115
 
         def __enter__(self) -> Full:
             return self
@@ -96,7 +98,7 @@ def test_a_line_without_room_is_written_with_the_next(
             return getattr(self.file, name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", lambda path, *_, **__: Full(path))
+        patch.setattr(os, "fdopen", lambda handle, *_, **__: Full(handle))
         with pytest.raises(OSError, match="No space left"):
             folder.epoch(replace(EPOCH, epoch=2))
     assert (folder.path / METRICS).read_bytes() == whole

@@ -80,3 +80,57 @@ def test_a_file_system_without_locks_is_used_without_one(
         with pytest.raises(OSError, match="Permission denied"):
             lock.acquire()
     assert not (tmp_path / LOCK).exists()
+
+
+@pytest.mark.parametrize("name", [".lock", "metrics.jsonl", "settings.json", "index.html"])
+def test_a_link_in_the_folder_is_refused_and_its_target_is_untouched(
+    name: str, tmp_path: Path
+) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"kept")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / name).symlink_to(precious)
+    with pytest.raises(RunError, match=rf"{name}: a link\. Expected the file itself"):
+        FolderLock(run).acquire()
+    assert precious.read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize("name", [".lock", "metrics.jsonl"])
+def test_a_hard_link_is_refused_where_a_file_is_changed_in_place(name: str, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"kept")
+    run = tmp_path / "run"
+    run.mkdir()
+    os.link(precious, run / name)
+    with pytest.raises(RunError, match=f"{name}: a hard link to a file that has other names"):
+        FolderLock(run).acquire()
+    assert precious.read_bytes() == b"kept"
+
+
+def test_links_to_folders_and_special_files_are_refused(tmp_path: Path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    run.mkdir()
+    other.mkdir()
+    for name, make, said in (
+        ("checkpoints", lambda path: path.symlink_to(other), "a link"),
+        ("tensorboard", lambda path: path.symlink_to(other), "a link"),
+        ("checkpoints", lambda path: path.touch(), "a special file. Expected a folder"),
+        (".lock", os.mkfifo, "a pipe. Expected a file"),
+        ("settings.json", lambda path: path.mkdir(), "a folder. Expected a file"),
+    ):
+        make(run / name)
+        with pytest.raises(RunError, match=f"{name}: {said}"):
+            FolderLock(run).acquire()
+        path = run / name
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    FolderLock(run).acquire()
+
+
+def test_a_link_to_the_folder_itself_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "latest").symlink_to("run")
+    lock = FolderLock(tmp_path / "latest")
+    lock.acquire()
+    assert (tmp_path / "run" / LOCK).is_file()
+    lock.release()

@@ -8,7 +8,8 @@ import pytest
 
 from forebear.cli.main import main
 from forebear.errors import ForebearError
-from forebear.tasks.runs.tensorboard import FOLDER, Scalars
+from forebear.tasks.runs.layout import TENSORBOARD
+from forebear.tasks.runs.tensorboard import Scalars
 from tests.cli.making import folder
 
 
@@ -21,7 +22,7 @@ def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(folder / FOLDER))
+    events = EventAccumulator(str(folder / TENSORBOARD))
     events.Reload()
     tags = events.Tags()["scalars"]
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags}

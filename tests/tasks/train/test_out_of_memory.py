@@ -161,7 +161,7 @@ def test_an_evaluation_of_data_is_explained(
     data = folder(tmp_path / "data")
     network = small(monkeypatch, 4)
     with pytest.raises(RunError, match=r"^9 images .* cannot be evaluated .* Pass --batch 4\.$"):
-        evaluate_on(network.eval(), f"folder:{data}", device="cpu")
+        evaluate_on(network.eval(), f"folder:{data}", part="val", device="cpu")
 
 
 @pytest.mark.parametrize(

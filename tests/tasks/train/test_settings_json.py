@@ -45,7 +45,7 @@ def test_settings_hold_what_the_run_is_made_from_and_who_chose_it(tmp_path: Path
     settings = json.loads((broken(tmp_path) / "settings.json").read_text())
     assert list(settings) == [
         "table", "dialect", "started", "network", "data", "recipe", "chosen_by", "weights",
-        "request", "preprocessing", "machine", "versions",
+        "request", "preprocessing", "machine", "versions", "id",
     ]  # fmt: skip
     assert list(settings["request"]) == list(KEPT)
     assert (settings["request"]["workers"], settings["request"]["every"]) == (2, 5)

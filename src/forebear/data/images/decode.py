@@ -6,41 +6,54 @@ published networks were trained. `forebear.data.images.preprocess` crops, resize
 
 from __future__ import annotations
 
+import errno
+import importlib
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
+from forebear.data.images.flatten import (
+    TIFF_BITS,
+    Levels,
+    flat_and_upright,
+    orientation,
+    sample_range,
+)
+from forebear.data.images.large import GATE
+from forebear.data.images.sniff import START, what_is
 from forebear.errors import DataError
+from forebear.limits import (
+    DIRECT_PIXELS,
+    IMAGE_BYTES,
+    IMAGE_PIXELS,
+    MIB,
+    PIXELS_OF,
+    PROGRESSIVE_PIXELS,
+)
 from forebear.text import printable
+from forebear.untrusted import opened
 
-# WEBP comes last: Pillow can be built without it, and fails at the name of a missing format.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM", "WEBP")
-MOST_PIXELS = 64_000_000  # a 64 megapixel image takes 192 MB as RGB
+_NEEDS = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}  # features of Pillow
+
+FORMATS = (
+    *("JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM"),
+    *(name for name, needs in _NEEDS.items() if features.check(needs)),
+)
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels of the full image
 ChooseBox = Callable[[int, int], Box]  # from the width and height of the full image, upright
 
-_KINDS = "JPEG, PNG, GIF, BMP, TIFF, PPM or WebP"
+_KINDS = "JPEG, PNG, GIF, BMP, TIFF, PPM, WebP, AVIF or JPEG 2000"
 _REDUCING_GAP = 2.0  # when it shrinks a box fourfold or more, Pillow first averages whole blocks
-_UPRIGHT = {  # EXIF 2.32, table 4.6.4, tag 274: moves row 0 to the top and column 0 to the left
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _PNG_BITS = 24  # byte offset: after the signature, IHDR's length and name, width and height
-_TIFF_BITS = 258
-_TIFF_LOWEST, _TIFF_HIGHEST = (340, 280), (341, 281)  # SMin, Min and SMax, MaxSampleValue
+_SMALL_FILE = 2 * MIB  # up to this size a file is read as a whole
 
 
 def open_image(
@@ -48,6 +61,7 @@ def open_image(
     *,
     name: str | None = None,
     channels: int = 3,
+    levels: Levels | None = None,
 ) -> Image.Image:
     """Returns the decoded image, upright, in mode RGB (3 channels) or L (1 channel).
 
@@ -59,20 +73,26 @@ def open_image(
         source: A file, or the encoded bytes themselves.
         name: Name of the image in error messages (default: the path of the file).
         channels: 3 or 1.
+        levels: Sample values of a deeper image that become 0 and 255; None: the whole range.
 
     Raises:
         DataError: The file is missing, empty, truncated, too large or not an image.
     """
     shown = _source_name(source, name)
-    encoded = _encoded(source, shown)
-    with _named(shown, encoded):
-        image = _opened(encoded, shown)
+    with _content(source, shown) as file, _named(shown, file):
+        image = _opened(file, shown)
+        GATE.charge(*image.size)
         image.load()
-        return upright(image, name=shown, channels=channels)
+        return flat_and_upright(image, channels, shown, levels)
 
 
 def open_part(
-    source: Path | bytes, choose: ChooseBox, size: int, *, name: str | None = None
+    source: Path | bytes,
+    choose: ChooseBox,
+    size: int,
+    *,
+    name: str | None = None,
+    levels: Levels | None = None,
 ) -> Image.Image:
     """Returns a crop of the upright image, resized to size x size pixels, in mode RGB.
 
@@ -84,24 +104,26 @@ def open_part(
         choose: Returns the box to crop, given the width and height of the image.
         size: Side of the result in pixels.
         name: Name of the image in error messages (default: the path of the file).
+        levels: As in `open_image`.
 
     Raises:
         DataError: As in `open_image`.
     """
     shown = _source_name(source, name)
-    encoded = _encoded(source, shown)
-    with _named(shown, encoded):
-        image = _opened(encoded, shown)
-        # Other formats cannot be decoded at a scale, and some store the orientation at the end.
-        whole = _upright_size(image) if image.format == "JPEG" else None
-    box = None if whole is None else choose(*whole)  # outside `_named`: its errors pass unchanged
-    with _named(shown, encoded):
-        if whole is not None and box is not None:
-            shorter = max(1.0, min(box[2] - box[0], box[3] - box[1]))
-            enough = max(1, math.ceil(size * min(whole) / shorter))
-            image.draft(None, (enough, enough))
-        image.load()
-        image = upright(image, name=shown)
+    with _content(source, shown) as file:
+        with _named(shown, file):
+            image = _opened(file, shown)
+            # Other formats cannot be decoded at a scale, and some store the orientation at the end.
+            whole = _upright_size(image) if image.format == "JPEG" else None
+        box = None if whole is None else choose(*whole)  # outside `_named`: its errors pass
+        with _named(shown, file):
+            if whole is not None and box is not None:
+                shorter = max(1.0, min(box[2] - box[0], box[3] - box[1]))
+                enough = max(1, math.ceil(size * min(whole) / shorter))
+                image.draft(None, (enough, enough))
+            GATE.charge(*image.size)
+            image.load()
+            image = flat_and_upright(image, 3, shown, levels)
     if whole is None or box is None:
         whole, box = image.size, choose(*image.size)
     return resized(image, whole, box, size)
@@ -124,42 +146,112 @@ def resized(image: Image.Image, whole: tuple[int, int], box: Box, size: int) -> 
     )
 
 
-def _encoded(source: Path | bytes, shown: str) -> bytes:
-    encoded = _read(source, shown) if isinstance(source, Path) else source
-    if not encoded:
-        raise DataError(
-            f"{shown}: the file is empty (0 bytes). Expected a {_KINDS} image. "
-            "Restore it from its source or remove it."
+@contextmanager
+def _content(source: Path | bytes, shown: str) -> Iterator[IO[bytes]]:
+    """Opens the encoded image. A large file stays on the disk."""
+    if isinstance(source, bytes):
+        if not source:
+            raise _empty(shown)
+        yield BytesIO(source)
+        return
+    with ExitStack() as stack:
+        try:
+            file: IO[bytes] = stack.enter_context(opened(source, most=IMAGE_BYTES))
+            if os.fstat(file.fileno()).st_size <= _SMALL_FILE:
+                file = BytesIO(file.read())
+            start = file.read(1)
+            file.seek(0)
+        except OSError as error:
+            raise _unreadable(shown, error) from None
+        if not start:
+            raise _empty(shown)
+        yield file
+
+
+def _unreadable(shown: str, error: OSError) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(
+            f"{shown}: no such file. Expected an image file. Check the path; a relative path "
+            "starts at the current folder."
         )
-    return encoded
+    if error.errno == errno.EISDIR or "it is a folder" in str(error.strerror):
+        return DataError(
+            f"{shown}: a folder, not a file. Expected an image file. Pass the images inside it."
+        )
+    return DataError(
+        f"{shown}: cannot be read ({error.strerror}). Expected a readable image file of at most "
+        f"{IMAGE_BYTES // MIB} MiB. Check its permissions, or remove it."
+    )
 
 
-def _opened(encoded: bytes, shown: str) -> Image.Image:
+def _empty(shown: str) -> DataError:
+    return DataError(
+        f"{shown}: the file is empty (0 bytes). Expected a {_KINDS} image. "
+        "Restore it from its source or remove it."
+    )
+
+
+def _opened(file: IO[bytes], shown: str) -> Image.Image:
     """Opens the image, and reads only its header."""
-    image = Image.open(BytesIO(encoded), formats=FORMATS)
+    start = file.read(START)
+    file.seek(0)
+    formats = FORMATS
+    if what_is(start) == "HEIC":
+        formats = (_with_heif(shown),)
+    image = Image.open(file, formats=formats)
     _refuse_large(image, shown)
     return image
 
 
+def _with_heif(shown: str) -> str:
+    """Makes Pillow read HEIC, and returns its name of the format.
+
+    Raises:
+        DataError: pillow-heif is not installed.
+    """
+    try:
+        heif = importlib.import_module("pillow_heif")
+    except ImportError:
+        raise DataError(
+            f"{shown}: a HEIC image, which needs pillow-heif. Expected a {_KINDS} image, or "
+            "pillow-heif. Run pip install 'forebear[heif]', or save the image as JPEG."
+        ) from None
+    heif.register_heif_opener()
+    return "HEIF"
+
+
 @contextmanager
-def _named(shown: str, encoded: bytes) -> Iterator[None]:
+def _named(shown: str, file: IO[bytes]) -> Iterator[None]:
     """Converts any exception raised inside into a DataError that names the image."""
     try:
         yield
     except DataError:
         raise
     except UnidentifiedImageError:
-        raise DataError(
-            f"{shown}: not an image; it begins with {encoded[:12]!r}. Expected a {_KINDS} "
-            "image. Replace the file or remove it."
-        ) from None
+        raise _no_image(shown, file) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(shown, str(error)) from None
+    except MemoryError:
+        raise DataError(
+            f"{shown}: there is not enough memory to decode it. Expected a {_KINDS} image that "
+            "fits. Downscale the image, or free some memory."
+        ) from None
     except Exception as error:  # Pillow's plugins raise any kind of exception for broken bytes
         raise DataError(
-            f"{shown}: cannot be decoded ({str(error) or type(error).__name__}). Expected a "
+            f"{shown}: cannot be decoded ({printable(error) or type(error).__name__}). Expected a "
             f"complete {_KINDS} image. Replace the file or remove it."
         ) from error
+
+
+def _no_image(shown: str, file: IO[bytes]) -> DataError:
+    file.seek(0)
+    start = file.read(START)
+    known = what_is(start)
+    article = "an" if known[0] in "HOS" else "a"
+    found = f"it begins with {start[:12]!r}" if known == "unknown" else f"it is {article} {known}"
+    return DataError(
+        f"{shown}: not an image; {found}. Expected a {_KINDS} image. Replace the file or remove it."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,16 +265,18 @@ class Facts:
     bits: int  # per sample
     frames: int  # more than 1 for an animation or several pages
     orientation: int  # EXIF orientation, 1 for upright
+    lowest: float | None = None  # sample value of a greyscale image of more than 8 bits
+    highest: float | None = None
 
 
-def look_at(encoded: bytes, name: str) -> tuple[Facts | None, str | None]:
+def look_at(source: Path | bytes, name: str) -> tuple[Facts | None, str | None]:
     """Returns the metadata of an image file, and the reason if the image cannot be used.
 
     The image is decoded completely, as in `open_image`, because a truncated JPEG passes every
     check of its header.
 
     Args:
-        encoded: The bytes of the file.
+        source: The file, or its bytes.
         name: Name of the image in the reason.
 
     Returns:
@@ -191,19 +285,27 @@ def look_at(encoded: bytes, name: str) -> tuple[Facts | None, str | None]:
     """
     shown, facts = printable(name), None
     try:
-        content = _encoded(encoded, shown)
-        with _named(shown, content):
-            image = _opened(content, shown)
-            facts = _facts(image, content)
+        with _content(source, shown) as file, _named(shown, file):
+            image = _opened(file, shown)
+            facts = _facts(image, file)
+            GATE.charge(*image.size)
             image.load()
-            facts = replace(facts, orientation=_orientation(image))
-            upright(image, name=shown)
+            facts = replace(facts, orientation=orientation(image))
+            if (samples := sample_range(image)) is not None:
+                facts = replace(facts, lowest=samples[0], highest=samples[1])
+            flat_and_upright(image, 3, shown, None)
     except DataError as error:
         return facts, str(error)
     return facts, None
 
 
-def upright(image: Image.Image, *, name: str = "the image", channels: int = 3) -> Image.Image:
+def upright(
+    image: Image.Image,
+    *,
+    name: str = "the image",
+    channels: int = 3,
+    levels: Levels | None = None,
+) -> Image.Image:
     """Returns a decoded image rotated by its EXIF orientation, in mode RGB or L.
 
     The argument is not modified.
@@ -212,13 +314,14 @@ def upright(image: Image.Image, *, name: str = "the image", channels: int = 3) -
         image: The decoded image.
         name: Name of the image in error messages.
         channels: 3 for RGB, 1 for L.
+        levels: As in `open_image`.
 
     Raises:
         DataError: The range of the sample values is unknown.
     """
-    turn = _UPRIGHT.get(_orientation(image))
-    flat = _flat(image, channels, name)
-    return flat if turn is None else flat.transpose(turn)
+    large = image.width * image.height > DIRECT_PIXELS
+    own = image.copy() if large else image  # a large one is closed
+    return flat_and_upright(own, channels, printable(name), levels)
 
 
 def _source_name(source: Path | bytes, name: str | None) -> str:
@@ -226,113 +329,50 @@ def _source_name(source: Path | bytes, name: str | None) -> str:
     return printable(name or (source if isinstance(source, Path) else "the bytes given"))
 
 
-def _read(path: Path, shown: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(
-            f"{shown}: no such file. Expected an image file. Check the path; a relative path "
-            "starts at the current folder."
-        ) from None
-    except IsADirectoryError:
-        raise DataError(
-            f"{shown}: a folder, not a file. Expected an image file. Pass the images inside it."
-        ) from None
-    except OSError as error:
-        raise DataError(
-            f"{shown}: cannot be read ({error.strerror}). Expected a readable file. "
-            "Check its permissions and the disk."
-        ) from error
-
-
 def _refuse_large(image: Image.Image, shown: str) -> None:
     """Raises DataError for a large image before any pixel is decoded, by the header's size."""
-    if image.width * image.height > MOST_PIXELS:
-        raise _too_large(shown, f"{image.width} x {image.height} pixels")
+    kind, most = str(image.format), PIXELS_OF.get(str(image.format), IMAGE_PIXELS)
+    if image.info.get("progressive") and most > PROGRESSIVE_PIXELS:
+        kind, most = f"progressive {kind}", PROGRESSIVE_PIXELS
+    if image.width * image.height > most:
+        what = "image" if most == IMAGE_PIXELS else f"{kind} image"
+        raise _too_large(shown, f"{image.width} x {image.height} pixels", most, what)
 
 
-def _too_large(shown: str, found: str) -> DataError:
+def _too_large(shown: str, found: str, most: int = IMAGE_PIXELS, what: str = "image") -> DataError:
+    article, remedy = ("an", "") if what == "image" else ("a", ", save it as baseline JPEG or PNG,")
     return DataError(
-        f"{shown}: too large ({found}). Expected at most {MOST_PIXELS // 1_000_000} megapixels. "
-        "Downscale the image or remove it."
+        f"{shown}: too large ({found}). Expected {article} {what} of at most "
+        f"{most // 1_000_000} megapixels. Downscale the image{remedy} or remove it."
     )
-
-
-def _orientation(image: Image.Image) -> int:
-    """Returns the EXIF orientation, or 1 if there is none.
-
-    Call it after `load`, because a PNG may store EXIF data after the pixels. Pillow rotates TIFF
-    images itself and then removes the tag, so this returns 1 for them.
-    """
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # broken EXIF data raise any kind of exception; the pixels can be fine
-        return 1
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
     """Returns width and height after EXIF rotation, from the header alone."""
     across, down = image.size
-    return (down, across) if _orientation(image) in (5, 6, 7, 8) else (across, down)
+    return (down, across) if orientation(image) in (5, 6, 7, 8) else (across, down)
 
 
-def _facts(image: Image.Image, encoded: bytes) -> Facts:
+def _facts(image: Image.Image, file: IO[bytes]) -> Facts:
     return Facts(
         width=image.width,
         height=image.height,
         mode=image.mode,
         format=str(image.format),
-        bits=_bits(image, encoded),
+        bits=_bits(image, file),
         frames=getattr(image, "n_frames", 1),
         orientation=1,
     )
 
 
-def _bits(image: Image.Image, encoded: bytes) -> int:
+def _bits(image: Image.Image, file: IO[bytes]) -> int:
     """Returns the bits per sample. Pillow's mode does not tell: 16-bit RGB has mode RGB too."""
     if image.format == "PNG":
-        return encoded[_PNG_BITS]
+        place = file.tell()
+        file.seek(_PNG_BITS)
+        bits = file.read(1)
+        file.seek(place)
+        return bits[0]
     tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
     deep = 32 if image.mode in ("I", "F") else 16 if image.mode.startswith("I;16") else 8
-    return int(tags.get(_TIFF_BITS, (deep,))[0])
-
-
-def _flat(image: Image.Image, channels: int, shown: str) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        image = _eight_bits(image, shown)
-    if image.has_transparency_data:  # convert("RGB") would show the colours of hidden pixels
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    mode = "RGB" if channels == 3 else "L"
-    return image if image.mode == mode else image.convert(mode)  # convert always copies
-
-
-def _eight_bits(image: Image.Image, shown: str) -> Image.Image:
-    """Scales a deeper greyscale image to mode L; Pillow's conversion would clip values at 255."""
-    low, high = _range(image, shown)
-    values = np.asarray(image)
-    if not (low < high and low <= values.min() and values.max() <= high):  # and no NaN
-        raise DataError(
-            f"{shown}: {image.mode} samples from {values.min()} to {values.max()}. Expected values "
-            f"in the declared range {low:g} to {high:g}. Save the image with 8 or 16 bits."
-        )
-    grey = np.rint((values.astype(np.float64) - low) * (255 / (high - low)))
-    grey[values == image.info.get("transparency", -1)] = 255
-    return Image.fromarray(grey.astype(np.uint8))
-
-
-def _range(image: Image.Image, shown: str) -> tuple[float, float]:
-    """Returns the smallest and largest value that the samples of the file can have."""
-    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
-    if image.mode.startswith("I;16"):
-        return 0, 2 ** tags.get(_TIFF_BITS, (16,))[0] - 1
-    if image.mode == "I" and image.format in ("PNG", "PPM"):
-        return 0, 65535  # Pillow rescales a PPM with any other maximum to this range
-    low = next((tags[tag] for tag in _TIFF_LOWEST if tag in tags), None)
-    high = next((tags[tag] for tag in _TIFF_HIGHEST if tag in tags), None)
-    if low is None or high is None:
-        raise DataError(
-            f"{shown}: {image.mode} samples (32 bits) of unknown range. Expected 8 or 16 bits per "
-            "sample, or a TIFF that declares its minimum and maximum. Save it with 8 bits."
-        )
-    return float(np.min(low)), float(np.max(high))
+    return int(tags.get(TIFF_BITS, (deep,))[0])

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from forebear.data.images.decode import Box, open_image, upright
+from forebear.data.images.flatten import Levels
 from forebear.data.images.tf1_resize import resize_bilinear
 from forebear.errors import DataError
 from forebear.tables.preprocessing import Preprocessing
@@ -44,10 +45,11 @@ def preprocess(image: Image.Image | NDArray[np.uint8], rule: Preprocessing) -> N
     return normalise(fit(image, rule), rule)
 
 
-def to_image(source: object, channels: int) -> Image.Image:
+def to_image(source: object, channels: int, levels: Levels | None = None) -> Image.Image:
     """Returns a PIL image from a path, encoded bytes, a PIL image, or an array [H, W, C].
 
-    A tensor is converted to an array. Pass the images of a batch one at a time.
+    A tensor is converted to an array. Pass the images of a batch one at a time. `levels` are those
+    of `open_image`.
 
     Raises:
         DataError: The image cannot be read.
@@ -56,9 +58,9 @@ def to_image(source: object, channels: int) -> Image.Image:
     if isinstance(source, str):
         source = Path(source)
     if isinstance(source, Path | bytes):
-        return open_image(source, channels=channels)
+        return open_image(source, channels=channels, levels=levels)
     if isinstance(source, Image.Image):
-        return upright(source, channels=channels)
+        return upright(source, channels=channels, levels=levels)
     array = np.asarray(source)
     if array.ndim == 2:
         array = array[:, :, None]

@@ -1,176 +1,235 @@
-"""Images in folders, one folder per class."""
+"""Images in folders, one folder per class. `layout` recognises how the folders are nested."""
 
 from __future__ import annotations
 
 import os
+import stat
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from forebear.data.dataset import Dataset, EncodedImages
-from forebear.data.sources.split import fingerprint, split_validation
-from forebear.errors import DataError
+from forebear.data.images.sniff import START, image_format, what_is
+from forebear.data.sources.csv_labels import beside, read_csv
+from forebear.data.sources.label_checks import checked_classes
+from forebear.data.sources.layout import (
+    EXTENSIONS,
+    LAYOUT,
+    Layout,
+    entries,
+    has_extension,
+    is_folder,
+    is_output,
+    loose_images,
+    recognise,
+)
+from forebear.data.sources.part_names import Part
+from forebear.data.sources.split import given, split_validation
+from forebear.errors import DataError, near_misses
 from forebear.text import printable
+from forebear.untrusted import kind_of, opened
 
 SIDE = 224  # pixels, the usual training size of ImageNet networks
-VALIDATION_FRACTION = (
-    0.15  # fraction of each class for validation, if there is no validation folder
-)
-VALIDATION = ("val", "validation", "test")  # in order of preference
-EXTENSIONS = {
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp",
-    ".ppm", ".pgm", ".pbm", ".pnm",
-}  # fmt: skip
-
-_LAYOUT = "one folder per class, or train and val folders that contain one folder per class"
+VALIDATION_FRACTION = 0.15  # of each class, if there is no validation folder
 
 
 def read_folder(root: Path, spec: str) -> Dataset:
-    """Reads the images below root/CLASS/, or below root/train/CLASS/ and root/val/CLASS/.
+    """Reads the images of a folder in one of the layouts of `forebear.data.sources.layout`.
 
-    Classes are sorted by the bytes of their names. Hidden files and files without an image
-    extension are ignored. Images in subfolders of a class folder belong to the class. A
-    `validation` or `test` folder can replace `val`. Without any of them, 15 % of each class are
-    used for validation.
+    Classes are sorted by the bytes of their names. Images in subfolders of a class folder belong
+    to the class. A file is an image if its name ends as those of images do, or if its content says
+    so; other files are counted in `Dataset.skipped`. Hidden files are ignored. Without a validation
+    folder, 15 % of each class are split off. A test folder is never used for validation.
 
     Raises:
         DataError: The folder has another layout, or a class is empty.
     """
-    parts = _parts(root)
-    train = _scan(parts[0])
-    if len(parts) == 1:
-        images = _images(train, train.classes)
-        return split_validation(
-            images, fraction=VALIDATION_FRACTION, spec=spec, classes=train.classes, side=SIDE
+    layout = recognise(root)
+    if len(layout.parts.get("train", ())) < 2:  # the labels may be in a table
+        table = beside(root)
+        if table is not None:
+            return read_csv(table, spec)
+    if not layout.parts.get("train"):
+        raise _no_classes(layout)
+    scans = {part: _scan(classes) for part, classes in layout.parts.items()}
+    train = scans["train"]
+    classes = checked_classes(train.classes, printable(root))
+    images = {part: _images(scan, classes, part) for part, scan in scans.items() if part != "test"}
+    if "val" in images:
+        data = given(
+            images["train"],
+            images["val"],
+            spec=spec,
+            classes=classes,
+            side=SIDE,
+            split=f"given by the folders {layout.origins['train'].strip('/') or '.'} and "
+            f"{layout.origins['val'].strip('/')}",
         )
-    val = _scan(parts[1])
-    unknown = [name for name in val.classes if name not in train.classes]
-    if unknown:
-        raise DataError(
-            f"{printable(parts[1])}: class {printable(unknown[0])} ({len(unknown)} such classes) "
-            f"is not in {printable(parts[0])}. Expected only classes of the training folder. "
-            "Rename the folder, or remove it."
+    else:
+        data = split_validation(
+            images["train"], fraction=VALIDATION_FRACTION, spec=spec, classes=classes, side=SIDE
         )
-    both = [_images(scan, train.classes) for scan in (train, val)]
-    keys = [
-        [(scan.key(i), label) for i, label in enumerate(part.labels.tolist())]
-        for scan, part in zip((train, val), both, strict=True)
-    ]
-    return Dataset(
-        spec=spec,
-        classes=train.classes,
-        train=both[0],
-        val=both[1],
-        side=SIDE,
-        mirror=True,
-        split=f"given by the folders {parts[0].name} and {parts[1].name}",
-        fingerprint=fingerprint(train.classes, *keys),
+    test, notes = _test(layout, scans, classes)
+    skipped = sum((scan.skipped for scan in scans.values()), Counter[str]())
+    loose = sum(_loose(folder) for folder in {root, *(_above(layout))})
+    if loose:
+        skipped["outside of class folders"] += loose
+    return replace(
+        data,
+        test=test,
+        origins=layout.origins,
+        skipped=dict(skipped.most_common()),
+        notes=(*layout.notes, *notes),
     )
+
+
+def images_below(folder: Path) -> Iterator[str]:
+    """Yields the paths of the images in a folder and in the folders in it, in a fixed order.
+
+    Raises:
+        DataError: A folder cannot be listed.
+    """
+    return _walk(folder, frozenset(), Counter())
 
 
 @dataclass(frozen=True, slots=True)
 class _Scan:
-    root: Path
     classes: tuple[str, ...]
-    paths: list[str]
-    sizes: list[int]  # bytes
-    owners: list[str]  # the class of each path
-
-    def key(self, index: int) -> bytes:
-        below = os.path.relpath(self.paths[index], self.root)
-        return os.fsencode(below) + b"\0" + str(self.sizes[index]).encode()
+    folders: tuple[Path, ...]  # of the classes
+    paths: list[str] = field(default_factory=list)
+    owners: list[str] = field(default_factory=list)  # the class of each path
+    skipped: Counter[str] = field(default_factory=Counter)  # files that are no images, by reason
 
 
-def _parts(root: Path) -> list[Path]:
-    """Returns the folders that contain the class folders: one, or train and val."""
-    if not root.is_dir():
-        found = "a file, not a folder" if root.exists() else "no such folder"
-        raise DataError(f"{printable(root)}: {found}. Expected {_LAYOUT}. Check the path.")
-    folders = _folders(root)
-    val = next((name for name in VALIDATION if name in folders), None)
-    if "train" in folders and val:
-        return [root / "train", root / val]
-    # A single folder train is a training set without a validation set. Next to other folders, train
-    # is a class: the vehicle.
-    return [root / "train"] if folders == ["train"] else [root]
-
-
-def _scan(root: Path) -> _Scan:
-    scan = _Scan(root, tuple(_folders(root)), [], [], [])
-    if not scan.classes:
-        loose = sum(_is_image(entry.name) for entry in _entries(root))
-        found = f"{loose} images outside of class folders" if loose else "no folder inside"
-        raise DataError(
-            f"{printable(root)}: {found}. Expected {_LAYOUT}. Move each image into a folder that "
-            "is named after its class."
-        )
-    for name in scan.classes:
+def _scan(classes: list[tuple[str, Path]]) -> _Scan:
+    scan = _Scan(tuple(name for name, _ in classes), tuple(folder for _, folder in classes))
+    for name, folder in classes:
         before = len(scan.paths)
-        for path, size in _walk(root / name, frozenset()):
+        for path in _walk(folder, frozenset(), scan.skipped):
             scan.paths.append(path)
-            scan.sizes.append(size)
             scan.owners.append(name)
         if len(scan.paths) == before:
             raise DataError(
-                f"{printable(root / name)}: no images inside. Expected at least one file that ends "
-                f"in {', '.join(sorted(EXTENSIONS))}. Add images or remove the folder."
+                f"{printable(folder)}: no images inside. Expected at least one file that ends in "
+                f"{', '.join(sorted(EXTENSIONS))}, or whose content is that of an image. "
+                "Add images or remove the folder."
             )
     return scan
 
 
-def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, int]]:
-    """Yields path and size in bytes of each image. Links to a parent folder are not followed."""
+def _walk(folder: Path, above: frozenset[tuple[int, int]], skipped: Counter[str]) -> Iterator[str]:
+    """Yields the path of each image. Links to a parent folder are not followed."""
     state = folder.stat()
     here = (state.st_dev, state.st_ino)
     if here in above:
         return
-    for entry in _entries(folder):
-        if _is_folder(entry):
-            yield from _walk(Path(entry.path), above | {here})
-        elif _is_image(entry.name):
-            yield entry.path, _size(entry)
+    for entry in entries(folder):
+        if is_folder(entry):
+            if is_output(Path(entry.path)):
+                skipped["folder with the outputs of training runs"] += 1
+            else:
+                yield from _walk(Path(entry.path), above | {here}, skipped)
+            continue
+        reason = _why_not(entry)
+        if reason is None:
+            yield entry.path
+        else:
+            skipped[reason] += 1
 
 
-def _folders(folder: Path) -> list[str]:
-    return [entry.name for entry in _entries(folder) if _is_folder(entry)]
+def _why_not(entry: os.DirEntry[str]) -> str | None:
+    """Returns why a file is no image; None if it may be one.
 
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+    A broken link with the extension of an image counts as an image that cannot be read.
+    """
     try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+        mode = entry.stat().st_mode
+    except OSError:
+        return None if has_extension(entry.name) else "broken link"
+    if not stat.S_ISREG(mode):
+        return kind_of(mode).removeprefix("a ")
+    if has_extension(entry.name):
+        return None
     try:
-        with os.scandir(folder) as entries:
-            seen = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise DataError(
-            f"{printable(folder)}: cannot be listed ({error.strerror}). Expected a readable "
-            "folder. Check its permissions."
-        ) from error
-    return sorted(seen, key=lambda entry: os.fsencode(entry.name))
+        with opened(Path(entry.path)) as file:
+            start = file.read(START)
+    except OSError:
+        return "unreadable"
+    if image_format(start) is not None:
+        return None
+    known = what_is(start)
+    if known != "unknown":
+        return known
+    ending = os.path.splitext(entry.name)[1]  # noqa: PTH122 - Path objects are slow
+    return printable(ending) if 1 < len(ending) <= 12 else "without ending that are no images"
 
 
-def _size(entry: os.DirEntry[str]) -> int:
-    try:
-        return entry.stat().st_size
-    except OSError as error:
-        raise DataError(
-            f"{printable(entry.path)}: cannot be read ({error.strerror}). Expected an image file, "
-            "or a link to one. Restore it or remove it."
-        ) from error
-
-
-def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in EXTENSIONS  # noqa: PTH122 - Path objects are slow
-
-
-def _images(scan: _Scan, classes: tuple[str, ...]) -> EncodedImages:
+def _images(scan: _Scan, classes: tuple[str, ...], part: Part) -> EncodedImages:
     number = {name: label for label, name in enumerate(classes)}
+    unknown = [name for name in scan.classes if name not in number]
+    if unknown:
+        where = scan.folders[scan.classes.index(unknown[0])].parent
+        raise DataError(
+            f"{printable(where)}: class {printable(unknown[0])} ({len(unknown)} such classes) is "
+            f"not in the training folder.{near_misses(unknown[0], classes)} Expected only its "
+            f"{len(classes)} classes. Rename the folder, or remove it."
+        )
     labels = np.array([number[owner] for owner in scan.owners], dtype=np.int64)
     return EncodedImages(scan.paths, scan.paths, labels)
+
+
+def _test(
+    layout: Layout, scans: dict[Part, _Scan], classes: tuple[str, ...]
+) -> tuple[EncodedImages | None, list[str]]:
+    """Returns the images of the test part, and notes about parts that cannot be used."""
+    notes = []
+    for part, folder in layout.unlabelled.items():
+        count = sum(1 for _ in _walk(folder, frozenset(), Counter()))
+        notes.append(
+            f"{layout.origins[part]} is not used: its {count:,} images are in no class folders"
+        )
+    scan = scans.get("test")
+    if scan is None:
+        return None, notes
+    unknown = [name for name in scan.classes if name not in classes]
+    if unknown:
+        notes.append(
+            f"{layout.origins['test']} is not used: its class {printable(unknown[0])} "
+            f"({len(unknown)} such classes) is not in the training folder"
+        )
+        return None, notes
+    return _images(scan, classes, "test"), notes
+
+
+def _above(layout: Layout) -> Iterator[Path]:
+    """Yields the folders that contain the class folders."""
+    for classes in layout.parts.values():
+        for _, folder in classes[:1]:
+            yield folder.parent
+
+
+def _loose(folder: Path) -> int:
+    return sum(1 for _ in loose_images(folder))
+
+
+def _no_classes(layout: Layout) -> DataError:
+    folder = layout.unlabelled.get("train", layout.root)
+    loose = _loose(folder)
+    found = f"{loose:,} images outside of class folders" if loose else "no folder inside"
+    archives = [
+        entry.name
+        for entry in entries(folder)
+        if entry.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar"))
+    ]
+    if archives and not loose:
+        return DataError(
+            f"{printable(folder)}: no folder inside, but {printable(archives[0])}. Expected "
+            f"{LAYOUT}. Unpack the archive first."
+        )
+    return DataError(
+        f"{printable(folder)}: {found}. Expected {LAYOUT}. Move each image into a folder that is "
+        "named after its class, or list images and labels in a CSV and pass csv:FILE."
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 SPECS = {  # kind to the form of its spec
     "digits": "digits",
     "folder": "folder:PATH",
+    "csv": "csv:FILE",
     "cifar10": "cifar10:PATH",
     "cifar100": "cifar100:PATH",
     "idx": "idx:PATH",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forebear.errors import DataError
+from forebear.limits import CLASS_NAME, CLASSES
+from forebear.text import truncated
 
 
 def checked_labels(labels: NDArray[Any], classes: tuple[str, ...], where: str) -> NDArray[np.int64]:
@@ -52,3 +55,39 @@ def numbered_classes(labels: NDArray[Any], where: str, *, remedy: str) -> tuple[
             f"classes have no names. Renumber the labels, or {remedy}."
         )
     return tuple(map(str, found))
+
+
+def checked_classes(names: Sequence[str], where: str) -> tuple[str, ...]:
+    """Returns the class names, all of which can be printed, saved and told apart.
+
+    Args:
+        names: Class names, in the order of the labels.
+        where: The file or folder, for the error message.
+
+    Raises:
+        DataError: There are none or too many, or a name is empty, too long, not UTF-8 or repeated.
+    """
+    if not 1 <= len(names) <= CLASSES:
+        raise DataError(
+            f"{where}: {len(names):,} classes. Expected 1 to {CLASSES:,}. Check the labels."
+        )
+    seen: set[str] = set()
+    for name in names:
+        fault = _fault(name) or ("is the name of two classes" if name in seen else "")
+        if fault:
+            raise DataError(
+                f"{where}: the class name {truncated(repr(name))} {fault}. Expected different "
+                f"names of 1 to {CLASS_NAME:,} characters in UTF-8. Rename the class."
+            )
+        seen.add(name)
+    return tuple(names)
+
+
+def _fault(name: str) -> str:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "is not UTF-8"
+    if not name.strip():
+        return "is empty"
+    return "" if len(name) <= CLASS_NAME else f"has {len(name):,} characters"

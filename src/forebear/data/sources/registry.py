@@ -8,6 +8,7 @@ from pathlib import Path
 from forebear.data.dataset import Dataset
 from forebear.data.sources.cifar10 import read_cifar10
 from forebear.data.sources.cifar100 import read_cifar100
+from forebear.data.sources.csv_labels import read_csv
 from forebear.data.sources.folders import read_folder
 from forebear.data.sources.hugging_face import read_hub
 from forebear.data.sources.idx import read_idx
@@ -16,6 +17,7 @@ from forebear.data.sources.numpy_arrays import read_digits, read_npz
 from forebear.data.sources.parquet import read_parquet
 from forebear.data.sources.webdataset import read_shards
 from forebear.errors import near_misses
+from forebear.files import expanded
 from forebear.text import printable
 
 __all__ = ["KINDS", "Dataset", "read_data"]
@@ -23,6 +25,7 @@ __all__ = ["KINDS", "Dataset", "read_data"]
 # The readers of all kinds in `SPECS` but digits, which has no path.
 KINDS: dict[str, Callable[[Path, str], Dataset]] = {
     "folder": read_folder,
+    "csv": read_csv,
     "cifar10": read_cifar10,
     "cifar100": read_cifar100,
     "idx": read_idx,
@@ -44,7 +47,7 @@ def read_data(spec: str) -> Dataset:
         return read_digits(spec)
     kind, _, path = spec.partition(":")
     if kind in KINDS and path:
-        return KINDS[kind](Path(path).expanduser(), spec)
+        return KINDS[kind](expanded(path), spec)
     raise ValueError(
         f"data={spec!r}: {_fault(spec, kind)} Expected {listed_specs()}. "
         "Write the kind, a colon and the path."
@@ -56,7 +59,7 @@ def _fault(spec: str, kind: str) -> str:
         return "digits comes with scikit-learn and takes no path."
     if kind in KINDS:
         return "the path is missing."
-    path = Path(spec).expanduser()
+    path = expanded(spec)
     if spec and path.exists():
         return f"a path without a kind. Did you mean {_kind_of(path)}:{printable(spec)}?"
     return f"unknown kind of data.{near_misses(kind, SPECS)}"
@@ -72,4 +75,10 @@ def _kind_of(path: Path) -> str:
 
 
 _INSIDE = {"*.parquet": "parquet", "*.tar": "shards", "train-images*idx3-ubyte*": "idx"}
-_SUFFIXES = {".npz": "npz", ".parquet": "parquet", ".tar": "shards", ".gz": "cifar10"}
+_SUFFIXES = {
+    ".csv": "csv",
+    ".npz": "npz",
+    ".parquet": "parquet",
+    ".tar": "shards",
+    ".gz": "cifar10",
+}

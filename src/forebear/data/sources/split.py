@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.dataset import Dataset, Images
 from forebear.errors import DataError
+from forebear.hardware import processor
 from forebear.text import printable
 
 
@@ -27,7 +29,7 @@ def split_validation(
     Raises:
         DataError: A class is too small to be in both the training and the validation set.
     """
-    digests = [images.digest(index) for index in range(len(images))]
+    digests = digests_of(images)
     val = validating(digests, images.labels, fraction)
     _refuse_one_sided(val, images.labels, classes, spec)
     parts = [np.flatnonzero(~val), np.flatnonzero(val)]
@@ -43,6 +45,7 @@ def split_validation(
         "images",
         fingerprint=fingerprint(classes, *entries),
         splits_off=True,
+        whole=images,
     )
 
 
@@ -57,10 +60,7 @@ def given(
     mirror: bool = True,
 ) -> Dataset:
     """Returns a data set that came with a training and a validation set; `split` describes them."""
-    entries = [
-        [(part.digest(index), int(part.labels[index])) for index in range(len(part))]
-        for part in (train, val)
-    ]
+    entries = [zip(digests_of(part), part.labels.tolist(), strict=True) for part in (train, val)]
     return Dataset(
         spec=spec,
         classes=classes,
@@ -100,8 +100,7 @@ def fingerprint(
 ) -> str:
     """Returns the sha256 of the class names and the sorted (key, label) pairs of both sets.
 
-    A key is the sha256 of an image's content. Folders and shards that come with a validation set
-    use the name and the size in bytes instead, so that a large data set need not be read first.
+    A key is the sha256 of an image's content.
     """
     total = hashlib.sha256(repr(tuple(classes)).encode())
     for part, entries in (("train", train), ("val", val)):
@@ -109,6 +108,22 @@ def fingerprint(
         for key, label in sorted(entries):
             total.update(len(key).to_bytes(8) + key + label.to_bytes(8))
     return total.hexdigest()
+
+
+def digests_of(images: Images) -> list[bytes]:
+    """Returns the sha256 of each image, read by as many threads as there are cores.
+
+    An image that cannot be read counts by its name. It is refused or skipped when it is decoded.
+    """
+
+    def digest(index: int) -> bytes:
+        try:
+            return images.digest(index)
+        except DataError:
+            return hashlib.sha256(f"unreadable: {images.name(index)}".encode()).digest()
+
+    with ThreadPoolExecutor(processor().cores, "hash") as threads:
+        return list(threads.map(digest, range(len(images)), chunksize=1))
 
 
 def _refuse_one_sided(

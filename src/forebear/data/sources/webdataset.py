@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.dataset import Dataset, EncodedImages
-from forebear.data.sources.folders import EXTENSIONS
 from forebear.data.sources.label_checks import checked_labels, numbered_classes
+from forebear.data.sources.layout import EXTENSIONS
 from forebear.data.sources.split import fingerprint, split_validation
 from forebear.errors import DataError, near_misses
 from forebear.files import cache_folder, write_text

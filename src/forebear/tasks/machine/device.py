@@ -28,10 +28,17 @@ def find_device(name: str = "auto") -> torch.device:
             f"device={name!r}: this machine has no GPU that torch can use. Expected cpu. "
             "Pass cpu or auto."
         )
+    expected = "Expected auto, cpu, cuda or cuda:N. Pass one of these."
     try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device={name!r}: expected auto, cpu, cuda or cuda:N.") from error
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device={name!r} is no device. {expected}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device={name!r}: forebear does not run on {device.type}. {expected}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise ValueError(f"device={name!r}: this machine has {count} of them. {expected}")
+    return device
 
 
 def find_precision(name: str, device: torch.device) -> Precision:

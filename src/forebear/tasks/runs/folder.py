@@ -8,8 +8,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,20 @@ from typing import Any
 from forebear.errors import RunError
 from forebear.files import write_text
 from forebear.network.network import Network
-from forebear.tasks.runs.layout import BEST, CHECKPOINTS, LOCK, METRICS, SETTINGS, WEIGHTS
-from forebear.tasks.runs.lock import FolderLock
+from forebear.tasks.runs.html_report import write_index
+from forebear.tasks.runs.identity import RunIdentity, identity_of
+from forebear.tasks.runs.layout import (
+    CHECKPOINTS,
+    LOCK,
+    METRICS,
+    SETTINGS,
+    WEIGHTS,
+    earlier_weights,
+)
+from forebear.tasks.runs.lock import FolderLock, refuse_links
 from forebear.tasks.runs.metrics import Epoch
+from forebear.tasks.runs.read import metric_lines
+from forebear.untrusted import parse_json, read_text
 from forebear.weights.native_format import save
 
 
@@ -39,10 +52,12 @@ class RunFolder:
         self.path = path
         self._replace = replace
         self._lock = FolderLock(path)
+        self.identity = RunIdentity()  # known once the run has begun or was read
         self._owed: list[str] = []  # lines of metrics that could not be written
         if path.exists() and not path.is_dir():
             raise RunError(f"{path}: is a file. Expected a folder to make. Pass another --out.")
         _refuse_unwritable(path)
+        refuse_links(path)
         if (path / SETTINGS).is_file() and (path / LOCK).is_file():
             self.hold()
             self.close()
@@ -61,7 +76,7 @@ class RunFolder:
         Raises:
             RunError: The folder cannot be created, or another process is training in it.
         """
-        text = json.dumps(settings, indent=2, ensure_ascii=False)
+        text = _with_identity(settings)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.hold()
@@ -71,7 +86,8 @@ class RunFolder:
                 if old.name != LOCK:
                     shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
             self.checkpoints.mkdir()
-            write_text(self.path / SETTINGS, f"{text}\n")
+            write_text(self.path / SETTINGS, text)
+            self.identity = identity_of(text)
         except OSError as error:
             raise RunError(
                 f"{self.path}: cannot be made ({error.strerror or error}). Expected a folder that "
@@ -105,8 +121,9 @@ class RunFolder:
         """
         self._owed.append(json.dumps(asdict(epoch)) + "\n")
         lines = "".join(self._owed).encode()
-        with (self.path / METRICS).open("ab", buffering=0) as file:
-            before = file.tell()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+        with os.fdopen(os.open(self.path / METRICS, flags, 0o644), "ab", buffering=0) as file:
+            before = file.seek(0, os.SEEK_END)
             try:
                 if file.write(lines) < len(lines):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -126,10 +143,6 @@ class RunFolder:
         save(network, self.path / WEIGHTS)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
-    def best(self, network: Network) -> None:
-        """Writes the network as the best one so far."""
-        save(network, self.path / BEST)
-
     @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints of an unfinished run."""
@@ -143,8 +156,11 @@ class RunFolder:
         """
         if (self.path / WEIGHTS).is_file():
             shutil.rmtree(self.checkpoints, ignore_errors=True)  # left if the run was killed here
+            with suppress(OSError, RunError):  # so is a page that says "unfinished"
+                write_index(self.path)
             raise RunError(
-                f"{self.path}: the run is finished. Expected one that broke off. Start another."
+                f"{self.path}: the run is finished. Expected one that broke off. To train longer, "
+                "add --epochs with the new total; else start another run."
             )
         if not (self.path / SETTINGS).is_file():
             raise RunError(
@@ -152,21 +168,49 @@ class RunFolder:
                 "a forebear train that broke off. Check the path."
             )
         try:
-            settings = json.loads((self.path / SETTINGS).read_text(encoding="utf-8"))
-            metrics = self.path / METRICS
-            lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
+            text = read_text(self.path / SETTINGS)
+            self.identity = identity_of(text)
+            settings = parse_json(text)
+            if not isinstance(settings, dict):
+                raise ValueError("no object")
+            lines = metric_lines(self.path)
             return settings, [Epoch.read(line) for line in lines if line.endswith("}")]
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
             raise RunError(
-                f"{self.path}: its {SETTINGS} or {METRICS} cannot be read ({error}). Expected "
+                f"{self.path}: its {SETTINGS} or {METRICS} cannot be read ({why}). Expected "
                 "those of a run. Train it again with --replace."
             ) from error
+
+    def extend(self, settings: dict[str, Any], epoch: int) -> None:
+        """Turns a finished run into one that goes on from its weights, which are kept.
+
+        Args:
+            settings: The new settings; they replace those of the run.
+            epoch: Epochs that the run has completed.
+
+        Raises:
+            RunError: Another process works in the folder.
+            OSError: The folder cannot be written to. The run is still finished.
+        """
+        self.hold()
+        try:
+            write_text(self.path / SETTINGS, _with_identity(settings))
+            (self.path / WEIGHTS).replace(self.path / earlier_weights(epoch))
+        finally:
+            self.close()
 
     def keep(self, epochs: Sequence[Epoch]) -> None:
         """Rewrites the metrics with these epochs only, and deletes leftovers of a killed run."""
         for partial in [*self.path.glob(".*.tmp*"), *self.checkpoints.glob(".*.tmp*")]:
             partial.unlink(missing_ok=True)
         write_text(self.path / METRICS, "".join(json.dumps(asdict(e)) + "\n" for e in epochs))
+
+
+def _with_identity(settings: dict[str, Any]) -> str:
+    """Returns the text of settings.json with a new random identity of the run."""
+    named = settings | {"id": secrets.token_hex(16)}
+    return f"{json.dumps(named, indent=2, ensure_ascii=False)}\n"
 
 
 def _contents(path: Path) -> list[Path]:

@@ -11,6 +11,8 @@ runs/first/
 ├── mistakes.png        the validation images with the largest errors
 ├── index.html          all of this on one page
 ├── model.safetensors   the network and all that it needs; only in a finished run
+├── model-epoch-N.safetensors   the network before the run was extended beyond epoch N
+├── tensorboard/        TensorBoard events, if asked for
 └── .lock               the number of the process that trains here; only while it runs
 """
 
@@ -27,3 +29,15 @@ CURVES = "curves.png"
 CONFUSION = "confusion.png"
 MISTAKES = "mistakes.png"
 PICTURES = "pictures.png"
+TENSORBOARD = "tensorboard"
+NAMES = frozenset(
+    (
+        *(SETTINGS, METRICS, WEIGHTS, BEST, CHECKPOINTS, LOCK, INDEX, CURVES, CONFUSION),
+        *(MISTAKES, PICTURES, TENSORBOARD),
+    )
+)
+
+
+def earlier_weights(epoch: int) -> str:
+    """Returns the name of the weights that a run had before it was extended beyond an epoch."""
+    return f"model-epoch-{epoch}.safetensors"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from forebear.text import elided
+from forebear.untrusted import parse_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,25 @@ class Epoch:
 
     @classmethod
     def read(cls, line: str) -> Epoch:
-        """Parses a line of metrics.jsonl."""
-        data = json.loads(line)
+        """Parses a line of metrics.jsonl.
+
+        Raises:
+            ValueError: It is not JSON, or a field is missing, unknown or not a number.
+        """
+        data = parse_json(line)
+        if not isinstance(data, dict):
+            raise ValueError(f"{elided(line)} is no object")
+        names = {one.name for one in fields(cls)}
+        unknown, missing = data.keys() - names, names - data.keys() - {"val_images"}
+        if unknown or missing:
+            name = elided(min(unknown or missing))
+            raise ValueError(f"the field {name} is {'unknown' if unknown else 'missing'}")
+        for name, value in data.items():
+            listed = value if name in ("losses", "lrs") else [value]
+            if not isinstance(listed, list) or not all(map(_is_number, listed)):
+                raise ValueError(f"{name}={elided(repr(value))} is no number")
         return cls(**(data | {key: tuple(data[key]) for key in ("losses", "lrs")}))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from forebear.errors import ForebearError, RunError
+from forebear.limits import METRICS_BYTES
 from forebear.network.plan.cost import parameters
 from forebear.network.plan.expand import expand
 from forebear.tables.files import dialect_from_dict, preprocessing_from_dict, table_from_dict
 from forebear.tasks.runs.layout import METRICS, SETTINGS, WEIGHTS
+from forebear.untrusted import parse_json, read_json, read_text
 
 if TYPE_CHECKING:
     from forebear.network.network import Network
@@ -72,7 +74,7 @@ class Run:
         """Accuracy on the test set, 0 to 1, and its images; None if there is no test set."""
         try:
             with safe_open(self.path / WEIGHTS, "np") as file:
-                metrics = json.loads((file.metadata() or {})["metrics"])
+                metrics = parse_json((file.metadata() or {})["metrics"])
             return float(metrics["test_accuracy"]), int(metrics["test_images"])
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):
             return None
@@ -104,12 +106,10 @@ def read_run(path: Path) -> Run:
             "Check the path."
         )
     try:
-        settings = json.loads((path / SETTINGS).read_text(encoding="utf-8"))
+        settings = read_json(path / SETTINGS)
         if not isinstance(settings, dict):
             raise ValueError("no object")
-        lines: list[str] = []
-        if (path / METRICS).is_file():
-            lines = (path / METRICS).read_text(encoding="utf-8").splitlines()
+        lines = metric_lines(path)
     except (OSError, ValueError) as error:
         raise RunError(
             f"{path}: its {SETTINGS} or {METRICS} cannot be read ({error}). Expected those of a "
@@ -117,6 +117,18 @@ def read_run(path: Path) -> Run:
         ) from error
     epochs = tuple(epoch for epoch in map(_line, lines) if epoch is not None)
     return Run(path, settings, epochs, (path / WEIGHTS).is_file())
+
+
+def metric_lines(path: Path) -> list[str]:
+    """Returns the lines of a run's metrics.jsonl; none if there is no such file.
+
+    Raises:
+        OSError: The file cannot be read, or it is too large.
+        ValueError: The file is not UTF-8.
+    """
+    if not os.path.lexists(path / METRICS):
+        return []
+    return read_text(path / METRICS, most=METRICS_BYTES).splitlines()
 
 
 def load_run(path: Path) -> Network:
@@ -145,7 +157,7 @@ def load_run(path: Path) -> Network:
 
 def _line(line: str) -> Mapping[str, Any] | None:
     try:
-        epoch = json.loads(line)
+        epoch = parse_json(line)
     except ValueError:
         return None
     return epoch if isinstance(epoch, dict) else None

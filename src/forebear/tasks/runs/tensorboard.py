@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forebear.errors import ForebearError
+from forebear.tasks.runs.layout import TENSORBOARD
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-FOLDER = "tensorboard"  # within the run folder
 _TAGS = {  # key of metrics.jsonl to the chart and the line in it
     "loss": "loss/training",
     "val_loss": "loss/validation",
@@ -58,7 +58,7 @@ class Scalars:
             ForebearError: TensorBoard is not installed.
         """
         self._make = summary_writer()
-        self._path = folder / FOLDER
+        self._path = folder / TENSORBOARD
         self._writer: SummaryWriter | None = None
 
     def epoch(self, epoch: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ from forebear.tasks.train.prepare import Prepared, prepare
 from forebear.tasks.train.progress_bar import ProgressBar
 from forebear.tasks.train.recorder import RESUME, Recorder
 from forebear.tasks.train.request import TrainConfig
+from forebear.tasks.train.resume.extend import extend_run
 from forebear.tasks.train.resume.restore import restore_setup
 from forebear.tasks.train.setup import RunSetup, new_folder, set_up
 from forebear.tasks.train.signals import StopSignals
@@ -95,7 +96,12 @@ def seeds(config: TrainConfig, count: int) -> list[TrainResult]:
 
 
 def resume(
-    path: Path, *, device: str = "auto", threads: int | None = None, started: float | None = None
+    path: Path | str,
+    *,
+    epochs: int | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    started: float | None = None,
 ) -> TrainResult:
     """Resumes a run that broke off, after the last step that it saved.
 
@@ -105,6 +111,7 @@ def resume(
 
     Args:
         path: Its folder.
+        epochs: New total of a finished run, which then goes on from its weights.
         device: auto, cpu or cuda.
         threads: Compute threads; None keeps the run's own number.
         started: time.perf_counter() from which a budget counts on; None: the call.
@@ -112,7 +119,10 @@ def resume(
     Raises:
         RunError: There is no unfinished run, or its data have changed.
     """
+    path = Path(path)
     with World.join(device) as world, explain_anywhere():
+        if epochs is not None:
+            world.on_rank0(lambda: extend_run(path, epochs))
         return _resume(path, device, threads, world, started or time.perf_counter())
 
 

@@ -83,10 +83,13 @@ def start_loop(run: Prepared, stop: StopSignals, threads: ThreadTuner) -> Loop:
     progress = _progress(run)
     state, epochs = TrainState(), setup.epochs
     notes: tuple[str, ...] = ()
-    if setup.resumes:
+    if setup.starts_from is not None:
+        state = setup.starts_from
+        setup.world.on_rank0(setup.folder.hold)
+    elif setup.resumes:
         state, epochs, notes = restore_state(run, stepper)
-        if run.deadlines is None:  # with a budget they are counted from the start already
-            progress.begun -= state.seconds
+    if setup.resumes and run.deadlines is None:  # a budget counts them from the start already
+        progress.begun -= state.seconds
     trainer = Trainer(
         run=run,
         stepper=stepper,
@@ -172,7 +175,7 @@ class Loop:
         )
         for note in self.notes:
             yield Message(line=note)
-        if not setup.resumes:
+        if not setup.resumes or setup.starts_from is not None:
             yield CheckpointDue(state=state, stepper=self.trainer.stepper, first=True)
         # The end writes and draws more than the start, and unloads what was imported.
         self._keep_back(0.5 + 2 * (time.perf_counter() - self.begun) + setup.imports)

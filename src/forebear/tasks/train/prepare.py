@@ -11,6 +11,7 @@ import torch
 from forebear.data.feature_loader import FeatureLoader
 from forebear.data.loader import Loader
 from forebear.data.reading import BackgroundReader, Reading
+from forebear.data.sources.summary import summary
 from forebear.data.strata import stratified
 from forebear.errors import RunError
 from forebear.hardware import processor
@@ -113,12 +114,11 @@ def prepare(setup: RunSetup, display: ProgressBar) -> Prepared:
 def announce(setup: RunSetup, display: ProgressBar) -> None:
     """Prints what is trained on what, and what the caller should know before it starts."""
     data, recipe = setup.data, setup.resolved.recipe
+    display.say(summary(data, tests=setup.test is not None))
     display.say(
-        f"{setup.title}: {len(data.train):,} training images, {len(data.val):,} validation images "
-        f"({data.split}), {len(data.classes)} classes, {recipe.size} x {recipe.size} pixels, "
-        f"{recipe.precision} on {setup.device}"
+        f"{setup.title}: {recipe.size} x {recipe.size} pixels, {recipe.precision} on {setup.device}"
     )
-    for note in setup.notes:
+    for note in (*data.notes, *setup.notes):
         display.say(note)
     if recipe.precision == "bf16" and not has_bf16(setup.device):
         display.say(

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.train.events import EpochProgress
+from forebear.text import one_line
 
 
 class ProgressBar:
@@ -53,7 +54,7 @@ class ProgressBar:
 
     def say(self, line: str) -> None:
         """Writes one line above the live one."""
-        self.console.print(line, markup=False, soft_wrap=True)
+        self.console.print(one_line(line), markup=False, emoji=False, soft_wrap=True)
 
     def decoding(self, done: int, total: int) -> None:
         """Shows how many images have been decoded."""

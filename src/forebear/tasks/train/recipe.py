@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from forebear.data.augment.config import Augment
+from forebear.limits import INPUT_SIDE
 from forebear.settings import check, setting
 
 Optimizer = Literal["sgd", "caffe", "adam", "adamw", "lamb", "muon"]
@@ -225,13 +226,18 @@ class InputConfig:
     """The sizes of images, and how they are mixed."""
 
     size: int = setting(
-        0, help="input size in training, a square; 0: by the data", unit="pixels", least=0
+        0,
+        help="input size in training, a square; 0: by the data",
+        unit="pixels",
+        least=0,
+        most=INPUT_SIDE,
     )
     size_from: int = setting(
         0,
         help="input size at the start of a run in which it grows; 0: it does not grow",
         unit="pixels",
         least=0,
+        most=INPUT_SIDE,
     )
     growth: tuple[float, float] = setting(
         (0.0, 1.0),
@@ -239,13 +245,18 @@ class InputConfig:
         needs=("size_from",),
     )
     eval_size: int = setting(
-        0, help="input size of validation images; 0: as size", unit="pixels", least=0
+        0,
+        help="input size of validation images; 0: as size",
+        unit="pixels",
+        least=0,
+        most=INPUT_SIDE,
     )
     eval_side: int = setting(
         0,
         help="shorter side of validation images before the centre crop; 0: by eval_size",
         unit="pixels",
         least=0,
+        most=INPUT_SIDE,
     )
     mixup: float = setting(
         0.0, help="alpha of the Beta distribution that blends images; 0: none", least=0
@@ -274,6 +285,7 @@ class Compute:
         0,
         help="random seed of the initial weights, the order of images and the augmentation",
         least=0,
+        most=2**63 - 1,
         always=True,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -13,6 +12,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from forebear.errors import ForebearError, near_misses
 from forebear.settings import settings
 from forebear.tasks.train.recipe import RENAMED, Recipe, renamed
+from forebear.text import elided
+from forebear.untrusted import parse_toml, read_text
 
 _log = logging.getLogger(__name__)
 _SHIPPED = files("forebear") / "recipes"
@@ -89,8 +90,8 @@ def read_recipe_fields(
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(path)
+    except (OSError, ValueError) as error:
         raise ForebearError(
             f"{path}: cannot be read ({error}). Expected a recipe, as forebear recipes show prints "
             "one. Check the path."
@@ -99,8 +100,8 @@ def _text(path: Path) -> str:
 
 def _parsed(text: str, where: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return parse_toml(text)
+    except ValueError as error:
         raise ForebearError(
             f"{where}: no TOML ({error}). Expected lines such as lr = 0.1. Correct the file."
         ) from error
@@ -121,8 +122,8 @@ def _given(sets: Sequence[str]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     """The value of a text as TOML has it, or the text itself where that is a bare word."""
     try:
-        data = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+        data = parse_toml(f"value = {text}")
+    except ValueError:
         return text
     return data["value"] if len(data) == 1 else text
 
@@ -193,7 +194,7 @@ def _fitted(name: str, value: Any) -> Any:
             return value
         choices = get_args(kind) if get_origin(kind) is Literal else ()
         expected = f"one of {', '.join(choices)}" if choices else "text"
-    raise ValueError(f"{name}={value!r}: expected {expected}.")
+    raise ValueError(f"{name}={elided(repr(value))}: expected {expected}.")
 
 
 def _is_number(value: Any) -> bool:

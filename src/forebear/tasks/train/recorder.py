@@ -13,6 +13,7 @@ from forebear.errors import RunError
 from forebear.network.model_card import ModelCard
 from forebear.network.network import Network
 from forebear.tasks.evaluate import Evaluation
+from forebear.tasks.runs.layout import BEST
 from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.runs.tensorboard import Scalars
 from forebear.tasks.train.artifacts import Artifacts
@@ -33,6 +34,7 @@ from forebear.tasks.train.resume.checkpoint import save_checkpoint
 from forebear.tasks.train.settings_json import settings_of
 from forebear.tasks.train.state import TrainState
 from forebear.tasks.train.step import Stepper
+from forebear.weights.native_format import save
 
 RESUME = "forebear train --resume"
 
@@ -128,10 +130,10 @@ class Recorder:
 
     def _checkpoint(self, stepper: Stepper, state: TrainState) -> None:
         if self.best is not None:
-            self.folder.best(self.best)
+            save(self.best, self.folder.path / BEST)
             self.best = None
         self.folder.flush()
-        save_checkpoint(self.folder.checkpoints, stepper.state(), state)
+        save_checkpoint(self.folder.checkpoints, stepper.state(), state, self.folder.identity)
 
     def _end_epoch(self, event: EpochEnd) -> None:
         """Writes the metrics and the curves."""
@@ -151,7 +153,7 @@ class Recorder:
     def _write_best(self) -> None:
         with _explained(self.folder.path):
             if self.best is not None:
-                self.folder.best(self.best)
+                save(self.best, self.folder.path / BEST)
                 self.best = None
 
     def _finalize(self, event: Finished) -> None:
@@ -182,6 +184,7 @@ class Recorder:
             "epochs": self.epochs[-1].epoch if self.epochs else 0,
             "data": data.spec,
             "fingerprint": data.fingerprint,
+            "data_fingerprint": (self.setup.test or data).fingerprint,  # before a part was held out
         }
         if self.left_out:
             metrics["images_left_out"] = len(self.left_out)

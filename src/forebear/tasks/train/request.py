@@ -12,6 +12,8 @@ from forebear.tasks.train.recipe import Recipe
 
 Compile = Literal["auto", "off", "on", "graphs"]
 
+MOST_THREADS = 1024  # torch's OpenMP crashes if it is asked for many more
+
 _RECIPE = settings(Recipe)
 
 
@@ -90,6 +92,12 @@ class TrainConfig:
         below=1,
         flag="--hold-out FRACTION",
     )
+    sample_range: str = setting(
+        "full",
+        help="sample values of 16-bit and 32-bit greyscale images that become 0 and 255: full, "
+        "auto (those that the training images use) or LOW:HIGH",
+        flag="--sample-range RANGE",
+    )
     bad: Bad = setting(
         "fail", help="images that cannot be decoded: stop with an error, or skip them"
     )
@@ -100,6 +108,7 @@ class TrainConfig:
         None,
         help="compute threads",
         least=1,
+        most=MOST_THREADS,
         default_text="chosen by timing, and re-checked during training",
     )
     deterministic: bool = setting(
@@ -116,6 +125,7 @@ class TrainConfig:
         None,
         help="decoding threads; 0: decode between the steps",
         least=0,
+        most=MOST_THREADS,
         default_text="one per CPU core",
     )
     every: int = setting(

@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 
 from forebear.data.dataset import Dataset
+from forebear.data.sample_levels import find_levels
 from forebear.data.sources.registry import read_data
 from forebear.data.sources.split import split_validation
-from forebear.errors import RunError
+from forebear.errors import DataError, RunError
 from forebear.network.create import create
 from forebear.network.initialize import zero_last_norms
 from forebear.network.network import Network
@@ -22,7 +23,7 @@ from forebear.network.plan.cost import check_size
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.imagenet_classes import synset_name
-from forebear.tables.preprocessing import Preprocessing
+from forebear.tables.preprocessing import TORCHVISION, Preprocessing
 from forebear.tables.rows import Table
 from forebear.tasks.machine.distributed import ALONE, World
 from forebear.tasks.machine.thread_tuning import uncrowded
@@ -39,6 +40,8 @@ from forebear.tasks.train.resolve import (
     read_config,
     resolve_recipe,
 )
+from forebear.tasks.train.state import TrainState
+from forebear.text import printable
 from forebear.weights.assign import load_arrays
 from forebear.weights.load import find_card, find_network, library_arrays
 
@@ -61,7 +64,8 @@ class RunSetup:
     world: World = ALONE
     notes: tuple[str, ...] = ()  # lines to print
     epochs: tuple[Epoch, ...] = ()  # that a resumed run has completed
-    resumes: bool = False  # whether a checkpoint is there
+    resumes: bool = False  # whether the folder is there, with a checkpoint or `starts_from`
+    starts_from: TrainState | None = None  # of a finished run that is extended
     times: StepTimes | None = None  # with a budget
     imports: float = 0.0  # seconds that the command took to load torch and forebear
 
@@ -96,6 +100,7 @@ def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
     if config.network is not None:
         resolve(config.network, config.dialect)  # so is an unknown name
     data, test = split_data(read_data(config.data), config.hold_out)
+    _refuse_one_class(data)
     _refuse_if_spent(config)
     card = None if config.weights is None else find_card(config.weights)
     asked = read_config(config, checkpoint_size=0 if card is None else card.preprocessing.size)
@@ -132,11 +137,32 @@ def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
         ),
         device=device,
         world=world,
-        colours=network.preprocessing if config.weights is not None else None,
+        colours=_colours(config, network, data),
         notes=notes,
         times=times,
         imports=imports,
     )
+
+
+def _refuse_one_class(data: Dataset) -> None:
+    """Refuses a data set that gives a network nothing to tell apart.
+
+    Raises:
+        DataError: It has one class.
+    """
+    if len(data.classes) == 1:
+        raise DataError(
+            f"{printable(data.spec)}: only one class, {printable(data.classes[0])}, so a network "
+            "that always answers it is right. Expected two classes or more. Add a folder of images "
+            "that are something else, or pass the folder that contains the class folders."
+        )
+
+
+def _colours(config: TrainConfig, network: Network, data: Dataset) -> Preprocessing | None:
+    """Returns the preprocessing whose arithmetic on values is kept; None for the usual one."""
+    trained = network.preprocessing if config.weights is not None else None
+    levels = find_levels(config.sample_range, data.train)
+    return trained if levels is None else replace(trained or TORCHVISION, levels=levels)
 
 
 def _refuse_if_spent(config: TrainConfig) -> None:
@@ -196,6 +222,8 @@ def split_data(data: Dataset, fraction: float | None) -> tuple[Dataset, Dataset 
         side=data.side,
         mirror=data.mirror,
     )
+    origins = {"train": data.origins.get("train", ""), "test": data.origins.get("val", "")}
+    split = replace(split, test=data.val, origins=origins, skipped=data.skipped, notes=data.notes)
     return split, data
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+from forebear.settings import MOST
+from forebear.text import elided
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,5 +29,26 @@ class TrainState:
 
     @classmethod
     def read(cls, data: dict[str, Any]) -> TrainState:
-        """Returns the state in a checkpoint; raises KeyError if a field is missing."""
-        return cls(**{one.name: data[one.name] for one in fields(cls)})
+        """Returns the state in a checkpoint.
+
+        Raises:
+            KeyError: A field is missing.
+            ValueError: A value is out of range.
+        """
+        values = {one.name: data[one.name] for one in fields(cls)}
+        for name in ("step", "epoch", "place", "skipped", "in_row"):
+            least = 1 if name == "epoch" else 0
+            if type(values[name]) is not int or not least <= values[name] <= MOST:
+                raise ValueError(f"{name}={elided(repr(values[name]))} is no count")
+        for name in ("seconds", "trained"):
+            if not _is_number(values[name]) or not 0 <= values[name] < math.inf:
+                raise ValueError(f"{name}={elided(repr(values[name]))} is no time")
+        columns = [values[name] for name in ("losses", "hits", "counts", "lrs")]
+        fits = all(isinstance(one, list) and all(map(_is_number, one)) for one in columns)
+        if not fits or len({len(one) for one in columns}) != 1 or len(columns[0]) > values["step"]:
+            raise ValueError("its steps since the last evaluation are not consistent")
+        return cls(**values)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

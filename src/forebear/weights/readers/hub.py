@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from forebear.untrusted import read_json
 from forebear.weights.readers.base import Array, Arrays
 from forebear.weights.readers.errors import reading, refused
 from forebear.weights.readers.safetensors_file import SafetensorsArrays, open_index
 from forebear.weights.readers.torch.state_dict import TorchArrays
 
 _EXPECTED = "a timm or transformers folder with config.json and weights"
-_MAX_CONFIG = 16 * 2**20  # bytes
 # The first existing file is used, so a pickle is used only if there is nothing else.
 _WEIGHTS: dict[str, Callable[[Path], Arrays]] = {
     "model.safetensors": SafetensorsArrays,
@@ -87,9 +86,7 @@ def read_config(folder: Path) -> HubConfig:
     """
     path = folder / "config.json"
     with reading(path, _EXPECTED):
-        if path.stat().st_size > _MAX_CONFIG:
-            raise ValueError(f"it has more than {_MAX_CONFIG} bytes")
-        data = json.loads(path.read_text("utf-8"))
+        data = read_json(path)
     if not isinstance(data, dict):
         raise refused(path, f"it holds a {type(data).__name__}, not an object", _EXPECTED)
     listed = data.get("architectures")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ import numpy as np
 from safetensors import safe_open
 
 from forebear.text import truncated
+from forebear.untrusted import read_json
 from forebear.weights.readers.base import Array
 from forebear.weights.readers.errors import check_names, reading, refused
 from forebear.weights.readers.indexed import Listed
@@ -148,9 +148,7 @@ def open_index(path: Path) -> SafetensorsArrays:
 def _weight_map(path: Path) -> dict[str, str]:
     expected = 'an index with a "weight_map" from names to files'
     with reading(path, expected):
-        if path.stat().st_size > _MAX_INDEX:
-            raise ValueError(f"it has more than {_MAX_INDEX} bytes")
-        index = json.loads(path.read_text("utf-8"))
+        index = read_json(path, most=_MAX_INDEX)
     found = index.get("weight_map") if isinstance(index, dict) else None
     whole = isinstance(found, dict) and all(isinstance(shard, str) for shard in found.values())
     if not found or not whole:

@@ -30,7 +30,13 @@ def state(value: float) -> dict[str, Any]:
 
 def record(step: int) -> TrainState:
     return TrainState(
-        step=step, epoch=2, place=1, losses=[0.1, 1 / 3], counts=[4, 4], lrs=[0.5, 0.25]
+        step=step,
+        epoch=2,
+        place=1,
+        losses=[0.1],
+        hits=[3.0],
+        counts=[4],
+        lrs=[1 / 3],
     )
 
 

@@ -27,6 +27,7 @@ from forebear.tasks.train.budget.step_timing import seconds_of_step
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.request import Compile
 from forebear.tasks.train.step import Mode
+from forebear.untrusted import read_json
 
 LEAST = 600.0  # seconds of a run that can make up for a minute or two of compiling
 GAIN = 0.97  # time of a compiled step, relative to an eager one, that is worth compiling
@@ -108,7 +109,7 @@ def _key(recipe: Recipe, network: Network, device: torch.device, modes: tuple[Mo
 def _known() -> dict[str, str]:
     """Returns the remembered modes by key; empty if the file is missing or damaged."""
     try:
-        found = json.loads((home() / "compile.json").read_text(encoding="utf-8"))
+        found = read_json(home() / "compile.json")
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

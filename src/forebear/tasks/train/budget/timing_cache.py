@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 from forebear.files import home, write_text
+from forebear.untrusted import read_json
 
 MOST = 1000  # timings to keep; the oldest are deleted first
 
@@ -47,7 +48,7 @@ def _is_time(value: Any) -> bool:
 
 def _read() -> dict[str, Any]:
     try:
-        found = json.loads((home() / "timings.json").read_text(encoding="utf-8"))
+        found = read_json(home() / "timings.json")
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -12,7 +12,7 @@ import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -24,29 +24,38 @@ from torch import Tensor
 
 from forebear.errors import RunError
 from forebear.files import write_whole
+from forebear.tasks.runs.identity import RunIdentity
 from forebear.tasks.train.state import TrainState
+from forebear.text import one_line
+from forebear.untrusted import opened, parse_json, refuse_link
 from forebear.weights.native_format import digest
 
-FORMAT = "forebear checkpoint 2"
+FORMAT = "forebear checkpoint 3"
+_WITHOUT_RUN = "forebear checkpoint 2"  # of older versions, which did not record the run
 KEPT = 2  # the newest ones
+_ANY = RunIdentity()
 
 
-def save_checkpoint(folder: Path, state: dict[str, Any], record: TrainState) -> Path:
+def save_checkpoint(
+    folder: Path, state: dict[str, Any], record: TrainState, run: RunIdentity = _ANY
+) -> Path:
     """Writes a checkpoint, then deletes all but it and the one before.
 
     Args:
         folder: Of the checkpoints; created if it is missing.
         state: Nested dictionaries of tensors and numbers.
         record: The state of the run.
+        run: The identity of the run.
 
     Raises:
         OSError: The disk is full, or the folder cannot be written to. Older checkpoints are intact.
     """
+    refuse_link(folder)
     folder.mkdir(exist_ok=True)
     ends = dict(_flat(state))
     tensors = {k: v.detach().cpu().contiguous() for k, v in ends.items() if isinstance(v, Tensor)}
     numbers = {k: v for k, v in ends.items() if not isinstance(v, Tensor)}
-    said = json.dumps({"record": asdict(record), "numbers": numbers})
+    said = json.dumps({"record": asdict(record), "numbers": numbers, "run": asdict(run)})
     metadata = {"format": FORMAT, "state": said, "sha256": _digest(tensors, said)}
     path = folder / f"step-{record.step:08}.safetensors"
     try:
@@ -76,7 +85,7 @@ def _with_room(error: OSError, folder: Path, tensors: dict[str, Tensor]) -> OSEr
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Returns the checkpoints in a folder, the newest first."""
+    """Returns the checkpoints in a folder, the newest first. Only their names are looked at."""
     return sorted(folder.glob("step-*.safetensors"), reverse=True)
 
 
@@ -85,13 +94,20 @@ def seconds_of(folder: Path) -> float:
     for path in checkpoints(folder):
         with suppress(OSError, SafetensorError, ValueError, KeyError, TypeError):
             with safe_open(path, "pt") as file:
-                said = json.loads((file.metadata() or {})["state"])
-            return float(said["record"]["seconds"])
+                said = parse_json((file.metadata() or {})["state"])
+            return TrainState.read(said["record"]).seconds
     return 0.0
 
 
-def load_checkpoint(folder: Path) -> tuple[dict[str, Any], TrainState, list[str]]:
-    """Returns the newest intact checkpoint, its record, and a line for each damaged one.
+def load_checkpoint(
+    folder: Path, run: RunIdentity = _ANY, check: Callable[[TrainState], str] = lambda _: ""
+) -> tuple[dict[str, Any], TrainState, list[str]]:
+    """Returns the newest checkpoint of a run, its record, and a line for each one that is not.
+
+    Args:
+        folder: Of the checkpoints.
+        run: The identity of the run; without one, checkpoints of any run are taken.
+        check: Returns why a record cannot be that of the run, or "".
 
     Raises:
         RunError: No checkpoint is intact.
@@ -99,9 +115,10 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Any], TrainState, list[str]
     damaged = []
     for path in checkpoints(folder):
         try:
-            state, record = _read(path)
+            state, record = _read(path, run, check)
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-            damaged.append(f"{path}: damaged ({error}); the one before it is taken.")
+            why = error.strerror if isinstance(error, OSError) and error.strerror else error
+            damaged.append(f"{path}: damaged ({one_line(why)}); the one before it is taken.")
         else:
             return state, record, damaged
     found = f" {damaged[0].split('; the one')[0]})." if damaged else ""
@@ -111,15 +128,24 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Any], TrainState, list[str]
     )
 
 
-def _read(path: Path) -> tuple[dict[str, Any], TrainState]:
+def _read(
+    path: Path, run: RunIdentity, check: Callable[[TrainState], str]
+) -> tuple[dict[str, Any], TrainState]:
+    with opened(path, follow=False):
+        pass  # a regular file: a pipe would block the reader below
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     said = metadata.get("state", "")
-    if metadata.get("format") != FORMAT or metadata.get("sha256") != _digest(tensors, said):
+    known = metadata.get("format") in (FORMAT, _WITHOUT_RUN)
+    if not known or metadata.get("sha256") != _digest(tensors, said):
         raise ValueError("its contents are not those that were saved")
-    told = json.loads(said)
-    return _tree(tensors | told["numbers"]), TrainState.read(told["record"])
+    told = parse_json(said)
+    record = TrainState.read(told["record"])
+    fault = run.mismatch(told.get("run")) or check(record)
+    if fault:
+        raise ValueError(fault)
+    return _tree(tensors | told["numbers"]), record
 
 
 def _digest(tensors: dict[str, Tensor], said: str) -> str:

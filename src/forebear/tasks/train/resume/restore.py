@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from forebear.data.sources.registry import read_data
-from forebear.errors import RunError
+from forebear.errors import ForebearError, RunError
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import (
     dialect_from_dict,
@@ -28,9 +28,11 @@ from forebear.tasks.train.request import TrainConfig
 from forebear.tasks.train.resolve import ResolvedRecipe
 from forebear.tasks.train.resume.checkpoint import checkpoints, load_checkpoint
 from forebear.tasks.train.resume.differences import changed_images, changed_machine
+from forebear.tasks.train.resume.extend import Extension
 from forebear.tasks.train.setup import RunSetup, create_network, split_data
 from forebear.tasks.train.state import TrainState
 from forebear.tasks.train.step import Stepper
+from forebear.text import elided
 
 
 def restore_setup(
@@ -52,7 +54,8 @@ def restore_setup(
     folder = world.on_rank0(lambda: RunFolder(path, replace=True))
     settings, epochs = world.on_rank0(folder.read)
     begun = world.on_rank0(lambda: bool(checkpoints(folder.checkpoints)))
-    if not begun and (epochs or settings.get("weights")):
+    extends = not begun and bool(settings.get("extends"))
+    if not begun and not extends and (epochs or settings.get("weights")):
         what = "its checkpoints are gone" if epochs else "it was killed before its first checkpoint"
         raise RunError(
             f"{path}: {what}. Expected a checkpoint to resume from. Train again with --replace and "
@@ -70,10 +73,11 @@ def restore_setup(
         note = changed_machine(
             settings, device=device_name(where), processes=world.size, threads=threads
         )
-    except (KeyError, TypeError, ValueError) as error:
+        earlier = Extension.read(settings["extends"], epochs) if extends else None
+    except (KeyError, TypeError, ValueError, AttributeError, ForebearError) as error:
         raise RunError(
-            f"{path}: its settings are not those of a run ({error}). Expected settings.json as "
-            "forebear train wrote it. Train again with --replace."
+            f"{path}: its settings are not those of a run ({_reason(error)}). Expected "
+            "settings.json as forebear train wrote it. Train again with --replace."
         ) from error
     data, test = split_data(read_data(spec), config.hold_out)
     if data.fingerprint != fingerprint:
@@ -83,6 +87,9 @@ def restore_setup(
             "or train again with --replace."
         )
     network = create_network(table, dialect, data, resolved.recipe)
+    notes = (note,) if note else ()
+    if earlier is not None:
+        notes = (*notes, earlier.load(path, network, resolved.recipe))
     return RunSetup(
         config=replace(config, device=device, threads=threads, started=started),
         name=name,
@@ -94,9 +101,10 @@ def restore_setup(
         device=where,
         colours=colours,
         world=world,
-        notes=(note,) if note else (),
+        notes=notes,
         epochs=tuple(epochs),
-        resumes=begun,
+        resumes=begun or extends,
+        starts_from=None if earlier is None else earlier.state,
         times=StepTimes(resolved.recipe, network, where) if config.budget else None,
     )
 
@@ -118,9 +126,17 @@ def restore_state(
     """
     setup, folder = run.setup, run.setup.folder
 
+    steps = len(run.training)
+    most = 0 if setup.config.budget else run.recipe.iterations or run.recipe.epochs * steps
+
+    def check(state: TrainState) -> str:
+        if state.place > steps or (most and state.step > most):
+            return f"step {state.step} in place {state.place} is beyond the end of the run"
+        return ""
+
     def read() -> tuple[dict[str, Any], TrainState, list[str]]:
         folder.hold()
-        return load_checkpoint(folder.checkpoints)
+        return load_checkpoint(folder.checkpoints, folder.identity, check)
 
     tensors, state, damaged = setup.world.on_rank0(read)
     try:
@@ -134,6 +150,13 @@ def restore_state(
     evaluated = state.step - len(state.losses)  # steps up to the last evaluation
     epochs = tuple(epoch for epoch in setup.epochs if epoch.step <= evaluated)
     return state, epochs, (*damaged, f"resuming after step {state.step:,}")
+
+
+def _reason(error: Exception) -> str:
+    """What was wrong with a value of settings.json, in one line."""
+    if isinstance(error, KeyError):
+        return f"{elided(error.args[0])} is missing"
+    return elided(error, 200)
 
 
 def _recipe(settings: dict[str, Any]) -> ResolvedRecipe:

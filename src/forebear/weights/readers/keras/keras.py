@@ -5,7 +5,6 @@ The model configuration in a file is used only for the names of layers. No layer
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections import Counter
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import IO
 from zipfile import ZipFile
 
+from forebear.untrusted import parse_json
 from forebear.weights.readers.base import Array
 from forebear.weights.readers.errors import check_names, reading, refused
 from forebear.weights.readers.indexed import Listed
@@ -226,7 +226,7 @@ def _small(archive: ZipFile) -> bool:
 
 def _layers(config: str | bytes | None) -> list[tuple[str, str]]:
     """Returns (class, name) of every layer in a model configuration, in its order."""
-    model = json.loads(config) if config else {}
+    model = parse_json(config) if config else {}
     settings = model.get("config") if isinstance(model, dict) else None
     listed = settings.get("layers") if isinstance(settings, dict) else settings
     found = []

@@ -1,0 +1,38 @@
+"""Describes in one line what was read: parts, classes, and files that were skipped."""
+
+from __future__ import annotations
+
+from forebear.data.dataset import Dataset
+
+_REASONS = 6  # kinds of skipped files that are named
+
+
+def summary(data: Dataset, *, tests: bool = False) -> str:
+    """Returns the line that `train` and `check` print before anything starts.
+
+    For example "train: 1,200 images in 3 classes from train/; validation: 300 from valid/; test:
+    100 from test/, not used; 2 files skipped: 2 HEIC".
+
+    Args:
+        data: As it was read.
+        tests: Whether the test part is evaluated at the end.
+    """
+    parts = [
+        f"train: {len(data.train):,} images in {len(data.classes):,} classes{_from(data, 'train')}",
+        f"validation: {len(data.val):,}" + (_from(data, "val") or f", {data.split}"),
+    ]
+    if data.test is not None:
+        use = "evaluated once at the end" if tests else "not used"
+        parts.append(f"test: {len(data.test):,}{_from(data, 'test')}, {use}")
+    count = sum(data.skipped.values())
+    if count:
+        named = [f"{n:,} {why}" for why, n in list(data.skipped.items())[:_REASONS]]
+        more = ", ..." if len(data.skipped) > _REASONS else ""
+        files = "file" if count == 1 else "files"
+        parts.append(f"{count:,} {files} skipped: {', '.join(named)}{more}")
+    return "; ".join(parts)
+
+
+def _from(data: Dataset, part: str) -> str:
+    origin = data.origins.get(part)
+    return f" from {origin}" if origin else ""
