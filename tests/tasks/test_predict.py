@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import forebear
-from forebear import DataError, WeightsError
+from forebear import RunError, WeightsError
 from forebear.tasks.predict import predict
 from tests.cli.making import image
 from tests.network.making import make
@@ -61,7 +61,7 @@ def test_memory_that_runs_out_is_an_error_of_the_image(
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")
 
     monkeypatch.setattr(net, "forward", full)
-    with pytest.raises(DataError, match=r"0\.png: memory ran out at an input size of 32 x 32 pix"):
+    with pytest.raises(RunError, match=r"0\.png: memory ran out at an input size of 32 x 32 pix"):
         list(predict(net, images))
 
 
