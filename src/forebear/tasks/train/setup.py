@@ -19,7 +19,7 @@ from forebear.errors import DataError, RunError
 from forebear.network.create import create
 from forebear.network.initialize import zero_last_norms
 from forebear.network.network import Network
-from forebear.network.plan.cost import check_size
+from forebear.network.plan.cost import check_map, check_size
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.imagenet_classes import synset_name
@@ -257,6 +257,7 @@ def create_network(table: Table, dialect: Dialect, data: Dataset, recipe: Recipe
         zero_last_norms(network)
     for side in sorted({recipe.size_from or recipe.size, recipe.size, recipe.eval_size}):
         check_size(network.plan, side, side)
+        check_map(network.plan, side)
     return network
 
 
