@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.faults import making
+from tests.faults.harness import end_all
 from tests.faults.zygote import Zygote
 
 RESULTS = "FOREBEAR_FAULTS"  # variable: the file that takes a line of JSON for each variant
@@ -54,6 +55,13 @@ class Whole:
                 good = False
             found += 0 if good else path.stat().st_size
         return found
+
+
+@pytest.fixture(autouse=True)
+def _nothing_runs_on() -> Iterator[None]:
+    """Kills the real commands that a failed test leaves."""
+    yield
+    end_all()
 
 
 @pytest.fixture

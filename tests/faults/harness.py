@@ -7,6 +7,7 @@ a `Child`, and at its end an `Outcome`.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import signal
@@ -15,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -66,20 +67,50 @@ class Outcome:
         assert "Traceback" not in self.stderr, self.stderr
 
 
+class Pipe:
+    """What a child writes: no file, so that a limit on the size of files does not touch it."""
+
+    SIZE = 2**20  # bytes that a child may write while nobody reads
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self._handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        fcntl.fcntl(self._handle, fcntl.F_SETPIPE_SZ, self.SIZE)
+        self._data = bytearray()
+
+    def text(self) -> str:
+        """Returns all that was written so far."""
+        with suppress(BlockingIOError):
+            while more := os.read(self._handle, self.SIZE):
+                self._data += more
+        return self._data.decode("utf-8", errors="replace")
+
+    def close(self) -> None:
+        """Ends it; what was read stays."""
+        self.text()
+        os.close(self._handle)
+
+
+def pipes(folder: Path) -> dict[str, Pipe]:
+    """Makes the pipes of a child, under these names in a new folder."""
+    folder.mkdir(parents=True)
+    return {name: Pipe(folder / name) for name in ("stdout", "stderr", "trace")}
+
+
 class Child:
     """A process that runs forebear, and leads a group of its own."""
 
     def __init__(
-        self, number: int, folder: Path, ended: Callable[[], tuple[int, float] | None]
+        self, number: int, pipes: Mapping[str, Pipe], ended: Callable[[], tuple[int, float] | None]
     ) -> None:
         """Takes a process over.
 
         Args:
             number: Of the process.
-            folder: With the files stdout, stderr and, if it has a fault inside, trace.
+            pipes: stdout, stderr and trace; the last is that of a child of the zygote.
             ended: Returns its wait status and its peak memory in MiB, or None while it runs.
         """
-        self.number, self.folder, self._ended = number, folder, ended
+        self.number, self._pipes, self._ended = number, pipes, ended
         self.started = time.monotonic()
         self.outcome: Outcome | None = None
 
@@ -88,20 +119,22 @@ class Child:
         return self.outcome is None and self._look() is None
 
     def wait(self, seconds: float = LONGEST) -> Outcome:
-        """Waits for the end; a process that is out of time is killed with its group."""
+        """Waits for the end; a process that is out of time is killed."""
         until = time.monotonic() + seconds
         while self._look() is None and time.monotonic() < until:
             time.sleep(0.002)
         if self.outcome is None:
             self.kill()
-            self._end(None, 0.0)
+            assert self.outcome is not None
+            self.outcome = replace(self.outcome, code=None)
         assert self.outcome is not None
         return self.outcome
 
     def kill(self) -> None:
-        """Ends it with its group, and waits until it is gone."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.number, signal.SIGKILL)
+        """Ends it with all that it has started, and waits until it is gone."""
+        for number in (*descendants(self.number), self.number):
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
         until = time.monotonic() + 10
         while self._look() is None:
             assert time.monotonic() < until, f"process {self.number} outlives SIGKILL"
@@ -128,12 +161,14 @@ class Child:
 
     def trace(self) -> list[str]:
         """What has happened inside so far, of a child of the zygote."""
-        path = self.folder / "trace"
-        return path.read_text().splitlines() if path.exists() else []
+        return self._read("trace").splitlines()
 
     def said(self) -> str:
         """What it has written to stderr so far."""
-        return _read(self.folder / "stderr")
+        return self._read("stderr")
+
+    def _read(self, name: str) -> str:
+        return self._pipes[name].text() if self.outcome is None else self._texts[name]
 
     def _look(self) -> Outcome | None:
         if self.outcome is None:
@@ -144,12 +179,33 @@ class Child:
 
     def _end(self, code: int | None, peak: float) -> None:
         seconds = time.monotonic() - self.started
-        out, err = (_read(self.folder / name) for name in ("stdout", "stderr"))
-        self.outcome = Outcome(code, out, err, seconds, peak)
+        self._texts = {name: pipe.text() for name, pipe in self._pipes.items()}
+        for pipe in self._pipes.values():
+            pipe.close()
+        self.outcome = Outcome(
+            code, self._texts["stdout"], self._texts["stderr"], seconds, peak
+        )
 
 
-def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
+def descendants(number: int) -> list[int]:
+    """Returns the processes that a process has started, and those that these have started."""
+    found = []
+    with suppress(OSError):  # it has ended
+        for task in Path(f"/proc/{number}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                found += [*descendants(child), child]
+    return found
+
+
+_started: list[Child] = []  # by `start`
+
+
+def end_all() -> None:
+    """Kills what `start` has started and is still running, as a failed test leaves it."""
+    while _started:
+        child = _started.pop()
+        if child.running():
+            child.kill()
 
 
 def start(
@@ -164,13 +220,13 @@ def start(
 
     Args:
         words: Its arguments.
-        folder: For what it says; made here.
+        folder: For its pipes; made here.
         memory_bytes: Of address space that it may take; None: any.
         env: Variables beside those of this process.
         cwd: Its working folder.
         program: What is run, such as torchrun.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    made = pipes(folder)
     with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
         with in_the_foreground():
             process = subprocess.Popen(
@@ -193,7 +249,9 @@ def start(
         process.returncode = os.waitstatus_to_exitcode(status)  # so that Popen does not wait too
         return status, used.ru_maxrss / 1024
 
-    return Child(process.pid, folder, ended)
+    child = Child(process.pid, made, ended)
+    _started.append(child)
+    return child
 
 
 def forebear(

@@ -1,6 +1,6 @@
 """What happens inside a child of the zygote: it is traced, and faults are made there.
 
-The trace is a file with a line for each thing that happens:
+The trace is a pipe with a line for each thing that happens:
 
     step N, stepped N           a step begins, has ended
     evaluation N, epoch N       an evaluation begins after step N; epoch N has ended
@@ -9,7 +9,7 @@ The trace is a file with a line for each thing that happens:
     after fsync K of save N
     written K of save N         K tenths of a checkpoint are written (only with `slow_writer`)
 
-The fault `at` has something happen at a line. Each function below is a fault: a context manager
+The fault `at` has something happen at such a line. Each function below is a fault: a context manager
 that is entered before the command runs.
 """
 
@@ -47,7 +47,7 @@ from forebear.tasks.train.resume import checkpoint
 
 TENTHS = 10
 
-_trace: list[int] = []  # the handle of the file
+_trace: list[int] = []  # the handle of the pipe
 _actions: dict[str, Callable[[], object]] = {}  # by the line at which they happen
 _network: list[nn.Module] = []  # that is trained
 _now = {"step": 0, "saved": -1}  # the step that has begun last; that of the last save
@@ -56,7 +56,7 @@ _calls = {"fsync": 0, "replace": 0, "unlink": 0}  # since then
 
 def open_trace(path: Path) -> None:
     """Has lines written there."""
-    _trace.append(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
+    _trace.append(os.open(path, os.O_WRONLY))
 
 
 def note(line: str) -> None:
@@ -117,8 +117,8 @@ def _watch_call(name: str) -> None:
 
 @contextmanager
 def at(**actions: str) -> Iterator[None]:
-    """Has something happen: `line` says when, `do` says what (see `_action`)."""
-    _actions[actions["line"]] = _action(actions["do"])
+    """Has something happen: {line of the trace: what} (see `_action`)."""
+    _actions.update({line: _action(what) for line, what in actions.items()})
     yield
 
 
@@ -135,8 +135,13 @@ def _action(what: str) -> Callable[[], object]:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(value), resource.RLIM_INFINITY))
 
+    def pause() -> None:  # until the test makes a file of this name
+        while not Path("go").exists():
+            time.sleep(0.002)
+
     return {
         "stand": lambda: time.sleep(1000),  # as a disk that does not answer
+        "pause": pause,
         "die": lambda: os.kill(os.getpid(), signal.SIGKILL),
         "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
         "raise": error,

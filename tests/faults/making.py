@@ -48,7 +48,7 @@ BATCH, EPOCHS, EVERY = 8, 2, 5  # images a step, epochs, steps between two check
 STEPS = 28  # an epoch: 85 % of the images
 LAST = STEPS * EPOCHS
 RECIPE = (
-    "optimizer=sgd", "momentum=0.9", "lr=0.02", "crop=resized", "mirror=random", "mixup=0.2",
+    "optimizer=sgd", "momentum=0.9", "lr=0.02", "crop=shift", "mirror=random", "mixup=0.2",
     "ema=0.9", "batch_norm=own", "label_smoothing=0.1", "eval_size=32",
 )  # fmt: skip
 
@@ -162,12 +162,9 @@ def leftovers(out: Path) -> list[str]:
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    """Returns what the files of a folder hold."""
-    return {str(one.relative_to(path)): one.read_bytes() for one in _files(path)}
-
-
-def _files(path: Path) -> list[Path]:
-    return sorted(one for one in path.rglob("*") if one.is_file())
+    """Returns what the files of a folder hold, but for the lock."""
+    files = sorted(one for one in path.rglob("*") if one.is_file() and one.name != ".lock")
+    return {str(one.relative_to(path)): one.read_bytes() for one in files}
 
 
 def copied(source: Path, target: Path) -> Path:

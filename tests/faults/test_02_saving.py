@@ -31,7 +31,7 @@ def test_a_kill_costs_the_file_that_is_written_and_no_other(
     child = zygote.start(
         *making.train(place, out),
         folder=tmp_path / "said",
-        faults={"slow_writer": {}, "at": {"line": line, "do": "stand"}},
+        faults={"slow_writer": {}, "at": {line: "stand"}},
     )
     child.until_traced(line)
     renamed = "after replace 1" in child.trace() or point in POINTS[-3:]

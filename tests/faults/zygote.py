@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tests.faults.harness import MEMORY, ROOT, Child
+from tests.faults.harness import MEMORY, ROOT, Child, pipes
 
 _PRELOADED = (
     "forebear.tasks.train.api", "forebear.tasks.evaluate", "forebear.tasks.predict",
@@ -53,9 +53,9 @@ class Zygote:
         for child in self._children:
             if child.running():
                 child.kill()
-        self._socket.shutdown(socket.SHUT_RDWR)
         self._lines.close()
         self._socket.close()
+        self._process.kill()
         self._process.wait(10)
 
     def start(
@@ -70,14 +70,12 @@ class Zygote:
 
         Args:
             words: Its arguments.
-            folder: For what it says; made here. Its working folder, too.
+            folder: For its pipes; made here. Its working folder, too.
             faults: Functions of inside.py, with their arguments.
             env: Variables beside those of this process.
             memory_bytes: Of address space that it may take; None: any.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ("stdout", "stderr", "trace"):
-            (folder / name).write_bytes(b"")
+        made = pipes(folder)
         request = {
             "words": list(map(str, words)),
             "folder": str(folder),
@@ -89,7 +87,7 @@ class Zygote:
         number = self._take()
         while number is None:
             number = self._take()
-        child = Child(number, folder, lambda: self._status(number))
+        child = Child(number, made, lambda: self._status(number))
         self._children.append(child)
         return child
 
@@ -161,8 +159,9 @@ def _run(request: dict[str, Any]) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(request["folder"])
     for handle, name in ((1, "stdout"), (2, "stderr")):
-        with (folder / name).open("wb", buffering=0) as file:
-            os.dup2(file.fileno(), handle)
+        with (folder / name).open("wb", buffering=0) as pipe:
+            os.dup2(pipe.fileno(), handle)
+    sys.stdout, sys.stderr = (os.fdopen(handle, "w", buffering=1) for handle in (1, 2))
     inside.open_trace(folder / "trace")
     os.environ |= request["env"]
     os.environ.pop("FOREBEAR_TRACEBACK", None)
