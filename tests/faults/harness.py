@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 MEMORY = 2 * 2**30  # bytes of address space that a child may take
 LONGEST = 60.0  # seconds that a child may take
+PROGRAM = (sys.executable, "-m", "forebear")
 START = 5.0  # seconds that a real command takes to import torch, on a busy machine
 
 
@@ -214,7 +215,7 @@ def start(
     memory_bytes: int | None = MEMORY,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    program: Sequence[str] = (sys.executable, "-m", "forebear"),
+    program: Sequence[str] = PROGRAM,
 ) -> Child:
     """Starts the real command.
 

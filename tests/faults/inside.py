@@ -16,6 +16,7 @@ that is entered before the command runs.
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import resource
 import signal
@@ -28,6 +29,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.torch_version import TorchVersion
 
 from forebear.data.decoder import Decoder
 from forebear.data.loader import Loader
@@ -132,6 +134,12 @@ def _action(what: str) -> Callable[[], object]:
     def error() -> None:
         raise ValueError("the moon is full. Expected a half. Wait.")
 
+    def bug() -> None:
+        raise RuntimeError("nobody thought of this")
+
+    def memory() -> None:
+        raise MemoryError
+
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(value), resource.RLIM_INFINITY))
 
@@ -144,7 +152,9 @@ def _action(what: str) -> Callable[[], object]:
         "pause": pause,
         "die": lambda: os.kill(os.getpid(), signal.SIGKILL),
         "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
-        "raise": error,
+        "raise": error,  # as forebear raises
+        "bug": bug,
+        "memory": memory,
         "fail": fail,  # fail ENOSPC
         "limit": limit,  # limit BYTES: that a file may hold
     }[name]
@@ -250,3 +260,18 @@ def _watch_reading(name: str, action: Callable[[], object], after: int) -> None:
         return call(*args)
 
     setattr(Decoder, name, read)
+
+
+@contextmanager
+def torch_is(version: str) -> Iterator[None]:
+    """Has torch say that it is another version."""
+    torch.__version__ = TorchVersion(version)
+    yield
+
+
+@contextmanager
+def returns(of: str, value: object) -> Iterator[None]:
+    """Has a function, "module:name", return a value."""
+    module, _, name = of.partition(":")
+    setattr(importlib.import_module(module), name, lambda *_: value)
+    yield

@@ -42,7 +42,7 @@ class Zygote:
             env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         )
         theirs.close()
-        self._lines = self._socket.makefile("rb")
+        self._came = b""  # the beginning of a message
         self._ended: dict[int, tuple[int, float]] = {}
         self._children: list[Child] = []
 
@@ -53,7 +53,6 @@ class Zygote:
         for child in self._children:
             if child.running():
                 child.kill()
-        self._lines.close()
         self._socket.close()
         self._process.kill()
         self._process.wait(10)
@@ -92,13 +91,16 @@ class Zygote:
         return child
 
     def _take(self) -> int | None:
-        """Reads a message: the number of a new child, or None for the end of another."""
-        message = json.loads(self._lines.readline())
-        number: int = message["pid"]
-        if "status" not in message:
-            return number
-        self._ended[number] = (message["status"], message["peak"])
-        return None
+        """Reads what has come: notes the ends of children; returns the number of a new one."""
+        self._came += self._socket.recv(1 << 16)
+        *lines, self._came = self._came.split(b"\n")
+        new: int | None = None
+        for message in map(json.loads, lines):
+            if "status" in message:
+                self._ended[message["pid"]] = (message["status"], message["peak"])
+            else:
+                new = message["pid"]
+        return new
 
     def _status(self, number: int) -> tuple[int, float] | None:
         while select.select([self._socket], [], [], 0)[0]:
