@@ -158,7 +158,9 @@ def test_of_three_runs_at_once_in_one_folder_one_trains(
         if one.code != 0:
             told = one.failed(str(out))
             # A run that comes when the other has ended finds its files.
-            assert f"process {owner} is training here" in told or "is finished" in told or (
-                "holds files already" in told
+            assert (
+                f"process {owner} is training here" in told
+                or "is finished" in told
+                or ("holds files already" in told)
             ), told
     assert making.marks(out) == whole.marks
