@@ -17,7 +17,7 @@ HALF = 23  # the step before which the run is killed; it has checkpoints of step
 
 def miscount(data: bytes) -> bytes:
     """Another number of skipped steps in the record of the run."""
-    return data.replace(rb'\"skipped\": 0', rb'\"skipped\": 1')
+    return data.replace(rb"\"skipped\": 0", rb"\"skipped\": 1")
 
 
 def flip(data: bytes) -> bytes:

@@ -82,7 +82,7 @@ def test_a_folder_without_the_right_to_write_is_refused(
 def mounted_read_only(folder: Path) -> Iterator[bool]:
     """A file system that is read-only; yields whether this process may mount one."""
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "ro", "none", folder]
+    command = ["mount", "-t", "tmpfs", "-o", "ro", "none", str(folder)]
     done = subprocess.run(command, capture_output=True, check=False).returncode == 0
     try:
         yield done

@@ -57,8 +57,8 @@ SAID: dict[str, tuple[tuple[object, ...], dict[str, Any], str]] = {
     "torch": ((), {"torch_is": {"version": "9.9.9"}}, "resumed with torch 9.9.9"),
     "device": (
         (),
-        {"returns": {"of": DEVICE_NAME, "value": "a new CPU"}},
-        "resumed with a new CPU",
+        {"returns": {"of": DEVICE_NAME, "value": "a CPU"}},
+        "resumed with a CPU",
     ),
 }
 
@@ -103,7 +103,7 @@ EDITS: dict[str, Callable[[Path], None]] = {
 
 
 UNSAID = pytest.mark.xfail(
-    reason="request.threads of settings.json is no part of the identity, and is compared with itself"
+    reason="request.threads of settings.json is no part of the identity, and nothing is said"
 )
 
 
