@@ -183,9 +183,7 @@ class Child:
         self._texts = {name: pipe.text() for name, pipe in self._pipes.items()}
         for pipe in self._pipes.values():
             pipe.close()
-        self.outcome = Outcome(
-            code, self._texts["stdout"], self._texts["stderr"], seconds, peak
-        )
+        self.outcome = Outcome(code, self._texts["stdout"], self._texts["stderr"], seconds, peak)
 
 
 def descendants(number: int) -> list[int]:
@@ -228,17 +226,20 @@ def start(
         program: What is run, such as torchrun.
     """
     made = pipes(folder)
-    with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
-        with in_the_foreground():
-            process = subprocess.Popen(
-                [*program, *map(str, words)],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                cwd=cwd,
-                env=os.environ | {"OMP_NUM_THREADS": "1"} | dict(env or {}),
-                start_new_session=True,
-            )
+    with (
+        (folder / "stdout").open("wb") as out,
+        (folder / "stderr").open("wb") as err,
+        in_the_foreground(),
+    ):
+        process = subprocess.Popen(
+            [*program, *map(str, words)],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            cwd=cwd,
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | dict(env or {}),
+            start_new_session=True,
+        )
     if memory_bytes is not None:
         with suppress(ProcessLookupError):
             resource.prlimit(process.pid, resource.RLIMIT_AS, (memory_bytes, memory_bytes))

@@ -9,8 +9,8 @@ The trace is a pipe with a line for each thing that happens:
     after fsync K of save N
     written K of save N         K tenths of a checkpoint are written (only with `slow_writer`)
 
-The fault `at` has something happen at such a line. Each function below is a fault: a context manager
-that is entered before the command runs.
+The fault `at` has something happen at such a line. Each function below is a fault: a context
+manager that is entered before the command runs. Nothing is undone: the process ends with the run.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from torch.torch_version import TorchVersion
 from forebear.data.decoder import Decoder
 from forebear.data.loader import Loader
 from forebear.data.pixel_store import PixelStore
+from forebear.errors import RunError
 from forebear.tasks.train import artifacts, prepare, recorder, step
 from forebear.tasks.train.events import (
     CheckpointDue,
@@ -114,6 +115,11 @@ def _watch_call(name: str) -> None:
     setattr(os, name, noted)
 
 
+def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+    """Puts in a function's place what `make` returns for it."""
+    setattr(owner, name, make(getattr(owner, name)))
+
+
 # Faults
 
 
@@ -132,7 +138,7 @@ def _action(what: str) -> Callable[[], object]:
         raise OSError(number, os.strerror(number))
 
     def error() -> None:
-        raise ValueError("the moon is full. Expected a half. Wait.")
+        raise RunError("the moon is full. Expected a half. Wait.")
 
     def bug() -> None:
         raise RuntimeError("nobody thought of this")
@@ -163,8 +169,8 @@ def _action(what: str) -> Callable[[], object]:
 @contextmanager
 def undecoded() -> Iterator[None]:
     """Keeps no images: every step decodes its own."""
-    kept: dict[str, Any] = PixelStore.__init__.__kwdefaults__
-    kept["memory"] = kept["disk"] = 0
+    store: Any = PixelStore.__init__
+    store.__kwdefaults__.update(memory=0, disk=0)
     yield
 
 
@@ -177,23 +183,21 @@ def slow_writer() -> Iterator[None]:
         with Path(path).open("wb", buffering=0) as file:
             for tenth in range(TENTHS):
                 note(f"written {tenth} of save {_now['saved']}")
-                file.write(data[tenth * len(data) // 10 : (tenth + 1) * len(data) // 10])
+                file.write(data[tenth * len(data) // TENTHS : (tenth + 1) * len(data) // TENTHS])
 
-    checkpoint.save_file = slow
+    _replace(checkpoint, "save_file", lambda _: slow)
     yield
 
 
 @contextmanager
 def kept(folder: str) -> Iterator[None]:
     """Keeps every checkpoint, under a second name in a folder."""
-    rotated = recorder.save_checkpoint
 
-    def linked(*args: Any) -> Path:
-        path = rotated(*args)
-        os.link(path, Path(folder) / path.name)
-        return path
+    def linked(saved: Path) -> Path:
+        os.link(saved, Path(folder) / saved.name)
+        return saved
 
-    recorder.save_checkpoint = linked  # type: ignore[attr-defined]
+    _replace(recorder, "save_checkpoint", lambda save: lambda *args: linked(save(*args)))
     yield
 
 
@@ -201,20 +205,14 @@ def kept(folder: str) -> Iterator[None]:
 def spoiled(where: str, value: str, steps: list[int]) -> Iterator[None]:
     """Puts a value that is not finite into the loss, the gradient or an image of some steps."""
     bad = float(value)
-    losses, view = step.losses_of, Loader.view
 
     def now() -> bool:
         return _now["step"] in steps
 
-    def spoiled_losses(*args: Any) -> Tensor:
-        found = losses(*args)
-        return found + bad if now() else found
-
-    def spoiled_view(batches: Loader, *args: Any) -> Any:
-        images, labels = view(batches, *args)
+    def spoil_image(batch: Any) -> Any:
         if now():
-            images[0, 0, 3, 3] = bad
-        return images, labels
+            batch[0][0, 0, 3, 3] = bad
+        return batch
 
     def spoil_gradients(event: Event) -> None:
         if isinstance(event, Started):
@@ -224,9 +222,9 @@ def spoiled(where: str, value: str, steps: list[int]) -> Iterator[None]:
                 )
 
     if where == "loss":
-        step.losses_of = spoiled_losses  # type: ignore[attr-defined]
+        _replace(step, "losses_of", lambda of: lambda *args: of(*args) + (bad if now() else 0))
     if where == "image":
-        Loader.view = spoiled_view  # type: ignore[assignment]
+        _replace(Loader, "view", lambda view: lambda *args: spoil_image(view(*args)))
     with observe(spoil_gradients if where == "gradient" else lambda _: None):
         yield
 

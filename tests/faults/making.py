@@ -76,9 +76,20 @@ def as_folder(path: Path, suffix: str = ".png") -> Path:
 
 def as_npz(path: Path) -> Path:
     """Writes the images as one file."""
-    images, labels = pixels()
-    np.savez(path, x_train=images, y_train=labels, classes=np.array(CLASSES))
+    save_npz(path, *pixels())
     return path
+
+
+def save_npz(path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
+    """Writes images as one file; the last 40 are for validation."""
+    np.savez(
+        path,
+        x_train=images[:-40],
+        y_train=labels[:-40],
+        x_test=images[-40:],
+        y_test=labels[-40:],
+        classes=np.array(CLASSES),
+    )
 
 
 def make_place(path: Path) -> Path:

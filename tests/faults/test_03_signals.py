@@ -23,7 +23,7 @@ LONG = ("--epochs", 3000)  # more than anybody waits for
 SOONEST = 10.0  # seconds to the exit
 
 
-def stop(child: Child, number: int) -> tuple[Outcome, float]:
+def stop(child: Child, number: signal.Signals) -> tuple[Outcome, float]:
     """Sends a signal; what became of the process, and the seconds to its end."""
     child.signal(number)
     sent = time.monotonic()
@@ -39,7 +39,12 @@ def steps_lost(said: str, out: Path) -> int:
 
 @SIGNALS
 def test_a_run_ends_its_step_and_is_saved(
-    number: int, tmp_path: Path, place: Path, zygote: Zygote, whole: Whole, figure: Figure
+    number: signal.Signals,
+    tmp_path: Path,
+    place: Path,
+    zygote: Zygote,
+    whole: Whole,
+    figure: Figure,
 ) -> None:
     out = tmp_path / "run"
     child = zygote.start(*making.train(place, out), folder=tmp_path / "said")
@@ -58,7 +63,7 @@ def test_a_run_ends_its_step_and_is_saved(
 @pytest.mark.slow
 @SIGNALS
 def test_the_real_command_does_too(
-    number: int, tmp_path: Path, place: Path, figure: Figure
+    number: signal.Signals, tmp_path: Path, place: Path, figure: Figure
 ) -> None:
     out = tmp_path / "run"
     child = start(*making.train(place, out, *LONG), folder=tmp_path / "said")
@@ -72,7 +77,12 @@ def test_the_real_command_does_too(
 
 @SIGNALS
 def test_a_second_signal_ends_a_step_that_hangs(
-    number: int, tmp_path: Path, place: Path, zygote: Zygote, whole: Whole, figure: Figure
+    number: signal.Signals,
+    tmp_path: Path,
+    place: Path,
+    zygote: Zygote,
+    whole: Whole,
+    figure: Figure,
 ) -> None:
     out = tmp_path / "run"
     child = zygote.start(
@@ -118,7 +128,7 @@ def test_a_second_signal_in_a_save_costs_no_checkpoint(
 @SIGNALS
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_signal_to_one_of_two_processes_ends_both(
-    rank: int, number: int, tmp_path: Path, place: Path, zygote: Zygote, figure: Figure
+    rank: int, number: signal.Signals, tmp_path: Path, place: Path, zygote: Zygote, figure: Figure
 ) -> None:
     out = tmp_path / "run"
     ranks = Ranks(zygote, tmp_path / "ranks", making.train(place, out, *LONG))

@@ -1,4 +1,4 @@
-"""A full disk, a limit on the size of files, and a write that fails, in saves and in the metrics."""
+"""A full disk, a limit on the size of files, a write that fails; in saves and in the metrics."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_a_folder_without_the_right_to_write_is_refused(
 def mounted_read_only(folder: Path) -> Iterator[bool]:
     """A file system that is read-only; yields whether this process may mount one."""
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "ro", "none", folder]
+    command = ["mount", "-t", "tmpfs", "-o", "ro", "none", str(folder)]
     done = subprocess.run(command, capture_output=True, check=False).returncode == 0
     try:
         yield done
@@ -158,7 +158,9 @@ def test_of_three_runs_at_once_in_one_folder_one_trains(
         if one.code != 0:
             told = one.failed(str(out))
             # A run that comes when the other has ended finds its files.
-            assert f"process {owner} is training here" in told or "is finished" in told or (
-                "holds files already" in told
+            assert (
+                f"process {owner} is training here" in told
+                or "is finished" in told
+                or ("holds files already" in told)
             ), told
     assert making.marks(out) == whole.marks

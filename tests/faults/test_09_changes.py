@@ -55,7 +55,11 @@ DEVICE_NAME = "forebear.tasks.train.resume.restore:device_name"
 SAID: dict[str, tuple[tuple[object, ...], dict[str, Any], str]] = {
     "threads": (("--threads", 2), {}, "started with 1 thread, resumed with 2 threads"),
     "torch": ((), {"torch_is": {"version": "9.9.9"}}, "resumed with torch 9.9.9"),
-    "device": ((), {"returns": {"of": DEVICE_NAME, "value": "a new CPU"}}, "resumed with a new CPU"),
+    "device": (
+        (),
+        {"returns": {"of": DEVICE_NAME, "value": "a CPU"}},
+        "resumed with a CPU",
+    ),
 }
 
 
@@ -99,7 +103,7 @@ EDITS: dict[str, Callable[[Path], None]] = {
 
 
 UNSAID = pytest.mark.xfail(
-    reason="request.threads of settings.json is no part of the identity, and is compared with itself"
+    reason="request.threads of settings.json is no part of the identity, and nothing is said"
 )
 
 
