@@ -180,7 +180,6 @@ def test_a_line_of_metrics_without_room_is_written_later(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="the exit code is 2: RunError of tasks/train/recorder.py has no other")
 @pytest.mark.parametrize("when", ["save 0", f"step {AT}"])
 def test_the_exit_code_is_that_of_a_disk_that_fails(
     when: str, tmp_path: Path, place: Path, zygote: Zygote

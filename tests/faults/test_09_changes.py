@@ -102,14 +102,7 @@ EDITS: dict[str, Callable[[Path], None]] = {
 }
 
 
-UNSAID = pytest.mark.xfail(
-    reason="request.threads of settings.json is no part of the identity, and nothing is said"
-)
-
-
-@pytest.mark.parametrize(
-    "what", [pytest.param(one, marks=[UNSAID] if one == "threads" else []) for one in EDITS]
-)
+@pytest.mark.parametrize("what", list(EDITS))
 def test_an_edit_of_the_settings_is_refused_or_said(
     what: str, tmp_path: Path, zygote: Zygote, figure: Figure, broken: Path
 ) -> None:

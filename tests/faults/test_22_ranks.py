@@ -26,19 +26,10 @@ TOLD = {
 }
 
 
-HANGS = pytest.mark.xfail(
-    reason="process 0 holds the store: while it is stopped, process 1 waits for the store's answer"
-)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "who"),
-    [
-        pytest.param(fault, who, marks=[HANGS] if (fault, who) == ("stop", 0) else [])
-        for fault in TOLD
-        for who in (0, 1)
-    ],
+    [(fault, who) for fault in TOLD for who in (0, 1)],
 )
 def test_one_process_that_fails_ends_all_in_time_and_is_said_once(
     fault: str, who: int, tmp_path: Path, place: Path, zygote: Zygote, figure: Figure
