@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.faults.harness import end_all
 from tests.faults.zygote import Zygote
 
 RESULTS = "FOREBEAR_FAULTS"  # variable: the file that takes a line of JSON for each variant
-CASE = "tests/faults/test_"
+CASE = r"tests/faults/test_(\d\d_\w+)\.py::"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +104,21 @@ def whole(zygote: Zygote, place: Path, tmp_path_factory: pytest.TempPathFactory)
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Writes a line for each variant, where the table is asked for."""
     path = os.environ.get(RESULTS)
-    if path is None or "PYTEST_XDIST_WORKER" in os.environ or not report.nodeid.startswith(CASE):
+    if path is None or "PYTEST_XDIST_WORKER" in os.environ:
         return
-    if report.when != "call" and report.outcome == "passed":
+    if re.match(CASE, report.nodeid) is None or (report.when != "call" and report.passed):
         return
     with Path(path).open("a", encoding="utf-8") as file:
         file.write(f"{json.dumps(_result(report))}\n")
 
 
 def _result(report: pytest.TestReport) -> dict[str, Any]:
-    file, _, variant = report.nodeid.removeprefix(CASE).partition("::")
+    case = re.match(CASE, report.nodeid)
+    assert case is not None
     xfailed = hasattr(report, "wasxfail") and report.outcome == "skipped"
     return {
-        "case": file.removesuffix(".py"),
-        "variant": variant,
+        "case": case[1],
+        "variant": report.nodeid[case.end() :],
         "outcome": "expected failure" if xfailed else report.outcome,
         "reason": getattr(report, "wasxfail", ""),
         "seconds": report.duration,
