@@ -101,6 +101,15 @@ def whole(zygote: Zygote, place: Path, tmp_path_factory: pytest.TempPathFactory)
     return Whole(making.marks(out), saved)
 
 
+@pytest.fixture(scope="session")
+def trained(zygote: Zygote, place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run."""
+    folder = tmp_path_factory.mktemp("trained")
+    words = making.train(place, folder / "run", "--epochs", 1)
+    zygote.start(*words, folder=folder / "said").wait().succeeded()
+    return folder / "run"
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Writes a line for each variant, where the table is asked for."""
     path = os.environ.get(RESULTS)
