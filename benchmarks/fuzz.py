@@ -16,15 +16,18 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import os
 import re
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
+
+import atheris
 
 REPOSITORY = Path(__file__).parents[1]
 MOST_BYTES = 8_192  # of an input, or as the longest seed
@@ -43,43 +46,51 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=30, help="of each target (%(default)s)")
     parser.add_argument("--corpus", type=Path, default=Path("build/fuzz"))
     parser.add_argument("--finds", type=Path, default=REPOSITORY / "tests" / "fuzz_finds")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.child:
-        _search(args.targets[0], args)
-        return
-    from tests.fuzzing import TARGETS
-
-    names = list(TARGETS) if args.targets == ["all"] else args.targets
+    os.environ["OMP_NUM_THREADS"] = "1"
+    fuzzing = _instrumented()
+    names = list(fuzzing.TARGETS) if args.targets == ["all"] else args.targets
     for name in names:
-        if name not in TARGETS:
-            sys.exit(f"target {name!r} is unknown. Expected one of {', '.join(TARGETS)}.")
+        if name not in fuzzing.TARGETS:
+            sys.exit(f"target {name!r} is unknown. Expected one of {', '.join(fuzzing.TARGETS)}.")
     for name in names:
+        for folder in (args.corpus / name, args.finds / name):
+            folder.mkdir(parents=True, exist_ok=True)
         print(_supervised(name, args), flush=True)
 
 
+def _instrumented() -> Any:
+    """Imports the targets with all that they import, so that each branch is counted."""
+    libraries = ["forebear", "zipfile", "tarfile", "tomllib", "pickle", "pickletools", "gzip"]
+    with atheris.instrument_imports(include=libraries):
+        fuzzing = importlib.import_module("tests.fuzzing")
+        for verb in ("list", "describe", "recipes", "compare", "check"):
+            importlib.import_module(f"forebear.cli.{verb}")
+        for late in ("network.network", "weights.load", "data.images.preprocess"):
+            importlib.import_module(f"forebear.{late}")
+    return fuzzing
+
+
 def _supervised(name: str, args: argparse.Namespace) -> str:
-    """Searches in child processes, as some finds end one; returns a line of figures."""
-    command = [sys.executable, __file__, name, "--child", "--corpus", str(args.corpus)]
-    command += ["--finds", str(args.finds)]
+    """Searches in forked processes, as some finds end one; returns a line of figures."""
     start, runs, text = time.monotonic(), 0, ""
     while (left := int(args.seconds - (time.monotonic() - start))) > 0:
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [*command, "--seconds", str(left)], capture_output=True, text=True, env=environment
-        )
-        text = done.stdout + done.stderr
+        with tempfile.TemporaryFile("w+", errors="replace") as log:
+            if (child := os.fork()) == 0:
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
+                _search(name, args, left)
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            log.seek(0)
+            text = log.read()
         runs += max(map(int, re.findall(r"^(?:#|Done )(\d+)", text, re.M)), default=0)
         for line in re.findall(r"^find: .*", text, re.M):
             print(f"{name}: {line}", flush=True)
-        if done.returncode == 0:
+        if status == 0:
             break
-        print(f"{name}: the process ended with {done.returncode}: {_reason(text)}", flush=True)
-    seconds = time.monotonic() - start
-    corpus = len(list((args.corpus / name).glob("*")))
-    cover = re.findall(r"cov: (\d+)", text)
-    finds = len(list((args.finds / name).glob("*"))) if (args.finds / name).is_dir() else 0
-    edges = cover[-1] if cover else "?"
+        print(f"{name}: the process ended with {status}: {_reason(text)}", flush=True)
+    seconds, edges = time.monotonic() - start, (re.findall(r"cov: (\d+)", text) or ["?"])[-1]
+    corpus, finds = (len(list((folder / name).iterdir())) for folder in (args.corpus, args.finds))
     return f"{name}: {runs:,} runs, {seconds:.0f} s, {edges} edges, {corpus} inputs, {finds} finds"
 
 
@@ -88,27 +99,11 @@ def _reason(text: str) -> str:
     return found[0].strip() if found else text.strip().rpartition("\n")[2]
 
 
-def _search(name: str, args: argparse.Namespace) -> None:
+def _search(name: str, args: argparse.Namespace, seconds: int) -> NoReturn:
     """Runs libFuzzer in this process, which ends it."""
-    import atheris
+    from tests import fuzz_seeds, fuzzing
 
-    libraries = [
-        "forebear",
-        "zipfile",
-        "tarfile",
-        "tomllib",
-        "pickle",
-        "pickletools",
-        "csv",
-        "gzip",
-    ]
-    with atheris.instrument_imports(include=libraries):
-        from tests import fuzz_seeds, fuzzing
-
-        for verb in ("list", "describe", "recipes", "compare", "check"):
-            __import__(f"forebear.cli.{verb}")
     corpus, finds = args.corpus / name, args.finds / name
-    corpus.mkdir(parents=True, exist_ok=True)
     seeds = fuzz_seeds.seeds()[name]
     for seed in seeds:
         (corpus / hashlib.sha1(seed).hexdigest()).write_bytes(seed)
@@ -122,7 +117,6 @@ def _search(name: str, args: argparse.Namespace) -> None:
             return
         known.add(found)
         small = _shrunk(data, lambda one: fuzzing.fault(name, one, folder / "x") == found)
-        finds.mkdir(parents=True, exist_ok=True)
         path = finds / f"{re.sub(r'[^A-Za-z0-9]+', '-', found).strip('-').lower()}.bin"
         path.write_bytes(small)
         print(f"find: {found} ({len(small)} bytes, {path.name})", flush=True)
@@ -130,16 +124,13 @@ def _search(name: str, args: argparse.Namespace) -> None:
     _limit()
     words = folder / "words"
     words.write_text(_dictionary(seeds))
-    options = [
-        f"-max_total_time={args.seconds}",
-        f"-max_len={max(MOST_BYTES, *map(len, seeds))}",
-        f"-timeout={HANG}",
-    ]
-    options += ["-rss_limit_mb=0", f"-artifact_prefix={folder}/ended-", f"-dict={words}"]
-    print(f"an input that ends the process is left as {folder}/ended-*", flush=True)
+    longest = max(MOST_BYTES, *map(len, seeds))
+    options = [f"-max_total_time={seconds}", f"-max_len={longest}", f"-timeout={HANG}"]
+    options += ["-rss_limit_mb=0", f"-artifact_prefix={finds}/ended-", f"-dict={words}"]
     with fuzzing.without_checksums():
         atheris.Setup([sys.argv[0], *options, str(corpus)], once)
         atheris.Fuzz()
+    sys.exit(0)
 
 
 def _limit() -> None:

@@ -26,6 +26,7 @@ from forebear.tables.files import table_to_dict
 from forebear.tasks.train.recipe_files import recipes, show
 from forebear.tasks.train.resume.checkpoint import save_checkpoint
 from forebear.tasks.train.state import TrainState
+from forebear.weights.writers.tensorflow.protobuf import number
 from tests.data.making import encoded, noise
 from tests.weights.readers import tensorflow_making as making
 
@@ -72,7 +73,7 @@ def _tensorflow_v1() -> list[bytes]:
 
 def _tensorflow_v2() -> list[bytes]:
     whole = making.entry((2, 2), 16, making.SUM)
-    small = making.table({b"": making.number(1, 1), b"a": whole, b"b/c": whole})
+    small = making.table({b"": number(1, 1), b"a": whole, b"b/c": whole})
     return [small, Path(f"{making.V2}.index").read_bytes()]
 
 
@@ -96,7 +97,10 @@ def _keras() -> list[bytes]:
     ones = np.ones((1, 2), np.float32)
     names = np.array([b"a/kernel:0", b"a/bias:0"])
     old = {"a/a/kernel:0": ones, "a/a/bias:0": np.zeros(2, ">f8")}
-    listed = {"/": {"layer_names": [b"a"], "model_config": "{}"}, "a": {"weight_names": names}}
+    listed: dict[str, dict[str, Any]] = {
+        "/": {"layer_names": [b"a"], "model_config": "{}"},
+        "a": {"weight_names": names},
+    }
     new = {"layers/dense/vars/0": ones, "layers/dense/vars/1": ones[0].astype(np.float16)}
     return [_hdf5(old, listed), _hdf5(new, {"layers/dense": {"name": "dense"}})]
 
@@ -305,11 +309,11 @@ def _shard() -> list[bytes]:
     """A shard with .cls, and one with .json."""
     shards = []
     for end in ("cls", "json"):
-        files = {}
-        for number in range(4):
-            label = b"%d" % (number % 2)
-            files[f"{number}.png"] = png(number)
-            files[f"{number}.{end}"] = label if end == "cls" else b'{"label": "%b"}' % label
+        files: dict[str, bytes] = {}
+        for place in range(4):
+            label = b"%d" % (place % 2)
+            files[f"{place}.png"] = png(place)
+            files[f"{place}.{end}"] = label if end == "cls" else b'{"label": "%b"}' % label
         shards.append(_tarred(files))
     return shards
 

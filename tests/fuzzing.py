@@ -50,6 +50,7 @@ from tests import fuzz_seeds as seeds
 
 SECONDS = 2.0  # of the processor
 GROWTH = 500  # MiB of memory
+CHARACTERS = 3_000  # of a message
 Target = Callable[[bytes, Path], object]
 _SOURCE = str(Path(forebear.__file__).parent)
 _PATCHES = {  # every checksum that a reader compares: {where: what it is replaced by}
@@ -113,6 +114,8 @@ def _raised(name: str, data: bytes, folder: Path) -> str | None:
         last = traceback.extract_tb(error.__traceback__)[-1]
         if not last.filename.startswith(_SOURCE) and name not in ("json", "toml"):
             return f"raised elsewhere: {_place(error)}"
+        if len(str(error)) > CHARACTERS:
+            return f"long: {_place(error)}"
         return None if str(error).isprintable() else f"not one line: {_place(error)}"
     except Exception as error:  # whatever a parser raises is a find
         return _place(error)
