@@ -27,6 +27,13 @@ def test_a_refusal_has_three_parts_in_one_line() -> None:
     assert said == r"'a\nb': it is empty. Expected weights. Delete it."
 
 
+def test_what_a_file_says_of_itself_is_escaped_and_cut() -> None:
+    said = str(refused(PATH, f"\x1b[31mname\n{'x' * 5000}: it is empty", "weights"))
+    assert said.startswith(r"a.pth: \x1b[31mname\nxxx")
+    assert said.endswith("xxx.... Expected weights. Use a fresh copy of the file.")
+    assert len(said) < 1100
+
+
 @pytest.mark.parametrize(
     ("raised", "said"),
     [

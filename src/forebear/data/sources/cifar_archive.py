@@ -16,7 +16,7 @@ from forebear.data.sources.label_checks import checked_labels
 from forebear.data.sources.safe_unpickle import unpickle_arrays
 from forebear.data.sources.split import given
 from forebear.errors import DataError
-from forebear.text import printable
+from forebear.text import printable, truncated
 
 SIDE = 32  # pixels
 
@@ -122,8 +122,8 @@ def _from_tar(path: Path, edition: Edition) -> dict[str, bytes]:
         ) from None
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise DataError(
-            f"{printable(path)}: cannot be read ({error}). Expected a complete {edition.expected}. "
-            "Download the archive again."
+            f"{printable(path)}: cannot be read ({truncated(error)}). Expected a complete "
+            f"{edition.expected}. Download the archive again."
         ) from error
     return files
 

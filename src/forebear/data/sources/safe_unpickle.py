@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from forebear.errors import DataError
-from forebear.text import printable
+from forebear.text import truncated
 
 _RECONSTRUCT = np.ndarray(0).__reduce__()[0]  # its module depends on the numpy version
 
@@ -50,7 +50,7 @@ def unpickle_arrays(pickled: bytes, where: str) -> Any:
         ) from None
     except Exception as error:  # a damaged pickle can raise any kind of exception
         raise DataError(
-            f"{where}: not a readable pickle ({printable(str(error)) or type(error).__name__}). "
+            f"{where}: not a readable pickle ({truncated(error) or type(error).__name__}). "
             "Expected numpy arrays, lists and dicts. Download the file again."
         ) from error
 
@@ -64,4 +64,4 @@ class _ArraysUnpickler(pickle.Unpickler):
         try:
             return _SAFE[module, name]
         except KeyError:
-            raise _ForeignGlobalError(printable(f"{module}.{name}")) from None
+            raise _ForeignGlobalError(truncated(f"{module}.{name}")) from None

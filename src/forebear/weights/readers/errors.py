@@ -11,16 +11,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from forebear.errors import WeightsError
-from forebear.text import truncated
+from forebear.text import one_line, truncated
 
 MAX_NAMES = 100_000  # ResNet-1202 has 7,215
 MAX_NAME = 1_000  # characters
+MAX_WHAT = 1_000  # characters of a message that says what is wrong with a file
 FRESH_COPY = "Use a fresh copy of the file."
 
 
 def refused(path: Path, what: str, expected: str, remedy: str = FRESH_COPY) -> WeightsError:
-    """Returns the error for a file that cannot be read. Its message is one line."""
-    return WeightsError(f"{truncated(path)}: {what}. Expected {expected}. {remedy}")
+    """Returns the error for a file that cannot be read. Its message is one line.
+
+    `what` may name parts of the file: it is escaped and cut, whatever is in it.
+    """
+    return WeightsError(
+        f"{truncated(path)}: {truncated(one_line(what), MAX_WHAT)}. Expected {expected}. {remedy}"
+    )
 
 
 @contextmanager

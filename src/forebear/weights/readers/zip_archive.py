@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
+from forebear.text import truncated
 from forebear.weights.readers.errors import MAX_NAMES, largest_content, reading, refused
 
 _EXPECTED = "a whole zip archive"
@@ -41,7 +42,8 @@ def _check(path: Path, archive: ZipFile) -> None:
         if member.flag_bits & 1 or member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
             raise refused(
                 path,
-                f"{member.filename}: encrypted, or compressed with method {member.compress_type}",
+                f"{truncated(member.filename)}: encrypted, or compressed with method "
+                f"{member.compress_type}",
                 "members that are stored or deflated",
             )
     unpacked = sum(member.file_size for member in members)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 from zipfile import ZipFile
 
+from forebear.text import truncated
 from forebear.untrusted import parse_json
 from forebear.weights.readers.base import Array
 from forebear.weights.readers.errors import check_names, reading, refused
@@ -134,7 +135,9 @@ def _by_name(file: Hdf5, group: Node, layers: list[str], depthwise: set[str]) ->
         weights = file.strings(held, "weight_names") if held else None
         if held is None or weights is None:
             raise refused(
-                file.path, f"{layer}: this layer is listed, but its weights are missing", EXPECTED
+                file.path,
+                f"{truncated(layer)}: this layer is listed, but its weights are missing",
+                EXPECTED,
             )
         names = [_name(layer, weight, depthwise) for weight in weights]
         if len(set(names)) < len(names):  # a nested model: uses the names of its layers
