@@ -78,7 +78,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
     assert making.marks(out) == whole.marks
 
 
-@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=[] if how == "cut" else [pytest.mark.slow]) for how in DAMAGE]
+)
 def test_without_a_whole_checkpoint_nothing_is_trained(
     how: str, tmp_path: Path, zygote: Zygote, figure: Figure, broken: tuple[Path, Path]
 ) -> None:

@@ -14,6 +14,7 @@ from tests.faults.conftest import Figure, Whole
 from tests.faults.worlds import Ranks
 from tests.faults.zygote import Zygote
 
+SLOW = pytest.mark.slow
 CLOSE = "results will be close to, but not bit-identical with, an uninterrupted run"
 
 
@@ -36,7 +37,7 @@ def edit(out: Path, group: str, name: str, value: object) -> None:
     path.write_text(json.dumps(settings, indent=2))
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("workers", [0, *(pytest.param(n, marks=SLOW) for n in (1, 3))])
 def test_other_workers_change_no_bit(
     workers: int, tmp_path: Path, zygote: Zygote, whole: Whole, figure: Figure, broken: Path
 ) -> None:
@@ -102,7 +103,9 @@ EDITS: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.parametrize("what", list(EDITS))
+@pytest.mark.parametrize(
+    "what", [pytest.param(one, marks=[] if one == "learning rate" else [SLOW]) for one in EDITS]
+)
 def test_an_edit_of_the_settings_is_refused_or_said(
     what: str, tmp_path: Path, zygote: Zygote, figure: Figure, broken: Path
 ) -> None:
