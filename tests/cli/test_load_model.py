@@ -73,8 +73,9 @@ def test_a_download_of_published_weights_is_shown(
 ) -> None:
     asked = []
 
-    def load(network: str, *, weights: str, progress: object) -> forebear.Network:
+    def load(network: str, *, weights: str, which: object, progress: object) -> forebear.Network:
         assert callable(progress)
+        assert which is None
         asked.append((network, weights))
         progress(50, 100)
         progress(100, 100)

@@ -45,22 +45,27 @@ def load_model(run: Path | None, args: argparse.Namespace) -> Network:
     from forebear.weights.load import NOTES, load, native_file
 
     path = Path(args.weights) if run is None else run
-    if run is not None and (run.is_dir() or not run.exists()):
+    if run is not None and not run.is_file() and not _is_checkpoint_folder(run):
         from forebear.tasks.runs.read import load_run
 
-        if args.which is None:
-            return load_run(run)
+        return load_run(run)
     if args.network is None:
         network = load(path, which=args.which)
     else:
         with _Download() as download:
-            network = load(
-                args.network, weights=args.weights, which=args.which, progress=download
-            )
+            network = load(args.network, weights=args.weights, which=args.which, progress=download)
     notes = network.card.provenance.get(NOTES)
     if notes and not (path.exists() and native_file(path)):
         output.note(f"{path}: {notes}")
     return network
+
+
+def _is_checkpoint_folder(path: Path) -> bool:
+    """Whether a folder has weights of the Hugging Face Hub, and is no run."""
+    from forebear.weights.load import native_file
+    from forebear.weights.readers.hub import is_hub_folder
+
+    return path.is_dir() and is_hub_folder(path) and native_file(path) is None
 
 
 class _Download:

@@ -46,9 +46,7 @@ class RenamedArrays(Arrays):
         self._arrays.close()
 
 
-def sets_of(
-    plan: Plan, arrays: Mapping[str, Any], which: str | None = None
-) -> list[WeightSet]:
+def sets_of(plan: Plan, arrays: Mapping[str, Any], which: str | None = None) -> list[WeightSet]:
     """Returns the sets of weights of a network in a file, or in a mapping of arrays.
 
     Args:
@@ -84,9 +82,7 @@ def taken(arrays: Mapping[str, Any], one: WeightSet) -> Mapping[str, Any]:
     return {name: arrays[key] for name, key in one.keys.items()}
 
 
-def choose(
-    sets: Sequence[WeightSet], which: str | None, arrays: Mapping[str, Any]
-) -> WeightSet:
+def choose(sets: Sequence[WeightSet], which: str | None, arrays: Mapping[str, Any]) -> WeightSet:
     """Returns the set to take: the raw weights, or the one that `which` names.
 
     Args:
@@ -105,7 +101,7 @@ def choose(
         if raw and which is None and all(_alike(arrays, raw[0], other) for other in raw[1:]):
             found = raw[:1]
     else:
-        found = [one for one in sets if which in (shown(one), one.label)]
+        found = [one for one in sets if which in (name_of(one, sets), one.label.rstrip("./"))]
         found = found or [one for one in sets if which in parts(one.label)]
         found = found or (averages if which in _GENERIC else [])
     if len(found) != 1:
@@ -129,16 +125,17 @@ def _alike(arrays: Mapping[str, Any], one: WeightSet, other: WeightSet) -> bool:
 
 
 def names_of(sets: Sequence[WeightSet]) -> list[str]:
-    """Returns the words for `which` that the sets of a file have."""
+    """Returns the words for `which` that the sets of a file have, in the order of the file."""
     raw = [one for one in sets if not one.is_average]
-    names = [RAW] if len(raw) == 1 else []
-    named = [shown(one) for one in sets if not names or one is not raw[0]]
-    return list(dict.fromkeys([*names, *named]))
+    words = [RAW if raw == [one] else name_of(one, sets) for one in sets]
+    return list(dict.fromkeys(words))
 
 
-def shown(one: WeightSet) -> str:
-    """Returns the name of a set: its prefix without dots, or "raw"."""
-    return one.label.rstrip("./") or RAW
+def name_of(one: WeightSet, sets: Sequence[WeightSet]) -> str:
+    """Returns the part of a set's prefix that no other set of the file has, or all of it."""
+    others = {part for other in sets if other is not one for part in parts(other.label)}
+    own = [part for part in parts(one.label) if part not in others]
+    return own[0] if own and len(sets) > 1 else one.label.rstrip("./") or RAW
 
 
 def describe(
@@ -157,9 +154,9 @@ def describe(
     beside = [name for name in names if name not in taken and not is_no_weight(name)]
     said = []
     if one.label and (beside or others):
-        said.append(f"took {len(taken)} arrays of {truncated(shown(one))}")
+        said.append(f"took {len(taken)} arrays of {truncated(one.label.rstrip('./'))}")
     if others:
-        options = ", ".join(f"--which {truncated(shown(other))}" for other in others)
+        options = ", ".join(f"--which {truncated(name_of(other, sets))}" for other in others)
         kind = "averages" if any(other.is_average for other in others) else "other weights"
         said.append(f"the file also has {kind}: {options}")
     known = {key for other in others for key in other.keys.values()}

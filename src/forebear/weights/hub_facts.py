@@ -69,10 +69,10 @@ def timm_facts(config: HubConfig) -> Facts:
     """Returns the class names and the preprocessing of timm's config."""
     given = config.pretrained_cfg or config.data.get("pretrained_cfg") or {}
     names = config.data.get("label_names", given.get("label_names"))
-    listed = tuple(names) if isinstance(names, list) else ()
+    listed = isinstance(names, list) and all(isinstance(one, str) for one in names)
+    classes = tuple(names) if listed else ()
     if not given:
-        return Facts(classes=listed if all(isinstance(one, str) for one in listed) else ())
-    classes = listed if all(isinstance(one, str) for one in listed) else ()
+        return Facts(classes=classes)
     return _facts(classes, lambda: _timm(given), "pretrained_cfg")
 
 
@@ -81,7 +81,9 @@ def _facts(classes: tuple[str, ...], read: Any, source: str) -> Facts:
         return Facts(classes=classes, preprocessing=read())
     except (_InexpressibleError, ValueError, TypeError, KeyError, ZeroDivisionError) as error:
         said = truncated(error.args[0] if error.args else type(error).__name__)
-        note = f"the preprocessing in {source} cannot be expressed ({said}): the network's own is used"
+        note = (
+            f"the preprocessing in {source} cannot be expressed ({said}): the network's own is used"
+        )
         return Facts(classes=classes, notes=(note,))
 
 
@@ -150,7 +152,7 @@ def _sizes(
         return side, "square", side
     if not isinstance(edge, int):
         raise _InexpressibleError(f"size={given}")
-    if crops:
+    if crops and isinstance(cropped, int):
         return cropped, "shorter", edge
     if isinstance(given, int):  # the form of older versions: a warp to a square
         return edge, "square", edge
@@ -185,15 +187,16 @@ def _timm(given: Mapping[str, Any]) -> Preprocessing:
         resize = "shorter"
     else:
         raise _InexpressibleError(f"crop_mode={mode!r} with crop_pct={share}")
-    interpolation = given.get("interpolation") or "bilinear"
-    if interpolation not in _RESAMPLING.values():
-        raise _InexpressibleError(f"interpolation={interpolation!r}")
+    asked = given.get("interpolation") or "bilinear"
+    known = [one for one in _RESAMPLING.values() if one == asked]
+    if not known:
+        raise _InexpressibleError(f"interpolation={asked!r}")
     return Preprocessing(
         size=height,
         resize=resize,
         side=side if resize == "shorter" else height,
         central=1.0,
-        interpolation=interpolation,
+        interpolation=known[0],
         order=_order(mean),
         scale=1 / 255,
         mean=mean,

@@ -178,14 +178,16 @@ def find_card(path: Path) -> ModelCard | None:
     if row is not None:
         classes = class_names(row.classes) if row.classes else ()
         return ModelCard(preprocessing=row.preprocessing, classes=classes)
-    if path.is_dir():
-        with open_arrays(path) as arrays:
-            if isinstance(arrays, HubArrays):
-                found = understand(arrays)
-                rule = found.facts.preprocessing or found.dialect.preprocessing
-                rule, _ = for_channels(rule, found.in_channels)
-                return ModelCard(preprocessing=rule, classes=_class_names(found))
-    return None
+    with open_arrays(path) as arrays:
+        try:
+            found = understand(arrays)
+        except WeightsError:  # the network is not a published one, or one has to be chosen
+            return None
+        rule = found.facts.preprocessing or found.dialect.preprocessing
+        if not isinstance(arrays, HubArrays) and found.in_channels == rule.channels:
+            return None
+        rule, _ = for_channels(rule, found.in_channels)
+        return ModelCard(preprocessing=rule, classes=_class_names(found))
 
 
 def _class_names(found: Understood) -> tuple[str, ...]:

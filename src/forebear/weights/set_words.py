@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 
-_AVERAGES = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_AVERAGES = _words(
     """
     ema model_ema state_dict_ema ema_state_dict ema_model ema_weights ema_params averaged average
     averaged_model avg swa swa_model swa_state_dict shadow shadow_params teacher teacher_model
     encoder_k momentum_encoder key_encoder target target_encoder target_network polyak mean_teacher
     exponentialmovingaverage
-    """.split()
+    """
 )
 _AVERAGE = re.compile(r"(?:^|_)(?:ema|swa|teacher|momentum|averaged|averages)(?:_|$)")
 # Dicts and modules that belong to training.
@@ -20,16 +25,16 @@ _BESIDE = re.compile(
     r"|hyper_parameters)(?:_states?|_dict)?$"
 )
 # Encoders of contrastive learning, whose last layer is a projection and no classifier.
-_CONTRASTIVE = frozenset(
+_CONTRASTIVE = _words(
     """
     encoder_q encoder_k base_encoder momentum_encoder query_encoder key_encoder online_encoder
     target_encoder online_network target_network
-    """.split()
+    """
 )
-_PROJECTIONS = frozenset(
+_PROJECTIONS = _words(
     """
     projection_head projection projector prototypes predictor proj_head projection_mlp queue
-    """.split()
+    """
 )
 
 

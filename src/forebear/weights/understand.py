@@ -53,7 +53,9 @@ def understand(arrays: Arrays, which: str | None = None) -> Understood:
     facts = Facts(notes=(said,) if said else ())
     if isinstance(arrays, HubArrays):
         own = f"timm/{arrays.config.architecture}"
-        name = own if own in NETWORKS and find(own).table.blocks == find(name).table.blocks else name
+        name = (
+            own if own in NETWORKS and find(own).table.blocks == find(name).table.blocks else name
+        )
         facts |= timm_facts(arrays.config)
     table, dialect = resolve(name, None)
     return Understood(

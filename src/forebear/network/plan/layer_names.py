@@ -277,7 +277,12 @@ def roles(plan: Plan, scheme: NamingScheme) -> Iterator[tuple[Layer, Role, Slots
                 elif layer is unit.shortcut:
                     yield layer, "shortcut", slots(layer) | inside
             for n, layer in enumerate(unit.convs, start=1):
-                numbers = {"n": str(n), "m": str(n + 1), "l": str(n - 1), "branch": chr(ord("a") + n - 1)}
+                numbers = {
+                    "n": str(n),
+                    "m": str(n + 1),
+                    "l": str(n - 1),
+                    "branch": chr(ord("a") + n - 1),
+                }
                 yield layer, "conv", slots(layer) | inside | numbers
     head: tuple[tuple[Role, Layer | None], ...] = (
         ("postnorm", plan.postnorm),

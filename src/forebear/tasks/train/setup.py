@@ -107,7 +107,8 @@ def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
     name, table, dialect = choose_network(config, asked.recipe, input_size(asked.recipe, data))
     norms = dialect.root_norm or dialect.final_norm
     resolved = resolve_recipe(asked, config, data, norms=norms, device=device)
-    network = create_network(table, dialect, data, resolved.recipe)
+    trained = None if card is None else card.preprocessing
+    network = create_network(table, dialect, data, resolved.recipe, trained)
     times: StepTimes | None = None
     notes: tuple[str, ...] = ()
     if config.budget:
@@ -240,8 +241,22 @@ def choose_network(config: TrainConfig, recipe: Recipe, size: int) -> tuple[str,
     return (name, *resolve(name, config.dialect))
 
 
-def create_network(table: Table, dialect: Dialect, data: Dataset, recipe: Recipe) -> Network:
+def create_network(
+    table: Table,
+    dialect: Dialect,
+    data: Dataset,
+    recipe: Recipe,
+    trained: Preprocessing | None = None,
+) -> Network:
     """Returns the network for the classes and channels of the data set, initialised at random.
+
+    Args:
+        table: The network.
+        dialect: Of the network.
+        data: Its classes and channels matter.
+        recipe: Of the run.
+        trained: The preprocessing that weights were trained with, if there are any. If it is of
+            grey images, colour images turn grey.
 
     Raises:
         ValueError: An input size of the recipe is too small for the network.
@@ -250,7 +265,7 @@ def create_network(table: Table, dialect: Dialect, data: Dataset, recipe: Recipe
         table,
         dialect=dialect,
         num_classes=len(data.classes),
-        in_channels=data.channels,
+        in_channels=1 if trained is not None and trained.channels == 1 else data.channels,
         generator=torch.Generator().manual_seed(recipe.seed),
     )
     if recipe.zero_init_residual:

@@ -86,7 +86,7 @@ def restore_setup(
             f"({changed_images(settings['data'], data)}). Expected the same images. Restore them, "
             "or train again with --replace."
         )
-    network = create_network(table, dialect, data, resolved.recipe)
+    network = create_network(table, dialect, data, resolved.recipe, colours)
     notes = (note,) if note else ()
     if earlier is not None:
         notes = (*notes, earlier.load(path, network, resolved.recipe))

@@ -7,6 +7,11 @@ which are classes of data in files that trainers write. Those stay unbuilt.
 
 from __future__ import annotations
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 DICTS = frozenset(
     {
         "collections.OrderedDict",
@@ -41,9 +46,11 @@ ORDINARY = frozenset(
         "torch.serialization._get_layout",
     }
 )
-_PLAIN = frozenset(
-    "set frozenset dict list tuple slice complex bytearray bytes range xrange object int long "
-    "float bool str unicode".split()
+_PLAIN = _words(
+    """
+    set frozenset dict list tuple slice complex bytearray bytes range xrange object int long float
+    bool str unicode
+    """
 )
 _BUILTINS = ("builtins", "__builtin__")
 # Classes of data in modules that are refused otherwise.
@@ -56,7 +63,7 @@ _DATA = frozenset(
     }
 )
 # Modules that run programs, code or other files, or call what they are given.
-_REFUSED_MODULES = frozenset(
+_REFUSED_MODULES = _words(
     """
     os posix posixpath nt ntpath sys subprocess _posixsubprocess popen2 commands pty platform
     importlib _frozen_importlib _frozen_importlib_external imp runpy pkgutil zipimport
@@ -70,7 +77,7 @@ _REFUSED_MODULES = frozenset(
     numpy.testing numpy.f2py numpy.distutils numpy.lib torch.hub torch.jit torch.package
     torch.utils torch.ops torch.classes torch.multiprocessing torch._dynamo torch._inductor
     torch.fx torch.distributed.rpc torch.onnx torch.testing torch.serialization
-    """.split()
+    """
 )
 _REFUSED = frozenset(
     {

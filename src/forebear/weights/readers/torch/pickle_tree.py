@@ -20,6 +20,11 @@ from forebear.text import truncated
 from forebear.weights.readers.errors import reading, refused
 from forebear.weights.readers.torch import pickle_globals as known
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 SAVE = "Do not trust this file, or save only model.state_dict() where it was made."
 EXPECTED = "a pickled state dict: names, dense tensors and plain numbers"
 
@@ -74,11 +79,11 @@ class _Parameter:
 
 
 # Instructions whose argument is the value.
-_VALUES = frozenset(
+_VALUES = _words(
     """
     INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING
     UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8
-    """.split()
+    """
 )
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _SILENT = frozenset({"PROTO", "FRAME"})
@@ -119,9 +124,7 @@ def read_pickles(
 class _Machine:
     """An unpickler that builds containers, descriptions of tensors, and nothing else."""
 
-    def __init__(
-        self, path: Path, size: int, unbuilt: set[str], storages: list[Storage]
-    ) -> None:
+    def __init__(self, path: Path, size: int, unbuilt: set[str], storages: list[Storage]) -> None:
         self._path, self._size = path, size
         self._unbuilt, self._storages = unbuilt, storages
         self._stack: list[Any] = []
@@ -283,7 +286,7 @@ class _Machine:
         if name.startswith(("torch._utils._rebuild_", "torch._tensor._rebuild_")):
             self._unbuilt.discard(name)
             return OtherTensor(name)
-        if name.endswith("._reconstructor") or name.endswith(".__newobj__"):
+        if name.endswith(("._reconstructor", ".__newobj__")):
             return Unbuilt(_name_of(arguments[0]))
         return Unbuilt(name)
 

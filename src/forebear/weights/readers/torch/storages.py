@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import IO, Any, Protocol
-from zipfile import ZIP_STORED, ZipFile
+from typing import IO, Any, Literal, Protocol
+from zipfile import ZIP_STORED
 
 import numpy as np
 
@@ -34,10 +34,13 @@ TYPES: dict[str, np.dtype[Any]] = {
 }
 
 
+Order = Literal["<", ">"]  # little-endian, big-endian
+
+
 class Storages(Protocol):
     """The storages of one open file."""
 
-    order: str  # of the bytes: "<" or ">"
+    order: Order  # of the bytes
 
     def size(self, key: str) -> int:
         """Returns the number of bytes of a storage. Raises KeyError if there is none."""
@@ -65,7 +68,7 @@ class ZipStorages:
             names = self._archive.namelist()
             self._folder = names[0].partition("/")[0]
             self._check(path, names, expected)
-            self.order = ">" if self._text("byteorder") == b"big" else "<"
+            self.order: Order = ">" if self._text("byteorder") == b"big" else "<"
             self.pickled = self._archive.read(f"{self._folder}/data.pkl")
         except BaseException:
             self.close()
@@ -120,7 +123,7 @@ class ZipStorages:
 class LegacyStorages:
     """The storages behind the pickles of a file that torch.save wrote before torch 1.6."""
 
-    def __init__(self, path: Path, start: int, keys: list[tuple[str, int]], order: str) -> None:
+    def __init__(self, path: Path, start: int, keys: list[tuple[str, int]], order: Order) -> None:
         """Finds the storages.
 
         Args:
