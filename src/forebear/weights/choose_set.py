@@ -105,11 +105,12 @@ def choose(sets: Sequence[WeightSet], which: str | None, arrays: Mapping[str, An
         found = found or [one for one in sets if which in parts(one.label)]
         found = found or (averages if which in _GENERIC else [])
     if len(found) != 1:
-        names = ", ".join(names_of(sets))
-        what = "it has no such weights" if not found else f"{len(found)} sets of weights fit"
+        names = truncated(", ".join(names_of(sets)), 400)
+        what = "there are no such weights" if not found else f"{len(found)} sets of weights fit"
+        asked = "no choice of weights" if which is None else f"which={truncated(which)!r}"
         raise WeightsError(
-            f"which={truncated(which)!r}: {what}. Expected one of {truncated(names, 400)}. Pass "
-            "one of these as which, or as --which on the command line."
+            f"{asked}: {what}. Expected one of {names}. Pass one of these as which, or as --which "
+            "on the command line."
         )
     return found[0]
 
@@ -166,9 +167,9 @@ def describe(
         listed = ", ".join(f"{name} ({count})" for name, count in groups.most_common(6))
         said.append(f"left: {truncated(listed)}{', ...' if len(groups) > 6 else ''}")
     if one.classes is None and one.left:
-        said.append(f"no classifier: {truncated(', '.join(one.left[:4]))} are other layers")
+        said.append(f"no classifier taken: {truncated(', '.join(one.left[:4]))} do something else")
     if unbuilt:
-        said.append(f"left unbuilt: {truncated(', '.join(unbuilt))}")
+        said.append(f"left unbuilt: {truncated(', '.join(unbuilt), 400)}")
     return "; ".join(said)
 
 

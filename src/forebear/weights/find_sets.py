@@ -165,7 +165,8 @@ def plain_names(names: Iterable[str]) -> dict[str, str]:
     listed = {name.removesuffix(":0"): name for name in names}
     found: dict[str, str] = {}
     for name, key in listed.items():
-        if name.rpartition("/")[0] in listed:
+        above = name.rpartition("/")[0]
+        if above and above in listed:
             continue
         short = name.removesuffix(f"/{AVERAGE}")
         if "." in short and "/" not in short:
@@ -222,14 +223,14 @@ def _with_head(
         rest: {name: name in the file} of other arrays that may belong to it.
         shape: Returns the shape of an array.
     """
-    own = {name: rest[name] for name in rest if wanted.is_head(name.removeprefix(one.label))}
+    near = {name: key for name, key in rest.items() if name.startswith(one.label)}
+    own = {name: near[name] for name in near if wanted.is_head(name.removeprefix(one.label))}
     if own and not one.exact:  # the shapes are refused later, with the head's
         return replace(one, keys={**one.keys, **_renamed_head(wanted, one.label, own)})
     if not one.exact:
         return one
     marked = parts(one.label)
     weight, bias = (pair.theirs.rpartition(wanted.separator)[2] for pair in wanted.head)
-    near = {name: key for name, key in rest.items() if name.startswith(one.label)}
     heads: list[str] = []
     for within in (own, near, rest):
         heads = heads or _heads(wanted, within, shape, weight, bias)

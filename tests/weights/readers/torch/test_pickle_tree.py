@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
+import datetime
+import enum
 import pickle
-from collections import OrderedDict
+import types
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from zipfile import ZipFile
 
+import numpy as np
 import pytest
 import torch
 
+from forebear.weights.readers.detect import open_arrays
 from forebear.weights.readers.torch.state_dict import LEGACY_START
-from tests.weights.readers.making import Tempting, refusal
+from tests.weights.readers.making import Tempting, assert_same, refusal
 from tests.weights.readers.torch.making import KINDS, rezip, save
 
 
@@ -86,3 +93,99 @@ def test_tuples_without_bound_do_not_reach_the_stack(tmp_path: Path) -> None:
     assert "more than 1000000 objects" in refusal(rezip(path, {"data.pkl": deep}))
     path.write_bytes(LEGACY_START + deep)
     assert "more than 1000000 objects" in refusal(path)
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Config:
+    """A class of the user; that a file brings back no object of it is what the test asks."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        self.rate = 0.1
+
+    def __setstate__(self, state: object) -> None:
+        Config.made += 1
+
+
+def strangers() -> Iterator[tuple[str, object]]:
+    yield "argparse.Namespace", argparse.Namespace(lr=0.1, nested=argparse.Namespace())
+    yield "numpy._core.multiarray.scalar", np.float64(3)
+    yield "numpy.ndarray", np.ones(3)
+    yield "numpy.dtype", np.dtype("f4")
+    yield "PosixPath", Path("/etc/passwd")
+    yield "datetime.timedelta", datetime.timedelta(1)
+    yield "datetime.datetime", datetime.datetime(2026, 1, 1)
+    yield "test_pickle_tree.Colour", Colour.RED
+    yield "test_pickle_tree.Config", Config()
+    yield "test_pickle_tree.Config", Config
+    yield "types.SimpleNamespace", types.SimpleNamespace(a=1)
+    yield "torch.nn.modules.linear.Linear", torch.nn.Linear(2, 2)
+    for plain in ({1, 2}, frozenset({1}), 1 + 2j, b"abc", bytearray(b"a"), slice(1), torch.float16):
+        yield "", plain
+    yield "", defaultdict(list, {"a": [1]})
+    yield "", torch.device("cpu")
+
+
+@KINDS
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize(
+    "stranger", list(strangers()), ids=lambda one: one[0] or type(one[1]).__name__
+)
+def test_a_harmless_stranger_stays_unbuilt_and_is_named(
+    zipped: bool, protocol: int, stranger: tuple[str, object], tmp_path: Path
+) -> None:
+    name, value = stranger
+    content = {"args": value, "state_dict": {"a": torch.arange(3.0)}, "more": [value, (value,)]}
+    path = tmp_path / "a.pth"
+    torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    Config.made = 0
+    with open_arrays(path) as arrays:
+        assert_same(arrays, {"a": np.arange(3, dtype="f4")})
+        assert bool(arrays.unbuilt) == bool(name)
+        assert not name or any(one.endswith(name) for one in arrays.unbuilt)
+    assert Config.made == 0
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+def test_every_protocol_gives_the_same(protocol: int, tmp_path: Path) -> None:
+    state = OrderedDict(a=torch.arange(6.0).reshape(2, 3), b=torch.tensor(True))
+    path = tmp_path / "a.pth"
+    torch.save({"net": state, "lr": 1e-3, "on": True, "n": 2**70}, path, pickle_protocol=protocol)
+    with open_arrays(path) as arrays:
+        assert_same(arrays, {name: tensor.numpy() for name, tensor in state.items()})
+
+
+def test_a_global_with_a_computed_name_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.pth", {"a": torch.ones(1)})
+    evil = b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x02ls\x85R."
+    assert "posix.system; nothing was executed" in refusal(rezip(path, {"data.pkl": evil}))
+    twice = b"\x80\x02]q\x00h\x00h\x00\x86\x93."  # its name is a list
+    assert "has no name" in refusal(rezip(path, {"data.pkl": twice}))
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        b"\x80\x02]" + b"q\x00h\x00h\x00\x86" * 200_000 + b".",  # more and more pairs
+        b"\x80\x02}q\x00" + b"h\x00h\x00\x86" * 50_000 + b".",
+        b"\x80\x02]q\x00h\x00a.",  # a list in itself
+        b"\x80\x02}q\x00X\x01\x00\x00\x00ah\x00s.",  # a dict in itself
+    ],
+    ids=["pairs", "shared", "list in itself", "dict in itself"],
+)
+def test_pickles_without_bound_end(pickled: bytes, tmp_path: Path) -> None:
+    path = save(tmp_path / "a.pth", {"a": torch.ones(1)})
+    refusal(rezip(path, {"data.pkl": pickled}))
+
+
+def test_a_dict_copied_again_and_again_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.pth", {"a": torch.ones(1)})
+    items = b"".join(b"J" + n.to_bytes(4, "little") + b"N" for n in range(1000))
+    copies = b"h\x01h\x00\x85R0" * 2000
+    pickled = b"\x80\x02}q\x00(" + items + b"uccollections\nOrderedDict\nq\x010" + copies
+    said = refusal(rezip(path, {"data.pkl": pickled + b"h\x00."}))
+    assert "more than 1000000 objects" in said

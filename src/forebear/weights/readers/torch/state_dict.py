@@ -16,14 +16,14 @@ from forebear.text import truncated
 from forebear.weights.readers.base import Array, Arrays
 from forebear.weights.readers.errors import check_names, largest_content, reading, refused
 from forebear.weights.readers.indexed import Listed
-from forebear.weights.readers.torch.pickle_tree import (
+from forebear.weights.readers.torch.pickle_tree import read_pickles
+from forebear.weights.readers.torch.pickle_values import (
     SAVE,
     OtherTensor,
     Storage,
     Strided,
     Unbuilt,
     plain,
-    read_pickles,
 )
 from forebear.weights.readers.torch.storages import (
     TYPES,
@@ -37,7 +37,8 @@ from forebear.weights.readers.torch.storages import (
 from forebear.weights.set_words import is_average, is_beside
 
 # Files that torch.save wrote before torch 1.6 start with a pickle of its magic number.
-LEGACY_START = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+LEGACY_START = b"\x80\x02" + _MAGIC
 _LEGACY_PICKLES = 5  # magic number, protocol, system, the object, and the keys of the storages
 _EXPECTED = "a state dict that torch.save wrote"
 _REMEDY = "Save model.state_dict()."
@@ -61,6 +62,14 @@ class Entry:
     def dtype(self) -> np.dtype[Any]:
         """The dtype in which the tensor is returned."""
         return type_given(self.tensor.kind)
+
+
+def is_legacy(start: bytes) -> bool:
+    """Whether a file that starts with these bytes is one of torch.save before torch 1.6.
+
+    Later protocols of pickle add the length of a frame before the magic number.
+    """
+    return start.startswith(b"\x80") and start[2:3] in b"\x8a\x95" and _MAGIC in start[:24]
 
 
 class TorchTensors(Listed[Entry]):
@@ -100,7 +109,7 @@ class TorchArrays(TorchTensors):
                 act, which the message names. Nothing is executed.
         """
         with path.open("rb") as file:
-            legacy = file.read(len(LEGACY_START)) == LEGACY_START
+            legacy = is_legacy(file.read(64))
         self.format = "torch legacy pickle" if legacy else "torch zip"
         unbuilt: set[str] = set()
         storages, content = (_open_legacy if legacy else _open_zip)(path, unbuilt)
@@ -215,11 +224,11 @@ def _choose(
         raise refused(path, _kind(content, unbuilt), _EXPECTED, SAVE if unbuilt else _REMEDY)
     chosen = max(raw, key=lambda key: len(found[key]))
     for name, tensor in found[chosen].items():
-        what = tensor.what if isinstance(tensor, OtherTensor) else tensor.kind
+        what = tensor.what if isinstance(tensor, OtherTensor) else f"values of type {tensor.kind}"
         if isinstance(tensor, OtherTensor) or tensor.kind not in TYPES:
             raise refused(
                 path,
-                f"{truncated(name)}: it is a tensor of {truncated(what)}",
+                f"{truncated(name)}: it is a tensor with {truncated(what)}",
                 f"dense tensors of one of the types {', '.join(TYPES)}",
                 "Save it as a dense float32 tensor.",
             )

@@ -13,7 +13,7 @@ from forebear.limits import PICKLE_BYTES
 from forebear.text import truncated
 from forebear.weights.readers.base import Array
 from forebear.weights.readers.errors import refused
-from forebear.weights.readers.torch.pickle_tree import Strided
+from forebear.weights.readers.torch.pickle_values import Strided
 from forebear.weights.readers.zip_archive import open_archive
 
 # By torch's type, as in the names of storages and of dtypes. BFloat16 is widened after reading.
