@@ -13,11 +13,13 @@ from forebear.tables.preprocessing import Preprocessing
 from forebear.tables.registry import NETWORKS, find
 from forebear.tables.rows import Table
 from forebear.weights.choose_set import choose, describe, sets_of, taken
+from forebear.weights.find_sets import plain_names
 from forebear.weights.hub_facts import Facts, timm_facts, transformers_facts
 from forebear.weights.identify import recognise
 from forebear.weights.readers.base import Arrays
 from forebear.weights.readers.hub import HubArrays
 from forebear.weights.transformers_resnet import is_transformers, network_of, renamed
+from forebear.weights.variable_names import pairs
 
 # The channels of grey images are weighted alike: the mean of a colour checkpoint's three values.
 _GREY = "the file names no preprocessing for one channel: images turn grey, with mean {} and std {}"
@@ -83,7 +85,7 @@ def understand_as(
     plan = expand(table, dialect, num_classes=table.classes)
     sets = sets_of(plan, arrays, which)
     notes: tuple[str, ...] = ()
-    channels, classes = 3, None
+    channels, classes = 3, None if sets else _logits(table, dialect, arrays)
     if sets:
         one = choose(sets, which, arrays)
         channels, classes = one.channels, one.classes
@@ -101,6 +103,13 @@ def understand_as(
         arrays=arrays,
         facts=Facts(notes=notes),
     )
+
+
+def _logits(table: Table, dialect: Dialect, arrays: Mapping[str, Any]) -> int | None:
+    """Returns the number of logits in arrays of which others may be missing; None if none."""
+    last = pairs(expand(table, dialect, num_classes=table.classes))[-1]
+    key = plain_names(arrays).get(last.theirs)
+    return None if key is None else len(arrays[key])
 
 
 def for_channels(rule: Preprocessing, channels: int) -> tuple[Preprocessing, tuple[str, ...]]:
