@@ -86,9 +86,13 @@ def test_a_file_without_head_gives_features(tmp_path: Path) -> None:
         (head("fc.1") | {"fc.0.running_mean": torch.ones(64)}, "fc.0.running_mean, fc.1.weight"),
         (head("one") | head("two"), "one.weight, two.weight"),
         ({"fc.weight": torch.ones(5, 64)}, "fc.weight"),
+        (
+            head("linear") | {"cls.weight": torch.ones(3, 5), "cls.bias": torch.ones(3)},
+            "cls.weight, linear.weight",
+        ),
         ({"decoder.0.weight": torch.ones(32, 64, 3, 3)}, "decoder.0.weight"),
     ],
-    ids=["two layers", "norm", "two heads", "no bias", "decoder"],
+    ids=["two layers", "norm", "two heads", "no bias", "after the head", "decoder"],
 )
 def test_a_head_that_is_not_one_layer_is_refused_by_name(
     others: dict[str, torch.Tensor], named: str, tmp_path: Path
@@ -184,3 +188,12 @@ def test_channels_and_classes_come_from_the_shapes(tmp_path: Path) -> None:
     named = forebear.load("paper/resnet20", weights=tmp_path / "a.pth")
     assert (named.plan.num_classes, named.plan.in_channels) == (7, 5)
     assert NETWORK.plan.in_channels == 3
+
+
+def test_a_partial_load_keeps_what_fits_of_a_network_with_another_head(tmp_path: Path) -> None:
+    layers = {"fc.0.weight": torch.ones(9, 64), "fc.0.bias": torch.ones(9)}
+    layers |= {"fc.2.weight": torch.ones(5, 9), "fc.2.bias": torch.ones(5)}
+    path = saved(tmp_path, {"net": under("module.", body() | layers)})
+    found = forebear.load("paper/resnet20", weights=path, partial=True, num_classes=3)
+    name = "block3.unit_3.conv2.conv.weight"
+    assert torch.equal(found.state_dict()[name], NETWORK.state_dict()[name])

@@ -42,7 +42,7 @@ def load_arrays(
         WeightsError: Names are missing or unexpected, or shapes are wrong; the message lists them.
             With `partial`, no array fits. The network is unchanged.
     """
-    sets = sets_of(network.plan, arrays, which)
+    sets = sets_of(network.plan, arrays, which, partial=partial)
     if sets:
         arrays = taken(arrays, choose(sets, which, arrays))
     given = {bare(name): name for name in arrays}

@@ -12,7 +12,15 @@ from forebear.errors import WeightsError
 from forebear.network.plan.expand import expand
 from forebear.network.plan.plan import Plan
 from forebear.text import truncated
-from forebear.weights.find_sets import WRAPPERS, Wanted, WeightSet, find_sets, is_no_weight, parts
+from forebear.weights.find_sets import (
+    WRAPPERS,
+    FileNames,
+    Wanted,
+    WeightSet,
+    find_sets,
+    is_no_weight,
+    parts,
+)
 from forebear.weights.readers.base import Array, Arrays
 
 RAW, BODY = "raw", "body"
@@ -53,6 +61,7 @@ def sets_of(plan: Plan, arrays: Mapping[str, Any], which: str | None = None) -> 
         plan: The network, with logits or without.
         arrays: The arrays of a file, or of a mapping.
         which: As in `choose`; "body" leaves out the head.
+        partial: Leave out a head that is not one layer, instead of an error.
 
     Raises:
         WeightsError: The head of the network is not one layer.
@@ -69,10 +78,15 @@ def sets_of(plan: Plan, arrays: Mapping[str, Any], which: str | None = None) -> 
     )
     if isinstance(arrays, Arrays):
         whole = arrays.whole
-        return find_sets(wanted, whole, whole.shape, whole.scope, heads=which != BODY)
-    return find_sets(
-        wanted, arrays, lambda name: np.shape(arrays[name]), lambda _: "", heads=which != BODY
-    )
+        file = FileNames(whole, whole.shape, whole.scope)
+    else:
+        file = FileNames(arrays, lambda name: np.shape(arrays[name]))
+    try:
+        return find_sets(wanted, file, heads=which != BODY)
+    except WeightsError:
+        if not partial:
+            raise
+        return find_sets(wanted, file, heads=False)
 
 
 def taken(arrays: Mapping[str, Any], one: WeightSet) -> Mapping[str, Any]:

@@ -97,28 +97,39 @@ class Wanted:
         return channels if same else None
 
 
-def find_sets(
-    wanted: Wanted,
-    names: Iterable[str],
-    shape: Callable[[str], Shape],
-    scope: Callable[[str], str],
-    *,
-    heads: bool = True,
-) -> list[WeightSet]:
+class FileNames:
+    """The names and shapes of all arrays in a file, or in a mapping."""
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        shape: Callable[[str], Shape],
+        scope: Callable[[str], str] = lambda _: "",
+    ) -> None:
+        """Reads the names.
+
+        Args:
+            names: The names of all arrays.
+            shape: Returns the shape of an array.
+            scope: Returns the part of a name that is names of dicts.
+        """
+        self.bare = {name.removesuffix(":0"): name for name in names}
+        self.plain = plain_names(self.bare.values())
+        self.shape, self.scope = shape, scope
+
+
+def find_sets(wanted: Wanted, file: FileNames, *, heads: bool = True) -> list[WeightSet]:
     """Returns the sets of weights that fill a network's body, in the order of the file.
 
     Args:
         wanted: The names of the network.
-        names: The names of all arrays in the file.
-        shape: Returns the shape of an array.
-        scope: Returns the part of a name that is names of dicts.
+        file: The names of all arrays in the file.
         heads: Whether to look for the heads.
 
     Raises:
         WeightsError: The head is not one layer, or several arrays could be the head.
     """
-    listed = list(names)
-    plain = plain_names(listed)
+    plain, shape, scope = file.plain, file.shape, file.scope
     filled = dict(_filled(wanted, plain))
     bodies = {key for keys in filled.values() for key in keys.values()}
     scopes = {prefix: scope(keys[wanted.anchor]) for prefix, keys in filled.items()}
@@ -139,7 +150,7 @@ def find_sets(
         one = WeightSet(prefix, keys, channels is not None, channels or 3)
         if heads:
             one = _with_head(wanted, one, rest, shape)
-        found += [one, *_moving(one, listed)]
+        found += [one, *_moving(one, file.bare)]
     return found
 
 
@@ -240,7 +251,9 @@ def _with_head(
     projects = any(is_projection(part) for name in rest for part in parts(name))
     if layers and (projects or {"student", "teacher"} & {*marked}):
         return replace(one, left=(*layers,))
-    if layers and (len(heads) != 1 or heads[0] not in own):
+    if len(heads) == 1 and heads[0] in own:
+        layers = _after(wanted, heads[0], rest, shape)
+    if layers:
         raise _not_one_layer(wanted, layers)
     if not heads:
         return one
@@ -300,6 +313,23 @@ def _layers(
     return found + (heads if found or len(heads) > 1 else [])
 
 
+def _after(
+    wanted: Wanted, head: str, rest: Mapping[str, str], shape: Callable[[str], Shape]
+) -> list[str]:
+    """Returns the names of layers with a bias that take what the library's own head computes."""
+    weight, bias = (pair.theirs.rpartition(wanted.separator)[2] for pair in wanted.head)
+    (inputs,) = shape(rest[head.removesuffix(weight) + bias])
+    found = []
+    for name, key in rest.items():
+        below = rest.get(name.removesuffix(weight) + bias)
+        if not name.endswith(weight) or below is None or len(shape(below)) != 1:
+            continue
+        one = wanted.head[0].layout.shape((*shape(below), inputs, *wanted.head[0].shape[2:]))
+        if name != head and shape(key) == one:
+            found.append(name)
+    return [head, *found] if found else []
+
+
 def _not_one_layer(wanted: Wanted, layers: list[str]) -> WeightsError:
     return WeightsError(
         f"its head is not one linear layer: it has {truncated(', '.join(sorted(layers)[:8]))}. "
@@ -309,9 +339,8 @@ def _not_one_layer(wanted: Wanted, layers: list[str]) -> WeightsError:
     )
 
 
-def _moving(one: WeightSet, names: Iterable[str]) -> list[WeightSet]:
+def _moving(one: WeightSet, there: Mapping[str, str]) -> list[WeightSet]:
     """Returns the moving averages that TensorFlow stores beside the variables of a set."""
-    there = {name.removesuffix(":0"): name for name in names}
     averages = {
         name: there[f"{key.removesuffix(':0')}/{AVERAGE}"]
         for name, key in one.keys.items()

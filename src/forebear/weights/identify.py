@@ -12,7 +12,7 @@ from forebear.network.plan.plan import Plan
 from forebear.tables.registry import NETWORKS, find
 from forebear.text import truncated
 from forebear.weights.choose_set import BODY, choose
-from forebear.weights.find_sets import Wanted, WeightSet, find_sets
+from forebear.weights.find_sets import FileNames, Wanted, WeightSet, find_sets
 from forebear.weights.readers.base import Arrays
 
 
@@ -58,11 +58,12 @@ def fits(arrays: Arrays, which: str | None = None) -> list[Fit]:
     """
     found = []
     whole = arrays.whole
+    file = FileNames(whole, whole.shape, whole.scope)
     for network in NETWORKS:
         library, dialect = network.split("/")[0], find(network).dialect
         if library == "paper" and dialect.names == "torchvision":
             continue  # the paper's ImageNet networks were never published under these names
-        sets = find_sets(_wanted(network), whole, whole.shape, whole.scope, heads=which != BODY)
+        sets = find_sets(_wanted(network), file, heads=which != BODY)
         found += [Fit(network=network, weights=one) for one in sets if one.exact]
     return found
 

@@ -229,7 +229,7 @@ def _load_named(
     with library_arrays(path) as arrays:
         table, dialect = resolve(what, options.get("dialect"))
         try:
-            found = understand_as(table, dialect, arrays, which)
+            found = understand_as(table, dialect, arrays, which, partial=partial)
         except WeightsError as error:
             raise WeightsError(f"{truncated(path)}: {error}") from error
         if not partial:

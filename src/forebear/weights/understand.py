@@ -72,7 +72,12 @@ def understand(arrays: Arrays, which: str | None = None) -> Understood:
 
 
 def understand_as(
-    table: Table, dialect: Dialect, arrays: Mapping[str, Any], which: str | None = None
+    table: Table,
+    dialect: Dialect,
+    arrays: Mapping[str, Any],
+    which: str | None = None,
+    *,
+    partial: bool = False,
 ) -> Understood:
     """Returns the weights of a known network in a checkpoint.
 
@@ -83,7 +88,7 @@ def understand_as(
         WeightsError: The file has no such weights.
     """
     plan = expand(table, dialect, num_classes=table.classes)
-    sets = sets_of(plan, arrays, which)
+    sets = sets_of(plan, arrays, which, partial=partial)
     notes: tuple[str, ...] = ()
     channels, classes = 3, None if sets else _logits(table, dialect, arrays)
     if sets:
