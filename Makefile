@@ -4,16 +4,21 @@ VENV ?= .venv
 OUT ?= runs/first
 WHEELS ?= dist
 WORKERS ?= auto
+KILLS ?= 20
 BIN = $(VENV)/bin
 BUILT = pyproject.toml setup.py $(wildcard src/forebear/network/kernels/*.[ch])
 
-.PHONY: train test check docs docs-links peers wheel try-wheel clean
+.PHONY: train test check faults docs docs-links peers wheel try-wheel clean
 
 train: $(VENV)/ready
 	$(BIN)/forebear train --data digits --network paper/resnet20 --out $(OUT) --replace
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest --numprocesses $(WORKERS)
+
+# What may go wrong in a run, each in processes of their own: a table of tests/faults.
+faults: $(VENV)/ready
+	PATH="$(abspath $(BIN)):$$PATH" scripts/faults --numprocesses $(WORKERS) --kills $(KILLS)
 
 check: $(VENV)/ready
 	PATH="$(abspath $(BIN)):$$PATH" scripts/check

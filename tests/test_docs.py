@@ -16,6 +16,7 @@ from types import ModuleType
 import pytest
 
 import forebear
+from forebear import limits
 from forebear.cli.main import VERBS, make_parser
 from forebear.settings import settings
 from forebear.tables.files import resolve, table_from_dict
@@ -55,7 +56,7 @@ def refused_commands(page: Path) -> list[str]:
             try:
                 with contextlib.redirect_stderr(io.StringIO()):
                     make_parser(words[0]).parse_args(words[1:])
-            except SystemExit:
+            except (SystemExit, ValueError):
                 refused.append(command)
     return refused
 
@@ -67,7 +68,10 @@ def test_every_command_of_a_page_parses(page: Path) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    [*PAGES, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))],
+    [
+        *PAGES,
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
+    ],
     ids=lambda page: page.stem,
 )
 def test_every_link_inside_the_repository_leads_somewhere(page: Path) -> None:
@@ -144,3 +148,17 @@ def test_a_marker_that_nothing_is_made_for_is_refused(generate: ModuleType) -> N
     assert generate.fill("text\n") == "text\n"
     with pytest.raises(ValueError, match="generated: 'verb'"):
         generate.fill("<!-- generated: verb -->")
+
+
+def test_every_limit_is_documented() -> None:
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    names = [name for name in vars(limits) if name.isupper() and name != "MIB"]
+    assert [name for name in names if f"`{name}`" not in text] == []
+    for shown, value in (
+        ("16 MiB, nested 64 levels", (limits.TEXT_BYTES, limits.NESTING) == (16 * 2**20, 64)),
+        ("64 million", limits.IMAGE_PIXELS == 64_000_000),
+        ("8,192 pixels", limits.INPUT_SIDE == 8192),
+        ("100,000 and 1,000", (limits.CLASSES, limits.CLASS_NAME) == (100_000, 1_000)),
+    ):
+        assert shown in text
+        assert value

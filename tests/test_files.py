@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 from filelock import Timeout
 
-from forebear.files import NO_LOCKS, process_lock, write_text
+from forebear.files import (
+    NO_LOCKS,
+    expanded,
+    is_own,
+    make_private,
+    own_text,
+    process_lock,
+    write_text,
+    write_whole,
+)
 
 
 def test_a_file_is_replaced_whole_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -65,3 +74,40 @@ def test_a_file_system_without_locks_is_told_and_no_file_taken_for_a_lock(
     with pytest.raises(OSError, match=os.strerror(errno.ENOSYS)) as raised:
         process_lock(tmp_path / ".lock").acquire()
     assert raised.value.errno in NO_LOCKS
+
+
+def test_a_file_of_a_cache_is_believed_only_if_it_is_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("x")
+    assert is_own(path)
+    assert own_text(path) == "x"
+    (tmp_path / "link").symlink_to("a")
+    path.chmod(0o666)  # others may write it
+    for odd in (path, tmp_path / "link", tmp_path / "gone", tmp_path):
+        assert not is_own(odd)
+        with pytest.raises(OSError, match="it is missing, a link, or a file of another user"):
+            own_text(odd)
+
+
+def test_a_new_folder_of_a_cache_is_private(tmp_path: Path) -> None:
+    make_private(tmp_path / "a")
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_link_that_waits_for_a_write_is_not_followed(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def write(partial: Path) -> None:
+        seen.append(partial.name)
+        partial.write_text("x")
+
+    for _ in range(2):
+        write_whole(tmp_path / "file", write)
+    assert seen[0] != seen[1]  # nobody can put a link where the next write goes
+    assert all(name.startswith(".file.") for name in seen)
+
+
+def test_an_unknown_home_folder_is_one_line() -> None:
+    assert expanded("~/x") == Path.home() / "x"
+    with pytest.raises(ValueError, match="~nobody-there/x: the home folder is unknown"):
+        expanded("~nobody-there/x")

@@ -21,7 +21,7 @@ BEFORE = {
     "data": BASE | {"tables"},
     "tasks": BASE | {"tables", "network", "weights", "data"},
     "cli": BASE | {"tables", "network", "weights", "data", "tasks"},
-    **{name: {"errors", "limits", "text"} for name in BASE},
+    **{name: {"errors", "limits", "text", "untrusted"} for name in BASE},
 }
 LATE = {"network/network.py": {"data"}}  # Network.preprocess imports it when it is called
 

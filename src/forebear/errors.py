@@ -7,11 +7,12 @@
         ├── DataError           images, labels or folders that cannot be used
         ├── WeightsError        arrays that do not fit a network, or a file that is no checkpoint
         └── RunError            a run folder that is missing, unfinished or exists already
+            ├── DiskError       a run whose files cannot be written, as the disk is full or fails
             └── StopError       a run that was stopped by a signal and has saved its state
 
 Every message has three parts: what was wrong (with its value), what was expected, what to do.
-The command line prints it as one line on stderr. The exit code is the error's `code`: 2, or 128
-plus the number of the signal.
+The command line prints it as one line on stderr. The exit code is the error's `code`: 2, 74 for a
+disk, or 128 plus the number of the signal.
 """
 
 from __future__ import annotations
@@ -40,6 +41,12 @@ class WeightsError(ForebearError):
 
 class RunError(ForebearError):
     """A run folder is missing, unfinished or exists already."""
+
+
+class DiskError(RunError):
+    """A run cannot write its files, because the disk is full or fails."""
+
+    code = 74  # EX_IOERR of sysexits.h
 
 
 class StopError(RunError):

@@ -6,12 +6,15 @@ import errno
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
 
+from forebear.limits import TEXT_BYTES
 from forebear.text import printable
+from forebear.untrusted import read_bytes
 
 # What the operating system reports if a file system has no locks.
 NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
@@ -40,6 +43,40 @@ def expanded(path: str | Path) -> Path:
 def cache_folder() -> Path:
     """Returns $FOREBEAR_HOME/cache (default: ~/.cache/forebear/cache). It may not exist yet."""
     return home() / "cache"
+
+
+def make_private(folder: Path) -> None:
+    """Makes a folder, and those above it, that only this user can write to.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file of a cache is a regular file of this user or of root, and no link.
+
+    A cache on a shared disk may contain files of others, who could choose what they say.
+    """
+    try:
+        state = path.lstat()
+    except OSError:
+        return False
+    mine = not hasattr(os, "getuid") or state.st_uid in (os.getuid(), 0)
+    return mine and stat.S_ISREG(state.st_mode) and not state.st_mode & stat.S_IWOTH
+
+
+def own_text(path: Path, *, most: int = TEXT_BYTES) -> str:
+    """Returns the content of a UTF-8 file of a cache.
+
+    Raises:
+        OSError: It is missing, too large, a link, or a file of another user.
+        ValueError: The content is not UTF-8.
+    """
+    if not is_own(path):
+        raise OSError(errno.EPERM, "it is missing, a link, or a file of another user", str(path))
+    return read_bytes(path, most=most, follow=False).decode("utf-8")
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:

@@ -26,6 +26,10 @@ DECODE_BYTES_PER_CORE = 75_000_000
 INPUT_SIDE = 8_192  # pixels: largest input size of a network, and side of a resize
 
 # Data sets
+DATA_BYTES = 64 * 2**30  # of all arrays that are read into memory; the machine's memory also limits
+UNPACKED_RATIO = 100  # of the size of an archive's content to that of the archive
+SHARD_MEMBERS = 10_000_000  # files in a tar shard
+ROWS = 100_000_000  # of a Parquet file
 CLASSES = 100_000  # ImageNet-21k has 21,843
 CLASS_NAME = 1_000  # characters
 
@@ -33,11 +37,13 @@ CLASS_NAME = 1_000  # characters
 TABLE_UNITS = 10_000  # units and rows of a table, together
 CHANNELS = 100_000  # of one layer
 KERNEL = 1_000  # pixels: side of a kernel or a pool, and its stride, padding or rate
+TABLE_CONVS = 50_000  # convolutions in all units of a table, together
 UNIT_CONVS = 100  # convolutions in one unit
 TABLE_NAME = 200  # characters: name of a table, a row or a dialect
 TABLE_SOURCE = 2_000  # characters
 PARAMETERS = 2**30  # values of a network; BiT's ResNet-152x4, the largest known, has 9.4e8
-MAP_VALUES = 2**28  # of one feature map at the input size of the weights: 1 GiB in float32
+MAP_VALUES = 2**26  # of one feature map for one image: 256 MiB in float32, and in addition
+MAP_GROWTH = 32  # times the values of the network, so that a large file may have large inputs
 
 # Preprocessing
 NUMBER = 1e9  # of a scale, mean or std; the smallest scale and std is 1 / NUMBER

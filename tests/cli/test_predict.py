@@ -108,12 +108,44 @@ def test_a_folder_is_its_images(
     assert "empty: no images inside" in capsys.readouterr().err
 
 
-def test_control_characters_of_class_names_stay_text(
+def test_class_names_cannot_control_the_terminal(
     tmp_path: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    net = make("paper/resnet20", num_classes=2)
-    forebear.save(net, tmp_path / "x.safetensors", classes=["a\x1b]0;t\x07", "b\nc"])
-    assert main(["predict", str(tmp_path / "x.safetensors"), str(images[0])]) == 0
-    out = capsys.readouterr().out
-    assert len(out.splitlines()) == 1
-    assert out[:-1].isprintable()
+    names = ["\x1b]0;owned\x07", "two\nlines", "\x9b31m\u202e"]
+    path = tmp_path / "net.safetensors"
+    forebear.save(make("paper/resnet20", num_classes=3), path, classes=names)
+    odd = images[0].rename(tmp_path / "a\x1b[31m.png")
+    assert main(["predict", str(path), str(odd)]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.isprintable()
+    assert r"'two\nlines'" in line
+    assert main(["predict", str(path), str(odd), "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.isprintable()
+    found = json.loads(line)
+    assert {guess["class"] for guess in found["classes"]} == set(names)
+    assert found["image"] == str(odd)
+
+
+def test_names_of_other_alphabets_are_printed_as_they_are(
+    tmp_path: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "net.safetensors"
+    forebear.save(make("paper/resnet20", num_classes=2), path, classes=["Füchse", "狐"])
+    assert main(["predict", str(path), str(images[0]), "--json"]) == 0
+    assert '"Füchse"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_weights_that_are_not_finite_are_an_error(
+    tmp_path: Path, images: list[Path], capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    net = make("paper/resnet20", num_classes=3)
+    net.get_parameter("logits.weight").data.fill_(float("nan"))
+    forebear.save(net, tmp_path / "net.safetensors")
+    assert main(["predict", str(tmp_path / "net.safetensors"), str(images[0]), *options]) == 2
+    assert capsys.readouterr() == (
+        "",
+        f"forebear: {images[0]}: the results of resnet20 are not finite (nan). Expected finite "
+        "logits. Its array logits.weight is not finite either. Pass other weights.\n",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,13 @@ def test_a_table_in_toml_builds_the_same_network(tmp_path: Path) -> None:
     [
         ("a.toml", "name = ", "a.toml: this is not valid TOML"),
         ("a.json", "{", "a.json: this is not valid JSON"),
+        ("a.json", "[" * 100_000, r"a.json: this is not valid JSON \(nested more than 64 levels"),
+        (
+            "a.toml",
+            f"a = {'[' * 9_000}{']' * 9_000}",
+            r"not valid TOML \(nested more than 64 levels",
+        ),
+        ("a.json", '{"name": "x", "root": [{"kind": []}]}', r"kind=\[\]. Expected one of conv"),
         ("a.json", "[]", "a.json: list instead of a table"),
         ("a.json", '{"name": "x", "blocks": 3}', "blocks=3: expected a list of rows"),
         ("a.json", '{"blocks": []}', "the key 'name' is missing"),
@@ -134,3 +142,26 @@ def test_wrong_files_are_refused(tmp_path: Path, name: str, text: str, message: 
         read_table(tmp_path / name)
     with pytest.raises(TableError, match="cannot be read"):
         read_table(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("ending", ["json", "toml"])
+def test_what_is_no_small_file_is_refused_at_once(tmp_path: Path, ending: str) -> None:
+    pipe, device, large = (tmp_path / f"{name}.{ending}" for name in ("pipe", "device", "large"))
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    with large.open("wb") as file:
+        file.truncate(20 * 2**30)
+    with pytest.raises(TableError, match=r"the file cannot be read \(it is a pipe, not a file\)"):
+        read_table(pipe)
+    with pytest.raises(TableError, match=r"the file cannot be read \(it is a device, not a file\)"):
+        read_table(device)
+    with pytest.raises(TableError, match=r"it has 21,474,836,480 bytes, more than the limit of"):
+        read_table(large)
+
+
+def test_a_number_of_too_many_digits_is_refused_by_its_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    units = "0x" + "f" * 20_000  # Python does not print it
+    path.write_text(f'name = "a"\n[[blocks]]\nname = "b"\nwidth = 4\nchannels = 4\nunits = {units}')
+    with pytest.raises(TableError, match="row b: units=a number of too many digits. Expected"):
+        read_table(path)

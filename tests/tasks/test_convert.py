@@ -104,3 +104,32 @@ def test_targets_are_not_overwritten_unasked_and_endings_tell_the_format(tmp_pat
         convert(tmp_path / "a.safetensors", tmp_path / "b.onnx")
     with pytest.raises(ValueError, match="to='tim': expected one of.*Did you mean timm"):
         convert(tmp_path / "a.safetensors", tmp_path / "c.pth", to="tim")
+
+
+def test_values_that_are_not_finite_are_kept_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    net = make("paper/resnet20")
+    source, target = tmp_path / "a.safetensors", tmp_path / "a.npz"
+    forebear.save(net, source)
+    convert(source, target)
+    assert caplog.messages == []
+    net.get_parameter("logits.weight").data[0, 0] = float("nan")
+    forebear.save(net, source)
+    convert(source, target, replace=True)
+    assert caplog.messages == [
+        f"{source}: its array logits.weight has values that are not finite. They are converted as "
+        "they are. Check the weights."
+    ]
+    with np.load(target) as arrays:
+        assert sum(int(np.isnan(arrays[name]).sum()) for name in arrays) == 1
+
+
+def test_rewrites_of_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    net = make("paper/resnet20")
+    net.get_parameter("logits.weight").data[0, 0] = float("nan")
+    source, target = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    forebear.save(net, source)
+    with pytest.raises(WeightsError, match="a test image: the results of resnet20 are not finite"):
+        convert(source, target, rewrites=["norms"])  # the largest error was said to be 0
+    assert not target.exists()

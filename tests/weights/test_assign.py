@@ -27,7 +27,21 @@ def test_missing_unexpected_and_wrong_arrays_are_all_named_and_nothing_changes()
     assert "missing: net/block1/unit_1/bottleneck_v1/conv1/weights Did you mean" in message
     assert "unexpected: net/block1/unit_1/bottleneck_v1/conv9/weights" in message
     assert "net/logits/biases [9], expected [1000]" in message
+    assert message.isprintable()
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+
+
+def test_a_message_about_many_arrays_is_one_short_line() -> None:
+    net = small()
+    arrays = {f"\x1b[31m{number}\n": np.zeros(1) for number in range(5000)}
+    with pytest.raises(forebear.WeightsError) as caught:
+        forebear.load_arrays(net, arrays | given(net))
+    message = str(caught.value)
+    assert "5000 unexpected" in message
+    assert r"'\x1b[31m0\n'" in message
+    assert "and 4995 more" in message
+    assert message.isprintable()
+    assert len(message) < 600
 
 
 def test_what_slim_and_tensorflow_write_beside_the_weights_is_accepted() -> None:

@@ -44,12 +44,9 @@ def test_raw_weights_are_taken_and_averages_on_request(form: str, tmp_path: Path
 
 def test_an_unknown_choice_lists_what_is_there(tmp_path: Path) -> None:
     path = saved(tmp_path, TWO["timm"][0])
-    for load in (
-        lambda: forebear.load(path, which="best"),
-        lambda: forebear.load("paper/resnet20", weights=path, which="best"),
-    ):
+    for words in ({"what": path}, {"what": "paper/resnet20", "weights": path}):
         with pytest.raises(WeightsError, match=r"Expected one of raw, state_dict_ema\.") as caught:
-            load()
+            forebear.load(**words, which="best")
         assert str(caught.value).startswith(f"{path}: which='best': there are no such weights.")
 
 
@@ -81,12 +78,12 @@ def test_the_last_layer_of_a_contrastive_encoder_is_no_classifier(tmp_path: Path
 
 
 def test_what_was_left_and_left_unbuilt_is_said(tmp_path: Path) -> None:
+    weights = under("backbone.", body()) | head("head.fc") | {"data.mean": torch.ones(3)}
     content = {
-        "state_dict": under("backbone.", body()) | head("head.fc") | {"norm.mean": torch.ones(3)},
+        "state_dict": weights,
         "optimizer": {"state": {0: {"momentum_buffer": torch.ones(4)}}},
         "args": argparse.Namespace(lr=0.1),
     }
-    content["state_dict"]["data.mean"] = content["state_dict"].pop("norm.mean")  # type: ignore[index]
     notes = forebear.load(saved(tmp_path, content)).card.provenance["notes"]
     assert notes == (
         "took 116 arrays of state_dict.backbone; left: data (1), optimizer (1); "

@@ -58,7 +58,8 @@ def test_a_network_is_found_in_whatever_is_around_it(form: str, tmp_path: Path) 
 def test_prefixes_are_found_in_every_format_and_in_a_dict(prefix: str, tmp_path: Path) -> None:
     tensors = under(prefix, state())
     save_file(tensors, tmp_path / "a.safetensors")
-    np.savez(tmp_path / "a.npz", **{name: one.numpy() for name, one in tensors.items()})
+    arrays: dict[str, Any] = {name: one.numpy() for name, one in tensors.items()}
+    np.savez(tmp_path / "a.npz", **arrays)
     for path in (tmp_path / "a.safetensors", tmp_path / "a.npz"):
         assert is_ours(forebear.load(path))
     empty = forebear.create("paper/resnet20", num_classes=5)
@@ -98,12 +99,9 @@ def test_a_head_that_is_not_one_layer_is_refused_by_name(
     others: dict[str, torch.Tensor], named: str, tmp_path: Path
 ) -> None:
     path = saved(tmp_path, body() | others)
-    for load in (
-        lambda: forebear.load(path),
-        lambda: forebear.load("paper/resnet20", weights=path),
-    ):
+    for words in ({"what": path}, {"what": "paper/resnet20", "weights": path}):
         with pytest.raises(WeightsError, match="its head is not one linear layer") as caught:
-            load()
+            forebear.load(**words)
         assert f"it has {named}." in str(caught.value)
         assert "takes the 64 features of resnet20" in str(caught.value)
         assert str(path) in str(caught.value)

@@ -164,9 +164,6 @@ def test_a_run_that_did_not_finish_is_refused_as_one(tmp_path: Path) -> None:
 
     run = write_run(tmp_path / "run")
     (run / "model.safetensors").unlink(missing_ok=True)
-    for load in (
-        lambda: forebear.load(run),
-        lambda: forebear.load("paper/resnet20", weights=run),
-    ):
+    for words in ({"what": run}, {"what": "paper/resnet20", "weights": run}):
         with pytest.raises(WeightsError, match=r"a run that did not finish.*train --resume"):
-            load()
+            forebear.load(**words)

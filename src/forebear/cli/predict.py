@@ -97,4 +97,4 @@ def _class_with_word(name: str) -> str:
     from forebear.tables.imagenet_classes import synset_name
 
     word = synset_name(name)
-    return printable(name) if word is None else f"{name} ({word})"
+    return name if word is None else f"{name} ({word})"

@@ -247,6 +247,7 @@ class Dataset:
     mirror: bool  # whether a horizontal flip keeps the class
     split: str  # describes how train and val were separated
     fingerprint: str  # sha256, see forebear.data.sources.split.fingerprint
+    order: str = ""  # sha256 of the images in their order
     # Whether `val` was split off from the training images, so that weights may be chosen by it. A
     # validation set that came with the data is often a benchmark's test set.
     splits_off: bool = False

@@ -22,7 +22,8 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from forebear.files import cache_folder, write_text, write_whole
+from forebear.files import cache_folder, is_own, make_private, own_text, write_text, write_whole
+from forebear.untrusted import parse_json
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
@@ -60,8 +61,8 @@ class PixelCache:
     def has_like(self) -> bool:
         """Returns whether the cache has an entry of this shape and dtype, under any name."""
         for note in cache_folder().glob("*.json"):
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                entry = json.loads(note.read_text(encoding="utf-8"))
+            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                entry = parse_json(own_text(note))
                 if (tuple(entry["shape"]), entry["dtype"]) == (self.shape, self.dtype.name):
                     return True
         return False
@@ -72,7 +73,7 @@ class PixelCache:
         Every byte is read once to verify the checksum. A damaged entry is deleted and counts as a
         miss. Processes on the same machine share the mapped memory.
         """
-        if not self.note.is_file():
+        if not os.path.lexists(self.note):
             return None
         try:
             found = self._load()
@@ -92,7 +93,7 @@ class PixelCache:
                 last part.
         """
         try:
-            self.note.parent.mkdir(parents=True, exist_ok=True)
+            make_private(self.note.parent)
             if not self._make_room():
                 return False
             checksum = 0
@@ -130,7 +131,9 @@ class PixelCache:
                 path.unlink(missing_ok=True)
 
     def _load(self) -> tuple[Pixels, dict[int, str]]:
-        note = json.loads(self.note.read_text(encoding="utf-8"))
+        note = parse_json(own_text(self.note))
+        if not is_own(self.pixels):
+            raise ValueError("its file is missing, a link, or a file of another user")
         if (tuple(note["shape"]), note["dtype"]) != (self.shape, self.dtype.name):
             raise ValueError("the shape or dtype does not match")
         if self.pixels.stat().st_size != self.size:
@@ -162,7 +165,7 @@ class PixelCache:
                 folder,
             )
             return False
-        sets = sorted(folder.glob("*.pixels"), key=_last_used)
+        sets = sorted(filter(is_own, folder.glob("*.pixels")), key=_last_used)
         taken = sum(path.stat().st_size for path in sets)
         for path in sets:
             if taken + self.size <= most:

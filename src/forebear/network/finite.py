@@ -24,7 +24,7 @@ def check_finite(network: Network, values: Tensor, name: Callable[[int], str]) -
         WeightsError: A value is not finite. The message names the image and, if the weights are
             not finite either, the first such array.
     """
-    finite = values.isfinite().flatten(1).all(1)
+    finite = values.isfinite().reshape(len(values), -1).all(1)
     if bool(finite.all()):
         return
     row = int((~finite).nonzero()[0])

@@ -49,7 +49,8 @@ def check_words(record: object, where: str) -> None:
     Raises:
         ValueError: A field has another value. The message names the field.
     """
-    for name, words in _words(type(record)).items():
+    kind: Any = type(record)
+    for name, words in _words(kind).items():
         value = getattr(record, name)
         if words:
             fits = isinstance(value, str) and value in words

@@ -15,6 +15,7 @@ from forebear.limits import (
     CLASSES,
     INPUT_SIDE,
     KERNEL,
+    TABLE_CONVS,
     TABLE_NAME,
     TABLE_SOURCE,
     TABLE_UNITS,
@@ -212,6 +213,9 @@ class Table:
         count = len(self.root) + len(self.layers) + sum(block.units for block in self.blocks)
         problem = f"it has {count:,} units and rows"
         _require(count <= TABLE_UNITS, table, problem, f"at most {TABLE_UNITS:,} in all")
+        convs = sum(block.units * len(convs_of(block, self.form)) for block in self.blocks)
+        problem = f"its units have {convs:,} convolutions"
+        _require(convs <= TABLE_CONVS, table, problem, f"at most {TABLE_CONVS:,} in all")
         seen = set()
         for row in (*self.root, *self.layers, *self.blocks):
             problem = "several rows have this name"

@@ -86,12 +86,6 @@ def convert(
     notes = net.card.provenance.get(NOTES)
     if notes and native_file(source) is None:
         _log.warning("%s: %s", truncated(source), notes)
-    broken = first_not_finite(net)
-    if broken is not None:  # a lossless conversion keeps such values
-        _log.warning(
-            "%s: its array %s has values that are not finite. They are converted as they are. "
-            "Check the weights.", truncated(source), broken,
-        )  # fmt: skip
     differences = []
     for name in rewrites:
         if name not in REWRITES:
@@ -99,6 +93,7 @@ def convert(
         changed = REWRITES[name](net)
         differences.append((name, difference(net, changed)))
         net = changed
+    _warn_not_finite(source, net)
     if to == "forebear" or (to is None and target.suffix == ".safetensors"):
         save(net, target)
         return Conversion(
@@ -110,6 +105,18 @@ def convert(
     arrays = _arrays(held)
     write(target, held.plan, arrays, replace)
     return Conversion(network=name, arrays=len(arrays), differences=tuple(differences))
+
+
+def _warn_not_finite(source: Path, net: Network) -> None:
+    """Warns of values that are not finite. A lossless conversion keeps them."""
+    name = first_not_finite(net)
+    if name is not None:
+        _log.warning(
+            "%s: its array %s has values that are not finite. They are converted as they are. "
+            "Check the weights.",
+            truncated(source),
+            name,
+        )
 
 
 def _own_library(net: Network) -> str:

@@ -85,7 +85,8 @@ class Evaluation:
         rows = []
         for number, name in enumerate(self.classes):
             hits, count = confusion[number, number], int(confusion[number].sum())
-            rows.append((name, count, hits / max(count, 1), hits / max(int(predicted[number]), 1)))
+            recall, precision = hits / max(count, 1), hits / max(int(predicted[number]), 1)
+            rows.append((name, count, float(recall), float(precision)))
         return rows
 
     def worst(self, count: int) -> NDArray[np.int64]:

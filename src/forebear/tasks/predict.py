@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from forebear.errors import DataError
+from forebear.errors import RunError
 from forebear.network.finite import check_finite
 from forebear.network.network import Network
 from forebear.tasks.train.out_of_memory import ran_out
@@ -30,7 +30,8 @@ def predict(
 
     Raises:
         ValueError: `top` is below 1, or the network has no classes.
-        DataError: An image cannot be read, or memory runs out; those before it have been yielded.
+        DataError: An image cannot be read; those before it have been yielded.
+        RunError: Memory runs out.
         WeightsError: The logits of an image are not finite, so that it has no classes.
     """
     if top < 1:
@@ -56,7 +57,7 @@ def _logits(network: Network, path: Path) -> Tensor:
         if not ran_out(error):
             raise
     size = network.preprocessing.size
-    raise DataError(
+    raise RunError(
         f"{truncated(path)}: memory ran out at an input size of {size} x {size} pixels. Expected "
         "room for the image and its feature maps. End other programs, or pass other weights."
     )

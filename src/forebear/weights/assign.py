@@ -12,10 +12,15 @@ from forebear.errors import WeightsError, near_misses
 from forebear.network.network import Network
 from forebear.network.plan.layer_names import NAMING_SCHEMES, naming_scheme_of
 from forebear.network.plan.plan import Plan
+from forebear.text import truncated
 from forebear.weights.choose_set import choose, sets_of, taken
 from forebear.weights.find_sets import GROUP_SUM, is_no_weight
 from forebear.weights.layouts import Array
+from forebear.weights.readers.base import Arrays
 from forebear.weights.variable_names import Pair, pairs
+
+_LISTED = 5  # names of each kind in a message
+_COMPARED = 1_000  # names that are searched for similar ones
 
 
 def load_arrays(
@@ -42,9 +47,13 @@ def load_arrays(
         WeightsError: Names are missing or unexpected, or shapes are wrong; the message lists them.
             With `partial`, no array fits. The network is unchanged.
     """
-    sets = sets_of(network.plan, arrays, which, partial=partial)
-    if sets:
-        arrays = taken(arrays, choose(sets, which, arrays))
+    try:
+        sets = sets_of(network.plan, arrays, which, partial=partial)
+        if sets:
+            arrays = taken(arrays, choose(sets, which, arrays))
+    except WeightsError as error:
+        where = f"{truncated(arrays.path)}: " if isinstance(arrays, Arrays) else ""
+        raise WeightsError(f"{where}{error}") from error
     given = {bare(name): name for name in arrays}
     wanted = pairs(network.plan)
     renamed = _other_logits(network.plan, given)
@@ -116,16 +125,19 @@ def _sums_groups(kernel: Array) -> bool:
 
 
 def _complaint(plan: Plan, missing: list[str], wrong: list[str], left: list[str]) -> str:
-    lines = [
-        f"the arrays do not fit {plan.table.name} in dialect {plan.dialect.name}: {len(missing)} "
-        f"missing, {len(left)} unexpected, {len(wrong)} of the wrong shape. Expected the "
-        f"{len(pairs(plan))} arrays that `forebear describe --names` lists. Pass the network that "
-        "the checkpoint was made from."
-    ]
+    """Returns one line that names the first arrays of each kind."""
+    parts = []
     for title, names in (("missing", missing), ("unexpected", left), ("shape", wrong)):
-        for name in sorted(names)[:20]:
-            near = near_misses(name, left) if title == "missing" else ""
-            lines.append(f"  {title}: {name}{near}")
-        if len(names) > 20:
-            lines.append(f"  {title}: and {len(names) - 20} more")
-    return "\n".join(lines)
+        listed = [
+            truncated(name) + (near_misses(name, left[:_COMPARED]) if title == "missing" else "")
+            for name in sorted(names)[:_LISTED]
+        ]
+        if len(names) > _LISTED:
+            listed.append(f"and {len(names) - _LISTED} more")
+        parts += [f"{title}: {', '.join(listed)}"] if names else []
+    return (
+        f"the arrays do not fit {plan.table.name} in dialect {plan.dialect.name}: {len(missing)} "
+        f"missing, {len(left)} unexpected, {len(wrong)} of the wrong shape ({'; '.join(parts)}). "
+        f"Expected the {len(pairs(plan))} arrays that `forebear describe --names` lists. Pass the "
+        "network that the checkpoint was made from."
+    )

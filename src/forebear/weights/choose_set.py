@@ -54,7 +54,9 @@ class RenamedArrays(Arrays):
         self._arrays.close()
 
 
-def sets_of(plan: Plan, arrays: Mapping[str, Any], which: str | None = None) -> list[WeightSet]:
+def sets_of(
+    plan: Plan, arrays: Mapping[str, Any], which: str | None = None, *, partial: bool = False
+) -> list[WeightSet]:
     """Returns the sets of weights of a network in a file, or in a mapping of arrays.
 
     Args:

@@ -23,10 +23,9 @@ from torch import Tensor
 
 from forebear.errors import WeightsError
 from forebear.files import write_whole
-from forebear.limits import MAP_VALUES
 from forebear.network.model_card import ModelCard
 from forebear.network.network import Network
-from forebear.network.plan.cost import arrays, largest_map
+from forebear.network.plan.cost import arrays, check_map
 from forebear.network.plan.expand import expand
 from forebear.network.plan.plan import Plan
 from forebear.tables.checks import check_keys, check_words, shown
@@ -223,22 +222,13 @@ def _build(metadata: Mapping[str, str], tensors: dict[str, Tensor]) -> Network:
         provenance=parse_json(metadata["provenance"]),
     )
     card.require_logits(plan.num_classes)
-    _check_map(plan, card.preprocessing.size)
+    check_map(plan, card.preprocessing.size)
     _check_arrays(plan, tensors)
     with torch.device("meta"):
         network = Network(plan)
     network.load_state_dict(tensors, assign=True)
     network.card = card
     return network.eval()
-
-
-def _check_map(plan: Plan, side: int) -> None:
-    largest = largest_map(plan, side)
-    if largest is not None and math.prod(largest.shape) > MAP_VALUES:
-        raise ValueError(
-            f"preprocessing: size={side} makes {math.prod(largest.shape):,} values of one image at "
-            f"{largest.path}. Expected at most {MAP_VALUES:,}. Correct this value"
-        )
 
 
 def _check_arrays(plan: Plan, tensors: Mapping[str, Tensor]) -> None:

@@ -68,7 +68,7 @@ def test_pictures_and_labels_are_those_of_the_files(form: str, tmp_path: Path) -
         (0, idx(arrays()[0], 13), "Expected an idx file of unsigned bytes"),
         (0, idx(arrays()[1]), "with 3 axes"),
         (0, idx(arrays()[0])[:-1], r"377 bytes after the header, which declares \[6, 9, 7\]\."),
-        (0, idx(arrays()[0]) + b"x", "379 bytes after the header"),
+        (0, idx(arrays()[0]) + b"x", "more than 378 bytes after the header"),
         (0, idx(arrays()[0][:0]), "0 images, but 6 labels"),
         (0, bytes((0, 0, 8, 3)) + b"\xff" * 12, r"declares \[4294967295, 4294967295, 4294967295\]"),
         (1, idx(arrays()[1][:5]), r"6 images, but 5 labels in train-labels-idx1-ubyte"),
@@ -95,11 +95,30 @@ def test_a_damaged_gz_is_named(tmp_path: Path) -> None:
             read_data(spec)
 
 
-def test_a_gz_that_swells_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("forebear.data.sources.idx._MOST_BYTES", 100_000)
-    swelling = gzip.compress(bytes(10**6))
-    with pytest.raises(DataError, match="when unpacked"):
-        read_data(laid(tmp_path, {**contents(), f"{NAMES[0]}.gz": swelling}) and _without(tmp_path))
+def test_a_gz_that_swells_is_unpacked_only_as_far_as_its_header_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swelling = gzip.compress(idx(arrays()[0]) + bytes(10**7))
+    read: list[int] = []
+    own = gzip.GzipFile.read
+
+    def watched(file: gzip.GzipFile, size: int | None = -1) -> bytes:
+        read.append(-1 if size is None else size)
+        return own(file, size)
+
+    monkeypatch.setattr(gzip.GzipFile, "read", watched)
+    laid(tmp_path, {**contents(), f"{NAMES[0]}.gz": swelling})
+    with pytest.raises(DataError, match="more than 378 bytes after the header"):
+        read_data(_without(tmp_path))
+    assert sum(read[:3]) < 1000
+    assert min(read) >= 0
+
+
+def test_a_gz_cannot_claim_more_than_it_can_hold(tmp_path: Path) -> None:
+    claims = gzip.compress(bytes((0, 0, 8, 3)) + np.array([9000, 900, 900], ">u4").tobytes())
+    laid(tmp_path, {**contents(), f"{NAMES[0]}.gz": claims})
+    with pytest.raises(DataError, match=r"declares \[9000, 900, 900\], 7,290,000,000 bytes"):
+        read_data(_without(tmp_path))
 
 
 def _without(folder: Path) -> str:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+import zipfile
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +106,7 @@ def test_files_that_are_no_npz_are_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"bad\.npz: cannot be read"):
             read_data(f"npz:{path}")
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(DataError, match="a single array"):
+    with pytest.raises(DataError, match="not a zip file"):
         read_data(f"npz:{tmp_path / 'one.npy'}")
     with pytest.raises(DataError, match="no such file"):
         read_data(f"npz:{tmp_path / 'gone.npz'}")
@@ -113,3 +116,95 @@ def test_the_exact_subset_of_cifar10_is_read() -> None:
     data = read_data(f"npz:{shared('data/cifar10_exact_subset.npz')}")
     assert (len(data.train), len(data.val), data.side) == (5085, 1017, 32)
     assert data.classes == tuple("0123456789")
+
+
+def member(shape: tuple[int, ...], content: bytes = b"") -> bytes:
+    """An .npy file whose header claims a shape of bytes."""
+    stream = BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)
+    return stream.getvalue() + content
+
+
+def archive(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as file:
+        for name, content in members.items():
+            file.writestr(f"{name}.npy", content)
+    return path
+
+
+def good() -> dict[str, bytes]:
+    labels = BytesIO()
+    np.save(labels, np.array([0, 1]))
+    images = member((2, 3, 3), bytes(18))
+    return {"x_train": images, "y_train": labels.getvalue(), "x_test": images,
+            "y_test": labels.getvalue()}  # fmt: skip
+
+
+def test_an_array_that_nobody_needs_is_not_read(tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.npz", {**good(), "extra": b"no array at all"})
+    assert len(read_data(f"npz:{path}").train) == 2
+
+
+@pytest.mark.parametrize("claim", [(7 * 10**9,), (17 * 10**17,), (2**62, 2**62), (-1, 5)])
+def test_a_header_that_claims_more_than_there_is_is_refused(
+    claim: tuple[int, ...], tmp_path: Path
+) -> None:
+    path = archive(tmp_path / "x.npz", {**good(), "x_train": member(claim, bytes(18))})
+    with pytest.raises(DataError, match=r"x_train\.npy has \d+ bytes for uint8"):
+        read_data(f"npz:{path}")
+
+
+def test_an_archive_that_swells_is_refused_from_its_header(tmp_path: Path) -> None:
+    count = 200 * 2**20
+    path = archive(tmp_path / "x.npz", {**good(), "x_train": member((count, 1, 1), bytes(count))})
+    with pytest.raises(DataError, match=r"x_train\.npy claims 209,715,200 bytes\."):
+        read_data(f"npz:{path}")
+
+
+def test_archives_of_other_kinds_are_one_line(tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.npz", good())
+    content = bytearray(path.read_bytes())
+    encrypted, method = content.copy(), content.copy()
+    for at in (place.start() for place in re.finditer(rb"PK\x01\x02", bytes(content))):
+        encrypted[at + 8] |= 1
+        method[at + 10] = 99
+    for broken in (encrypted, method, content[:-30], content[:100]):
+        path.write_bytes(bytes(broken))
+        with pytest.raises(DataError, match=r"x\.npz: cannot be read \(") as caught:
+            read_data(f"npz:{path}")
+        assert "\n" not in str(caught.value)
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(DataError, match="a folder, not a file"):
+        read_data(f"npz:{tmp_path / 'folder.npz'}")
+
+
+def test_damage_anywhere_is_an_error_or_the_same_images(tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.npz", good(), zipfile.ZIP_STORED)
+    whole, random = path.read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for _ in range(600):
+        content = bytearray(whole)
+        for _ in range(random.integers(1, 4)):
+            content[random.integers(len(content))] = random.integers(256)
+        path.write_bytes(bytes(content[: random.integers(1, len(content) + 1)]))
+        try:
+            read_data(f"npz:{path}")
+        except DataError as error:
+            refused += "\n" not in str(error)
+    assert refused > 300
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a", "a"], "the class name 'a' is the name of two classes"),
+        (["a", ""], "the class name '' is empty"),
+    ],
+)
+def test_class_names_must_differ(names: list[str], said: str, tmp_path: Path) -> None:
+    classes = BytesIO()
+    np.save(classes, np.array(names))
+    path = archive(tmp_path / "x.npz", {**good(), "classes": classes.getvalue()})
+    with pytest.raises(DataError, match=said):
+        read_data(f"npz:{path}")

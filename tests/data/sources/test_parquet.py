@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +126,44 @@ def test_a_published_data_set_is_read() -> None:
     assert data.classes[::9] == ("airplane", "truck")
     assert np.bincount(data.val.labels).tolist() == [1000] * 10
     assert data.val.image(0).size == (32, 32)
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"x\.parquet: cannot be read .*a pipe, not a file"):
+        read_data(f"parquet:{tmp_path / 'x.parquet'}")
+
+
+def test_a_value_that_is_repeated_a_million_times_is_refused_in_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forebear.data.sources.parquet.data_room", lambda: 50 * 2**20)
+    values = pyarrow.DictionaryArray.from_arrays(
+        pyarrow.array(np.zeros(10**6, np.int32)), pyarrow.array([bytes(10**6)])
+    )
+    table = pyarrow.table({"image": values, "label": np.zeros(10**6, np.int64)})
+    parquet.write_table(table, tmp_path / "x.parquet", store_schema=False)
+    assert (tmp_path / "x.parquet").stat().st_size < 2**20  # for a terabyte
+    with pytest.raises(DataError, match="its images take more than 52,428,800 bytes"):
+        read_data(f"parquet:{tmp_path / 'x.parquet'}")
+
+
+def test_damage_anywhere_is_an_error_of_one_line_or_the_same_rows(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.parquet", images(12), [0, 1] * 6)
+    whole, random, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(300):
+        content = bytearray(whole)
+        for at in random.integers(len(content) // 2, len(content), 3):
+            content[at] = random.integers(256)
+        path.write_bytes(bytes(content))
+        try:
+            read_data(f"parquet:{path}")
+        except DataError as error:
+            refused += "\n" not in str(error)
+    assert refused > 100
+
+
+def test_class_names_must_differ(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.parquet", images(4), [0, 1, 0, 1], ["a", "a"])
+    with pytest.raises(DataError, match="the class name 'a' is the name of two classes"):
+        read_data(f"parquet:{path}")

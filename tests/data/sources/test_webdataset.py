@@ -229,3 +229,59 @@ def test_a_shard_that_shrinks_later_is_named(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(DataError, match=r"00001\.png: cannot be read"):
         data.train.digest(1)
+
+
+def test_a_shard_written_anew_with_the_size_and_time_of_the_old_one_is_read_anew(
+    tmp_path: Path,
+) -> None:
+    path = shard(tmp_path / "train-0.tar", samples(0, [0, 1] * 6))
+    before = read_data(f"shards:{path}")
+    state = path.stat()
+    shard(path, samples(0, [1, 0] * 6))  # the same images with other labels
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert path.stat().st_size == state.st_size
+    after = read_data(f"shards:{path}")
+    assert before.whole is not None
+    assert after.whole is not None
+    assert after.whole.labels.tolist() == (1 - before.whole.labels).tolist()
+    assert after.fingerprint != before.fingerprint
+
+
+def test_the_fingerprint_of_given_parts_is_that_of_their_content(tmp_path: Path) -> None:
+    shard(tmp_path / "train-0.tar", samples(0, [0, 1]))
+    shard(tmp_path / "val-0.tar", samples(9, [0, 1]))
+    before = read_data(f"shards:{tmp_path}").fingerprint
+    content = bytearray((tmp_path / "train-0.tar").read_bytes())
+    content[content.index(b"IDAT") + 8] ^= 1
+    (tmp_path / "train-0.tar").write_bytes(bytes(content))
+    assert read_data(f"shards:{tmp_path}").fingerprint != before
+
+
+def test_parts_are_told_by_words_and_not_by_their_first_letters(tmp_path: Path) -> None:
+    shard(tmp_path / "valley-0.tar", samples(0, [0, 1]))
+    shard(tmp_path / "Valid-0.tar", samples(4, [0, 1]))
+    data = read_data(f"shards:{tmp_path}")
+    assert (len(data.train), len(data.val)) == (2, 2)
+    assert data.split == "given by the shards valley-0.tar, ... and Valid-0.tar, ..."
+
+
+def test_an_index_of_another_user_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOREBEAR_HOME", str(tmp_path / "home"))
+    path = shard(tmp_path / "x.tar", samples(0, [0, 1] * 4))
+    read_data(f"shards:{path}")
+    (index,) = (tmp_path / "home" / "cache").glob("shard-*.json")
+    forged = json.loads(index.read_text())
+    forged["labels"] = ["1"] * 4 + ["0"] * 4
+    index.write_text(json.dumps(forged))
+    index.chmod(0o666)  # others may have written it
+    data = read_data(f"shards:{path}")
+    assert data.whole is not None
+    assert data.whole.labels.tolist() == [0, 1] * 4
+
+
+def test_a_pipe_in_place_of_a_shard_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "train-0.tar")
+    with pytest.raises(DataError, match=r"train-0\.tar: cannot be read .*a pipe, not a file"):
+        read_data(f"shards:{tmp_path}")

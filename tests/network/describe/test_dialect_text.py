@@ -85,9 +85,12 @@ def test_a_change_of_any_answer_shows(monkeypatch: pytest.MonkeyPatch) -> None:
         "size": 64, "resize": "shorter", "interpolation": "bicubic", "order": "BGR", "scale": 1.0,
         "mean": (0.1, 0.2, 0.3), "std": (0.5, 0.5, 0.5),
     }  # fmt: skip
-    assert {*changed} == {field.name for field in fields(Preprocessing)} - {"side", "central"}
+    assert {*changed} == {field.name for field in fields(Preprocessing)} - {
+        "side", "central", "levels"
+    }  # fmt: skip
     for field, value in changed.items():
-        mine = replace(base, preprocessing=replace(rule, **{field: value}))
+        more = {"side": value} if field == "size" else {}
+        mine = replace(base, preprocessing=replace(rule, **{field: value}, **more))
         monkeypatch.setitem(DIALECTS, "keras2-v2", mine)
         assert facts("keras2-v2") != shown, field
 

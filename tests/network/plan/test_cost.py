@@ -6,10 +6,13 @@ import pytest
 import torch
 
 import forebear
-from forebear.network.plan.cost import measure, parameters
+from forebear import Block, Conv, Table, TableError
+from forebear.network.plan.cost import check_map, measure, parameters, smallest_side
 from forebear.network.plan.expand import expand
-from forebear.tables.dialects import DIALECTS
+from forebear.network.plan.plan import Plan
+from forebear.tables.dialects import DIALECTS, TORCHVISION_V1
 from forebear.tables.registry import find
+from forebear.tables.rows import Average
 from tests.tables.making import spelled
 
 # Trainable and all values; the peers' own counts by instantiating each model.
@@ -106,3 +109,68 @@ def test_counts_of_the_plan_are_those_of_the_modules() -> None:
         trainable = sum(p.numel() for p in net.parameters())
         moving = sum(b.numel() for k, b in net.named_buffers() if "num_batches" not in k)
         assert parameters(net.plan) == (trainable, trainable + moving)
+
+
+def empty(plan: Plan, side: int) -> bool:
+    """Whether a feature map of an image is empty, layer by layer."""
+    sides = [side]
+    units = (layer for unit in plan.units() for layer in unit.convs)
+    for layer in (*plan.root, *plan.body, *units):
+        sides.append(layer.out_side(sides[-1]))
+    return min(sides) < 1
+
+
+@pytest.mark.parametrize(
+    ("network", "output_stride"),
+    [
+        ("torchvision/alexnet", None),
+        ("slim/alexnet_v2", None),
+        ("slim/alexnet_v2", 4),
+        ("slim/resnet_v1_50", 8),
+        ("keras/ResNet50V2", None),
+        ("paper/resnet20", 1),
+    ],
+)
+def test_the_smallest_side_is_the_first_without_an_empty_map(
+    network: str, output_stride: int | None
+) -> None:
+    plan = spelled(network, output_stride=output_stride)
+    side = smallest_side(plan)
+    assert not empty(plan, side)
+    assert all(empty(plan, smaller) for smaller in range(1, side))
+
+
+def test_a_network_that_no_image_fits_is_refused() -> None:
+    rows = (Conv("conv1", 4, 3), Average("average", 1), Conv("conv2", 4, 7, padding=0))
+    with pytest.raises(TableError, match="^row average: no input is large enough for the layers"):
+        expand(Table("mine", (), layers=rows), TORCHVISION_V1, num_classes=2)
+    convs = (Conv("conv1", 4, 999, 1000, padding=0), Conv("conv2", 4, 999, padding=0))
+    with pytest.raises(TableError, match="^row conv1: no input of 8,192 pixels or fewer is large"):
+        expand(Table("mine", (), layers=convs), TORCHVISION_V1, num_classes=2)
+    with pytest.raises(TableError, match="Correct the table, or pass a larger output_stride."):
+        spelled("torchvision/alexnet", output_stride=4)  # the search for a size did not end
+
+
+def test_strides_and_values_have_upper_limits() -> None:
+    blocks = tuple(Block(f"b{number}", 1, 8, 8, 1000) for number in range(5_000))
+    with pytest.raises(TableError, match=r"^mine: its strides multiply to 1,000,000 or more"):
+        expand(Table("mine", (), blocks=blocks), TORCHVISION_V1, num_classes=2)
+    wide = (Block("b1", 1, 100_000, 100_000),)
+    with pytest.raises(
+        TableError, match=r"^mine: the network has 100,002,400,002 values. Expected at most"
+    ):
+        expand(Table("mine", (), blocks=wide), TORCHVISION_V1, num_classes=2)
+
+
+def test_a_small_network_may_not_have_huge_maps() -> None:
+    small = spelled("paper/resnet20")
+    check_map(small, 2048)
+    with pytest.raises(
+        ValueError, match=r"^size=8192: .* makes 1,073,741,824 values at root.conv1"
+    ):
+        check_map(small, 8192)
+    check_map(spelled("torchvision/resnet50"), 4096)
+    check_map(spelled("torchvision/alexnet"), 8)  # too small: the network itself refuses it
+    coarse = Table("mine", (), layers=(Conv("conv1", 1, 3, 8),))
+    with pytest.raises(ValueError, match="makes 201,326,592 values at the input"):
+        check_map(expand(coarse, TORCHVISION_V1, num_classes=2), 8192)

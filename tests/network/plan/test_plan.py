@@ -34,6 +34,9 @@ def test_a_layer_gives_out_a_value_for_every_window_that_fits(
     )
     for side in range(1, 40):
         assert layer.out_side(side) == windows(side, kernel, stride, rate, padding * rate), side
+    for wanted in range(1, 5):
+        fits = (side for side in range(1, 100) if layer.out_side(side) >= wanted)
+        assert layer.in_side(wanted) == next(fits)
 
 
 @pytest.mark.parametrize(

@@ -277,6 +277,7 @@ def test_a_folder_in_the_way_is_said_once_and_ends_all(tmp_path: Path) -> None:
 
 def stricken(fault: str, who: int, given: list[str]) -> int:
     """Trains, but for process `who` that meets a fault at step 8."""
+    from forebear.errors import DataError
     from forebear.tasks.train.events import Event, StepStart, observe
 
     def strike(event: Event) -> None:
@@ -285,7 +286,7 @@ def stricken(fault: str, who: int, given: list[str]) -> int:
                 os.kill(os.getpid(), signal.SIGKILL)
             if fault == "stalled":
                 time.sleep(1000)
-            raise ValueError("the moon is full. Expected a half. Wait.")
+            raise DataError("the moon is full. Expected a half. Wait.")
 
     with observe(strike):
         return main(given)

@@ -22,6 +22,7 @@ from forebear.data.images.decode import Box, open_image, upright
 from forebear.data.images.flatten import Levels
 from forebear.data.images.tf1_resize import resize_bilinear
 from forebear.errors import DataError
+from forebear.limits import IMAGE_PIXELS
 from forebear.tables.preprocessing import Preprocessing
 
 # A limit of forebear's own, far beyond photographs. A 1 x 30000 image whose shorter side is resized
@@ -87,7 +88,7 @@ def fit(
     if rule.resize == "none":
         return _unchanged(image, rule)
     if rule.resize == "shorter":
-        image = _middle_of_strip(image)
+        image = _middle_of_strip(image, rule.side)
         pixels = _resize(image, *_shorter_to(image.size, rule), rule)
         return _centre_crop(pixels, rule)
     if rule.resize == "central":
@@ -142,8 +143,9 @@ def _unchanged(image: Image.Image, rule: Preprocessing) -> NDArray[np.uint8]:
     return _array(image)
 
 
-def _middle_of_strip(image: Image.Image) -> Image.Image:
-    most = LONGEST * min(image.size)
+def _middle_of_strip(image: Image.Image, side: int) -> Image.Image:
+    ratio = max(2.0, min(LONGEST, IMAGE_PIXELS / side**2))  # the resized image must be allowed too
+    most = int(ratio * min(image.size))
     if max(image.size) <= most:
         return image
     left, top = (max(0, side - most) // 2 for side in image.size)

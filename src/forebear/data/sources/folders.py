@@ -34,6 +34,8 @@ from forebear.untrusted import kind_of, opened
 
 SIDE = 224  # pixels, the usual training size of ImageNet networks
 VALIDATION_FRACTION = 0.15  # of each class, if there is no validation folder
+_NAMED = ("pipe", "device", "socket", "special file", "broken link", "unreadable")
+_MOST_NAMED = 5  # such files
 
 
 def read_folder(root: Path, spec: str) -> Dataset:
@@ -73,6 +75,7 @@ def read_folder(root: Path, spec: str) -> Dataset:
             images["train"], fraction=VALIDATION_FRACTION, spec=spec, classes=classes, side=SIDE
         )
     test, notes = _test(layout, scans, classes)
+    notes += [line for scan in scans.values() for line in scan.odd][:_MOST_NAMED]
     skipped = sum((scan.skipped for scan in scans.values()), Counter[str]())
     loose = sum(_loose(folder) for folder in {root, *(_above(layout))})
     if loose:
@@ -92,7 +95,7 @@ def images_below(folder: Path) -> Iterator[str]:
     Raises:
         DataError: A folder cannot be listed.
     """
-    return _walk(folder, frozenset(), Counter())
+    return _walk(folder, frozenset(), Counter(), [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +105,14 @@ class _Scan:
     paths: list[str] = field(default_factory=list)
     owners: list[str] = field(default_factory=list)  # the class of each path
     skipped: Counter[str] = field(default_factory=Counter)  # files that are no images, by reason
+    odd: list[str] = field(default_factory=list)  # of these, a line for each that is no file
 
 
 def _scan(classes: list[tuple[str, Path]]) -> _Scan:
     scan = _Scan(tuple(name for name, _ in classes), tuple(folder for _, folder in classes))
     for name, folder in classes:
         before = len(scan.paths)
-        for path in _walk(folder, frozenset(), scan.skipped):
+        for path in _walk(folder, frozenset(), scan.skipped, scan.odd):
             scan.paths.append(path)
             scan.owners.append(name)
         if len(scan.paths) == before:
@@ -120,7 +124,9 @@ def _scan(classes: list[tuple[str, Path]]) -> _Scan:
     return scan
 
 
-def _walk(folder: Path, above: frozenset[tuple[int, int]], skipped: Counter[str]) -> Iterator[str]:
+def _walk(
+    folder: Path, above: frozenset[tuple[int, int]], skipped: Counter[str], odd: list[str]
+) -> Iterator[str]:
     """Yields the path of each image. Links to a parent folder are not followed."""
     state = folder.stat()
     here = (state.st_dev, state.st_ino)
@@ -131,13 +137,15 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]], skipped: Counter[str]
             if is_output(Path(entry.path)):
                 skipped["folder with the outputs of training runs"] += 1
             else:
-                yield from _walk(Path(entry.path), above | {here}, skipped)
+                yield from _walk(Path(entry.path), above | {here}, skipped, odd)
             continue
         reason = _why_not(entry)
         if reason is None:
             yield entry.path
         else:
             skipped[reason] += 1
+            if reason in _NAMED:
+                odd.append(f"{printable(entry.path)} is skipped: {reason}")
 
 
 def _why_not(entry: os.DirEntry[str]) -> str | None:
@@ -187,7 +195,7 @@ def _test(
     """Returns the images of the test part, and notes about parts that cannot be used."""
     notes = []
     for part, folder in layout.unlabelled.items():
-        count = sum(1 for _ in _walk(folder, frozenset(), Counter()))
+        count = sum(1 for _ in _walk(folder, frozenset(), Counter(), []))
         notes.append(
             f"{layout.origins[part]} is not used: its {count:,} images are in no class folders"
         )

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import gzip
+import math
+import os
 import zlib
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.dataset import ArrayImages, Dataset
+from forebear.data.sources.data_room import data_room
 from forebear.data.sources.label_checks import checked_labels, numbered_classes
 from forebear.data.sources.split import given
 from forebear.errors import DataError
+from forebear.limits import MIB
 from forebear.text import printable
+from forebear.untrusted import opened
 
-_MOST_BYTES = 2 * 2**30  # limit for an unpacked file; EMNIST's largest, 697,932 images, has 0.55 GB
+_DEFLATED = 1032  # bytes that a byte of gzip can unpack to, at most
+_PIECE = 16 * MIB  # bytes per read
 _UNSIGNED_BYTE = 8  # the data type in the third byte of an idx file
 _PARTS = {"train": "train", "test": "t10k"}
 _LAYOUT = (
@@ -85,39 +93,62 @@ def _array(path: Path, axes: int) -> NDArray[np.uint8]:
     """Returns the bytes of an idx file in the shape that its header declares.
 
     The header is two zero bytes, the data type, the number of axes, and the length of each axis as
-    a 4-byte big-endian integer.
+    a 4-byte big-endian integer. It is compared with the limits before anything else is read.
     """
-    content = _content(path)
-    start = 4 + 4 * axes
-    if content[:4] != bytes((0, 0, _UNSIGNED_BYTE, axes)) or len(content) < start:
-        raise DataError(
-            f"{printable(path)}: begins with {content[:4]!r}. Expected an idx file of unsigned "
-            f"bytes with {axes} axes. Download it again."
-        )
-    shape = tuple(int(side) for side in np.frombuffer(content[4:start], ">u4"))
-    count = 1
-    for side in shape:  # Python integers, because a malicious header can overflow numpy's
-        count *= side
-    if len(content) - start != count:
-        raise DataError(
-            f"{printable(path)}: {len(content) - start} bytes after the header, which declares "
-            f"{list(shape)}. Expected {count} bytes. Download the file again."
-        )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
-
-
-def _content(path: Path) -> bytes:
+    shown, start = printable(path), 4 + 4 * axes
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
+        with opened(path) as raw, _unpacked(raw, path) as file:
+            head = file.read(start)
+            if head[:4] != bytes((0, 0, _UNSIGNED_BYTE, axes)) or len(head) < start:
+                raise DataError(
+                    f"{shown}: begins with {head[:4]!r}. Expected an idx file of unsigned bytes "
+                    f"with {axes} axes. Download it again."
+                )
+            shape = tuple(int(side) for side in np.frombuffer(head[4:], ">u4"))
+            count = math.prod(shape)  # of Python integers, which do not overflow
+            _check_size(shown, shape, os.fstat(raw.fileno()).st_size, packed=file is not raw)
+            content = np.empty(count, dtype=np.uint8)
+            found = _fill(content, file)
     except (OSError, EOFError, zlib.error) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(
-            f"{printable(path)}: cannot be read ({error}). Expected a complete idx file. "
+            f"{shown}: cannot be read ({printable(why)}). Expected a complete idx file. "
             "Download it again."
         ) from error
-    if len(content) > _MOST_BYTES:
+    if found != count:
+        more = "more than " if found > count else ""
         raise DataError(
-            f"{printable(path)}: more than {_MOST_BYTES >> 30} GiB when unpacked. Expected a data "
-            "set that fits in memory. Download it from its publisher."
+            f"{shown}: {more}{min(found, count)} bytes after the header, which declares "
+            f"{list(shape)}. Expected {count} bytes. Download the file again."
         )
-    return content
+    return content.reshape(shape)
+
+
+def _unpacked(raw: IO[bytes], path: Path) -> AbstractContextManager[IO[bytes]]:
+    if path.suffix == ".gz":
+        return cast("AbstractContextManager[IO[bytes]]", gzip.GzipFile(fileobj=raw))
+    return nullcontext(raw)
+
+
+def _check_size(shown: str, shape: tuple[int, ...], size: int, *, packed: bool) -> None:
+    """Refuses a header that claims more than the file can hold, or than fits in memory."""
+    count = math.prod(shape)
+    most = min(data_room(), _DEFLATED * size if packed else size)
+    if count > most:
+        raise DataError(
+            f"{shown}: its header declares {list(shape)}, {count:,} bytes. Expected at most "
+            f"{most:,}, by the size of the file and the memory of this machine. Download it from "
+            "its publisher."
+        )
+
+
+def _fill(content: NDArray[np.uint8], file: IO[bytes]) -> int:
+    """Reads the array in pieces; returns the bytes that there were, up to one more than it has."""
+    start = 0
+    while start < len(content):
+        piece = file.read(min(_PIECE, len(content) - start))
+        if not piece:
+            return start
+        content[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
+        start += len(piece)
+    return start + len(file.read(1))

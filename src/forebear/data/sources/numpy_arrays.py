@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
 import zipfile
-import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.dataset import ArrayImages, Dataset
-from forebear.data.sources.label_checks import checked_labels, numbered_classes
+from forebear.data.sources.data_room import data_room
+from forebear.data.sources.label_checks import (
+    checked_classes,
+    checked_labels,
+    numbered_classes,
+)
 from forebear.data.sources.optional_imports import extra
 from forebear.data.sources.split import given, split_validation
 from forebear.errors import DataError, near_misses
-from forebear.text import printable
+from forebear.limits import MIB, UNPACKED_RATIO
+from forebear.text import printable, truncated
+from forebear.untrusted import opened
 
 DIGITS_SIDE = 32  # pixels: the 8x8 digits are enlarged so that a network can downsample them
 DIGITS_VALIDATION_FRACTION = 0.2  # fraction of each class for validation
+
+_NAMES = frozenset(("x_train", "y_train", "x_test", "y_test", "classes"))
+_PIECE = 16 * MIB  # bytes per read
+_HEADERS: dict[tuple[int, int], Callable[..., tuple[tuple[int, ...], bool, np.dtype[Any]]]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 def read_digits(spec: str) -> Dataset:
@@ -77,32 +93,90 @@ def _names(classes: NDArray[Any], path: Path) -> tuple[str, ...]:
             f"{printable(path)}: classes is {classes.dtype} {list(classes.shape)}. Expected a "
             "one-dimensional array of strings, in the order of the labels. Save it again."
         )
-    return tuple(classes.tolist())
+    return checked_classes(classes.tolist(), f"{printable(path)}: classes")
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
+    """Reads the arrays that are needed, and checks each header before its array is made."""
     try:
-        with path.open("rb") as file:  # given a path, numpy leaves an invalid file open
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                raise ValueError("a single array")
-            return dict(loaded)
+        with opened(path) as file, zipfile.ZipFile(file) as archive:
+            members = {
+                info.filename.removesuffix(".npy"): info
+                for info in archive.infolist()
+                if info.filename.endswith(".npy")
+            }
+            room = _Room(path, os.fstat(file.fileno()).st_size)
+            wanted = {name: _read(archive, members[name], room) for name in _NAMES & members.keys()}
+            # Other arrays are named in messages, but never read.
+            return wanted | {name: np.empty(0) for name in members.keys() - _NAMES}
+    except DataError:
+        raise
     except FileNotFoundError:
         raise DataError(
             f"{printable(path)}: no such file. Expected an .npz file. Check the path."
         ) from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # zipfile and numpy raise any kind of exception for broken bytes
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(
-            f"{printable(path)}: cannot be read ({error}). Expected an .npz file of plain arrays "
-            "without Python objects. Save it again with numpy.savez_compressed."
+            f"{printable(path)}: cannot be read ({truncated(why) or type(error).__name__}). "
+            "Expected an .npz file of plain arrays without Python objects. Save it again with "
+            "numpy.savez_compressed."
         ) from error
+
+
+class _Room:
+    """Counts the bytes that the arrays of a file take, and refuses too many."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._path = path
+        self._left = min(data_room(), UNPACKED_RATIO * size + 64 * MIB)
+
+    def take(self, name: str, count: int) -> None:
+        """Raises DataError if an array of `count` bytes does not fit."""
+        if count > self._left:
+            raise DataError(
+                f"{printable(self._path)}: {printable(name)} claims {count:,} bytes. Expected at "
+                f"most {self._left:,}, by the size of the file and the memory of this machine. Do "
+                "not trust this file, or save fewer images in it."
+            )
+        self._left -= count
+
+
+def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, room: _Room) -> NDArray[Any]:
+    """Reads one array in pieces; zipfile verifies its CRC-32 at the end.
+
+    Raises:
+        ValueError: The header does not fit the member, or the array has Python objects.
+    """
+    with archive.open(info) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADERS:
+            raise ValueError(f"{info.filename} has version {version} of .npy")
+        shape, fortran, dtype = _HEADERS[version](file)
+        if dtype.hasobject or dtype.names is not None:
+            raise ValueError(f"{info.filename} has the dtype {dtype}")
+        count = math.prod(shape) * dtype.itemsize
+        if min(shape, default=0) < 0 or count != info.file_size - file.tell():
+            raise ValueError(f"{info.filename} has {info.file_size} bytes for {dtype} {shape}")
+        room.take(info.filename, count)
+        flat = np.empty(count, dtype=np.uint8)
+        for start in range(0, count, _PIECE):
+            piece = file.read(min(_PIECE, count - start))
+            if len(piece) < min(_PIECE, count - start):
+                raise ValueError(f"{info.filename} ends early")
+            flat[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
+        if file.read(1):
+            raise ValueError(f"{info.filename} is longer than its header says")
+    array = flat.view(dtype)
+    return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
 
 
 def _images(arrays: dict[str, NDArray[Any]], part: str, path: Path) -> ArrayImages:
     for name in (f"x_{part}", f"y_{part}"):
         if name not in arrays:
             raise DataError(
-                f"{printable(path)}: no array {name}, only {', '.join(sorted(arrays)) or 'none'}."
+                f"{printable(path)}: no array {name}, only "
+                f"{truncated(', '.join(sorted(arrays))) or 'none'}."
                 f"{near_misses(name, arrays)} Expected x_train, y_train, x_test and y_test. "
                 "Save the arrays again under these names."
             )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.dataset import Dataset, EncodedImages
-from forebear.data.sources.label_checks import checked_labels, numbered_classes
+from forebear.data.sources.data_room import data_room
+from forebear.data.sources.label_checks import (
+    checked_classes,
+    checked_labels,
+    numbered_classes,
+)
 from forebear.data.sources.optional_imports import extra
 from forebear.data.sources.split import given, split_validation
 from forebear.errors import DataError, near_misses
-from forebear.text import printable
+from forebear.limits import ROWS, TEXT_BYTES
+from forebear.text import printable, truncated
+from forebear.untrusted import opened, parse_json
+
+_ROWS = 16  # per piece; a repeated value of a dictionary is unpacked as often
+_MOST_PARTS = 1_000_000  # entries of a list in the footer
 
 SIDE = 224  # pixels
 VALIDATION_FRACTION = 0.15  # fraction of each class for validation, if there is no validation file
@@ -61,12 +72,18 @@ class _Table:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.shown = printable(file)
-        table = _read(file, self.shown)
-        if not table.num_rows:
+        extra("pyarrow", "pyarrow")  # refused by name if it is missing
+        with _reading(self.shown):
+            self._load()
+
+    def _load(self) -> None:
+        batches, schema = _read(self.file, self.shown)
+        table = extra("pyarrow", "pyarrow").Table.from_batches(batches) if batches else None
+        if table is None or not table.num_rows:
             raise DataError(f"{self.shown}: no rows. Expected images. Write the file again.")
         self.images: list[object] = self._images(table.column("image"))
         self.labels: NDArray[Any] = self._labels(table.column("label"))
-        self.names = _label_names(table.schema.metadata or {})
+        self.names = _label_names(schema.metadata or {})
 
     def _images(self, column: Any) -> list[object]:
         types = extra("pyarrow", "pyarrow").types
@@ -110,34 +127,76 @@ def _files(path: Path) -> tuple[list[Path], list[Path]]:
     return train, next(filter(None, parts), [])
 
 
-def _read(file: Path, shown: str) -> Any:
-    pyarrow, parquet = extra("pyarrow", "pyarrow"), extra("pyarrow.parquet", "pyarrow")
+def _read(file: Path, shown: str) -> tuple[list[Any], Any]:
+    """Returns the batches of the columns image and label, and the schema.
+
+    Raises:
+        DataError: The file lacks a column, or unpacks to more than fits in memory.
+    """
+    parquet = extra("pyarrow.parquet", "pyarrow")
+    with (
+        opened(file) as raw,
+        parquet.ParquetFile(
+            raw,
+            thrift_string_size_limit=TEXT_BYTES,
+            thrift_container_size_limit=_MOST_PARTS,
+        ) as table,
+    ):
+        _check_columns(table.schema_arrow.names, shown)
+        if table.metadata.num_rows > ROWS:
+            raise DataError(
+                f"{shown}: {table.metadata.num_rows:,} rows. Expected at most {ROWS:,}. "
+                "Split the file."
+            )
+        return list(_batches(table, shown)), table.schema_arrow
+
+
+@contextmanager
+def _reading(shown: str) -> Iterator[None]:
+    """Turns whatever pyarrow raises for a damaged file into an error of one line."""
     try:
-        with parquet.ParquetFile(file) as opened:
-            names = opened.schema_arrow.names
-            for column in ("image", "label"):
-                if column not in names:
-                    raise DataError(
-                        f"{shown}: no column {column}, only {', '.join(names)}."
-                        f"{near_misses(column, names)} Expected the columns image and label. "
-                        "Rename the columns."
-                    )
-            return opened.read(columns=["image", "label"])
+        yield
+    except DataError:
+        raise
     except FileNotFoundError:
         raise DataError(
             f"{shown}: no such file. Expected a Parquet file. Check the path."
         ) from None
-    except (OSError, pyarrow.ArrowException) as error:
+    except Exception as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(
-            f"{shown}: cannot be read ({printable(str(error))}). Expected a Parquet file. "
-            "Download or write it again."
+            f"{shown}: cannot be read ({truncated(why) or type(error).__name__}). Expected a "
+            "Parquet file. Download or write it again."
         ) from error
+
+
+def _batches(table: Any, shown: str) -> Iterator[Any]:
+    """Yields the rows in pieces, and stops when they no longer fit in memory."""
+    most, taken = data_room(), 0
+    for batch in table.iter_batches(batch_size=_ROWS, columns=["image", "label"]):
+        taken += batch.nbytes
+        if taken > most:
+            raise DataError(
+                f"{shown}: its images take more than {most:,} bytes. Expected images that fit in "
+                "the memory of this machine. Convert them to shards, which are read from the disk."
+            )
+        yield batch
+
+
+def _check_columns(names: list[str], shown: str) -> None:
+    for column in ("image", "label"):
+        if column not in names:
+            raise DataError(
+                f"{shown}: no column {column}, only {truncated(', '.join(names))}."
+                f"{near_misses(column, names)} Expected the columns image and label. "
+                "Rename the columns."
+            )
 
 
 def _label_names(metadata: dict[bytes, bytes]) -> tuple[str, ...]:
     """Returns the class names of a ClassLabel column, or () if the metadata have none."""
     try:
-        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        features = parse_json(metadata[b"huggingface"])["info"]["features"]
         return tuple(str(name) for name in features["label"]["names"])
     except (KeyError, TypeError, ValueError):
         return ()
@@ -145,13 +204,14 @@ def _label_names(metadata: dict[bytes, bytes]) -> tuple[str, ...]:
 
 def _classes(tables: list[_Table]) -> tuple[str, ...]:
     first = tables[0]
+    where = f"{first.shown}: column label"
     if first.names:
-        return first.names
+        return checked_classes(first.names, where)
     labels = np.concatenate([table.labels for table in tables])
     if labels.dtype == object:
-        return tuple(sorted(set(labels.tolist()), key=str.encode))
+        return checked_classes(sorted(set(labels.tolist()), key=str.encode), where)
     remedy = "use strings, or the ClassLabel of datasets"
-    return numbered_classes(labels, f"{first.shown}: column label", remedy=remedy)
+    return numbered_classes(labels, where, remedy=remedy)
 
 
 def _images(tables: list[_Table], classes: tuple[str, ...]) -> EncodedImages:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -44,6 +45,7 @@ def split_validation(
         split=f"{fraction:.0%} of each class held out for validation, chosen by sha256 of the "
         "images",
         fingerprint=fingerprint(classes, *entries),
+        order=order_of(*entries),
         splits_off=True,
         whole=images,
     )
@@ -60,7 +62,9 @@ def given(
     mirror: bool = True,
 ) -> Dataset:
     """Returns a data set that came with a training and a validation set; `split` describes them."""
-    entries = [zip(digests_of(part), part.labels.tolist(), strict=True) for part in (train, val)]
+    entries = [
+        list(zip(digests_of(part), part.labels.tolist(), strict=True)) for part in (train, val)
+    ]
     return Dataset(
         spec=spec,
         classes=classes,
@@ -70,6 +74,7 @@ def given(
         mirror=mirror,
         split=split,
         fingerprint=fingerprint(classes, *entries),
+        order=order_of(*entries),
     )
 
 
@@ -107,6 +112,14 @@ def fingerprint(
         total.update(part.encode())
         for key, label in sorted(entries):
             total.update(len(key).to_bytes(8) + key + label.to_bytes(8))
+    return total.hexdigest()
+
+
+def order_of(*parts: Iterable[tuple[bytes, int]]) -> str:
+    """Returns the sha256 of the keys of all images in their order, which follows the file names."""
+    total = hashlib.sha256()
+    for key, _ in itertools.chain(*parts):
+        total.update(key)
     return total.hexdigest()
 
 

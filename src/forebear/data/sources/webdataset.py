@@ -10,29 +10,41 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.dataset import Dataset, EncodedImages
-from forebear.data.sources.label_checks import checked_labels, numbered_classes
+from forebear.data.sources.label_checks import (
+    checked_classes,
+    checked_labels,
+    numbered_classes,
+)
 from forebear.data.sources.layout import EXTENSIONS
-from forebear.data.sources.split import fingerprint, split_validation
+from forebear.data.sources.part_names import part_of
+from forebear.data.sources.shard_members import ShardMembers, ShardNames, ShardPlaces
+from forebear.data.sources.split import given, split_validation
 from forebear.errors import DataError, near_misses
-from forebear.files import cache_folder, write_text
+from forebear.files import cache_folder, make_private, own_text, write_text
+from forebear.limits import SHARD_MEMBERS
 from forebear.text import printable
+from forebear.untrusted import opened, parse_json
 
 SIDE = 224  # pixels
 VALIDATION_FRACTION = 0.15  # fraction of each class for validation, if there is no validation shard
-VALIDATION = ("val", "test")  # name prefixes, in order of preference; "val" includes validation
+VALIDATION = ("val", "test")  # parts by the names of the shards, in order of preference
 
-_VERSION = 1  # format version of the cached index
+_VERSION = 2  # format version of the cached index
+_END = 2**16  # bytes at each end of a shard that its identity covers
+_MOST_INDEX = 2**31  # bytes of a cached index
 _MOST_LABEL = 2**20  # largest .cls or .json file in bytes
 _MOST_SHARDS = 100_000  # largest number of shards in a pattern
 _LAYOUT = "KEY.jpg and KEY.cls (or KEY.json with an entry label) next to each other"
@@ -64,19 +76,12 @@ def read_shards(path: Path, spec: str) -> Dataset:
         )
     val = [_index(file) for file in val_files]
     both = [images, _images(val, classes)]
-    keys = [
-        [(key, label) for key, label in zip(_keys(part), own.labels.tolist(), strict=True)]
-        for part, own in zip((train, val), both, strict=True)
-    ]
-    return Dataset(
+    return given(
+        *both,
         spec=spec,
         classes=classes,
-        train=both[0],
-        val=both[1],
         side=SIDE,
-        mirror=True,
         split=f"given by the shards {train_files[0].name}, ... and {val_files[0].name}, ...",
-        fingerprint=fingerprint(classes, *keys),
     )
 
 
@@ -94,17 +99,24 @@ class _Shard:
 def _parts(path: Path) -> tuple[list[Path], list[Path]]:
     """Returns the training shards and the validation shards."""
     files = _files(path)
-    for begin in VALIDATION:
-        val = [file for file in files if file.name.startswith(begin)]
+    parts = [_part(file) for file in files]
+    for wanted in VALIDATION:
+        val = [file for file, part in zip(files, parts, strict=True) if part == wanted]
         if val:
             break
-    others = [file for file in files if not file.name.startswith(VALIDATION)]
+    others = [file for file, part in zip(files, parts, strict=True) if part not in VALIDATION]
     if not others:
         raise DataError(
             f"{printable(path)}: no training shard. Expected *.tar files, with names val-*.tar "
             f"only for validation. {'Rename the training shards.' if files else 'Check the path.'}"
         )
     return others, val
+
+
+def _part(file: Path) -> str:
+    """Returns the part that the name of a shard means; train if it means none."""
+    found = part_of(file.stem)
+    return "train" if found is None else found[0]
 
 
 def _files(path: Path) -> list[Path]:
@@ -152,24 +164,36 @@ def _spelled(pattern: str) -> list[str]:
 def _index(file: Path) -> _Shard:
     """Returns the cached index of a shard, or scans the shard and caches the index."""
     try:
-        state = file.stat()
+        with opened(file) as opened_file:
+            state = os.fstat(opened_file.fileno())
+            ends = _ends(opened_file, state.st_size)
     except OSError as error:
         raise _unreadable(file, error) from error
-    identity = f"{_VERSION}\0{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
+    # The times and the inode change with every rewrite; the ends differ where a clock jumped.
+    facts = (_VERSION, file.resolve(), state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    identity = f"{facts} {state.st_dev} {state.st_ino} {ends}"
     kept = (
         cache_folder()
         / f"shard-{hashlib.sha256(identity.encode(errors='surrogateescape')).hexdigest()[:32]}.json"
     )
     with suppress(OSError, ValueError, TypeError):  # if missing or damaged, scan again
-        entries = json.loads(kept.read_text(encoding="utf-8"))
+        entries = json.loads(own_text(kept, most=_MOST_INDEX))
         return _checked(_Shard(**{**entries, "path": str(file)}), state.st_size)
     shard = _scan(file, state.st_size)
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        make_private(kept.parent)
         write_text(kept, json.dumps(asdict(shard)))
     except OSError as error:
         _log.info("%s: its index was not cached (%s)", file, error)
     return shard
+
+
+def _ends(file: IO[bytes], size: int) -> str:
+    """Returns the SHA-256 of the first and the last blocks of a shard."""
+    total = hashlib.sha256(file.read(_END))
+    file.seek(max(0, size - _END))
+    total.update(file.read(_END))
+    return total.hexdigest()
 
 
 def _checked(shard: _Shard, size: int) -> _Shard:
@@ -214,7 +238,9 @@ def _samples(
 ) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
     """Yields the key of each sample, and its files by extension, from the first dot on."""
     key, members, end = "", dict[str, tarfile.TarInfo](), -1
-    for member in archive:
+    for number, member in enumerate(archive):
+        if number >= SHARD_MEMBERS:
+            raise tarfile.ReadError(f"it has more than {SHARD_MEMBERS:,} files")
         if member.isdir():
             continue
         # Negative sizes make older tarfile modules loop forever.
@@ -271,7 +297,7 @@ def _label(members: dict[str, tarfile.TarInfo], archive: tarfile.TarFile, where:
     text = stream.read().decode("utf-8", "replace").strip()
     if member is not members.get("cls"):
         try:
-            label = json.loads(text)["label"]
+            label = parse_json(text)["label"]
         except (ValueError, KeyError, TypeError, RecursionError):
             label = None
         text = str(label) if isinstance(label, int | str) else ""
@@ -287,7 +313,7 @@ def _classes(shards: list[_Shard], where: str) -> tuple[str, ...]:
     """Returns the class names sorted by their bytes, or the numbers from 0."""
     found = {label for shard in shards for label in shard.labels}
     if not all(map(_is_number, found)):
-        return tuple(sorted(found, key=str.encode))
+        return checked_classes(sorted(found, key=str.encode), f"{where}: labels")
     numbers = np.array([int(label) for label in found], dtype=np.int64)
     return numbered_classes(numbers, f"{where}: labels", remedy="write names into .cls")
 
@@ -298,15 +324,17 @@ def _is_number(label: str) -> bool:
 
 def _images(shards: list[_Shard], classes: tuple[str, ...]) -> EncodedImages:
     counts = [len(shard.keys) for shard in shards]
-    places = _Places(
+    places = ShardPlaces(
         [Path(shard.path) for shard in shards],
         np.repeat(np.arange(len(shards)), counts),
         np.concatenate([np.array(shard.offsets, dtype=np.int64) for shard in shards]),
         np.concatenate([np.array(shard.sizes, dtype=np.int64) for shard in shards]),
     )
-    names = _Names([shard.path for shard in shards], [k for s in shards for k in s.keys], places)
+    names = ShardNames(
+        [shard.path for shard in shards], [k for s in shards for k in s.keys], places
+    )
     labels = np.concatenate([_numbers(shard, classes) for shard in shards])
-    return EncodedImages(_Members(places, names), names, labels)
+    return EncodedImages(ShardMembers(places, names), names, labels)
 
 
 def _numbers(shard: _Shard, classes: tuple[str, ...]) -> NDArray[np.int64]:
@@ -323,67 +351,6 @@ def _numbers(shard: _Shard, classes: tuple[str, ...]) -> NDArray[np.int64]:
             f"{len(classes)} classes. Correct the labels or remove the shard."
         )
     return np.array([number[label] for label in shard.labels], dtype=np.int64)
-
-
-def _keys(shards: list[_Shard]) -> Iterator[bytes]:
-    """Yields a key for each image without reading it: shard, name and size."""
-    for shard in shards:
-        for key, size in zip(shard.keys, shard.sizes, strict=True):
-            yield f"{Path(shard.path).name}\0{key}\0{size}".encode(errors="surrogateescape")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Places:
-    """The locations of all images, as arrays because there may be millions."""
-
-    files: list[Path]
-    shards: NDArray[np.int64]  # [N], into files
-    offsets: NDArray[np.int64]  # [N], bytes
-    sizes: NDArray[np.int64]  # [N], bytes
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Names:
-    """The names of the images: shard and file name."""
-
-    shards: list[str]
-    keys: list[str]
-    places: _Places
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __getitem__(self, index: int, /) -> str:
-        return f"{self.shards[self.places.shards[index]]}: {self.keys[index]}"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Members:
-    """The bytes of the images, each read from its shard on access."""
-
-    places: _Places
-    names: _Names
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int, /) -> bytes:
-        places, size = self.places, int(self.places.sizes[index])
-        try:
-            with places.files[int(places.shards[index])].open("rb") as file:
-                file.seek(int(places.offsets[index]))
-                content: bytes = file.read(size)
-        except OSError as error:
-            raise DataError(
-                f"{printable(self.names[index])}: cannot be read ({error.strerror}). Expected the "
-                "shard to be unchanged since the start. Restore it and restart."
-            ) from error
-        if len(content) != size:
-            raise DataError(
-                f"{printable(self.names[index])}: the shard ends within this file. Expected the "
-                "shard to be unchanged since the start. Restore it and restart."
-            )
-        return content
 
 
 def _unreadable(file: Path, error: Exception) -> DataError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from forebear.errors import TableError
-from forebear.limits import INPUT_SIDE, PARAMETERS
+from forebear.limits import INPUT_SIDE, MAP_GROWTH, MAP_VALUES, PARAMETERS
 from forebear.network.plan.plan import Layer, Plan, Unit
 
 
@@ -180,11 +180,25 @@ def smallest_side(plan: Plan) -> int:
     return side
 
 
-def largest_map(plan: Plan, side: int) -> Measure | None:
-    """Returns the layer with the most values in its output for an input; None if one is empty."""
+def check_map(plan: Plan, side: int) -> None:
+    """Checks that no feature map of an image is too large for the size of the network.
+
+    A small file must not ask for an input size that fills the memory.
+
+    Raises:
+        ValueError: A map has more values than `forebear.limits` allow. The message names the layer.
+    """
     if side < smallest_side(plan):
-        return None
-    return max(measure(plan, side), key=lambda row: _count(row.shape))
+        return  # the network refuses such images
+    most = MAP_VALUES + MAP_GROWTH * parameters(plan)[1]
+    sizes = {"the input": plan.in_channels * side**2}
+    sizes |= {row.path: _count(row.shape) for row in measure(plan, side)}
+    path = max(sizes, key=sizes.__getitem__)
+    if sizes[path] > most:
+        raise ValueError(
+            f"size={side}: an image of {side}x{side} pixels makes {sizes[path]:,} values at {path}."
+            f" Expected at most {most:,} for {plan.table.name}. Use a smaller size."
+        )
 
 
 def check_size(plan: Plan, height: int, width: int) -> None:

@@ -10,13 +10,17 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from typing import TypeVar
 
 from torch import distributed
 from torch.distributed.distributed_c10d import Store
 
 from forebear.errors import ForebearError, RunError, StopError
+
+T = TypeVar("T")
 
 GRACE = 5.0  # seconds from the first failure to the end of a process that hangs
 LINGER = 2.0  # seconds for the first failure to be shown; then torchrun ends all other processes
@@ -42,6 +46,7 @@ class FailureWatch:
         """
         self._store, self._rank, self._size, self._timeout = store, rank, size, timeout
         self._failure = (2, -1)  # exit code and rank of the first failure; -1: there is none
+        self._hangs = False  # whether the store has not answered in time
         self._left = threading.Event()  # this process knows of the failure, or is about to end
         threading.Thread(target=self._run, daemon=True).start()
 
@@ -83,8 +88,10 @@ class FailureWatch:
     def _tell(self, code: int) -> None:
         """Records that this process has failed, unless another process has failed before."""
         try:
-            failure = self._store.compare_set(_FAILED, "", f"{code} {self._rank}")
-        except RuntimeError:  # the store ended with the process that held it
+            failure = self._ask(
+                lambda: self._store.compare_set(_FAILED, "", f"{code} {self._rank}")
+            )
+        except (RuntimeError, TimeoutError):  # the process that held the store ended or hangs
             failure = f"{code} {self._rank}".encode()
         if self._failure[1] < 0:
             self._failure = _parse(failure)
@@ -92,11 +99,29 @@ class FailureWatch:
     def _hears(self) -> bool:
         """Whether another process has recorded a failure, or does so within a short time."""
         if self._failure[1] < 0:
-            with suppress(RuntimeError):
-                self._store.wait([_FAILED], timedelta(seconds=LINGER))
-                self._failure = _parse(self._store.get(_FAILED))
-                self._store.add(_HEARD, 1)
+            with suppress(RuntimeError, TimeoutError):
+                self._failure = _parse(self._ask(self._wait_for_failure))
         return self._failure[1] >= 0
+
+    def _wait_for_failure(self) -> bytes:
+        self._store.wait([_FAILED], timedelta(seconds=LINGER))
+        failure = self._store.get(_FAILED)
+        self._store.add(_HEARD, 1)
+        return failure
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """Returns an answer of the store; once it hangs it is not asked again.
+
+        Raises:
+            TimeoutError: The process that holds the store hangs.
+        """
+        if self._hangs:
+            raise TimeoutError("the store does not answer")
+        try:
+            return _within(LINGER + 1, question)
+        except TimeoutError:
+            self._hangs = True
+            raise
 
     def _wait_until_heard(self, count: int) -> None:
         """Waits a short time until `count` other processes know of the failure."""
@@ -121,6 +146,31 @@ class FailureWatch:
             if not self._left.wait(GRACE):
                 os._exit(self._failure[0])
             return
+
+
+def _within(seconds: float, ask: Callable[[], T]) -> T:
+    """Returns the answer of the store, which hangs with the process that holds it.
+
+    Raises:
+        TimeoutError: There was no answer in time.
+    """
+    answers: list[T] = []
+    errors: list[RuntimeError] = []
+
+    def run() -> None:
+        try:
+            answers.append(ask())
+        except RuntimeError as error:
+            errors.append(error)
+
+    asking = threading.Thread(target=run, daemon=True)
+    asking.start()
+    asking.join(seconds)
+    if errors:
+        raise errors[0]
+    if not answers:
+        raise TimeoutError(f"the store did not answer within {seconds:g} s")
+    return answers[0]
 
 
 def first_line(error: BaseException) -> str:

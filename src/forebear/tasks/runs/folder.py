@@ -156,6 +156,8 @@ class RunFolder:
         """
         if (self.path / WEIGHTS).is_file():
             shutil.rmtree(self.checkpoints, ignore_errors=True)  # left if the run was killed here
+            for partial in self.path.glob(".*.tmp*"):
+                partial.unlink(missing_ok=True)
             with suppress(OSError, RunError):  # so is a page that says "unfinished"
                 write_index(self.path)
             raise RunError(

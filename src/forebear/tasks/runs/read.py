@@ -144,9 +144,8 @@ def load_run(path: Path) -> Network:
     if path.is_file():
         return load(path)
     if not path.is_dir():
-        raise RunError(
-            f"{path}: no such folder. Expected the --out of a forebear train. Check the path."
-        )
+        found = "neither a file nor a folder" if path.exists() else "no such folder"
+        raise RunError(f"{path}: {found}. Expected the --out of a forebear train. Check the path.")
     if not (path / WEIGHTS).is_file():
         begun = (path / SETTINGS).is_file()
         what = "a run that did not finish" if begun else "no run"

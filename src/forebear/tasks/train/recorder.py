@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from forebear.data.loader import Loader
-from forebear.errors import RunError
+from forebear.errors import DiskError
 from forebear.network.model_card import ModelCard
 from forebear.network.network import Network
 from forebear.tasks.evaluate import Evaluation
@@ -111,7 +111,7 @@ class Recorder:
         try:
             self._checkpoint(stepper, state)
         except OSError as error:
-            raise RunError(
+            raise DiskError(
                 f"{path}: the first checkpoint cannot be written ({error.strerror or error}). "
                 f"Expected room for three of them. Make some and go on by {RESUME} {path}, or "
                 "pass another --out."
@@ -204,7 +204,7 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(
+        raise DiskError(
             f"{path}: the trained weights cannot be written ({error.strerror or error}). Expected "
             f"room on the disk. Make some and go on by {RESUME} {path}: the checkpoints are whole."
         ) from error

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from forebear.data.choices import Bad
+from forebear.files import expanded
 from forebear.settings import check, override, setting, settings
 from forebear.tasks.train.recipe import Recipe
 
@@ -149,6 +150,14 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuses values out of range, and what would have to be ignored."""
+        for name in ("out", "weights"):
+            value = getattr(self, name)
+            if isinstance(value, str):  # a path given as text is a path
+                object.__setattr__(self, name, expanded(value))
+            elif value is not None and not isinstance(value, Path):
+                raise TypeError(
+                    f"{name}={value!r}: expected a path, as text or a pathlib.Path. Pass one."
+                )
         check(self)
         if self.budget is None:
             return

@@ -45,6 +45,7 @@ def settings_of(run: Prepared) -> dict[str, Any]:
             "evaluated": len(run.validation_images.places),
             "split": data.split,
             "fingerprint": data.fingerprint,
+            "order": data.order,
         },
         "recipe": asdict(run.recipe),
         "chosen_by": dict(run.resolved.origins),

@@ -19,7 +19,7 @@ from forebear.errors import DataError, RunError
 from forebear.network.create import create
 from forebear.network.initialize import zero_last_norms
 from forebear.network.network import Network
-from forebear.network.plan.cost import check_size
+from forebear.network.plan.cost import check_map, check_size
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.imagenet_classes import synset_name
@@ -44,6 +44,7 @@ from forebear.tasks.train.state import TrainState
 from forebear.text import printable
 from forebear.weights.assign import load_arrays
 from forebear.weights.load import find_card, find_network, library_arrays
+from forebear.weights.understand import understand_as
 
 SMALL = 48  # pixels: up to here the default network has the CIFAR root
 
@@ -272,6 +273,7 @@ def create_network(
         zero_last_norms(network)
     for side in sorted({recipe.size_from or recipe.size, recipe.size, recipe.eval_size}):
         check_size(network.plan, side, side)
+        check_map(network.plan, side)
     return network
 
 
@@ -299,7 +301,10 @@ def load_initial_weights(
     random = copy.deepcopy(logits.state_dict())
     with library_arrays(path) as arrays:
         stayed = load_arrays(network, arrays, partial=config.partial)
-    notes = (f"random, as {path} has none that fit: {', '.join(stayed)}",) if stayed else ()
+        found = understand_as(network.table, network.dialect, arrays, partial=config.partial)
+    notes = tuple(f"{path}: {said}" for said in found.facts.notes)
+    if stayed:
+        notes = (*notes, f"random, as {path} has none that fit: {', '.join(stayed)}")
     same = known in (data.classes, tuple(synset_name(name) or name for name in data.classes))
     unsure = not known and not (recipe.head_only or recipe.head_epochs)
     if same or unsure or "logits.weight" in stayed:

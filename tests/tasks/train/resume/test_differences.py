@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,11 @@ import pytest
 import torch
 
 from forebear.data.dataset import ArrayImages, Dataset
-from forebear.tasks.train.resume.differences import changed_images, changed_machine
+from forebear.tasks.train.resume.differences import (
+    changed_images,
+    changed_machine,
+    unsure_images,
+)
 
 
 def data(train: int, val: int, classes: tuple[str, ...] = ("a", "b")) -> Dataset:
@@ -26,6 +31,18 @@ def data(train: int, val: int, classes: tuple[str, ...] = ("a", "b")) -> Dataset
     )
 
 
+def begun(**more: Any) -> dict[str, Any]:
+    """The settings of a run on `data(4, 2)`."""
+    then = {"classes": ["a", "b"], "train": 4, "held_out": 2, "fingerprint": "f", "order": "o"}
+    return {"data": then, "id": "x", **more}
+
+
+def test_the_same_images_are_not_worth_a_word() -> None:
+    same = replace(data(4, 2), fingerprint="f", order="o")
+    assert changed_images(begun(), same) == ""
+    assert unsure_images(begun(), same) == ""
+
+
 @pytest.mark.parametrize(
     ("now", "said"),
     [
@@ -37,7 +54,24 @@ def data(train: int, val: int, classes: tuple[str, ...] = ("a", "b")) -> Dataset
     ],
 )
 def test_what_has_changed_is_told_by_names_and_numbers(now: Dataset, said: str) -> None:
-    assert changed_images({"classes": ["a", "b"], "train": 4, "held_out": 2}, now) == said
+    assert changed_images(begun(), now) == said
+
+
+def test_the_same_images_under_other_names_are_said() -> None:
+    renamed = replace(data(4, 2), fingerprint="f", order="p")
+    assert changed_images(begun(), renamed) == ""
+    assert "have other names, so that they come in another order" in unsure_images(begun(), renamed)
+
+
+def test_runs_of_older_versions_compare_what_they_knew() -> None:
+    old = begun()
+    del old["id"], old["data"]["order"]
+    old["data"]["split"] = "given by the folders train and val"
+    assert changed_images(old, data(4, 2)) == ""
+    assert "begun by an older version, which did not hash images" in unsure_images(old, data(4, 2))
+    assert changed_images(old, data(5, 2)) == "4 training images then, 5 now"
+    old["data"]["split"] = "15% of each class held out"  # these were hashed
+    assert changed_images(old, data(4, 2)) == "as many as before, but other ones"
 
 
 def settings(**machine: Any) -> dict[str, Any]:

@@ -105,7 +105,8 @@ def test_settings_that_are_changed_or_damaged_are_refused_by_name(
         ('"threads": 1', '"threads": 100000', "threads=100000: expected 1 to 1,024"),
         ('"units": 1', '"units": 1000000000', "its settings are not those of a run"),
         ('"recipe"', '"recipes"', "recipe is missing"),
-        ('"classes": [', '"klasses": [', "settings.json was changed since"),
+        ('"classes": [', '"klasses": [', "classes is missing"),
+        ('"fingerprint": "', '"fingerprint": 5, "x": "', "data.fingerprint=5"),
     ):
         assert old in whole, old
         (run / "settings.json").write_text(whole.replace(old, new))

@@ -59,9 +59,9 @@ def test_a_tensor_lies_within_its_storage() -> None:
     for shape, strides in (((2, 4), (4, 1)), ((7,), (1,)), ((2,), (6,))):
         with pytest.raises(ValueError, match="is larger than its storage"):
             tensor(storage, 0, shape, strides)
-    for shape, strides in (((-1,), (1,)), ((2, 2), (1,)), ((2,), (True,)), ("a", "b")):
+    for odd, steps in (((-1,), (1,)), ((2, 2), (1,)), ((2,), (True,)), ("a", "b")):
         with pytest.raises(ValueError, match="is not a tuple of numbers"):
-            tensor(storage, 0, shape, strides)
+            tensor(storage, 0, odd, steps)
     with pytest.raises(WeightsError, match="asks for 2000 values"):
         tensor(storage, 0, (2000,), (0,))
     with pytest.raises(WeightsError, match="asks for 1001 values"):

@@ -19,7 +19,7 @@ from typing import cast, get_args
 import torch
 
 from forebear.errors import RunError
-from forebear.files import home, write_text
+from forebear.files import home, make_private, own_text, write_text
 from forebear.network.network import Network
 from forebear.tables.files import table_to_dict
 from forebear.tasks.machine.device import device_name
@@ -27,7 +27,7 @@ from forebear.tasks.train.budget.step_timing import seconds_of_step
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.request import Compile
 from forebear.tasks.train.step import Mode
-from forebear.untrusted import read_json
+from forebear.untrusted import parse_json
 
 LEAST = 600.0  # seconds of a run that can make up for a minute or two of compiling
 GAIN = 0.97  # time of a compiled step, relative to an eager one, that is worth compiling
@@ -109,7 +109,7 @@ def _key(recipe: Recipe, network: Network, device: torch.device, modes: tuple[Mo
 def _known() -> dict[str, str]:
     """Returns the remembered modes by key; empty if the file is missing or damaged."""
     try:
-        found = read_json(home() / "compile.json")
+        found = parse_json(own_text(home() / "compile.json"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -118,7 +118,7 @@ def _known() -> dict[str, str]:
 def _remember(key: str, mode: Mode) -> None:
     """Keeps a choice for later runs; if the file cannot be written, they will time again."""
     try:
-        home().mkdir(parents=True, exist_ok=True)
+        make_private(home())
         write_text(home() / "compile.json", json.dumps(_known() | {key: mode}, indent=1) + "\n")
     except OSError as error:
         _log.info("compile.json was not written: %s", error)

@@ -8,8 +8,8 @@ import logging
 import math
 from typing import Any
 
-from forebear.files import home, write_text
-from forebear.untrusted import read_json
+from forebear.files import home, make_private, own_text, write_text
+from forebear.untrusted import parse_json
 
 MOST = 1000  # timings to keep; the oldest are deleted first
 
@@ -36,7 +36,7 @@ def remember(key: str, seconds: float) -> None:
     known = {name: value for name, value in _read().items() if name != key and _is_time(value)}
     newest = dict(list(known.items())[1 - MOST :]) | {key: seconds}
     try:
-        home().mkdir(parents=True, exist_ok=True)
+        make_private(home())
         write_text(home() / "timings.json", json.dumps(newest, indent=1) + "\n")
     except OSError as error:
         _log.info("timings.json was not written: %s", error)
@@ -48,7 +48,7 @@ def _is_time(value: Any) -> bool:
 
 def _read() -> dict[str, Any]:
     try:
-        found = read_json(home() / "timings.json")
+        found = parse_json(own_text(home() / "timings.json"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

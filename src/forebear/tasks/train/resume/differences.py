@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,14 +10,17 @@ import torch
 from forebear.data.dataset import Dataset
 
 
-def changed_images(then: dict[str, Any], now: Dataset) -> str:
-    """Returns in a few words how the images have changed.
+def changed_images(settings: Mapping[str, Any], now: Dataset) -> str:
+    """Returns in a few words how the images have changed since the run began; "" if they have not.
 
     Args:
-        then: The part "data" of the settings of the run.
-        now: The data set of the same name, with another fingerprint.
+        settings: Of the run.
+        now: The data set of the same name.
     """
-    before = then["classes"]
+    then = settings["data"]
+    if then["fingerprint"] == now.fingerprint:
+        return ""
+    before = list(then["classes"])
     found = [f"class {name!r} is gone" for name in before if name not in now.classes]
     found += [f"class {name!r} is new" for name in now.classes if name not in before]
     for part, name, count in (
@@ -25,7 +29,31 @@ def changed_images(then: dict[str, Any], now: Dataset) -> str:
     ):
         if then[part] != count:
             found.append(f"{then[part]:,} {name} images then, {count:,} now")
+    if not found and _by_names(settings):
+        return ""
     return ", ".join(found) or "as many as before, but other ones"
+
+
+def unsure_images(settings: Mapping[str, Any], now: Dataset) -> str:
+    """Returns a sentence if the same images may be other ones or in another order, else ""."""
+    then = settings["data"]
+    if then["fingerprint"] != now.fingerprint:
+        return (
+            "the run was begun by an older version, which did not hash images: only their number "
+            "and the classes were compared"
+        )
+    if then.get("order") in (None, now.order):
+        return ""
+    return (
+        "the files of the images have other names, so that they come in another order: results "
+        "will be close to, but not bit-identical with, an uninterrupted run"
+    )
+
+
+def _by_names(settings: Mapping[str, Any]) -> bool:
+    """Whether an older version compared names and sizes of given parts, and no contents."""
+    given = str(settings["data"].get("split", "")).startswith("given by the ")
+    return "id" not in settings and given
 
 
 def changed_machine(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forebear.errors import RunError
+from forebear.errors import RunError, WeightsError
 from forebear.network.network import Network
 from forebear.tasks.runs.folder import RunFolder
 from forebear.tasks.runs.layout import SETTINGS, WEIGHTS, earlier_weights
@@ -15,7 +15,7 @@ from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.runs.read import read_run
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.state import TrainState
-from forebear.text import printable
+from forebear.text import elided, printable
 from forebear.weights.native_format import load_file
 
 
@@ -98,7 +98,14 @@ class Extension:
         """
         done = self.state.epoch - 1
         saved = load_file(path / earlier_weights(done))
-        network.load_state_dict(saved.state_dict())
+        try:
+            network.load_state_dict(saved.state_dict())
+        except RuntimeError as error:
+            raise WeightsError(
+                f"{printable(path / earlier_weights(done))}: its arrays are not those of the "
+                f"network in {SETTINGS} ({elided(error, 200)}). Expected the weights of this run. "
+                "Restore both files, or train again with --replace."
+            ) from error
         return (
             f"extending the run from epoch {done} to {recipe.epochs}: the learning rate goes on as "
             f"if {recipe.epochs} epochs had been planned from the start, not {self.planned}; the "

@@ -27,7 +27,11 @@ from forebear.tasks.train.recipe_files import recipe_from_dict
 from forebear.tasks.train.request import TrainConfig
 from forebear.tasks.train.resolve import ResolvedRecipe
 from forebear.tasks.train.resume.checkpoint import checkpoints, load_checkpoint
-from forebear.tasks.train.resume.differences import changed_images, changed_machine
+from forebear.tasks.train.resume.differences import (
+    changed_images,
+    changed_machine,
+    unsure_images,
+)
 from forebear.tasks.train.resume.extend import Extension
 from forebear.tasks.train.setup import RunSetup, create_network, split_data
 from forebear.tasks.train.state import TrainState
@@ -65,7 +69,6 @@ def restore_setup(
         resolved = _recipe(settings)
         table, dialect, colours = _network(settings)
         name, spec = settings["network"], settings["data"]["spec"]
-        fingerprint = settings["data"]["fingerprint"]
         config = TrainConfig(data=spec, **settings["request"])
         if where.type != "cuda" and config.compile == "graphs":
             config = replace(config, compile="auto")  # a CPU has no CUDA graphs
@@ -73,6 +76,7 @@ def restore_setup(
         note = changed_machine(
             settings, device=device_name(where), processes=world.size, threads=threads
         )
+        _check_data(settings["data"])
         earlier = Extension.read(settings["extends"], epochs) if extends else None
     except (KeyError, TypeError, ValueError, AttributeError, ForebearError) as error:
         raise RunError(
@@ -80,14 +84,14 @@ def restore_setup(
             "settings.json as forebear train wrote it. Train again with --replace."
         ) from error
     data, test = split_data(read_data(spec), config.hold_out)
-    if data.fingerprint != fingerprint:
+    fault = changed_images(settings, data)
+    if fault:
         raise RunError(
-            f"{path}: the images of {spec} have changed since the run began "
-            f"({changed_images(settings['data'], data)}). Expected the same images. Restore them, "
-            "or train again with --replace."
+            f"{path}: the images of {spec} have changed since the run began ({fault}). Expected "
+            "the same images. Restore them, or train again with --replace."
         )
+    notes = tuple(filter(None, (note, unsure_images(settings, data))))
     network = create_network(table, dialect, data, resolved.recipe, colours)
-    notes = (note,) if note else ()
     if earlier is not None:
         notes = (*notes, earlier.load(path, network, resolved.recipe))
     return RunSetup(
@@ -150,6 +154,15 @@ def restore_state(
     evaluated = state.step - len(state.losses)  # steps up to the last evaluation
     epochs = tuple(epoch for epoch in setup.epochs if epoch.step <= evaluated)
     return state, epochs, (*damaged, f"resuming after step {state.step:,}")
+
+
+def _check_data(data: Any) -> None:
+    """Raises KeyError or TypeError if the part "data" of settings.json lacks what is compared."""
+    if not all(isinstance(name, str) for name in data["classes"]):
+        raise TypeError("data.classes has other values than names")
+    for name, kind in (("train", int), ("held_out", int), ("fingerprint", str)):
+        if not isinstance(data[name], kind):
+            raise TypeError(f"data.{name}={elided(repr(data[name]))}")
 
 
 def _reason(error: Exception) -> str:
