@@ -51,3 +51,5 @@ NUMBER = 1e9  # of a scale, mean or std; the smallest scale and std is 1 / NUMBE
 # Weights
 ARRAYS = 100_000  # arrays in a checkpoint; ResNet-1202 has 7,215
 ARRAY_NAME = 1_000  # characters
+PICKLE_BYTES = 16 * MIB  # ResNet-1202's state dict has 1.3 MB of pickle
+PICKLE_OBJECTS = 1_000_000  # lists, tuples, dicts and others; a tensor takes 5

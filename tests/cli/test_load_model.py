@@ -14,6 +14,7 @@ from forebear.cli.load_model import add_arguments, load_model
 from forebear.tasks.convert import convert
 from forebear.weights import load as weights
 from tests.tasks.making import TINY, write_run
+from tests.weights import forms
 
 
 def parsed(*words: str) -> argparse.Namespace:
@@ -73,8 +74,9 @@ def test_a_download_of_published_weights_is_shown(
 ) -> None:
     asked = []
 
-    def load(network: str, *, weights: str, progress: object) -> forebear.Network:
+    def load(network: str, *, weights: str, which: object, progress: object) -> forebear.Network:
         assert callable(progress)
+        assert which is None
         asked.append((network, weights))
         progress(50, 100)
         progress(100, 100)
@@ -85,3 +87,39 @@ def test_a_download_of_published_weights_is_shown(
     assert module.load_model(None, parsed(*words)) is TINY
     assert asked == [("paper/resnet20", "published")]
     assert capsys.readouterr().out == ""  # the bar is on stderr
+
+
+def test_what_was_left_in_a_file_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = forms.saved(tmp_path, {"state_dict": forms.state(), "state_dict_ema": forms.shifted()})
+    words = ("--weights", str(path))
+    assert forms.is_ours(load_model(None, parsed(*words)))
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"{path}: took 116 arrays of state_dict; the file also has averages: " in said
+    assert "--which state_dict_ema" in said
+    assert forms.is_ours(load_model(path, parsed()))
+    for which in ("ema", "state_dict_ema"):
+        assert not forms.is_ours(load_model(None, parsed(*words, "--which", which)))
+        assert not forms.is_ours(load_model(path, parsed("--which", which)))
+    with pytest.raises(forebear.WeightsError, match=r"Expected one of raw, state_dict_ema\."):
+        load_model(None, parsed(*words, "--which", "best"))
+
+
+def test_a_run_and_a_file_of_ours_say_nothing_and_have_no_choice(
+    tmp_path: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "run")
+    shutil.copy(saved, run / "model.safetensors")
+    assert load_model(None, parsed("--weights", str(run))).plan == TINY.plan
+    assert capsys.readouterr().err == ""
+    for path in (run, saved):
+        with pytest.raises(forebear.WeightsError, match="has one set of weights"):
+            load_model(None, parsed("--weights", str(path), "--which", "ema"))
+
+
+def test_a_folder_of_the_hub_stands_where_a_run_does() -> None:
+    folder = Path(__file__).parents[1] / "weights" / "goldens" / "transformers_resnet"
+    assert load_model(folder, parsed()).classes[0] == "red fox"
+    assert load_model(None, parsed("--weights", str(folder))).classes[0] == "red fox"

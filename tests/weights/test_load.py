@@ -130,3 +130,40 @@ def test_the_published_file_predicts_and_evaluates_straight_away(
     data = f"npz:{SHARED / 'data' / 'cifar10_exact_subset.npz'}"
     assert main(["evaluate", str(PUBLISHED), "--data", data]) == 0
     assert "top-1  91.64%" in capsys.readouterr().out
+
+
+def test_a_run_folder_is_taken_wherever_a_checkpoint_is(tmp_path: Path) -> None:
+    from forebear.weights.load import find_card, find_network, library_arrays
+    from tests.tasks.making import write_run
+
+    run = write_run(tmp_path / "run")
+    net = make("paper/resnet20", num_classes=3)
+    forebear.save(net, run / "model.safetensors", classes=("a", "b", "c"))
+    image = torch.randn(1, 3, 32, 32)
+    with torch.inference_mode():
+        for again in (
+            forebear.load(run),
+            forebear.load(str(run)),
+            forebear.load("paper/resnet20", weights=run),
+        ):
+            assert torch.equal(again(image), net(image))
+    card = find_card(run)
+    assert card is not None
+    assert card.classes == ("a", "b", "c")
+    assert find_network(run)[0] == "resnet20"
+    with library_arrays(run) as arrays:
+        assert "conv1.weight" in arrays
+    with pytest.raises(
+        WeightsError, match=r"which='ema': .*has one set of weights\. Expected 'raw'"
+    ):
+        forebear.load(run, which="ema")
+
+
+def test_a_run_that_did_not_finish_is_refused_as_one(tmp_path: Path) -> None:
+    from tests.tasks.making import write_run
+
+    run = write_run(tmp_path / "run")
+    (run / "model.safetensors").unlink(missing_ok=True)
+    for words in ({"what": run}, {"what": "paper/resnet20", "weights": run}):
+        with pytest.raises(WeightsError, match=r"a run that did not finish.*train --resume"):
+            forebear.load(**words)

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from forebear.cli import output
+
 if TYPE_CHECKING:
     from forebear.network.network import Network
 
@@ -19,6 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--network", metavar="NAME", help="network of the weights (default: detected)"
+    )
+    parser.add_argument(
+        "--which",
+        metavar="SET",
+        help="weights to take if the file has several sets: raw, ema, a name in the file such as "
+        "teacher, or body for no classifier (default: raw)",
     )
 
 
@@ -34,16 +42,30 @@ def load_model(run: Path | None, args: argparse.Namespace) -> Network:
             "RUN and --weights: expected exactly one of them, and --network only with --weights. "
             "Pass a run folder, or --weights FILE."
         )
-    if run is not None:
+    from forebear.weights.load import NOTES, load, native_file
+
+    path = Path(args.weights) if run is None else run
+    if run is not None and not run.is_file() and not _is_checkpoint_folder(run):
         from forebear.tasks.runs.read import load_run
 
         return load_run(run)
-    from forebear.weights.load import load
-
     if args.network is None:
-        return load(args.weights)
-    with _Download() as download:
-        return load(args.network, weights=args.weights, progress=download)
+        network = load(path, which=args.which)
+    else:
+        with _Download() as download:
+            network = load(args.network, weights=args.weights, which=args.which, progress=download)
+    notes = network.card.provenance.get(NOTES)
+    if notes and not (path.exists() and native_file(path)):
+        output.note(f"{path}: {notes}")
+    return network
+
+
+def _is_checkpoint_folder(path: Path) -> bool:
+    """Whether a folder has weights of the Hugging Face Hub, and is no run."""
+    from forebear.weights.load import native_file
+    from forebear.weights.readers.hub import is_hub_folder
+
+    return path.is_dir() and is_hub_folder(path) and native_file(path) is None
 
 
 class _Download:

@@ -21,7 +21,7 @@ from forebear.tables.dialects import DIALECTS
 from forebear.tables.registry import NETWORKS, find
 from forebear.text import truncated
 from forebear.weights.layouts import Array
-from forebear.weights.load import load
+from forebear.weights.load import NOTES, load, native_file
 from forebear.weights.native_format import save
 from forebear.weights.rewrite import REWRITES
 from forebear.weights.transfer import transfer
@@ -83,6 +83,9 @@ def convert(
             f"{target}: the file exists. Expected a new file. Pass another name, or --replace."
         )
     net = load(source) if network is None else load(network, weights=source, dialect=dialect)
+    notes = net.card.provenance.get(NOTES)
+    if notes and native_file(source) is None:
+        _log.warning("%s: %s", truncated(source), notes)
     differences = []
     for name in rewrites:
         if name not in REWRITES:

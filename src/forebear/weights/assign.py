@@ -13,23 +13,32 @@ from forebear.network.network import Network
 from forebear.network.plan.layer_names import NAMING_SCHEMES, naming_scheme_of
 from forebear.network.plan.plan import Plan
 from forebear.text import truncated
+from forebear.weights.choose_set import choose, sets_of, taken
+from forebear.weights.find_sets import GROUP_SUM, is_no_weight
 from forebear.weights.layouts import Array
+from forebear.weights.readers.base import Arrays
 from forebear.weights.variable_names import Pair, pairs
 
-# Arrays in checkpoints that are not weights: TF-Slim's step counter and Caffe's mean colour.
-_BESIDE = ("global_step", "mean_rgb")
 _LISTED = 5  # names of each kind in a message
 _COMPARED = 1_000  # names that are searched for similar ones
 
 
-def load_arrays(network: Network, arrays: Mapping[str, Any], *, partial: bool = False) -> list[str]:
+def load_arrays(
+    network: Network,
+    arrays: Mapping[str, Any],
+    *,
+    partial: bool = False,
+    which: str | None = None,
+) -> list[str]:
     """Loads the arrays of the original library into a network.
 
     Args:
         network: The network. It is modified only if every array fits, or if `partial` is set.
-        arrays: {variable name in the original library: array in its layout}, numpy or torch. The
-            suffix ":0" of TensorFlow and the prefix "module." of DataParallel are accepted.
+        arrays: {variable name in the original library: array in its layout}, numpy or torch. All
+            names of the network may have the same prefix, such as "module.", and the mapping may
+            hold other arrays beside, such as those of an optimizer.
         partial: Load only the arrays that fit, for example when fine-tuning with other classes.
+        which: The set of weights, if there are several, as for `forebear.load`.
 
     Returns:
         The state_dict names of the weights that were not loaded. Empty unless `partial` is set.
@@ -38,6 +47,13 @@ def load_arrays(network: Network, arrays: Mapping[str, Any], *, partial: bool = 
         WeightsError: Names are missing or unexpected, or shapes are wrong; the message lists them.
             With `partial`, no array fits. The network is unchanged.
     """
+    try:
+        sets = sets_of(network.plan, arrays, which, partial=partial)
+        if sets:
+            arrays = taken(arrays, choose(sets, which, arrays))
+    except WeightsError as error:
+        where = f"{truncated(arrays.path)}: " if isinstance(arrays, Arrays) else ""
+        raise WeightsError(f"{where}{error}") from error
     given = {bare(name): name for name in arrays}
     wanted = pairs(network.plan)
     renamed = _other_logits(network.plan, given)
@@ -86,17 +102,12 @@ def _unexpected(given: Mapping[str, Any]) -> list[str]:
     """Returns the unexpected names. Arrays that are not weights are ignored, after a check."""
     left = []
     for name, array in given.items():
-        if beside(name) and not name.endswith("_2_gconv/kernel"):
+        if is_no_weight(name) and not name.endswith(GROUP_SUM):
             continue
-        if name.endswith("_2_gconv/kernel") and _sums_groups(np.asarray(array)):
+        if name.endswith(GROUP_SUM) and _sums_groups(np.asarray(array)):
             continue  # keras-applications' constant kernel: grouped convolutions do not need it
         left.append(name)
     return left
-
-
-def beside(name: str) -> bool:
-    """Whether a name is that of an array which is not a weight."""
-    return name.rpartition("/")[2] in _BESIDE or name.endswith("_2_gconv/kernel")
 
 
 def _sums_groups(kernel: Array) -> bool:

@@ -13,21 +13,27 @@ from forebear.errors import WeightsError
 from forebear.network.create import create
 from forebear.network.model_card import ModelCard
 from forebear.network.network import Network
-from forebear.network.plan.expand import expand
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.imagenet_classes import class_names
 from forebear.tables.registry import NETWORKS
 from forebear.tables.rows import Table
+from forebear.text import truncated
 from forebear.version import __version__
-from forebear.weights.assign import bare, load_arrays
+from forebear.weights.assign import load_arrays
 from forebear.weights.catalog import Published, by_digest, find_published
+from forebear.weights.choose_set import RAW
 from forebear.weights.download import fetch
-from forebear.weights.identify import recognise
 from forebear.weights.native_format import describes_itself, load_file
 from forebear.weights.readers.base import Array, Arrays
 from forebear.weights.readers.detect import open_arrays
+from forebear.weights.readers.hub import HubArrays
+from forebear.weights.transformers_resnet import is_transformers, network_of, renamed
+from forebear.weights.understand import Understood, for_channels, understand, understand_as
 from forebear.weights.variable_names import pairs
+
+NOTES = "notes"  # in the provenance: what was taken from the file, and what was left
+_WEIGHTS, _SETTINGS = "model.safetensors", "settings.json"  # of a run folder
 
 
 def read_arrays(path: str | Path) -> Arrays:
@@ -35,7 +41,8 @@ def read_arrays(path: str | Path) -> Arrays:
 
     The formats are TensorFlow V1 and V2, Keras .h5, .weights.h5 and .keras, torch, safetensors,
     .npz, and folders of the Hugging Face Hub. The content determines the format. Nothing in the
-    file is ever executed.
+    file is ever executed. Of a torch file with several state dicts, these are the arrays of the
+    largest one without averages; `whole` of the result has all of them.
 
     Raises:
         WeightsError: The file is missing, damaged or malicious. The one-line message names the file
@@ -48,6 +55,7 @@ def load(
     what: str | Path | Table,
     *,
     weights: str | Path | None = None,
+    which: str | None = None,
     partial: bool = False,
     progress: Callable[[int, int | None], None] | None = None,
     **options: Any,
@@ -61,12 +69,15 @@ def load(
         weights: A checkpoint of the network, or "published" for the weights that its library
             publishes by default. "published:TAG" selects others that `forebear list --weights`
             lists. Published weights are downloaded once.
+        which: The weights to take if the checkpoint has several sets: "raw" (the default), "ema"
+            for averages, or a name in the file, such as "teacher". "body" takes the raw weights
+            without the classifier.
         partial: Keep the initial weights of layers that are missing from the checkpoint or do not
             fit.
         progress: Called during a download with the number of bytes so far and the total, which is
             None if it is unknown.
         options: The options of `forebear.create`, if `what` is a network. By default, num_classes
-            is that of the checkpoint.
+            and in_channels are those of the checkpoint.
 
     Raises:
         WeightsError: The checkpoint cannot be read, identified or downloaded, or it does not fit
@@ -78,7 +89,7 @@ def load(
         if str(weights).partition(":")[0] == "published":
             row = find_published(str(what), str(weights).partition(":")[2] or None)
             path = fetch(row, progress=progress)
-        return _load_named(what, path, row, partial, options)
+        return _load_named(what, path, row, which, partial, options)
     path = Path(str(what))
     if isinstance(what, Table) or str(what) in NETWORKS or not (path.exists() or path.suffix):
         network = create(what, **options)  # raises an error if the name is unknown
@@ -92,14 +103,48 @@ def load(
             f"{', '.join(given)}: {what} is a checkpoint, which determines its network. Expected "
             "no options. Remove them, or pass a network's name and weights=... for the checkpoint."
         )
-    own = path / "model.safetensors" if path.is_dir() else path
-    if own.is_file() and describes_itself(own):
+    own = native_file(path)
+    if own is not None:
+        _refuse_choice(own, which)
         return load_file(own)
     with open_arrays(path) as arrays:
-        fit = recognise(arrays)
-        network = create(fit.network, num_classes=fit.num_classes, in_channels=fit.in_channels)
-        load_arrays(network, arrays)
-        return _described(network, fit.network, path)
+        found = understand(arrays, which)
+        network = create(
+            found.table,
+            dialect=found.dialect,
+            num_classes=found.num_classes,
+            in_channels=found.in_channels,
+        )
+        load_arrays(network, found.arrays)
+        return _described(network, found, path)
+
+
+def native_file(path: Path) -> Path | None:
+    """Returns the file in forebear's own format that a path stands for, or None.
+
+    Args:
+        path: A file, or the folder of a finished run.
+
+    Raises:
+        WeightsError: It is the folder of a run that did not finish.
+    """
+    if path.is_dir():
+        run = (path / _SETTINGS).is_file()
+        path = path / _WEIGHTS
+        if run and not path.is_file():
+            raise WeightsError(
+                f"{truncated(path.parent)}: a run that did not finish: {_WEIGHTS} is missing. "
+                "Expected a finished run. Go on with it by forebear train --resume."
+            )
+    return path if path.is_file() and describes_itself(path) else None
+
+
+def _refuse_choice(path: Path, which: str | None) -> None:
+    if which not in (None, RAW):
+        raise WeightsError(
+            f"which={truncated(which)!r}: {truncated(path)} has one set of weights. Expected "
+            f"{RAW!r} or nothing. Remove which, or --which on the command line."
+        )
 
 
 def find_network(path: Path) -> tuple[str, Table, Dialect]:
@@ -108,12 +153,13 @@ def find_network(path: Path) -> tuple[str, Table, Dialect]:
     Raises:
         WeightsError: The file cannot be read or identified.
     """
-    if path.is_file() and describes_itself(path):
-        plan = load_file(path).plan
+    own = native_file(path)
+    if own is not None:
+        plan = load_file(own).plan
         return plan.table.name, plan.table, plan.dialect
     with open_arrays(path) as arrays:
-        name = recognise(arrays).network
-    return (name, *resolve(name, None))
+        found = understand(arrays)
+    return found.name, found.table, found.dialect
 
 
 def find_card(path: Path) -> ModelCard | None:
@@ -124,27 +170,48 @@ def find_card(path: Path) -> ModelCard | None:
     Raises:
         WeightsError: The file is damaged.
     """
-    if not path.is_file():
-        return None
-    row = by_digest(path)
+    own = native_file(path)
+    if own is not None:
+        card = load_file(own).card
+        return ModelCard(preprocessing=card.preprocessing, classes=card.classes)
+    row = by_digest(path) if path.is_file() else None
     if row is not None:
         classes = class_names(row.classes) if row.classes else ()
         return ModelCard(preprocessing=row.preprocessing, classes=classes)
-    if describes_itself(path):
-        card = load_file(path).card
-        return ModelCard(preprocessing=card.preprocessing, classes=card.classes)
-    return None
+    with open_arrays(path) as arrays:
+        try:
+            found = understand(arrays)
+        except WeightsError:  # the network is not a published one, or one has to be chosen
+            return None
+        rule = found.facts.preprocessing or found.dialect.preprocessing
+        if not isinstance(arrays, HubArrays) and found.in_channels == rule.channels:
+            return None
+        rule, _ = for_channels(rule, found.in_channels)
+        return ModelCard(preprocessing=rule, classes=_class_names(found))
+
+
+def _class_names(found: Understood) -> tuple[str, ...]:
+    names = found.facts.classes
+    fits = len(names) == found.num_classes and len(set(names)) == len(names)
+    return names if fits else ()
 
 
 @contextmanager
 def library_arrays(path: Path) -> Iterator[Mapping[str, Array]]:
-    """Opens the arrays of any checkpoint, including forebear's, under the original names."""
-    if path.is_file() and describes_itself(path):
-        source = load_file(path)
+    """Opens the arrays of any checkpoint, including forebear's, under the original names.
+
+    `load_arrays` finds the network's among them.
+    """
+    own = native_file(path)
+    if own is not None:
+        source = load_file(own)
         state = source.state_dict()
         yield {p.theirs: p.layout.store(state[p.ours].numpy()) for p in pairs(source.plan)}
-    else:
-        with open_arrays(path) as arrays:
+        return
+    with open_arrays(path) as arrays:
+        if isinstance(arrays, HubArrays) and is_transformers(arrays.config):
+            yield renamed(arrays, *network_of(arrays.config, path))
+        else:
             yield arrays
 
 
@@ -152,52 +219,60 @@ def _load_named(
     what: str | Path | Table,
     path: Path,
     row: Published | None,
+    which: str | None,
     partial: bool,
     options: dict[str, Any],
 ) -> Network:
+    own = native_file(path)
+    if own is not None:
+        _refuse_choice(own, which)
     with library_arrays(path) as arrays:
-        if "num_classes" not in options and not partial:
-            classes = _classes(*resolve(what, options.get("dialect")), arrays)
-            options = options | {"num_classes": classes}
-        network = create(what, **options)
-        load_arrays(network, arrays, partial=partial)
+        table, dialect = resolve(what, options.get("dialect"))
+        try:
+            found = understand_as(table, dialect, arrays, which, partial=partial)
+        except WeightsError as error:
+            raise WeightsError(f"{truncated(path)}: {error}") from error
+        if not partial:
+            options = {"num_classes": found.num_classes} | options
+        network = create(what, **{"in_channels": found.in_channels} | options)
+        load_arrays(network, found.arrays, partial=partial)
         name = what.name if isinstance(what, Table) else str(what)
-        return _described(network, name, path, row)
+        return _described(network, replace(found, name=name), path, row)
 
 
-def _classes(table: Table, dialect: Dialect, arrays: Mapping[str, Array]) -> int | None:
-    """Returns the number of logits in a checkpoint; None if it has no logits."""
-    last = pairs(expand(table, dialect, num_classes=table.classes))[-1]
-    names = {bare(key).replace("probs/", "predictions/"): key for key in arrays}
-    return len(arrays[names[last.theirs]]) if last.theirs in names else None
-
-
-def _described(network: Network, name: str, path: Path, row: Published | None = None) -> Network:
+def _described(
+    network: Network, found: Understood, path: Path, row: Published | None = None
+) -> Network:
     """Fills in the network's card from what is known about the file, and returns the network.
 
-    For a published file this is the publisher's information, otherwise only the hash.
+    For a published file this is the publisher's information, otherwise what the file says.
     """
     if row is None and path.is_file():
         row = by_digest(path)
-    if row is not None and row.network != name:
+    if row is not None and row.network != found.name:
         row = None  # the file was published for another network, with other preprocessing
-    card, classes = network.card, network.plan.num_classes
+    card, classes, facts = network.card, network.plan.num_classes, found.facts
     provenance = {
-        "network": name,
+        "network": found.name,
         "file": path.name,
         "sha256": sha256(path),
         "converter": f"forebear {__version__}",
     }
     if row is not None:
-        card = replace(card, preprocessing=row.preprocessing)
         certain = "" if row.hash is not None else " (identified only by the file name)"
         provenance |= {"weights": f"{row.network} {row.tag}{certain}"}
         provenance |= {"licence": row.licence or "not stated"}
+    rule = row.preprocessing if row is not None else facts.preprocessing or card.preprocessing
+    rule, notes = for_channels(rule, network.plan.in_channels)
+    notes = facts.notes + notes
+    if notes:
+        provenance[NOTES] = "; ".join(notes)
+    names = _class_names(found)
     known: dict[int | None, str] = {1000: "imagenet-1000", 1001: "imagenet-1001"}
     kind = row.classes if row is not None else known.get(classes)
-    if kind is not None and len(class_names(kind)) == classes:
-        card = replace(card, classes=class_names(kind))
-    network.card = replace(card, provenance=provenance)
+    if not names and kind is not None and len(class_names(kind)) == classes:
+        names = class_names(kind)
+    network.card = replace(card, preprocessing=rule, classes=names, provenance=provenance)
     return network.eval()
 
 

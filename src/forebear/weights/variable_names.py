@@ -59,6 +59,7 @@ SOURCES: dict[str, Source] = {
     "timm":                Source(_TORCH, ".", layouts.SAME, layouts.SAME),
     "timm-v2":             Source(_TORCH, ".", layouts.SAME, layouts.OIHW_LINEAR),
     "cifar":               Source(_TORCH, ".", layouts.SAME, layouts.SAME),
+    "transformers":        Source(_TORCH, ".", layouts.SAME, layouts.SAME),
 }
 # fmt: on
 _AXES = {0: "scalar", 1: "C", 2: "OI", 4: "OIHW"}  # torch's layouts, by the number of axes

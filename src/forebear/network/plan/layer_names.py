@@ -4,7 +4,7 @@ One template covers all layers of a role. The plan fills its slots:
     {net} the name of the table   {block} {unit} {layer} forebear's names
     {form} bottleneck_v1 and similar
     {b} {u} {n} indices of the block, unit and convolution, from 1
-    {B} = b + 1, {m} = n + 1, {w} = b - 1, {v} = u - 1
+    {B} = b + 1, {m} = n + 1, {w} = b - 1, {v} = u - 1, {l} = n - 1
     {letter} {branch} the unit and the convolution as letters, as in Caffe
     {row} {out} the names of the layer and of its ReLU in `rows` and `outs`
 Each role has up to three parts: the convolution, the norm and the output of the layer. Weight names
@@ -190,6 +190,24 @@ _CIFAR = NamingScheme(
         ("logits", "out"):    "linear",
     },
 )
+# transformers/models/resnet/modeling_resnet.py, ResNetForImageClassification.
+_STAGE = "resnet.encoder.stages.{w}.layers.{v}"
+_TRANSFORMERS = NamingScheme(
+    {
+        ("root", "conv"):     "resnet.embedder.embedder.convolution",
+        ("root", "norm"):     "resnet.embedder.embedder.normalization",
+        ("pool1", "out"):     "resnet.embedder.pooler",
+        ("shortcut", "conv"): f"{_STAGE}.shortcut.convolution",
+        ("shortcut", "norm"): f"{_STAGE}.shortcut.normalization",
+        ("conv", "conv"):     f"{_STAGE}.layer.{{l}}.convolution",
+        ("conv", "norm"):     f"{_STAGE}.layer.{{l}}.normalization",
+        ("unit", "out"):      _STAGE,
+        ("block", "out"):     "resnet.encoder.stages.{w}",
+        ("pool", "out"):      "resnet.pooler",
+        ("logits", "conv"):   "classifier.1",
+        ("logits", "out"):    "classifier.1",
+    },
+)
 # fmt: on
 NAMING_SCHEMES: dict[str, NamingScheme] = {
     "slim": _SLIM,
@@ -201,6 +219,7 @@ NAMING_SCHEMES: dict[str, NamingScheme] = {
     "timm": _TORCHVISION,
     "timm-v2": _TIMM_V2,
     "cifar": _CIFAR,
+    "transformers": _TRANSFORMERS,
 }
 
 
@@ -258,7 +277,12 @@ def roles(plan: Plan, scheme: NamingScheme) -> Iterator[tuple[Layer, Role, Slots
                 elif layer is unit.shortcut:
                     yield layer, "shortcut", slots(layer) | inside
             for n, layer in enumerate(unit.convs, start=1):
-                numbers = {"n": str(n), "m": str(n + 1), "branch": chr(ord("a") + n - 1)}
+                numbers = {
+                    "n": str(n),
+                    "m": str(n + 1),
+                    "l": str(n - 1),
+                    "branch": chr(ord("a") + n - 1),
+                }
                 yield layer, "conv", slots(layer) | inside | numbers
     head: tuple[tuple[Role, Layer | None], ...] = (
         ("postnorm", plan.postnorm),

@@ -44,6 +44,7 @@ from forebear.tasks.train.state import TrainState
 from forebear.text import printable
 from forebear.weights.assign import load_arrays
 from forebear.weights.load import find_card, find_network, library_arrays
+from forebear.weights.understand import understand_as
 
 SMALL = 48  # pixels: up to here the default network has the CIFAR root
 
@@ -107,7 +108,8 @@ def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
     name, table, dialect = choose_network(config, asked.recipe, input_size(asked.recipe, data))
     norms = dialect.root_norm or dialect.final_norm
     resolved = resolve_recipe(asked, config, data, norms=norms, device=device)
-    network = create_network(table, dialect, data, resolved.recipe)
+    trained = None if card is None else card.preprocessing
+    network = create_network(table, dialect, data, resolved.recipe, trained)
     times: StepTimes | None = None
     notes: tuple[str, ...] = ()
     if config.budget:
@@ -240,8 +242,22 @@ def choose_network(config: TrainConfig, recipe: Recipe, size: int) -> tuple[str,
     return (name, *resolve(name, config.dialect))
 
 
-def create_network(table: Table, dialect: Dialect, data: Dataset, recipe: Recipe) -> Network:
+def create_network(
+    table: Table,
+    dialect: Dialect,
+    data: Dataset,
+    recipe: Recipe,
+    trained: Preprocessing | None = None,
+) -> Network:
     """Returns the network for the classes and channels of the data set, initialised at random.
+
+    Args:
+        table: The network.
+        dialect: Of the network.
+        data: Its classes and channels matter.
+        recipe: Of the run.
+        trained: The preprocessing that weights were trained with, if there are any. If it is of
+            grey images, colour images turn grey.
 
     Raises:
         ValueError: An input size of the recipe is too small for the network.
@@ -250,7 +266,7 @@ def create_network(table: Table, dialect: Dialect, data: Dataset, recipe: Recipe
         table,
         dialect=dialect,
         num_classes=len(data.classes),
-        in_channels=data.channels,
+        in_channels=1 if trained is not None and trained.channels == 1 else data.channels,
         generator=torch.Generator().manual_seed(recipe.seed),
     )
     if recipe.zero_init_residual:
@@ -285,7 +301,10 @@ def load_initial_weights(
     random = copy.deepcopy(logits.state_dict())
     with library_arrays(path) as arrays:
         stayed = load_arrays(network, arrays, partial=config.partial)
-    notes = (f"random, as {path} has none that fit: {', '.join(stayed)}",) if stayed else ()
+        found = understand_as(network.table, network.dialect, arrays, partial=config.partial)
+    notes = tuple(f"{path}: {said}" for said in found.facts.notes)
+    if stayed:
+        notes = (*notes, f"random, as {path} has none that fit: {', '.join(stayed)}")
     same = known in (data.classes, tuple(synset_name(name) or name for name in data.classes))
     unsure = not known and not (recipe.head_only or recipe.head_epochs)
     if same or unsure or "logits.weight" in stayed:

@@ -22,6 +22,7 @@ class Arrays(Mapping[str, Array]):
 
     path: Path  # as passed by the caller
     format: str  # a description of the format: "TensorFlow checkpoint V2"
+    unbuilt: tuple[str, ...] = ()  # classes of objects in the file that were left unbuilt
 
     def __enter__(self) -> Self:
         return self
@@ -52,6 +53,15 @@ class Arrays(Mapping[str, Array]):
     @abstractmethod
     def dtype(self, name: str) -> np.dtype[Any]:
         """Returns the dtype in which an array is returned, without reading it."""
+
+    @property
+    def whole(self) -> Arrays:
+        """All arrays of the file, if these are only those of one network in it."""
+        return self
+
+    def scope(self, name: str) -> str:
+        """Returns the part of a name that is names of dicts, with dots: "state_dict."."""
+        return ""
 
     @abstractmethod
     def close(self) -> None:

@@ -13,7 +13,7 @@ from forebear.weights.readers.keras.keras import WEIGHTS_MEMBER, KerasArrays, op
 from forebear.weights.readers.npz import NpzArrays
 from forebear.weights.readers.safetensors_file import SafetensorsArrays, is_safetensors, open_index
 from forebear.weights.readers.tensorflow.open import is_tensorflow, open_tensorflow
-from forebear.weights.readers.torch.state_dict import LEGACY_START, TorchArrays
+from forebear.weights.readers.torch.state_dict import TorchArrays, is_legacy
 from forebear.weights.readers.zip_archive import open_archive
 
 _EXPECTED = (
@@ -79,7 +79,7 @@ def _open_file(path: Path) -> Arrays:
         raise refused(path, "this file is empty", _EXPECTED, "Download it again.")
     if start.startswith(b"PK\3\4"):
         return _open_zip(path)
-    if start.startswith(LEGACY_START):
+    if is_legacy(start):
         return TorchArrays(path)
     if is_safetensors(start, size):
         return SafetensorsArrays(path)

@@ -58,6 +58,7 @@ class HubArrays(Arrays):
             what = f"this folder has none of the files {', '.join(_WEIGHTS)}"
             raise refused(path, what, _EXPECTED, "Download one of them as well.")
         self.format = f"Hub folder, {self._arrays.format}"
+        self.unbuilt = self._arrays.unbuilt
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._arrays)
@@ -72,6 +73,15 @@ class HubArrays(Arrays):
     def dtype(self, name: str) -> np.dtype[Any]:
         """Returns the dtype of an array in the weights file."""
         return self._arrays.dtype(name)
+
+    @property
+    def whole(self) -> Arrays:
+        """All arrays of the weights file."""
+        return self._arrays.whole
+
+    def scope(self, name: str) -> str:
+        """Returns the part of a name that is names of dicts in the weights file."""
+        return self._arrays.scope(name)
 
     def close(self) -> None:
         """Closes the weights files."""

@@ -91,7 +91,7 @@ def restore_setup(
             "the same images. Restore them, or train again with --replace."
         )
     notes = tuple(filter(None, (note, unsure_images(settings, data))))
-    network = create_network(table, dialect, data, resolved.recipe)
+    network = create_network(table, dialect, data, resolved.recipe, colours)
     if earlier is not None:
         notes = (*notes, earlier.load(path, network, resolved.recipe))
     return RunSetup(

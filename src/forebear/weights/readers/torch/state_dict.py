@@ -1,203 +1,289 @@
-"""Reads a state dict from torch's .pth, .pt and .th files, always with weights_only=True."""
+"""Reads the tensors of torch's .pth, .pt, .th and .ckpt files, whatever dicts they are in."""
 
 from __future__ import annotations
 
+import math
 import tarfile
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
-from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
-import torch
-from torch.torch_version import TorchVersion
 
-from forebear.errors import WeightsError
+from forebear.limits import NESTING, PICKLE_BYTES
 from forebear.text import truncated
-from forebear.weights.readers.base import Array
-from forebear.weights.readers.errors import check_names, reading, refused
+from forebear.weights.readers.base import Array, Arrays
+from forebear.weights.readers.errors import check_names, largest_content, reading, refused
 from forebear.weights.readers.indexed import Listed
-from forebear.weights.readers.torch.pickle_scan import MAX_PICKLE, check_pickles
-from forebear.weights.readers.zip_archive import open_archive
+from forebear.weights.readers.torch.pickle_tree import read_pickles
+from forebear.weights.readers.torch.pickle_values import (
+    SAVE,
+    OtherTensor,
+    Storage,
+    Strided,
+    Unbuilt,
+    plain,
+)
+from forebear.weights.readers.torch.storages import (
+    TYPES,
+    LegacyStorages,
+    Storages,
+    ZipStorages,
+    check_storage,
+    read_tensor,
+    type_given,
+)
+from forebear.weights.set_words import is_average, is_beside
 
 # Files that torch.save wrote before torch 1.6 start with a pickle of its magic number.
-LEGACY_START = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+LEGACY_START = b"\x80\x02" + _MAGIC
 _LEGACY_PICKLES = 5  # magic number, protocol, system, the object, and the keys of the storages
 _EXPECTED = "a state dict that torch.save wrote"
-_SAFE = TorchVersion("2.10")  # CVE-2026-24747: before 2.10, weights_only=True was not safe
-_WRAPPERS = ("state_dict", "model", "model_ema")
-_PREFIXES = ("module.", "backbone.")
-_DTYPES: dict[torch.dtype, np.dtype[Any]] = {
-    torch.float64: np.dtype(np.float64),
-    torch.float32: np.dtype(np.float32),
-    torch.float16: np.dtype(np.float16),
-    torch.bfloat16: np.dtype(np.float32),  # numpy has no bfloat16, which is exact in float32
-    torch.int64: np.dtype(np.int64),
-    torch.int32: np.dtype(np.int32),
-    torch.int16: np.dtype(np.int16),
-    torch.int8: np.dtype(np.int8),
-    torch.uint8: np.dtype(np.uint8),
-    torch.bool: np.dtype(np.bool_),
-}
+_REMEDY = "Save model.state_dict()."
+# Modules that wrap a network, and attributes that usually hold one.
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
 
 
 @dataclass(frozen=True, slots=True)
-class _Tensor:
-    tensor: torch.Tensor
+class Entry:
+    """One tensor of the file."""
+
+    tensor: Strided
+    scope: str  # names of the dicts that it is in, each with a dot: "state_dict."
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(self.tensor.shape)
+        """The shape of the tensor."""
+        return self.tensor.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return _DTYPES[self.tensor.dtype]
+        """The dtype in which the tensor is returned."""
+        return type_given(self.tensor.kind)
 
 
-class TorchArrays(Listed[_Tensor]):
-    """The tensors of a state dict. Common wrappers and prefixes of all names are removed."""
+def is_legacy(start: bytes) -> bool:
+    """Whether a file that starts with these bytes is one of torch.save before torch 1.6.
+
+    Later protocols of pickle add the length of a frame before the magic number.
+    """
+    return start.startswith(b"\x80") and start[2:3] in b"\x8a\x95" and _MAGIC in start[:24]
+
+
+class TorchTensors(Listed[Entry]):
+    """Tensors of an open file."""
 
     expected = _EXPECTED
 
-    def __init__(self, path: Path) -> None:
-        """Reads the names. Tensors in a zip file stay on disk until they are accessed.
+    def __init__(self, path: Path, storages: Storages, entries: dict[str, Entry]) -> None:
+        """Takes over tensors that were checked. The caller closes `storages`."""
+        self.path, self.entries = path, entries
+        self._storages = storages
 
-        Raises:
-            WeightsError: The file contains something other than named, dense tensors, which the
-                message names. Nothing is executed.
-        """
-        self.path = path
-        if TorchVersion(torch.__version__) < _SAFE:
-            raise WeightsError(
-                f"torch {torch.__version__}: a malicious file can bypass weights_only=True in this "
-                f"version. Expected {_SAFE} or later to read {truncated(path)}. Run: pip install "
-                "-U torch"
-            )
-        with path.open("rb") as file:
-            legacy = file.read(len(LEGACY_START)) == LEGACY_START
-        self.format = "torch legacy pickle" if legacy else "torch zip"
-        (_check_legacy if legacy else _check_zip)(path)
-        with reading(path, _EXPECTED):
-            tensors = _state_dict(path, _load(path, mapped=not legacy))
-        self.entries = {name: _Tensor(tensor) for name, tensor in tensors.items()}
-
-    def read(self, name: str, entry: _Tensor) -> Array:
+    def read(self, name: str, entry: Entry) -> Array:
         """Copies a tensor from the file. The copy remains valid without the file."""
-        if entry.tensor.dtype == torch.bfloat16:
-            return np.ascontiguousarray(entry.tensor.float().numpy())
-        return np.array(entry.tensor.numpy(), order="C")
+        return read_tensor(self._storages, entry.tensor)
+
+    def scope(self, name: str) -> str:
+        """Returns the part of a name that is names of dicts."""
+        return self.entries[name].scope
 
     def close(self) -> None:
-        """Closes the file, and forgets all names."""
+        """Forgets all names."""
         self.entries = {}
 
 
-def _load(path: Path, *, mapped: bool) -> object:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+class TorchArrays(TorchTensors):
+    """The tensors of the dict with the most tensors. A common prefix of all names is removed.
+
+    `whole` has the tensors of all dicts, also those of optimizers.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Reads the names. The values stay in the file until they are accessed.
+
+        Raises:
+            WeightsError: The file contains no named, dense tensors, or asks for a global that may
+                act, which the message names. Nothing is executed.
+        """
+        with path.open("rb") as file:
+            legacy = is_legacy(file.read(64))
+        self.format = "torch legacy pickle" if legacy else "torch zip"
+        unbuilt: set[str] = set()
+        storages, content = (_open_legacy if legacy else _open_zip)(path, unbuilt)
+        super().__init__(path, storages, {})
+        self.unbuilt = tuple(sorted(unbuilt))
         try:
-            if mapped and path.suffix != ".safetensors":  # torch would read it as safetensors
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            with path.open("rb") as file:
-                return torch.load(file, map_location="cpu", weights_only=True)
-        except UnpicklingError as error:  # its message suggests an unsafe load, so it is cut
-            said = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
-            raise ValueError(said.partition("\n")[0]) from None
+            with reading(path, _EXPECTED):
+                found = _dicts(content)
+                chosen = _choose(path, content, found, self.unbuilt)
+                whole = _entries(path, found, storages)
+                prefix = "".join(f"{part}." for part in chosen)
+                names = [prefix + name for name in found[chosen]]
+                cut = len(prefix) + len(_common_prefix(found[chosen]))
+                self.entries = {name[cut:]: whole[name] for name in names if name in whole}
+                check_names(path, self.entries)
+        except BaseException:
+            storages.close()
+            raise
+        self._whole = TorchTensors(path, storages, whole)
+        self._whole.format = self.format
+        self._whole.unbuilt = self.unbuilt
+
+    @property
+    def whole(self) -> Arrays:
+        """All tensors of the file, under the names of their dicts and their own."""
+        return self._whole
+
+    def close(self) -> None:
+        """Closes the file, and forgets all names."""
+        super().close()
+        self._whole.close()
+        self._storages.close()
 
 
-def _check_legacy(path: Path) -> None:
+def _open_zip(path: Path, unbuilt: set[str]) -> tuple[Storages, object]:
     with reading(path, _EXPECTED):
-        if tarfile.is_tarfile(path):  # torch would unpack it
+        storages = ZipStorages(path, _EXPECTED)
+        try:
+            (content,), _ = read_pickles(path, storages.pickled, 1, unbuilt)
+        except BaseException:
+            storages.close()
+            raise
+    return storages, content
+
+
+def _open_legacy(path: Path, unbuilt: set[str]) -> tuple[Storages, object]:
+    with reading(path, _EXPECTED):
+        if tarfile.is_tarfile(path):
             raise refused(path, "it is both a tar archive and a pickle", _EXPECTED)
         with path.open("rb") as file:
-            start = file.read(MAX_PICKLE)
-    check_pickles(path, start, _LEGACY_PICKLES)
+            start = file.read(PICKLE_BYTES)
+        described: list[Storage] = []
+        pickles, end = read_pickles(path, start, _LEGACY_PICKLES, unbuilt, described)
+        _, _, system, content, keys = pickles
+        widths = {one.key: TYPES[one.kind].itemsize for one in described if one.kind in TYPES}
+        little = not isinstance(system, dict) or system.get("little_endian", True)
+        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+            raise ValueError("it has no list of its storages")
+        listed = []
+        for key in keys:
+            if key not in widths:
+                raise ValueError(f"its storage {truncated(key)} has an unknown type")
+            listed.append((key, widths[key]))
+        return LegacyStorages(path, end, listed, "<" if little else ">"), content
 
 
-def _check_zip(path: Path) -> None:
-    """Checks the pickle, and the CRC-32 of every member, which torch does not verify."""
-    with open_archive(path) as archive, reading(path, _EXPECTED):
-        names = archive.namelist()
-        folder = names[0].partition("/")[0]
-        if f"{folder}/constants.pkl" in names:
+_Names = dict[str, Strided | OtherTensor]
+
+
+def _dicts(content: object) -> dict[tuple[str, ...], _Names]:
+    """Returns the named tensors of every dict and list, by the names that lead to it."""
+    found: dict[tuple[str, ...], _Names] = {}
+    seen: set[int] = set()
+    level: list[tuple[tuple[str, ...], object]] = [((), content)]
+    for _ in range(NESTING):
+        below: list[tuple[tuple[str, ...], object]] = []
+        for path, held in level:
+            if id(held) in seen:
+                continue
+            seen.add(id(held))
+            for key, value in _items(held):
+                value = plain(value)
+                if isinstance(value, Strided | OtherTensor):
+                    found.setdefault(path, {})[str(key)] = value
+                elif isinstance(value, dict | list | tuple):
+                    below.append(((*path, str(key)), value))
+        level = below
+    return found
+
+
+def _items(held: object) -> Iterator[tuple[object, Any]]:
+    if isinstance(held, dict):
+        return iter(held.items())
+    return enumerate(held) if isinstance(held, list | tuple) else iter(())
+
+
+def _choose(
+    path: Path,
+    content: object,
+    found: Mapping[tuple[str, ...], _Names],
+    unbuilt: tuple[str, ...],
+) -> tuple[str, ...]:
+    """Returns the names that lead to the dict with the most tensors, not of averages.
+
+    Raises:
+        WeightsError: There is no such dict, or one of its tensors is not dense.
+    """
+    named = [key for key in found if isinstance(_at(content, key), dict)]
+    usual = [key for key in named if not any(map(is_beside, key))]
+    raw = [key for key in usual if not any(map(is_average, key))] or usual
+    if not raw:
+        raise refused(path, _kind(content, unbuilt), _EXPECTED, SAVE if unbuilt else _REMEDY)
+    chosen = max(raw, key=lambda key: len(found[key]))
+    for name, tensor in found[chosen].items():
+        what = tensor.what if isinstance(tensor, OtherTensor) else f"values of type {tensor.kind}"
+        if isinstance(tensor, OtherTensor) or tensor.kind not in TYPES:
             raise refused(
                 path,
-                "it is a TorchScript archive, which is a program",
-                _EXPECTED,
-                "Save state_dict().",
+                f"{truncated(name)}: it is a tensor with {truncated(what)}",
+                f"dense tensors of one of the types {', '.join(TYPES)}",
+                "Save it as a dense float32 tensor.",
             )
-        if len({name.lower() for name in names}) < len(names):
-            raise refused(path, "it has members whose names differ only in case", _EXPECTED)
-        pickled = archive.getinfo(f"{folder}/data.pkl")
-        if pickled.file_size > MAX_PICKLE:
-            raise refused(
-                path,
-                f"{pickled.filename}: it has {pickled.file_size} bytes",
-                f"at most {MAX_PICKLE} bytes",
-            )
-        _check_members(path, archive)
-        check_pickles(path, archive.read(pickled), 1)
+    return chosen
 
 
-def _check_members(path: Path, archive: ZipFile) -> None:
-    for member in archive.infolist():
-        if member.compress_type != ZIP_STORED or member.file_size != member.compress_size:
-            raise refused(path, f"{member.filename}: it is compressed", "uncompressed members")
-        if not member.CRC:  # set_crc32_options(False) was used, so there is no CRC-32 to verify
-            member.CRC = None  # type: ignore[assignment]
-        with archive.open(member) as file:
-            while file.read(2**20):  # zipfile verifies the CRC-32 at the end
-                pass
+def _at(content: object, path: tuple[str, ...]) -> object:
+    for part in path:
+        content = next(value for key, value in _items(content) if str(key) == part)
+    return content
 
 
-def _state_dict(path: Path, loaded: object) -> dict[str, torch.Tensor]:
-    for wrapper in _WRAPPERS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
-            loaded = loaded[wrapper]
-    if not isinstance(loaded, Mapping) or not loaded:
-        kind = "an empty dict" if loaded == {} else f"a {type(loaded).__name__}"
-        what = f"it holds {kind}, not a state dict"
-        raise refused(path, what, _EXPECTED, "Save model.state_dict().")
-    size = path.stat().st_size
+def _kind(content: object, unbuilt: tuple[str, ...]) -> str:
+    if isinstance(content, Unbuilt):
+        return f"it holds an object of {truncated(content.name)}, not a state dict"
+    kinds = {Strided: "a tensor", OtherTensor: "a tensor", dict: "a dict without tensors"}
+    kind = "an empty dict" if content == {} else kinds.get(type(content), "other data")
+    left = f" (left unbuilt: {truncated(', '.join(unbuilt))})" if unbuilt else ""
+    return f"it holds {kind}, not a state dict{left}"
+
+
+def _entries(
+    path: Path, found: Mapping[tuple[str, ...], _Names], storages: Storages
+) -> dict[str, Entry]:
+    """Returns all dense tensors under their full names, after a check of their storages."""
+    entries: dict[str, Entry] = {}
+    most = largest_content(path.stat().st_size)
     total = 0
-    for name, tensor in loaded.items():
-        _check_tensor(path, name, tensor)
-        total += tensor.numel() * tensor.element_size()
-        if total > size:
-            raise refused(
-                path,
-                f"{truncated(name)}: with {truncated(list(tensor.shape))} the tensors have {total} "
-                "bytes",
-                f"at most {size} bytes, the size of the file, with every value stored",
-                "Save contiguous tensors.",
-            )
-    tensors = {str(name): tensor.detach() for name, tensor in loaded.items()}
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    check_names(path, tensors)
-    return tensors
+    for parts, tensors in found.items():
+        scope = "".join(f"{part}." for part in parts)
+        dense = {name: one for name, one in tensors.items() if isinstance(one, Strided)}
+        for name, tensor in dense.items():
+            if tensor.kind not in TYPES:
+                continue
+            with reading(path, _EXPECTED, name):
+                check_storage(storages, tensor)
+            total += math.prod(tensor.shape) * TYPES[tensor.kind].itemsize
+            if total > most:
+                raise refused(
+                    path,
+                    f"{truncated(name)}: with {truncated(list(tensor.shape))} the tensors have "
+                    f"{truncated(total)} bytes",
+                    f"at most {most} bytes for a file of this size",
+                    SAVE,
+                )
+            entries.setdefault(scope + name, Entry(tensor, scope))
+    check_names(path, entries)
+    return entries
 
 
-def _check_tensor(path: Path, name: object, tensor: object) -> None:
-    if not isinstance(name, str):
-        what = f"it has a key of type {type(name).__name__}"
-        raise refused(path, what, "names as keys", "Save model.state_dict().")
-    if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
-        raise refused(
-            path,
-            f"{truncated(name)}: it is a {type(tensor).__name__}",
-            "only tensors",
-            "Save model.state_dict().",
-        )
-    assert isinstance(tensor, torch.Tensor)  # for the type checker
-    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.dtype not in _DTYPES:
-        raise refused(
-            path,
-            f"{truncated(name)}: {tensor.layout}, {tensor.dtype}, on {tensor.device.type}",
-            f"dense CPU tensors of one of the types {', '.join(map(str, _DTYPES))}",
-            "Save it as a dense float32 tensor.",
-        )
+def _common_prefix(names: Mapping[str, object]) -> str:
+    """Returns the part that all names begin with and that names only what holds the network."""
+    cut = ""
+    while True:
+        more = [one for one in _PREFIXES if all(name.startswith(cut + one) for name in names)]
+        if not more:
+            return cut
+        cut += more[0]

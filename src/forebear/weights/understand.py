@@ -1,0 +1,134 @@
+"""Finds out what is in a checkpoint of another library: the network, its weights, its facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from forebear.network.plan.expand import expand
+from forebear.tables.dialects import Dialect
+from forebear.tables.files import resolve
+from forebear.tables.preprocessing import Preprocessing
+from forebear.tables.registry import NETWORKS, find
+from forebear.tables.rows import Table
+from forebear.weights.choose_set import choose, describe, sets_of, taken
+from forebear.weights.find_sets import plain_names
+from forebear.weights.hub_facts import Facts, timm_facts, transformers_facts
+from forebear.weights.identify import recognise
+from forebear.weights.readers.base import Arrays
+from forebear.weights.readers.hub import HubArrays
+from forebear.weights.transformers_resnet import is_transformers, network_of, renamed
+from forebear.weights.variable_names import pairs
+
+# The channels of grey images are weighted alike: the mean of a colour checkpoint's three values.
+_GREY = "the file names no preprocessing for one channel: images turn grey, with mean {} and std {}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Understood:
+    """The network in a checkpoint, and what the checkpoint says about it."""
+
+    name: str  # from forebear.networks(), or the architecture's
+    table: Table
+    dialect: Dialect
+    num_classes: int | None
+    in_channels: int
+    arrays: Mapping[str, Any]  # under the names in the dialect's library
+    facts: Facts
+
+
+def understand(arrays: Arrays, which: str | None = None) -> Understood:
+    """Returns the network in a checkpoint that does not say which one it holds.
+
+    Raises:
+        WeightsError: The network cannot be identified, or the file has no such weights.
+    """
+    if isinstance(arrays, HubArrays) and is_transformers(arrays.config):
+        table, dialect = network_of(arrays.config, arrays.path)
+        facts = transformers_facts(arrays.path, arrays.config)
+        found = understand_as(table, dialect, renamed(arrays, table, dialect), which)
+        return replace(found, name=f"transformers/{table.name}", facts=found.facts | facts)
+    fit, sets = recognise(arrays, which)
+    name = fit.network
+    said = describe(fit.weights, sets, list(arrays.whole), arrays.unbuilt)
+    facts = Facts(notes=(said,) if said else ())
+    if isinstance(arrays, HubArrays):
+        own = f"timm/{arrays.config.architecture}"
+        name = (
+            own if own in NETWORKS and find(own).table.blocks == find(name).table.blocks else name
+        )
+        facts |= timm_facts(arrays.config)
+    table, dialect = resolve(name, None)
+    return Understood(
+        name=name,
+        table=table,
+        dialect=dialect,
+        num_classes=fit.num_classes,
+        in_channels=fit.in_channels,
+        arrays=taken(arrays, fit.weights),
+        facts=facts,
+    )
+
+
+def understand_as(
+    table: Table,
+    dialect: Dialect,
+    arrays: Mapping[str, Any],
+    which: str | None = None,
+    *,
+    partial: bool = False,
+) -> Understood:
+    """Returns the weights of a known network in a checkpoint.
+
+    If no set of weights has the network's names, all arrays are returned, so that what is missing
+    can be named.
+
+    Raises:
+        WeightsError: The file has no such weights.
+    """
+    plan = expand(table, dialect, num_classes=table.classes)
+    sets = sets_of(plan, arrays, which, partial=partial)
+    notes: tuple[str, ...] = ()
+    channels, classes = 3, None if sets else _logits(table, dialect, arrays)
+    if sets:
+        one = choose(sets, which, arrays)
+        channels, classes = one.channels, one.classes
+        whole = arrays.whole if isinstance(arrays, Arrays) else arrays
+        unbuilt = arrays.unbuilt if isinstance(arrays, Arrays) else ()
+        said = describe(one, sets, list(whole), unbuilt)
+        notes = (said,) if said else ()
+        arrays = taken(arrays, one)
+    return Understood(
+        name=table.name,
+        table=table,
+        dialect=dialect,
+        num_classes=classes,
+        in_channels=channels,
+        arrays=arrays,
+        facts=Facts(notes=notes),
+    )
+
+
+def _logits(table: Table, dialect: Dialect, arrays: Mapping[str, Any]) -> int | None:
+    """Returns the number of logits in arrays of which others may be missing; None if none."""
+    last = pairs(expand(table, dialect, num_classes=table.classes))[-1]
+    key = plain_names(arrays).get(last.theirs)
+    return None if key is None else len(arrays[key])
+
+
+def for_channels(rule: Preprocessing, channels: int) -> tuple[Preprocessing, tuple[str, ...]]:
+    """Returns the preprocessing for a number of input channels, and notes about it.
+
+    The preprocessing is a library's for colour images. Images can only be colour or grey.
+    """
+    if channels == rule.channels:
+        return rule, ()
+    if channels == 1:
+        mean, std = (round(sum(values) / len(values), 6) for values in (rule.mean, rule.std))
+        grey = replace(rule, order="L", mean=(mean,), std=(std,))
+        return grey, (_GREY.format(mean, std),)
+    return rule, (
+        f"the network takes {channels} channels, and images have 1 or 3: pass tensors that are "
+        "preprocessed",
+    )
