@@ -75,20 +75,6 @@ def test_a_read_that_hangs_ends_at_the_second_signal(
     assert making.marks(out) == whole.marks
 
 
-@pytest.mark.slow
-@pytest.mark.xfail(reason="the step waits for the read, and its state is saved after the step only")
-def test_a_read_that_hangs_ends_at_the_first_signal(
-    tmp_path: Path, place: Path, zygote: Zygote
-) -> None:
-    faults = {"undecoded": {}, "reading": {"do": "stand", "after": AFTER}}
-    words = making.train(place, tmp_path / "run", "--workers", 2)
-    child = zygote.start(*words, folder=tmp_path / "said", faults=faults)
-    child.until_traced("reading")
-    child.signal(signal.SIGTERM)
-    assert child.wait(SOONEST).code == 143
-    assert making.step_of(making.checkpoints(tmp_path / "run")[0]) >= AFTER
-
-
 @pytest.mark.parametrize("verb", ["check", "train"])
 def test_a_pipe_among_the_images_does_not_hang(
     verb: str, tmp_path: Path, place: Path, zygote: Zygote, figure: Figure
