@@ -35,8 +35,8 @@ def load_arrays(
     Args:
         network: The network. It is modified only if every array fits, or if `partial` is set.
         arrays: {variable name in the original library: array in its layout}, numpy or torch. All
-            names of the network may have the same prefix, such as "module."; other arrays of a file,
-            or without that prefix, are left, such as those of an optimizer.
+            names of the network may have the same prefix, such as "module."; arrays without it,
+            and other arrays of a file, are left, such as those of an optimizer.
         partial: Load only the arrays that fit, for example when fine-tuning with other classes.
         which: The set of weights, if there are several, as for `forebear.load`.
 
