@@ -126,7 +126,7 @@ def test_optimizers_of_tensorflow_are_told_from_weights() -> None:
     for name in wanted:
         for slot in ("Momentum", "Adam", "Adam_1", "RMSProp", "ExponentialMovingAverage"):
             arrays[f"{name}/{slot}"] = wanted[name] + 1
-    arrays |= {name: np.float32(0.9) for name in ("beta1_power", "beta2_power", "learning_rate")}
+    arrays |= {name: np.float32(0.9) for name in ("beta1_power", "beta2_power")}
     arrays["global_step"] = np.int64(3)
     forebear.load_arrays(net, arrays)
     kernel = net.state_dict()["root.conv1.conv.weight"].numpy()

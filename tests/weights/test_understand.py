@@ -21,7 +21,7 @@ from tests.weights.forms import saved, state
 def grey(tmp_path: Path) -> Path:
     """A checkpoint of a network with one input channel."""
     network = make("paper/resnet20", num_classes=2, in_channels=1)
-    return saved(tmp_path, {"model": state(network), "epoch": 3})
+    return saved(tmp_path, {"model": state(network), "optim": {"momentum": torch.ones(3)}})
 
 
 @pytest.fixture
@@ -67,6 +67,7 @@ def test_a_grey_checkpoint_is_trained_further_on_colour_images(
     data = ["--data", f"folder:{pictures}", "--weights", str(grey)]
     out = tmp_path / "run"
     assert main(["train", *data, *words, "--out", str(out)]) == 0
+    assert "took 116 arrays of model; left: optim (1)" in "".join(capsys.readouterr())
     network = forebear.load(out)
     assert network.plan.in_channels == 1
     assert network.preprocessing.order == "L"

@@ -14,7 +14,7 @@ from forebear.network.plan.layer_names import NAMING_SCHEMES, naming_scheme_of
 from forebear.network.plan.plan import Plan
 from forebear.text import truncated
 from forebear.weights.choose_set import choose, sets_of, taken
-from forebear.weights.find_sets import GROUP_SUM, is_no_weight
+from forebear.weights.find_sets import GROUP_SUM, WeightSet, is_no_weight, plain_names
 from forebear.weights.layouts import Array
 from forebear.weights.readers.base import Arrays
 from forebear.weights.variable_names import Pair, pairs
@@ -35,8 +35,8 @@ def load_arrays(
     Args:
         network: The network. It is modified only if every array fits, or if `partial` is set.
         arrays: {variable name in the original library: array in its layout}, numpy or torch. All
-            names of the network may have the same prefix, such as "module.", and the mapping may
-            hold other arrays beside, such as those of an optimizer.
+            names of the network may have the same prefix, such as "module."; arrays without it,
+            and other arrays of a file, are left, such as those of an optimizer.
         partial: Load only the arrays that fit, for example when fine-tuning with other classes.
         which: The set of weights, if there are several, as for `forebear.load`.
 
@@ -50,7 +50,7 @@ def load_arrays(
     try:
         sets = sets_of(network.plan, arrays, which, partial=partial)
         if sets:
-            arrays = taken(arrays, choose(sets, which, arrays))
+            arrays = _chosen(arrays, choose(sets, which, arrays))
     except WeightsError as error:
         where = f"{truncated(arrays.path)}: " if isinstance(arrays, Arrays) else ""
         raise WeightsError(f"{where}{error}") from error
@@ -76,6 +76,18 @@ def load_arrays(
         raise WeightsError(_complaint(network.plan, missing, wrong, left))
     network.load_state_dict(network.state_dict() | state)
     return [pair.ours for pair in wanted if pair.needed and pair.ours not in state]
+
+
+def _chosen(arrays: Mapping[str, Any], one: WeightSet) -> Mapping[str, Any]:
+    """Returns the arrays of a set, and with them those that nothing explains.
+
+    These are the other arrays of a mapping whose names have no prefix: the caller put them there.
+    """
+    if one.label or isinstance(arrays, Arrays):
+        return taken(arrays, one)
+    known = {*one.keys.values()}
+    others = {name: key for name, key in plain_names(arrays).items() if key not in known}
+    return {**taken(arrays, one), **{name: arrays[key] for name, key in others.items()}}
 
 
 def bare(name: str) -> str:
