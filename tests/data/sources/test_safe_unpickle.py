@@ -76,12 +76,10 @@ def test_attributes_of_what_is_allowed_are_out_of_reach() -> None:
         unpickle_arrays(dotted, "batch")
 
 
-def doubled(times: int) -> Any:
-    """A tuple whose hash and text take 2 ** times steps."""
-    value: Any = ()
-    for _ in range(times):
-        value = (value, value)
-    return value
+def doubled(times: int) -> bytes:
+    """A dict with a key of nested tuples, whose hash takes 2 ** times steps."""
+    steps = (bytes((*b"q", place, *b"h", place, *b"\x86")) for place in range(times))
+    return b"\x80\x02})" + b"".join(steps) + b"K\x01s."
 
 
 HOSTILE = {  # from files of some bytes: gigabytes, or no end
@@ -89,7 +87,7 @@ HOSTILE = {  # from files of some bytes: gigabytes, or no end
     "bytes": pickle.dumps(Call(bytes, 4 * 10**9), 2),
     "hex": pickle.dumps(Call(codecs.encode, b"ab", "hex"), 4),
     "array": pickle.dumps(Call(np.ndarray, (4 * 10**9,)), 2),
-    "key": pickle.dumps({doubled(60): 1}, 4),
+    "key": doubled(60),
     "text": pickle.dumps({"data": Call(np.dtype, [("a", "u1", (4 * 10**9,))])}, 4),
     "number": pickle.dumps({1: 2}, 2),
     "objects": pickle.dumps(np.array([None]), 2),
