@@ -17,9 +17,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib
+import itertools
 import os
 import re
 import resource
+import shutil
 import sys
 import tempfile
 import time
@@ -43,7 +45,7 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "src")]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("targets", nargs="+", metavar="TARGET")
-    parser.add_argument("--seconds", type=int, default=30, help="of each target (%(default)s)")
+    parser.add_argument("--seconds", type=int, default=30, help="of the processor, for each target")
     parser.add_argument("--corpus", type=Path, default=Path("build/fuzz"))
     parser.add_argument("--finds", type=Path, default=REPOSITORY / "tests" / "fuzz_finds")
     args = parser.parse_args()
@@ -73,14 +75,16 @@ def _instrumented() -> Any:
 
 def _supervised(name: str, args: argparse.Namespace) -> str:
     """Searches in forked processes, as some finds end one; returns a line of figures."""
-    start, runs, text = time.monotonic(), 0, ""
-    while (left := int(args.seconds - (time.monotonic() - start))) > 0:
+    runs, text = 0, ""
+    used = 0.0
+    while (left := int(args.seconds - used)) > 0:
         with tempfile.TemporaryFile("w+", errors="replace") as log:
             if (child := os.fork()) == 0:
                 os.dup2(log.fileno(), 1)
                 os.dup2(log.fileno(), 2)
                 _search(name, args, left)
-            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            _, code, usage = os.wait4(child, 0)
+            status, used = os.waitstatus_to_exitcode(code), used + usage.ru_utime + usage.ru_stime
             log.seek(0)
             text = log.read()
         runs += max(map(int, re.findall(r"^(?:#|Done )(\d+)", text, re.M)), default=0)
@@ -89,9 +93,9 @@ def _supervised(name: str, args: argparse.Namespace) -> str:
         if status == 0:
             break
         print(f"{name}: the process ended with {status}: {_reason(text)}", flush=True)
-    seconds, edges = time.monotonic() - start, (re.findall(r"cov: (\d+)", text) or ["?"])[-1]
+    seconds, edges = f"{used:.0f} s", (re.findall(r"cov: (\d+)", text) or ["?"])[-1]
     corpus, finds = (len(list((folder / name).iterdir())) for folder in (args.corpus, args.finds))
-    return f"{name}: {runs:,} runs, {seconds:.0f} s, {edges} edges, {corpus} inputs, {finds} finds"
+    return f"{name}: {runs:,} runs, {seconds}, {edges} edges, {corpus} inputs, {finds} finds"
 
 
 def _reason(text: str) -> str:
@@ -110,8 +114,16 @@ def _search(name: str, args: argparse.Namespace, seconds: int) -> NoReturn:
     base = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
     folder = Path(tempfile.mkdtemp(prefix="fuzz-", dir=base))
     known: set[str] = set()
+    end = time.process_time() + seconds
+
+    runs = itertools.count()
 
     def once(data: bytes) -> None:
+        run = next(runs)
+        if time.process_time() > end:
+            print(f"Done {run}", flush=True)
+            shutil.rmtree(folder)
+            os._exit(0)  # libFuzzer counts only seconds of the clock
         found = fuzzing.fault(name, data, folder / "x")
         if found is None or found in known:
             return
@@ -125,7 +137,7 @@ def _search(name: str, args: argparse.Namespace, seconds: int) -> NoReturn:
     words = folder / "words"
     words.write_text(_dictionary(seeds))
     longest = max(MOST_BYTES, *map(len, seeds))
-    options = [f"-max_total_time={seconds}", f"-max_len={longest}", f"-timeout={HANG}"]
+    options = [f"-max_len={longest}", f"-timeout={HANG}"]
     options += ["-rss_limit_mb=0", f"-artifact_prefix={finds}/ended-", f"-dict={words}"]
     with fuzzing.without_checksums():
         atheris.Setup([sys.argv[0], *options, str(corpus)], once)

@@ -10,6 +10,8 @@ from forebear.errors import DataError
 from tests import fuzzing
 from tests.fuzz_seeds import seeds
 
+pytest.importorskip("pyarrow")  # the seeds of parquet, and of Keras below
+pytest.importorskip("h5py")
 FINDS = Path(__file__).parent / "fuzz_finds"
 FILES = sorted(FINDS.glob("*/*.bin"))
 
@@ -64,6 +66,7 @@ def test_two_lines_are_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert str(told).startswith("not one line: DataError")
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="no /proc on this system")
 def test_memory_and_time_are_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(fuzzing.TARGETS, "large", lambda *_: b"x" * (600 * 2**20))
     assert str(fuzzing.fault("large", b"", tmp_path / "x")).startswith("memory: ")

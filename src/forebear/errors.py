@@ -20,6 +20,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from forebear.text import truncated
+
 
 class ForebearError(Exception):
     """Base class of the errors about files, data and weights."""
@@ -61,4 +63,4 @@ class StopError(RunError):
 def near_misses(name: str, known: Iterable[str]) -> str:
     """Returns a sentence " Did you mean ...?" with similar known names, or "" if there are none."""
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
-    return f" Did you mean {' or '.join(near)}?" if near else ""
+    return f" Did you mean {' or '.join(map(truncated, near))}?" if near else ""

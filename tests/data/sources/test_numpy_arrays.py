@@ -195,6 +195,22 @@ def test_damage_anywhere_is_an_error_or_the_same_images(tmp_path: Path) -> None:
     assert refused > 300
 
 
+def test_a_class_name_beyond_unicode_is_refused(tmp_path: Path) -> None:
+    classes = BytesIO()
+    np.save(classes, np.array([0x61, 0x65000062], np.uint32).view("<U1"))
+    path = archive(tmp_path / "x.npz", {**good(), "classes": classes.getvalue()})
+    with pytest.raises(DataError, match="classes has a character that is not in Unicode"):
+        read_data(f"npz:{path}")
+
+
+def test_the_names_of_other_arrays_are_escaped(tmp_path: Path) -> None:
+    content = {name: array for name, array in good().items() if name != "x_train"}
+    path = archive(tmp_path / "x.npz", {**content, "x_trai\x1b": good()["x_train"]})
+    with pytest.raises(DataError, match=r"Did you mean 'x_trai\\x1b'") as caught:
+        read_data(f"npz:{path}")
+    assert str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import codecs
 import os
 import pickle
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,58 @@ def test_attributes_of_what_is_allowed_are_out_of_reach() -> None:
     dotted = b"\x80\x04\x8c\x05numpy\x8c\x10ndarray.__init__\x93."
     with pytest.raises(DataError, match=r"numpy\.ndarray\.__init__"):
         unpickle_arrays(dotted, "batch")
+
+
+def doubled(times: int) -> bytes:
+    """A dict with a key of nested tuples, whose hash takes 2 ** times steps."""
+    steps = (bytes((*b"q", place, *b"h", place, *b"\x86")) for place in range(times))
+    return b"\x80\x02})" + b"".join(steps) + b"K\x01s."
+
+
+HOSTILE = {  # from files of some bytes: gigabytes, or no end
+    "memo": b"\x80\x02]r\xff\xff\xff\x0a\x94h\x07.",
+    "bytes": pickle.dumps(Call(bytes, 4 * 10**9), 2),
+    "hex": pickle.dumps(Call(codecs.encode, b"ab", "hex"), 4),
+    "array": pickle.dumps(Call(np.ndarray, (4 * 10**9,)), 2),
+    "key": doubled(60),
+    "text": pickle.dumps({"data": Call(np.dtype, [("a", "u1", (4 * 10**9,))])}, 4),
+    "number": pickle.dumps({1: 2}, 2),
+    "objects": pickle.dumps(np.array([None]), 2),
+    "set": pickle.dumps({1, 2}, 4),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_small_pickle_takes_neither_memory_nor_time(name: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="batch: not a readable pickle"):
+            unpickle_arrays(HOSTILE[name], "batch")
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_number_of_instructions_is_limited() -> None:
+    with pytest.raises(DataError, match="more than 2,000,000 instructions"):
+        unpickle_arrays(b"N" * 2_000_001 + b".", "batch")
+
+
+def test_types_of_numpy_stay_as_they_are() -> None:
+    """The state of a dtype that numpy shares is not changed by a file."""
+    shared = (
+        b"\x80\x02cnumpy\ndtype\nX\x02\x00\x00\x00i4\x89\x89\x87R(K\x03X\x01\x00\x00\x00>NNN"
+        b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb."
+    )
+    assert unpickle_arrays(shared, "batch") == np.dtype(">i4")
+    assert np.dtype("i4").isnative
+
+
+def test_an_array_that_is_used_twice_comes_back_twice() -> None:
+    array = np.asfortranarray(np.arange(6, dtype=">i4").reshape(2, 3))
+    found = unpickle_arrays(pickle.dumps([array, array], 2), "batch")
+    for one in found:
+        np.testing.assert_array_equal(one, array)
 
 
 def test_damage_is_named() -> None:

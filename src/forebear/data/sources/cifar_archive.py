@@ -6,7 +6,7 @@ import tarfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,11 @@ from forebear.data.sources.safe_unpickle import unpickle_arrays
 from forebear.data.sources.split import given
 from forebear.errors import DataError
 from forebear.text import printable, truncated
+from forebear.untrusted import opened
 
 SIDE = 32  # pixels
 
+_GZIP = b"\x1f\x8b"
 _PIXELS = 3 * SIDE * SIDE  # bytes: all red, then all green, then all blue
 _MOST_BYTES = 256 * 2**20  # limit for one file in the archive; the largest official one has 155 MB
 
@@ -110,7 +112,8 @@ def _from_folder(path: Path, edition: Edition) -> dict[str, bytes]:
 def _from_tar(path: Path, edition: Edition) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     try:
-        with tarfile.open(path) as archive:
+        # By its start, as tarfile tries every method, and 13 bytes of LZMA claim gigabytes.
+        with opened(path) as file, tarfile.open(fileobj=file, mode=_mode(file)) as archive:
             for member in archive:
                 name = member.name.rpartition("/")[2]
                 if name in edition.wanted and member.isreg():
@@ -128,6 +131,12 @@ def _from_tar(path: Path, edition: Edition) -> dict[str, bytes]:
     return files
 
 
+def _mode(file: IO[bytes]) -> Literal["r:", "r:gz"]:
+    start = file.read(len(_GZIP))
+    file.seek(0)
+    return "r:gz" if start == _GZIP else "r:"
+
+
 def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> bytes:
     if member.size > _MOST_BYTES:
         raise DataError(
@@ -143,7 +152,8 @@ def _classes(files: dict[str, bytes], path: Path, edition: Edition) -> tuple[str
     if file in files:
         where = f"{printable(path)}: {file}"
         listed = _entry(unpickle_arrays(files[file], where), entry, where)
-        names = tuple(_text(name) for name in listed) if isinstance(listed, list) else ()
+        strings = isinstance(listed, list) and all(isinstance(one, str | bytes) for one in listed)
+        names = tuple(_text(name) for name in listed) if strings else ()
     elif edition.binary_names in files:
         where = f"{printable(path)}: {edition.binary_names}"
         names = tuple(files[edition.binary_names].decode("utf-8", "replace").split())

@@ -93,7 +93,14 @@ def _names(classes: NDArray[Any], path: Path) -> tuple[str, ...]:
             f"{printable(path)}: classes is {classes.dtype} {list(classes.shape)}. Expected a "
             "one-dimensional array of strings, in the order of the labels. Save it again."
         )
-    return checked_classes(classes.tolist(), f"{printable(path)}: classes")
+    try:
+        names = classes.tolist()
+    except (SystemError, ValueError) as error:  # numpy stores any 32 bits as a character
+        raise DataError(
+            f"{printable(path)}: classes has a character that is not in Unicode. Expected names. "
+            "Save the array again."
+        ) from error
+    return checked_classes(names, f"{printable(path)}: classes")
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
