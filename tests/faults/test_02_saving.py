@@ -57,7 +57,6 @@ def test_a_kill_costs_the_file_that_is_written_and_no_other(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="files that safetensors leaves, .tmpXXXXXX, are not cleared")
 @pytest.mark.parametrize("where", [".", "checkpoints"])
 def test_a_temporary_file_of_safetensors_is_cleared(
     where: str, tmp_path: Path, place: Path, zygote: Zygote

@@ -136,6 +136,8 @@ def native_file(path: Path) -> Path | None:
                 f"{truncated(path.parent)}: a run that did not finish: {_WEIGHTS} is missing. "
                 "Expected a finished run. Go on with it by forebear train --resume."
             )
+        if run:
+            return path  # `load_file` says what is wrong with it
     return path if path.is_file() and describes_itself(path) else None
 
 

@@ -156,8 +156,7 @@ class RunFolder:
         """
         if (self.path / WEIGHTS).is_file():
             shutil.rmtree(self.checkpoints, ignore_errors=True)  # left if the run was killed here
-            for partial in self.path.glob(".*.tmp*"):
-                partial.unlink(missing_ok=True)
+            _clear(self.path)
             with suppress(OSError, RunError):  # so is a page that says "unfinished"
                 write_index(self.path)
             raise RunError(
@@ -204,8 +203,8 @@ class RunFolder:
 
     def keep(self, epochs: Sequence[Epoch]) -> None:
         """Rewrites the metrics with these epochs only, and deletes leftovers of a killed run."""
-        for partial in [*self.path.glob(".*.tmp*"), *self.checkpoints.glob(".*.tmp*")]:
-            partial.unlink(missing_ok=True)
+        _clear(self.path)
+        _clear(self.checkpoints)
         write_text(self.path / METRICS, "".join(json.dumps(asdict(e)) + "\n" for e in epochs))
 
 
@@ -213,6 +212,14 @@ def _with_identity(settings: dict[str, Any]) -> str:
     """Returns the text of settings.json with a new random identity of the run."""
     named = settings | {"id": secrets.token_hex(16)}
     return f"{json.dumps(named, indent=2, ensure_ascii=False)}\n"
+
+
+def _clear(folder: Path) -> None:
+    """Deletes the temporary files that a killed run leaves, forebear's own and safetensors'."""
+    for pattern in (".*.tmp*", ".tmp*"):
+        for partial in folder.glob(pattern):
+            if not partial.is_dir():
+                partial.unlink(missing_ok=True)
 
 
 def _contents(path: Path) -> list[Path]:
