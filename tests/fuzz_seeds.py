@@ -259,7 +259,7 @@ def npz_members() -> dict[str, bytes]:
 def idx_files() -> dict[str, bytes]:
     images = bytes((0, 0, 8, 3)) + struct.pack(">3I", 2, 3, 3) + bytes(18)
     labels = bytes((0, 0, 8, 1)) + struct.pack(">I", 2) + bytes((0, 1))
-    files = {}
+    files: dict[str, bytes] = {}
     for part in ("train", "t10k"):
         files |= {f"{part}-images-idx3-ubyte": images, f"{part}-labels-idx1-ubyte": labels}
     return files
