@@ -206,7 +206,7 @@ def test_a_class_name_beyond_unicode_is_refused(tmp_path: Path) -> None:
 def test_the_names_of_other_arrays_are_escaped(tmp_path: Path) -> None:
     content = {name: array for name, array in good().items() if name != "x_train"}
     path = archive(tmp_path / "x.npz", {**content, "x_trai\x1b": good()["x_train"]})
-    with pytest.raises(DataError, match=r"Did you mean 'x_trai\\x1b'") as caught:
+    with pytest.raises(DataError, match=r"Did you mean .*'x_trai\\x1b'") as caught:
         read_data(f"npz:{path}")
     assert str(caught.value).isprintable()
 

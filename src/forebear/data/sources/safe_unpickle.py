@@ -83,6 +83,7 @@ class _Machine:
 
     def run(self, pickled: bytes) -> Any:
         """Returns the value of the pickle."""
+        argument: Any
         for number, (instruction, argument, _) in enumerate(pickletools.genops(pickled)):
             if number >= _MOST:
                 raise ValueError(f"it has more than {_MOST:,} instructions")
@@ -216,7 +217,8 @@ def _ordered(dtype: np.dtype[Any], _: Any, order: Any, *__: Any) -> np.dtype[Any
     """Returns a dtype of numbers in the byte order of its state."""
     if dtype.kind not in "biuf":
         raise ValueError(f"arrays of {dtype} are not supported")
-    return dtype.newbyteorder(order.decode() if isinstance(order, bytes) else order)
+    text: Any = order.decode() if isinstance(order, bytes) else order
+    return dtype.newbyteorder(text)
 
 
 def _array(_: Any, shape: Any, dtype: Any, fortran: Any, content: Any) -> NDArray[Any]:
