@@ -48,7 +48,6 @@ TESTED_IN = {
     "tasks/train/setup.py": "tasks/train/test_crash.py",
     "tasks/train/trainer.py": "tasks/train/test_crash.py",
     "tasks/train/validate.py": "tasks/train/test_crash.py",
-    "weights/readers/base.py": "weights/readers/test_detect.py",
     "weights/catalog_files.py": "weights/test_catalog_rows.py",
 }
 
