@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -465,3 +467,18 @@ def test_a_run_on_a_budget_ends_with_its_rate(tmp_path: Path) -> None:
     assert last["lr"] < 0.05 * peak
     assert last["epoch"] > 2
     assert last["seconds"] < 6
+
+
+def test_a_run_goes_on_when_nobody_reads_its_lines_any_more(tmp_path: Path) -> None:
+    """Its standard error is a pipe whose reader ends after the first line, as `| head -1` does."""
+    folder(tmp_path / "data")
+    table(tmp_path / "tiny.toml")
+    given = ("--data", f"folder:{tmp_path / 'data'}", "--network", tmp_path / "tiny.toml")
+    more = ("--dialect", "torchvision", "--size", 16, "--epochs", 1, "--out", tmp_path / "run")
+    program = [sys.executable, "-m", "forebear", *words("train", *given, *more)]
+    process = subprocess.Popen(program, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith(b"train: 51 images")
+    process.stderr.close()
+    assert process.wait(60) == 0
+    assert (tmp_path / "run" / "model.safetensors").is_file()

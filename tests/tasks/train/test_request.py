@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ def test_a_field_in_place_of_the_recipes_has_its_unit_and_its_values() -> None:
     ("given", "said"),
     [
         ({"epochs": 0}, "epochs=0: expected 1 or more. Pass such a value, or leave it out."),
-        ({"batch": -1}, "batch=-1: expected 0 or more."),
+        ({"batch": -1}, "batch=-1: expected 0 to 1,048,576."),
         ({"lr": 0.0}, "lr=0.0: expected a number above 0."),
         ({"lr": float("nan")}, "lr=nan: expected a number above 0."),
         ({"size": -1}, "size=-1: expected 0 to 8,192."),
@@ -58,6 +59,13 @@ def test_a_value_out_of_range_is_refused(given: dict[str, Any], said: str) -> No
         TrainConfig(data="zeros", **given)
     assert str(raised.value).startswith(said)
     assert str(raised.value).endswith("Pass such a value, or leave it out.")
+
+
+def test_a_path_given_as_text_is_a_path() -> None:
+    config = TrainConfig(data="zeros", out="runs/x", weights="~/y.pth")  # type: ignore[arg-type]
+    assert (config.out, config.weights) == (Path("runs/x"), Path.home() / "y.pth")
+    with pytest.raises(TypeError, match="out=5: expected a path, as text or a pathlib.Path"):
+        TrainConfig(data="zeros", out=5)  # type: ignore[arg-type]
 
 
 def test_zero_is_left_to_the_data_and_the_machine() -> None:

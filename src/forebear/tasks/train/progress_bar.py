@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from types import TracebackType
 from typing import Self
 
@@ -11,6 +13,15 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.train.events import EpochProgress
 from forebear.text import one_line
+
+
+class _Console(Console):
+    """A console that falls silent if the reader of its pipe has exited, such as head."""
+
+    def on_broken_pipe(self) -> None:
+        """Goes on without output; rich would end the process."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 class ProgressBar:
@@ -25,7 +36,7 @@ class ProgressBar:
             shows: Whether anything is written.
         """
         self.epochs, self.budget = epochs, budget
-        self.console = Console(stderr=True, highlight=False, quiet=not shows)
+        self.console = _Console(stderr=True, highlight=False, quiet=not shows)
         self.live = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -53,7 +64,7 @@ class ProgressBar:
         self.live.stop()
 
     def say(self, line: str) -> None:
-        """Writes one line above the live one."""
+        """Writes one line above the live one. A run goes on if nobody reads its lines any more."""
         self.console.print(one_line(line), markup=False, emoji=False, soft_wrap=True)
 
     def decoding(self, done: int, total: int) -> None:

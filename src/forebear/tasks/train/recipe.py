@@ -62,6 +62,9 @@ class About:
     dialect: str = setting("", help="the dialect, if the network is a table of forebear, NAME.toml")
 
 
+MOST_BATCH = 2**20  # images
+
+
 @dataclass(frozen=True, kw_only=True)
 class Length:
     """How long a run is, and how many images a step takes."""
@@ -75,6 +78,7 @@ class Length:
         help="images per step, over all processes; 0: by the size of the training set",
         unit="images",
         least=0,
+        most=MOST_BATCH,
     )
     accumulate: int = setting(
         1, help="parts in which a batch is computed, one after the other", least=1, off=1
