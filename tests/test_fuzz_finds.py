@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,12 @@ def test_two_lines_are_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="no /proc on this system")
 def test_memory_and_time_are_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(fuzzing.TARGETS, "large", lambda *_: b"x" * (600 * 2**20))
+    def fill(*_: object) -> None:
+        with mmap.mmap(-1, 600 * 2**20) as fresh:  # malloc could reuse what this process has freed
+            for _page in range(600):
+                fresh.write(b"x" * 2**20)
+
+    monkeypatch.setitem(fuzzing.TARGETS, "large", fill)
     assert str(fuzzing.fault("large", b"", tmp_path / "x")).startswith("memory: ")
     monkeypatch.setattr(fuzzing, "SECONDS", -1.0)
     monkeypatch.setitem(fuzzing.TARGETS, "slow", lambda *_: None)
