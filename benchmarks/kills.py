@@ -293,7 +293,7 @@ def whole_checkpoints(out: Path, trial: Trial) -> list[int]:
     steps = []
     for path in checkpoint.checkpoints(out / "checkpoints"):
         try:
-            steps.append(checkpoint._read(path)[1].step)
+            steps.append(checkpoint.read_checkpoint(path)[1].step)
         except Exception as error:
             print(f"{path}: {error}", file=sys.stderr)
             trial.lost_bytes += path.stat().st_size

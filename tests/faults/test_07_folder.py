@@ -153,13 +153,13 @@ def test_of_three_runs_at_once_in_one_folder_one_trains(
     winners = [n for n, one in enumerate(done) if one.code == 0]
     figure.count("times one of three trained", len(winners) == 1)
     assert len(winners) == 1, done
-    owner = children[winners[0]].number
+    numbers = [child.number for child in children]  # each may hold the lock for a moment
     for one in done:
         if one.code != 0:
             told = one.failed(str(out))
             # A run that comes when the other has ended finds its files.
             assert (
-                f"process {owner} is training here" in told
+                any(f"process {number} is training here" in told for number in numbers)
                 or "is finished" in told
                 or ("holds files already" in told)
             ), told

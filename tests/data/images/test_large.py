@@ -100,7 +100,7 @@ def test_an_image_of_64_megapixels_takes_300_mb(mode: str, tmp_path: Path) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["RGBA", "16 bits"])
 def test_eight_threads_take_no_more(mode: str, tmp_path: Path) -> None:
-    most = max(320, 1.2 * large.budget() / 1e6)
+    most = max(300, 1.1 * large.budget() / 1e6)
     assert peak(tmp_path, save(tmp_path, mode, 8000), threads=8) <= most
 
 

@@ -16,7 +16,7 @@ Levels = tuple[float, float]  # the sample values that become 0 and 255
 
 TIFF_BITS = 258
 _TIFF_LOWEST, _TIFF_HIGHEST = (340, 280), (341, 281)  # SMin, Min and SMax, MaxSampleValue
-_BAND = 500_000  # pixels that are looked at at a time
+_BAND = 50_000  # pixels that are looked at at a time
 _UPRIGHT = {  # EXIF 2.32, table 4.6.4, tag 274: moves row 0 to the top and column 0 to the left
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

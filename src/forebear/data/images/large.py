@@ -19,7 +19,7 @@ from PIL import Image
 from forebear.hardware import processor
 from forebear.limits import DECODE_BYTES, DECODE_BYTES_PER_CORE, DIRECT_PIXELS
 
-_BAND = 500_000  # pixels
+_BAND = 50_000  # pixels; glibc keeps freed memory of this order for each thread
 _GIVES_BACK = 64_000_000  # bytes of images after which freed memory is given back to the system
 _STORED = 4  # bytes of a pixel in Pillow, in every mode with three or four bands
 

@@ -115,7 +115,7 @@ def load_checkpoint(
     damaged = []
     for path in checkpoints(folder):
         try:
-            state, record = _read(path, run, check)
+            state, record = read_checkpoint(path, run, check)
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else error
             damaged.append(f"{path}: damaged ({one_line(why)}); the one before it is taken.")
@@ -128,9 +128,20 @@ def load_checkpoint(
     )
 
 
-def _read(
-    path: Path, run: RunIdentity, check: Callable[[TrainState], str]
+def read_checkpoint(
+    path: Path, run: RunIdentity = _ANY, check: Callable[[TrainState], str] = lambda _: ""
 ) -> tuple[dict[str, Any], TrainState]:
+    """Returns the tensors and the record of one checkpoint.
+
+    Args:
+        path: The file.
+        run: The identity of the run; without one, a checkpoint of any run is taken.
+        check: Returns why a record cannot be that of the run, or "".
+
+    Raises:
+        ValueError: The content is not what was saved, or it is of another run.
+        OSError: It cannot be read.
+    """
     with opened(path, follow=False):
         pass  # a regular file: a pipe would block the reader below
     with safe_open(path, "pt") as file:

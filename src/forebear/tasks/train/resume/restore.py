@@ -140,6 +140,12 @@ def restore_state(
 
     def read() -> tuple[dict[str, Any], TrainState, list[str]]:
         folder.hold()
+        _, epochs = folder.read()  # again: another process may have trained here until now
+        if len(epochs) != len(setup.epochs):
+            raise RunError(
+                f"{folder.path}: another process trained here while this one started. Expected "
+                "one process at a time. Run the same command again."
+            )
         return load_checkpoint(folder.checkpoints, folder.identity, check)
 
     tensors, state, damaged = setup.world.on_rank0(read)
