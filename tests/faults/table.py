@@ -15,8 +15,11 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
+
+from forebear.hardware import processor
 
 CASES = Path(__file__).parent
 HEADER = (
@@ -120,6 +123,16 @@ def table(cases: Sequence[Case], seconds: float) -> str:
     return "\n".join(lines) + "\n"
 
 
+def heading(kills: int) -> str:
+    """Returns the heading of a page with the table: what ran, when, and on which processor."""
+    chip = processor()
+    return (
+        "# Cases and figures\n\n"
+        f"`make faults KILLS={kills}` on {date.today():%Y-%m-%d}, {chip.cores} cores of "
+        f"{chip.name} ({chip.level}).\n"
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the cases, prints the table, and returns pytest's exit code."""
     parser = argparse.ArgumentParser(description="Runs the cases and prints a table of them.")
@@ -143,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     told = table(collected(lines, titles()), time.monotonic() - started)
     print(told, end="")
     if given.out is not None:
-        given.out.write_text(told, encoding="utf-8")
+        given.out.write_text(f"{heading(given.kills)}\n{told}", encoding="utf-8")
     return code
 
 
