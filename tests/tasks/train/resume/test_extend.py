@@ -146,3 +146,16 @@ def stopped(place: Path, out: str, patch: pytest.MonkeyPatch, seed: int = 0) -> 
     with forebear.observe(stop):
         assert main(train(place, out, "--epochs", 2, "--seed", seed)) == 143
     return place / out
+
+
+@pytest.mark.parametrize("name", ["settings.json", "metrics.jsonl", "model.safetensors"])
+def test_a_run_with_a_link_is_not_extended(
+    name: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = place / "run"
+    run.mkdir()
+    (place / "other").write_bytes(b"\xee")
+    (run / name).symlink_to(place / "other")
+    assert main(["train", "--resume", str(run), "--epochs", "4"]) == 2
+    assert f"{run / name}: a link" in capsys.readouterr().err
+    assert (place / "other").read_bytes() == b"\xee"

@@ -11,6 +11,7 @@ from forebear.errors import RunError, WeightsError
 from forebear.network.network import Network
 from forebear.tasks.runs.folder import RunFolder
 from forebear.tasks.runs.layout import SETTINGS, WEIGHTS, earlier_weights
+from forebear.tasks.runs.lock import refuse_links
 from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.runs.read import read_run
 from forebear.tasks.train.recipe import Recipe
@@ -30,8 +31,10 @@ def extend_run(path: Path, epochs: int) -> None:
         epochs: The new total.
 
     Raises:
-        RunError: The run is not finished, was not planned in epochs, or has as many already.
+        RunError: The run is not finished, was not planned in epochs, has as many already, or has
+            a link among its files.
     """
+    refuse_links(path)
     run = read_run(path)
     shown = printable(path)
     if not run.finished:
