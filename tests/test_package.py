@@ -12,15 +12,16 @@ import forebear
 
 SOURCE = Path(forebear.__file__).parent
 # What a package may import of the others: style's "tables -> network -> tasks -> cli", with
-# weights and data feeding tasks. All may import the modules beside the packages.
+# weights and data feeding tasks, and engines between them. All may import the modules beside the packages.
 BASE = {"errors", "files", "hardware", "limits", "settings", "text", "untrusted", "version"}
 BEFORE = {
     "tables": BASE,
     "network": BASE | {"tables"},
     "weights": BASE | {"tables", "network"},
     "data": BASE | {"tables"},
-    "tasks": BASE | {"tables", "network", "weights", "data"},
-    "cli": BASE | {"tables", "network", "weights", "data", "tasks"},
+    "engines": BASE | {"tables", "network", "weights", "data"},
+    "tasks": BASE | {"tables", "network", "weights", "data", "engines"},
+    "cli": BASE | {"tables", "network", "weights", "data", "engines", "tasks"},
     **{name: {"errors", "limits", "text", "untrusted"} for name in BASE},
 }
 LATE = {"network/network.py": {"data"}}  # Network.preprocess imports it when it is called

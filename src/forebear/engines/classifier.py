@@ -1,0 +1,121 @@
+"""A classifier: an engine with the preprocessing and the class names of its network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forebear.data.images.preprocess import fit, to_image
+from forebear.engines.engine import Engine, Pixels
+from forebear.errors import WeightsError
+from forebear.tables.preprocessing import Preprocessing
+from forebear.text import truncated
+
+Guess = tuple[str, float]  # class name, probability
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classifier:
+    """Answers images: decodes and fits them, runs the engine, and names the classes.
+
+    It is made by `forebear.engines.open.open_classifier`, from a run, weights or an exported file.
+    """
+
+    engine: Engine
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]  # in the order of the logits; empty if they are unknown
+    network: str  # its name, such as resnet50
+    source: str = ""  # path or name that it was opened from
+    provenance: str = ""  # SHA-256 of the weights, or ""
+
+    def pixels(self, image: object) -> Pixels:
+        """Returns one image as an engine takes it, [size, size, C] in 0..255.
+
+        Args:
+            image: A path, the bytes of a file, a PIL image or a uint8 array [H, W, C].
+
+        Raises:
+            DataError: The image cannot be read.
+            TypeError: The object is not an image.
+        """
+        rule = self.preprocessing
+        return fit(to_image(image, rule.channels, rule.levels), rule)
+
+    def logits(self, pixels: Pixels, names: Sequence[str] = ()) -> NDArray[np.float32]:
+        """Returns the logits of a batch, [N, classes].
+
+        Args:
+            pixels: Stacked results of `pixels`, [N, size, size, C].
+            names: The names of the images, for an error.
+
+        Raises:
+            WeightsError: A result is not finite.
+        """
+        logits = self.engine(pixels)
+        wrong = ~np.isfinite(logits).reshape(len(logits), -1).all(1)
+        if wrong.any():
+            row = int(wrong.argmax())
+            name = truncated(names[row]) if names else f"image {row}"
+            raise WeightsError(
+                f"{name}: the results of {self.network} are not finite. Expected finite logits. "
+                "Pass other weights, or another image."
+            )
+        return logits
+
+    def guesses(self, logits: NDArray[np.float32], top: int = 5) -> list[list[Guess]]:
+        """Returns the most probable classes of each row, the best first.
+
+        Args:
+            logits: [N, classes].
+            top: Classes per row; fewer if there are fewer.
+        """
+        shares = softmax(logits)
+        order = np.argsort(-shares, axis=1, kind="stable")[:, :top]
+        return [
+            [(self.name_of(int(at)), float(row[at])) for at in places]
+            for row, places in zip(shares, order, strict=True)
+        ]
+
+    def name_of(self, number: int) -> str:
+        """Returns the name of a class, or its number if the names are unknown."""
+        return self.classes[number] if self.classes else str(number)
+
+    def __call__(self, images: Sequence[object], top: int = 5) -> list[list[Guess]]:
+        """Returns the most probable classes of each image, in one batch."""
+        pixels = np.stack([self.pixels(image) for image in images])
+        return self.guesses(self.logits(pixels, [str(image) for image in images]), top)
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the probabilities of each row, computed in float32."""
+    shifted = np.exp(logits - logits.max(1, keepdims=True))
+    shares: NDArray[np.float32] = shifted / shifted.sum(1, keepdims=True)
+    return shares
+
+
+def classifier_of(engine: Engine, network: object, source: Path | str = "") -> Classifier:
+    """Returns the classifier of a `Network`, with one of its engines.
+
+    Raises:
+        ValueError: The network has no classifier or no global pool.
+    """
+    from forebear.network.network import Network
+
+    assert isinstance(network, Network)
+    if network.plan.num_classes is None or not network.plan.global_pool:
+        raise ValueError(
+            f"{network.table.name} has no classifier or no global pool, so it gives features. "
+            "Expected one logit for each class. Pass weights with a classifier."
+        )
+    return Classifier(
+        engine=engine,
+        preprocessing=network.preprocessing,
+        classes=network.classes,
+        network=network.table.name,
+        source=str(source),
+        provenance=network.card.provenance.get("sha256", ""),
+    )
