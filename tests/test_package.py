@@ -12,7 +12,8 @@ import forebear
 
 SOURCE = Path(forebear.__file__).parent
 # What a package may import of the others: style's "tables -> network -> tasks -> cli", with
-# weights and data feeding tasks, and engines between them. All may import the modules beside the packages.
+# weights and data feeding tasks, and engines between them. All may import the modules beside the
+# packages.
 BASE = {"errors", "files", "hardware", "limits", "settings", "text", "untrusted", "version"}
 BEFORE = {
     "tables": BASE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +87,7 @@ class Classifier:
 
     def __call__(self, images: Sequence[object], top: int = 5) -> list[list[Guess]]:
         """Returns the most probable classes of each image, in one batch."""
-        pixels = np.stack([self.pixels(image) for image in images])
+        pixels: Any = np.stack([self.pixels(image) for image in images])
         return self.guesses(self.logits(pixels, [str(image) for image in images]), top)
 
 
