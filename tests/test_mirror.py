@@ -29,6 +29,7 @@ TESTED_IN = {
     "data/pixel_cache.py": "data/test_pixel_store.py",
     "data/sources/shard_members.py": "data/sources/test_webdataset.py",
     "data/sample_levels.py": "data/images/test_flatten.py",
+    "engines/engine.py": "engines/test_onnxruntime_engine.py",
     "limits.py": "test_docs.py",
     "network/kernels/status.py": "network/kernels/test_native.py",
     "tasks/machine/distributed.py": "tasks/train/test_world.py",

@@ -1,0 +1,115 @@
+"""What an exported graph says of itself: classes, preprocessing and where it comes from.
+
+The text is JSON, in the ONNX metadata property "forebear". Reading it needs neither torch nor onnx.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from forebear.engines.engine import EnginePrecision
+from forebear.limits import INPUT_SIDE
+from forebear.network.model_card import ModelCard
+from forebear.tables.checks import is_count, refuse
+from forebear.tables.files import preprocessing_from_dict
+from forebear.tables.preprocessing import Preprocessing
+from forebear.untrusted import opened, parse_json
+from forebear.weights.readers.errors import reading
+from forebear.weights.readers.tensorflow.corruption import DamageError
+from forebear.weights.readers.tensorflow.protobuf import fields
+
+PROPERTY = "forebear"
+FORMAT = "forebear graph 1"
+_EXPECTED = "an ONNX file from forebear export"
+_METADATA = 14  # onnx.proto3: ModelProto.metadata_props, a list of StringStringEntryProto
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphCard:
+    """The metadata of an exported graph.
+
+    Raises:
+        ValueError: A value is not possible.
+    """
+
+    network: str  # name of the table
+    dialect: str
+    preprocessing: Preprocessing
+    classes: tuple[str, ...] = ()
+    # pixels: [N, size, size, C] in 0..255 as `fit` gives them; images: [N, C, size, size] floats
+    # after all of the preprocessing.
+    takes: Literal["pixels", "images"] = "pixels"
+    dtype: Literal["uint8", "float32"] = "uint8"  # of the input
+    size: int = 224  # pixels
+    any_size: bool = False  # whether other input sizes work too
+    precision: EnginePrecision = "fp32"
+    provenance: Mapping[str, str] = field(default_factory=dict)  # source file, SHA-256, licence
+
+    def __post_init__(self) -> None:
+        ModelCard(
+            preprocessing=self.preprocessing, classes=self.classes, provenance=self.provenance
+        )
+        expected = f"an integer from 1 to {INPUT_SIDE:,}, in pixels"
+        refuse(is_count(self.size, INPUT_SIDE), "card", "size", self.size, expected)
+        for name, words in (
+            ("takes", ("pixels", "images")),
+            ("dtype", ("uint8", "float32")),
+            ("precision", ("fp32", "bf16", "int8")),
+        ):
+            value = getattr(self, name)
+            refuse(value in words, "card", name, value, f"one of {', '.join(words)}")
+
+    def text(self) -> str:
+        """Returns the card as JSON."""
+        values = {**asdict(self), "provenance": dict(self.provenance)}
+        return json.dumps({"format": FORMAT, **values}, ensure_ascii=False, allow_nan=False)
+
+
+def parse_card(text: str) -> GraphCard:
+    """Returns the card of a text that `GraphCard.text` made.
+
+    Raises:
+        ValueError: The text is not such a card.
+    """
+    found = parse_json(text)
+    if not isinstance(found, dict) or found.pop("format", None) != FORMAT:
+        raise ValueError(f"its property {PROPERTY!r} is not {FORMAT!r}")
+    rule = preprocessing_from_dict(found.pop("preprocessing", None))
+    classes = found.pop("classes", ())
+    try:
+        return GraphCard(preprocessing=rule, classes=tuple(classes), **found)
+    except TypeError as error:
+        raise ValueError(f"its property {PROPERTY!r} has other keys ({error})") from error
+
+
+def read_card(path: Path) -> GraphCard:
+    """Returns the card of an ONNX file. The graph itself is not read.
+
+    Raises:
+        WeightsError: The file is missing, or it is no ONNX model that forebear wrote.
+    """
+    with reading(path, _EXPECTED):
+        text = _properties(path).get(PROPERTY)
+        if text is None:
+            raise ValueError("it names no classes and no preprocessing as forebear does")
+        return parse_card(text)
+
+
+def _properties(path: Path) -> dict[str, str]:
+    """Returns the metadata properties of a model, of which only they are read from the disk."""
+    with opened(path) as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise DamageError("it is empty")
+        whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    found = {}
+    for entry in fields(whole):
+        if entry.number == _METADATA:
+            pair = {one.number: bytes(one.message()) for one in fields(entry.message())}
+            found[pair.get(1, b"").decode()] = pair.get(2, b"").decode()
+    return found

@@ -1,0 +1,66 @@
+"""ONNX Runtime as an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forebear.engines.engine import EngineName, EnginePrecision, Pixels, as_dtype
+from forebear.engines.graph_card import GraphCard, read_card
+from forebear.errors import WeightsError
+from forebear.hardware import processor
+from forebear.text import truncated
+
+
+class OnnxRuntimeEngine:
+    """A graph that `write_onnx` wrote, on the CPU."""
+
+    name: EngineName = "onnxruntime"
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int | None = None,
+        precision: EnginePrecision | None = None,
+        card: GraphCard | None = None,
+    ) -> None:
+        """Loads the graph.
+
+        Args:
+            path: The ONNX file.
+            threads: Compute threads; None takes all cores that the process may use.
+            precision: None takes that of the card.
+            card: Of the file, if it was read before.
+
+        Raises:
+            WeightsError: The file is no such graph, or ONNX Runtime cannot load it.
+        """
+        import onnxruntime
+
+        self.card = read_card(path) if card is None else card
+        self.precision: EnginePrecision = precision or self.card.precision
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or processor().cores
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its exceptions have no common base of their own
+            raise WeightsError(
+                f"{truncated(path)}: ONNX Runtime cannot load it ({truncated(error)}). Expected a "
+                "graph from forebear export. Export the network again."
+            ) from error
+        self._input = self._session.get_inputs()[0].name
+        self._dtype = np.dtype(self.card.dtype)
+
+    def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Returns the logits, [N, classes]."""
+        values = as_dtype(pixels, self._dtype)
+        logits: NDArray[np.float32] = self._session.run(None, {self._input: values})[0]
+        return logits

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import forebear
+from forebear.engines.classifier import classifier_of, softmax
+from forebear.engines.torch_engine import TorchEngine
+from forebear.errors import WeightsError
+from forebear.tables.preprocessing import TIMM_V2
+from tests.cli.making import image
+from tests.engines.test_onnx_model import prepared, sized
+from tests.network.making import make, table
+
+
+def small() -> forebear.Network:
+    network = make(table("basic"), "torchvision", num_classes=3)
+    network = prepared(network, sized(TIMM_V2, 64))
+    network.card = replace(network.card, classes=("a", "b", "c"))
+    return network
+
+
+def test_guesses_are_the_networks() -> None:
+    network = small()
+    classifier = classifier_of(TorchEngine(network), network, "here")
+    images = [image(kind, 0, 64) for kind in range(3)]
+    found = classifier(images, top=2)
+    wanted = network(network.preprocess(images)).softmax(1)
+    for row, guesses in zip(wanted.tolist(), found, strict=True):
+        order = np.argsort(row)[::-1][:2]
+        assert [name for name, _ in guesses] == ["abc"[at] for at in order]
+        assert [share for _, share in guesses] == pytest.approx([row[at] for at in order], rel=1e-4)
+
+
+def test_classes_without_names_are_numbers() -> None:
+    network = small()
+    network.card = replace(network.card, classes=())
+    classifier = classifier_of(TorchEngine(network), network)
+    assert classifier.name_of(2) == "2"
+
+
+def test_results_that_are_not_finite_are_refused() -> None:
+    network = small()
+    network.get_parameter("logits.bias").data[1] = float("nan")
+    classifier = classifier_of(TorchEngine(network), network)
+    pixels = classifier.pixels(image(0, 0, 64))[None]
+    with pytest.raises(WeightsError, match="first: the results of small are not finite"):
+        classifier.logits(pixels, ["first"])
+
+
+def test_features_have_no_classes() -> None:
+    network = make(table("basic"), "torchvision", num_classes=None)
+    with pytest.raises(ValueError, match="no classifier or no global pool"):
+        classifier_of(TorchEngine(network), network)
+
+
+def test_softmax_of_large_logits() -> None:
+    found = softmax(np.array([[1000.0, 999.0], [-1000.0, -1000.0]], np.float32))
+    assert found == pytest.approx(np.array([[0.7310586, 0.2689414], [0.5, 0.5]]), rel=1e-5)

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forebear.engines.graph_card import FORMAT, PROPERTY, GraphCard, parse_card, read_card
+from forebear.errors import WeightsError
+from forebear.tables.preprocessing import TORCHVISION
+from forebear.weights.writers.tensorflow.protobuf import message
+
+CARD = GraphCard(
+    network="resnet18", dialect="torchvision", preprocessing=TORCHVISION, classes=("a", "b")
+)
+
+
+def file(path: Path, text: str) -> Path:
+    """An ONNX file without a graph: metadata_props is field 14, key 1, value 2."""
+    pair = message(1, PROPERTY.encode()) + message(2, text.encode())
+    path.write_bytes(message(2, b"forebear") + message(14, pair))
+    return path
+
+
+def test_a_card_is_read_back(tmp_path: Path) -> None:
+    assert parse_card(CARD.text()) == CARD
+    assert read_card(file(tmp_path / "m.onnx", CARD.text())) == CARD
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "forebear graph 9"}, "is not 'forebear graph 1'"),
+        ({"takes": "audio"}, "takes"),
+        ({"size": 0}, "size"),
+        ({"size": 10**9}, "size"),
+        ({"dtype": "int4"}, "dtype"),
+        ({"classes": ["a", "a"]}, "same name"),
+        ({"classes": 3}, "other keys"),
+        ({"surprise": 1}, "other keys"),
+        ({"preprocessing": None}, "preprocessing"),
+        ({"precision": ["fp32"]}, "precision"),
+    ],
+)
+def test_values_that_no_graph_has_are_refused(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    told = json.loads(CARD.text())
+    assert told["format"] == FORMAT
+    path = file(tmp_path / "m.onnx", json.dumps(told | changes))
+    with pytest.raises(WeightsError, match=message) as found:
+        read_card(path)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 10, b"\x72\xff\xff", b"not a model", b"\x0a\x01a"]
+)
+def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(content)
+    with pytest.raises(WeightsError, match="Expected an ONNX file from forebear export"):
+        read_card(tmp_path / "m.onnx")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"m\.onnx"):
+        read_card(tmp_path / "m.onnx")

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from forebear.errors import WeightsError
+from forebear.tables.preprocessing import TIMM_V2
+from tests.engines.test_onnx_model import distance, expected, pixels, prepared, sized
+from tests.network.making import make, table
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from forebear.engines.onnx_model import write_onnx
+from forebear.engines.onnxruntime_engine import OnnxRuntimeEngine
+
+
+def test_floats_are_rounded_for_a_graph_of_uint8(tmp_path: Path) -> None:
+    network = prepared(make(table(), "torchvision", num_classes=4), sized(TIMM_V2, 65))
+    write_onnx(network, tmp_path / "m.onnx")
+    given = pixels(network.preprocessing)
+    engine = OnnxRuntimeEngine(tmp_path / "m.onnx")
+    near = np.clip(given.astype(np.float32), 1, 254) + np.float32(0.3)
+    assert distance(engine(near), expected(network, np.clip(given, 1, 254))) < 2e-6
+    assert (engine.name, engine.precision) == ("onnxruntime", "fp32")
+
+
+def test_a_damaged_graph_is_refused(tmp_path: Path) -> None:
+    network = prepared(make(table(), "torchvision", num_classes=4), sized(TIMM_V2, 65))
+    card = write_onnx(network, tmp_path / "m.onnx")
+    content = (tmp_path / "m.onnx").read_bytes()
+    (tmp_path / "m.onnx").write_bytes(content[: len(content) // 2])
+    with pytest.raises(WeightsError, match="ONNX Runtime cannot load it"):
+        OnnxRuntimeEngine(tmp_path / "m.onnx", card=card)

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from forebear.engines.torch_engine import TorchEngine
+from forebear.hardware import processor
+from forebear.tables.preprocessing import KERAS_CAFFE, SLIM_VGG, TIMM_V2, Preprocessing
+from tests.engines.test_onnx_model import distance, expected, pixels, prepared, sized
+from tests.network.making import make, table
+
+
+@pytest.mark.parametrize("rule", [KERAS_CAFFE, TIMM_V2, SLIM_VGG], ids=["BGR", "std", "mean"])
+@pytest.mark.parametrize("dialect", ["keras-v1", "slim-v2"])
+def test_equal_logits(dialect: str, rule: Preprocessing) -> None:
+    network = prepared(make(table(), dialect, num_classes=4), sized(rule, 65))
+    before = {name: array.clone() for name, array in network.state_dict().items()}
+    given = pixels(network.preprocessing)
+    wanted = expected(network, given)
+    assert distance(TorchEngine(network)(given), wanted) < 2e-6
+    assert all(array.equal(before[name]) for name, array in network.state_dict().items())
+
+
+@pytest.mark.skipif(processor().level != "avx512-bf16", reason="slow without bf16")
+def test_bf16_is_near() -> None:
+    network = prepared(make(table(), "torchvision", num_classes=4), sized(TIMM_V2, 65))
+    given = pixels(network.preprocessing)
+    wanted = expected(network, given)
+    engine = TorchEngine(network, precision="bf16")
+    assert 1e-5 < distance(engine(given), wanted) < 0.05
+    assert next(network.parameters()).dtype.itemsize == 4
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")  # torch's own
+def test_compiled_logits_are_equal() -> None:
+    network = prepared(make(table("basic"), "torchvision", num_classes=4), sized(TIMM_V2, 65))
+    given = pixels(network.preprocessing)
+    engine = TorchEngine(network, compiled=True)
+    assert engine.name == "compile"
+    assert distance(engine(given), expected(network, given)) < 1e-5
