@@ -81,10 +81,8 @@ def build(
     element = TensorProto.UINT8 if dtype == "uint8" else TensorProto.FLOAT
     sides: list[Any] = ["height", "width"] if size is None else [size, size]
     if pixels:
-        shape, x = (
-            ["batch", *sides, rule.channels],
-            _arithmetic(graph, "pixels", kept.preprocessing),
-        )
+        shape = ["batch", *sides, rule.channels]
+        x = _arithmetic(graph, "pixels", kept.preprocessing)
     else:
         shape, x = ["batch", plan.in_channels, *sides], "images"
     _network(graph, x)

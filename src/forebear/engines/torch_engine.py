@@ -86,7 +86,7 @@ class TorchEngine:
     def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
         """Returns the logits, [N, classes]."""
         logits: Tensor = self._model(
-            torch.from_numpy(np.require(pixels, requirements="CW")).to(self._device)
+            torch.from_numpy(np.require(pixels, requirements=("C", "W"))).to(self._device)
         )
         return logits.float().cpu().numpy()
 
