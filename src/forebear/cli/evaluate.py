@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from forebear.tasks.evaluate import evaluate_on
     from forebear.tasks.runs.plots import draw_confusion
 
-    network = load_model.load_model(args.run_folder, args)
+    network = load_model.load_network_or_graph(args.run_folder, args)
     measured = evaluate_on(
         network,
         args.data,

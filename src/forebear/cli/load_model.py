@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from forebear.cli import output
 
 if TYPE_CHECKING:
+    from forebear.engines.graph_network import GraphNetwork
     from forebear.network.network import Network
 
 
@@ -58,6 +59,21 @@ def load_model(run: Path | None, args: argparse.Namespace) -> Network:
     if notes and not (path.exists() and native_file(path)):
         output.note(f"{path}: {notes}")
     return network
+
+
+def load_network_or_graph(run: Path | None, args: argparse.Namespace) -> Network | GraphNetwork:
+    """Returns the network in evaluation mode, or an exported graph that stands in for it.
+
+    Raises:
+        ValueError: Both or neither of `run` and --weights are given, or a library is missing.
+        ForebearError: The run, the checkpoint or the graph cannot be used.
+    """
+    path = run or Path(args.weights or "")
+    if path.suffix in (".onnx", ".xml") and args.network is None and args.which is None:
+        from forebear.engines.graph_network import GraphNetwork, open_graph
+
+        return GraphNetwork(*open_graph(path))
+    return load_model(run, args)
 
 
 def _is_checkpoint_folder(path: Path) -> bool:

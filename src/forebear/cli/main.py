@@ -33,6 +33,7 @@ VERBS = {
     "compare": "compare runs in a table and a plot",
     "predict": "classify images",
     "convert": "write a checkpoint in another format",
+    "export": "write a network for ONNX Runtime, OpenVINO, torch.export, LiteRT or Core ML",
     "benchmark": "time a network forward and backward",
     "doctor": "report what forebear finds on this machine, and what is missing",
 }

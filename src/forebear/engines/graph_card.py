@@ -9,11 +9,15 @@ import json
 import mmap
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from forebear.engines.engine import EnginePrecision
+import numpy as np
+from numpy.typing import NDArray
+
+from forebear.data.images.preprocess import normalise
+from forebear.engines.engine import EnginePrecision, Pixels, as_dtype
 from forebear.limits import INPUT_SIDE
 from forebear.network.model_card import ModelCard
 from forebear.tables.checks import is_count, refuse
@@ -49,12 +53,11 @@ class GraphCard:
     size: int = 224  # pixels
     any_size: bool = False  # whether other input sizes work too
     precision: EnginePrecision = "fp32"
+    metrics: Mapping[str, Any] = field(default_factory=dict)  # of the weights, as in a ModelCard
     provenance: Mapping[str, str] = field(default_factory=dict)  # source file, SHA-256, licence
 
     def __post_init__(self) -> None:
-        ModelCard(
-            preprocessing=self.preprocessing, classes=self.classes, provenance=self.provenance
-        )
+        self.model_card()
         expected = f"an integer from 1 to {INPUT_SIDE:,}, in pixels"
         refuse(is_count(self.size, INPUT_SIDE), "card", "size", self.size, expected)
         for name, words in (
@@ -65,10 +68,38 @@ class GraphCard:
             value = getattr(self, name)
             refuse(value in words, "card", name, value, f"one of {', '.join(words)}")
 
+    def model_card(self) -> ModelCard:
+        """Returns the card that the weights have.
+
+        Raises:
+            ValueError: A value is not possible.
+        """
+        return ModelCard(
+            preprocessing=self.preprocessing,
+            classes=self.classes,
+            metrics=self.metrics,
+            provenance=self.provenance,
+        )
+
     def text(self) -> str:
         """Returns the card as JSON."""
-        values = {**asdict(self), "provenance": dict(self.provenance)}
-        return json.dumps({"format": FORMAT, **values}, ensure_ascii=False, allow_nan=False)
+        values = asdict(replace(self, metrics=dict(self.metrics), provenance=dict(self.provenance)))
+        return json.dumps({"format": FORMAT, **values}, ensure_ascii=False)
+
+    def properties(self) -> dict[str, str]:
+        """Returns what a graph says of itself, by name; other programs read all but the first."""
+        return {
+            PROPERTY: self.text(),
+            "classes": json.dumps(self.classes, ensure_ascii=False),
+            "preprocessing": json.dumps(asdict(self.preprocessing)),
+            "licence": str(self.provenance.get("licence", "")),
+        }
+
+    def graph_input(self, pixels: Pixels) -> NDArray[Any]:
+        """Returns what the graph takes for `fit` images, [N, size, size, C] in 0..255."""
+        if self.takes == "images":
+            return np.stack([normalise(one, self.preprocessing) for one in pixels])
+        return as_dtype(pixels, np.dtype(self.dtype))
 
 
 def parse_card(text: str) -> GraphCard:

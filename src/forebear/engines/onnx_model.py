@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forebear.engines.graph_card import PROPERTY, GraphCard
+from forebear.engines.graph_card import GraphCard
 from forebear.engines.lower import lower
 from forebear.engines.torch_engine import mean_and_scale
 from forebear.errors import WeightsError
@@ -97,7 +97,8 @@ def build(
         dtype="uint8" if dtype == "uint8" else "float32",
         size=rule.size,
         any_size=any_size,
-        provenance=dict(network.card.provenance),
+        metrics=network.card.metrics,
+        provenance=network.card.provenance,
     )
     maps = [] if plan.global_pool else ["rows", "columns"]
     whole = helper.make_graph(
@@ -118,7 +119,7 @@ def build(
         producer_name="forebear",
         producer_version=__version__,
     )
-    helper.set_model_props(model, {PROPERTY: card.text()})
+    helper.set_model_props(model, card.properties())
     return model, card
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forebear.engines.engine import EngineName, EnginePrecision, Pixels, as_dtype
+from forebear.engines.engine import EngineName, EnginePrecision, Pixels
 from forebear.engines.graph_card import GraphCard, read_card
 from forebear.errors import WeightsError
 from forebear.hardware import processor
@@ -57,10 +57,9 @@ class OnnxRuntimeEngine:
                 "graph from forebear export. Export the network again."
             ) from error
         self._input = self._session.get_inputs()[0].name
-        self._dtype = np.dtype(self.card.dtype)
 
     def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
         """Returns the logits, [N, classes]."""
-        values = as_dtype(pixels, self._dtype)
-        logits: NDArray[np.float32] = self._session.run(None, {self._input: values})[0]
+        values = {self._input: self.card.graph_input(pixels)}
+        logits: NDArray[np.float32] = self._session.run(None, values)[0]
         return logits

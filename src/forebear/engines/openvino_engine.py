@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forebear.engines.engine import EngineName, EnginePrecision, Pixels, as_dtype
-from forebear.engines.graph_card import GraphCard, read_card
+from forebear.engines.engine import EngineName, EnginePrecision, Pixels
+from forebear.engines.graph_card import PROPERTY, GraphCard, parse_card, read_card
 from forebear.errors import WeightsError
 from forebear.hardware import processor
 from forebear.text import truncated
+from forebear.untrusted import opened
+from forebear.weights.readers.errors import reading
 
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # of what an int8 graph leaves as is
 
@@ -37,7 +39,7 @@ class OpenVinoEngine:
             path: An ONNX file, or an .xml file with its .bin beside it.
             threads: Compute threads; None takes all cores that the process may use.
             precision: None takes that of the card.
-            card: Of the file; required for an .xml file.
+            card: Of the file, if it was read before.
             cache: A folder in which OpenVINO keeps the compiled graph; None keeps none.
 
         Raises:
@@ -45,7 +47,7 @@ class OpenVinoEngine:
         """
         import openvino
 
-        self.card = read_card(path) if card is None else card
+        self.card = card or (openvino_card(path) if path.suffix == ".xml" else read_card(path))
         self.precision: EnginePrecision = precision or self.card.precision
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -63,9 +65,23 @@ class OpenVinoEngine:
                 "graph from forebear export. Export the network again."
             ) from error
         self._request = self._model.create_infer_request()
-        self._dtype = np.dtype(self.card.dtype)
 
     def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
         """Returns the logits, [N, classes]."""
-        found = self._request.infer([as_dtype(pixels, self._dtype)], share_inputs=True)
+        found = self._request.infer([self.card.graph_input(pixels)], share_inputs=True)
         return np.array(found[self._model.output(0)], np.float32)
+
+
+def openvino_card(path: Path) -> GraphCard:
+    """Returns the card of OpenVINO's own file, an .xml file with its .bin beside it.
+
+    Raises:
+        WeightsError: The file is missing, or forebear did not write it.
+    """
+    import openvino
+
+    with reading(path, "an .xml file from forebear export --to openvino"), opened(path):
+        model = openvino.Core().read_model(str(path))
+        if not model.has_rt_info([PROPERTY]):
+            raise ValueError("it names no classes and no preprocessing as forebear does")
+        return parse_card(model.get_rt_info([PROPERTY]).astype(str))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from forebear.data.choices import Bad
 from forebear.data.loader import Batch, Loader
 from forebear.data.pixel_store import PixelStore
 from forebear.data.sources.registry import read_data
+from forebear.engines.graph_network import GraphNetwork
 from forebear.network.finite import check_finite
 from forebear.network.network import Network
 from forebear.tasks.evaluation_set import choose_images, match_classes
@@ -207,7 +208,7 @@ def _measure(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
 
 
 def evaluate_on(
-    network: Network,
+    network: Network | GraphNetwork,
     spec: str,
     *,
     part: str | None = None,
@@ -220,7 +221,8 @@ def evaluate_on(
     """Evaluates a trained network on images of a data set.
 
     Args:
-        network: With its classes and preprocessing, in evaluation mode.
+        network: With its classes and preprocessing, in evaluation mode; or an exported graph,
+            which runs on the CPU.
         spec: The data set, as in `read_data`. Its classes are matched with the network's by name.
         part: val, train, test or all; None chooses as `choose_images` does.
         batch: Images at a time.
@@ -237,7 +239,7 @@ def evaluate_on(
     """
     if batch < 1:
         raise ValueError(f"batch={batch}: expected 1 or more.")
-    where = find_device(device)
+    where = torch.device("cpu") if isinstance(network, GraphNetwork) else find_device(device)
     data = read_data(spec)
     chosen = choose_images(data, part, network.card.metrics)
     match = match_classes(network.classes, network.plan.num_classes or 0, data)
@@ -252,15 +254,15 @@ def evaluate_on(
         device=where,
     )
     kind = find_precision(precision, where)
-    network = network.to(where)
+    model = cast("Network", network).to(where)  # a graph has all that is used below
     if kind == "bf16" or where.type == "cpu":  # the faster memory layout for convolutions
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    with closing(ThreadTuner(where)) as threads, explain_evaluation(network, batches, kind):
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with closing(ThreadTuner(where)) as threads, explain_evaluation(model, batches, kind):
         measured = evaluate(
-            network, batches, network.classes or data.classes, precision=kind, threads=threads
+            model, batches, network.classes or data.classes, precision=kind, threads=threads
         )
     for why in store.skipped.values():
         say(f"left out: {why}")
     losses = torch.from_numpy(measured.losses)[:, None]
-    check_finite(network, losses, chosen.images.name)
+    check_finite(model, losses, chosen.images.name)
     return measured

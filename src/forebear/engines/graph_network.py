@@ -1,0 +1,94 @@
+"""An exported graph in place of a network, for what needs only its logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from forebear.engines.engine import Engine
+from forebear.engines.graph_card import GraphCard
+from forebear.network.model_card import ModelCard
+from forebear.tables.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What a network's table is to those that only name it."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """What is asked of a network's plan."""
+
+    num_classes: int | None
+    in_channels: int
+
+
+class GraphNetwork(nn.Module):
+    """Runs a graph in its runtime, on the CPU, in evaluation mode.
+
+    Shape: [N, channels, size, size] floats after the preprocessing -> [N, classes].
+    """
+
+    def __init__(self, engine: Engine, card: GraphCard) -> None:
+        """Makes the module.
+
+        Args:
+            engine: Runs the graph.
+            card: Of the graph.
+        """
+        super().__init__()
+        self.engine, self.graph = engine, card
+        self.card: ModelCard = card.model_card()
+        self.table = _Named(card.network)
+        self.plan = _Counted(len(card.classes) or None, card.preprocessing.channels)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The preprocessing of the weights."""
+        return self.card.preprocessing
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names in the order of the logits, or an empty tuple."""
+        return self.card.classes
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns the logits of images after the preprocessing."""
+        rule = self.preprocessing
+        shape = (1, -1, 1, 1)
+        mean, std = (torch.tensor(values).reshape(shape) for values in (rule.mean, rule.std))
+        pixels = (images.float().cpu() * std + mean) / rule.scale
+        if rule.order == "BGR":
+            pixels = pixels.flip(1)
+        held = pixels.permute(0, 2, 3, 1).numpy()
+        return torch.from_numpy(self.engine(held))
+
+
+def open_graph(path: Path, threads: int | None = None) -> tuple[Engine, GraphCard]:
+    """Returns the engine and the card of an exported file: .onnx, or OpenVINO's .xml.
+
+    Raises:
+        WeightsError: forebear did not write the file, or it is damaged.
+        ValueError: The runtime is not installed. The message names the extra.
+    """
+    from forebear.engines.engine import EngineName, missing_library
+
+    name: EngineName = "openvino" if path.suffix == ".xml" else "onnxruntime"
+    missing = missing_library(name)
+    if missing:
+        raise ValueError(missing)
+    if name == "openvino":
+        from forebear.engines.openvino_engine import OpenVinoEngine
+
+        first = OpenVinoEngine(path, threads=threads)
+        return first, first.card
+    from forebear.engines.onnxruntime_engine import OnnxRuntimeEngine
+
+    second = OnnxRuntimeEngine(path, threads=threads)
+    return second, second.card

@@ -1,0 +1,1 @@
+"""Writes networks for other runtimes, and checks what was written in the runtime itself."""
