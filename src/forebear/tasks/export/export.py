@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from forebear.engines.compare import synthetic_images
 from forebear.engines.graph_card import GraphCard
 from forebear.errors import ForebearError, RunError, WeightsError, near_misses
 from forebear.network.finite import first_not_finite
 from forebear.network.network import Network
 from forebear.tasks.export.formats import FORMATS, Format, Options
-from forebear.tasks.export.verify import Comparison, compare, synthetic_images
+from forebear.tasks.export.verify import Comparison, compare
 from forebear.text import one_line, printable, truncated
 
 IMAGES = 8  # to compare on

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 
 from forebear.data.images.preprocess import fit, normalise, to_image
+from forebear.engines.compare import difference
 from forebear.engines.graph_card import GraphCard
 from forebear.network.network import Network
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tasks.export.formats import Runner
 
 BATCHES = (1, 3, 8)  # images at a time
+TIE = 1e-5  # of the largest logit: nearer logits may change places by rounding
 TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}  # of the largest logit
 
 
@@ -72,14 +72,9 @@ def compare(
             found = np.concatenate(
                 [run(rows[at : at + batch]) for at in range(0, len(rows), batch)]
             )
-            if found.shape != wanted.shape:
-                raise ValueError(f"its output is {found.shape} instead of {wanted.shape}")
-            gaps = np.abs(found - wanted)
-            largest = max(largest, float(gaps.max() / np.abs(wanted).max()))
-            if not np.isfinite(found).all():
-                largest = float("inf")
-            same += _same_class(found, wanted, float(gaps.max()))
-            count += len(rows)
+            apart = difference(found, wanted, TIE)
+            largest = max(largest, apart.largest)
+            same, count = same + apart.same_class, count + apart.images
     return Comparison(
         images=count,
         batches=BATCHES,
@@ -90,37 +85,9 @@ def compare(
     )
 
 
-def _same_class(found: NDArray[Any], wanted: NDArray[Any], gap: float) -> int:
-    """Counts rows with the same largest logit; two logits nearer than the difference are a tie."""
-    found, wanted = (one.reshape(len(one), one.shape[1], -1).mean(2) for one in (found, wanted))
-    chosen = np.take_along_axis(wanted, found.argmax(1)[:, None], 1)[:, 0]
-    return int((wanted.max(1) - chosen <= 2 * gap).sum())
-
-
 def _sized(rule: Preprocessing, size: int) -> Preprocessing:
     if size == rule.size:
         return rule
     side = max(size, round(rule.side * size / rule.size)) if rule.resize == "shorter" else size
     resize = "square" if rule.resize == "none" else rule.resize
     return replace(rule, size=size, side=side, resize=resize)
-
-
-def synthetic_images(count: int, side: int, seed: int = 0) -> list[Image.Image]:
-    """Returns colour images with the spectrum of photographs, which falls with the frequency.
-
-    They stand in for photographs where there are none. Field 1987: the amplitude of natural images
-    falls with about the first power of the spatial frequency.
-    """
-    draws = np.random.default_rng(seed)
-    across = np.fft.fftfreq(side)[:, None] ** 2 + np.fft.rfftfreq(side)[None, :] ** 2
-    falls = 1 / np.sqrt(np.maximum(across, 1 / side**2))
-    found = []
-    for _ in range(count):
-        planes = []
-        for _ in range(3):
-            noise = np.fft.rfft2(draws.standard_normal((side, side))) * falls
-            plane = np.fft.irfft2(noise, (side, side))
-            planes.append(128 + 55 * (plane - plane.mean()) / plane.std())
-        stacked = np.stack(planes, 2).clip(0, 255).astype(np.uint8)
-        found.append(Image.fromarray(stacked))
-    return found
