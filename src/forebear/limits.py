@@ -48,6 +48,10 @@ MAP_GROWTH = 32  # times the values of the network, so that a large file may hav
 # Preprocessing
 NUMBER = 1e9  # of a scale, mean or std; the smallest scale and std is 1 / NUMBER
 
+# Engines
+GRAPHS = 16  # networks whose graphs are kept in the cache; the oldest are deleted first
+GRAPHS_BYTES = 4 * 2**30  # of these graphs together
+
 # Weights
 ARRAYS = 100_000  # arrays in a checkpoint; ResNet-1202 has 7,215
 ARRAY_NAME = 1_000  # characters

@@ -32,6 +32,8 @@ class Classifier:
     network: str  # its name, such as resnet50
     source: str = ""  # path or name that it was opened from
     provenance: str = ""  # SHA-256 of the weights, or ""
+    note: str = ""  # what was taken of the file and what was left, or ""
+    chosen: str = ""  # which engine was chosen, and why, or ""
 
     def pixels(self, image: object) -> Pixels:
         """Returns one image as an engine takes it, [size, size, C] in 0..255.
@@ -119,4 +121,5 @@ def classifier_of(engine: Engine, network: object, source: Path | str = "") -> C
         network=network.table.name,
         source=str(source),
         provenance=network.card.provenance.get("sha256", ""),
+        note=network.card.provenance.get("notes", ""),
     )

@@ -1,11 +1,49 @@
-"""Opens a classifier: the weights, and the engine that answers fastest."""
+"""Opens a classifier: the weights, and the engine that answers fastest.
+
+With a choice from the cache, nothing here imports torch.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from forebear.engines.classifier import Classifier, classifier_of
-from forebear.engines.engine import EngineRequest
+from forebear.engines.choose import choice_key, choice_to_dict, choose, parse_choice
+from forebear.engines.classifier import Classifier
+from forebear.engines.engine import (
+    Engine,
+    EngineName,
+    EnginePrecision,
+    EngineRequest,
+    missing_library,
+)
+from forebear.engines.graph_cache import (
+    FP32,
+    INT8,
+    cache_of,
+    kept_graph,
+    read_choices,
+    touch,
+    write_choice,
+)
+from forebear.engines.graph_card import GraphCard, read_card
+from forebear.engines.make import EngineMaker, graph_engine
+from forebear.errors import WeightsError
+from forebear.hardware import processor
+from forebear.text import truncated
+
+if TYPE_CHECKING:
+    from forebear.network.network import Network
+
+MEASURED: tuple[EngineName, ...] = ("torch", "onnxruntime", "openvino")
+PRECISIONS: dict[EngineName, tuple[EnginePrecision, ...]] = {
+    "torch": ("fp32", "bf16"),
+    "compile": ("fp32", "bf16"),
+    "onnxruntime": ("fp32", "int8"),
+    "openvino": ("fp32", "bf16", "int8"),
+}
 
 
 def open_classifier(
@@ -14,25 +52,183 @@ def open_classifier(
     *,
     network: str | None = None,
     which: str | None = None,
+    load: Callable[[], Network] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Classifier:
     """Returns a classifier from a run folder, a checkpoint, or an exported model.
 
     Args:
-        source: A run folder, a checkpoint in any format, or "published" with `network`.
+        source: A run folder, a checkpoint in any format, an .onnx or .xml file that forebear
+            exported, or "published" with `network`.
         request: The engine and the precision; None chooses both.
         network: The name of the network of the weights; None detects it.
         which: The weights to take if the file has several sets.
+        load: Loads the network, instead of `forebear.load`.
+        say: Takes lines: the choice of the engine, when it is measured.
 
     Raises:
         ForebearError: The file cannot be used.
         ValueError: The engine or the precision is not there. The message says what is.
     """
-    from forebear.engines.torch_engine import TorchEngine
+    request = request or EngineRequest()
+    path = Path(source)
+    check_request(request)
+    if path.suffix in (".onnx", ".xml") and network is None:
+        return _exported(path, request)
+    folder = cache_of(path, network, which)
+    precision: EnginePrecision = "fp32" if request.precision == "auto" else request.precision
+    if folder is not None:
+        found = _from_cache(folder, request, precision, path)
+        if found is not None:
+            return found
+    if precision == "int8":
+        raise ValueError(
+            f"precision=int8: {truncated(path)} is not quantised on this machine. Expected a graph "
+            "that forebear quantize made. Run forebear quantize RUN --data DATA first."
+        )
+    loaded = load() if load is not None else _loaded(path, network, which)
+    return opened_network(loaded, request, folder, source=str(source), say=say)
+
+
+def check_request(request: EngineRequest) -> None:
+    """Refuses an engine or a precision that this machine lacks.
+
+    Raises:
+        ValueError: The message says what the machine has.
+    """
+    if request.batch < 1 or (request.threads or 1) < 1:
+        raise ValueError(
+            f"batch={request.batch}, threads={request.threads}: expected 1 or more of each. Pass "
+            "a larger number."
+        )
+    if request.engine != "auto":
+        missing = missing_library(request.engine)
+        if missing:
+            raise ValueError(missing)
+        known = PRECISIONS[request.engine]
+        if request.precision not in ("auto", *known):
+            raise ValueError(
+                f"precision={request.precision}: {request.engine} computes in {', '.join(known)}. "
+                "Pass one of these, or --engine auto."
+            )
+    if request.precision == "bf16" and not processor().bf16:
+        raise ValueError(
+            f"precision=bf16: {processor().name or 'this processor'} (level {processor().level}) "
+            "has no bfloat16 arithmetic, which is many times slower there. Expected AVX-512-bf16 "
+            "or AMX. Pass --precision fp32 or int8."
+        )
+
+
+def _exported(path: Path, request: EngineRequest) -> Classifier:
+    from forebear.engines.graph_network import open_graph
+
+    if path.suffix == ".onnx" and request.engine == "openvino":
+        from forebear.engines.openvino_engine import OpenVinoEngine
+
+        card = read_card(path)
+        engine: Engine = OpenVinoEngine(path, threads=request.threads, card=card)
+    elif request.engine in ("auto", "onnxruntime" if path.suffix == ".onnx" else "openvino"):
+        engine, card = open_graph(path, request.threads)
+    else:
+        raise ValueError(
+            f"engine={request.engine}: {truncated(path)} is an exported graph. Expected "
+            f"{'onnxruntime or openvino' if path.suffix == '.onnx' else 'openvino'}. Pass one of "
+            "these, or --engine auto."
+        )
+    return _classifier(engine, card, str(path))
+
+
+def _classifier(engine: Engine, card: GraphCard, source: str, chosen: str = "") -> Classifier:
+    return Classifier(
+        engine=engine,
+        preprocessing=card.preprocessing,
+        classes=card.classes,
+        network=card.network,
+        source=source,
+        provenance=card.provenance.get("sha256", ""),
+        note=card.provenance.get("notes", ""),
+        chosen=chosen,
+    )
+
+
+def _from_cache(
+    folder: Path, request: EngineRequest, precision: EnginePrecision, path: Path
+) -> Classifier | None:
+    """Returns a classifier of a kept graph, if the engine is known without torch."""
+    graph = kept_graph(folder, INT8 if precision == "int8" else FP32)
+    if graph is None:
+        return None
+    name, chosen = request.engine, ""
+    if name == "auto":
+        key = choice_key(precision, request.batch, request.threads)
+        try:
+            choice = parse_choice(read_choices(folder).get(key))
+        except ValueError:
+            return None
+        name, chosen = choice.engine, choice.line()
+    if name not in ("onnxruntime", "openvino") or missing_library(name):
+        return None
+    try:
+        card = read_card(graph)
+        engine = graph_engine(name, graph, card, precision, request.threads)
+    except WeightsError:
+        graph.unlink(missing_ok=True)  # damaged; it is written again
+        return None
+    touch(graph)
+    return _classifier(engine, card, str(path), chosen)
+
+
+def _loaded(path: Path, network: str | None, which: str | None) -> Network:
     from forebear.weights.load import load
 
-    request = request or EngineRequest()
     if network is None:
-        loaded = load(Path(source), which=which)
-    else:
-        loaded = load(network, weights=str(source), which=which)
-    return classifier_of(TorchEngine(loaded), loaded, source)
+        return load(path, which=which)
+    return load(network, weights=str(path), which=which)
+
+
+def opened_network(
+    network: Network,
+    request: EngineRequest,
+    folder: Path | None = None,
+    *,
+    source: str = "",
+    say: Callable[[str], None] = lambda line: None,
+) -> Classifier:
+    """Returns the classifier of a network, with the engine that is asked for or measured.
+
+    Args:
+        network: In evaluation mode.
+        request: The engine and the precision.
+        folder: Of the cache, in which the graph and the choice are kept; None keeps nothing.
+        source: The path that the network was loaded from.
+        say: Takes a line that says which engine was chosen.
+
+    Raises:
+        ValueError: The network has no classifier.
+        WeightsError: The network cannot be written as a graph, or no engine gives its results.
+    """
+    from forebear.engines.classifier import classifier_of
+    from forebear.engines.make import reference
+
+    check_request(request)
+    precision: EnginePrecision = "fp32" if request.precision == "auto" else request.precision
+    with EngineMaker(network, precision, request.threads, folder) as maker:
+        if request.engine != "auto":
+            return classifier_of(maker.make(request.engine), network, source)
+        plain = classifier_of(maker.make("torch"), network, source)  # refuses features
+        names = installed(precision)
+        if names == ["torch"]:
+            return plain
+        choice = choose(maker, names, *reference(network), batch=request.batch)
+        if folder is not None:
+            key = choice_key(precision, request.batch, request.threads)
+            write_choice(folder, key, choice_to_dict(choice))
+        say(choice.line())
+        return replace(plain, engine=maker.make(choice.engine), chosen=choice.line())
+
+
+def installed(precision: EnginePrecision) -> list[EngineName]:
+    """Returns the engines that are measured: installed, and able to compute in a precision."""
+    return [
+        name for name in MEASURED if precision in PRECISIONS[name] and not missing_library(name)
+    ]

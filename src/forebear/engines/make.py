@@ -1,0 +1,132 @@
+"""Makes the engines of a network, and what they are compared with."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from forebear.engines.engine import Engine, EngineName, EnginePrecision
+from forebear.engines.graph_cache import FP32, kept_graph, new_folder
+from forebear.engines.graph_card import GraphCard, read_card
+from forebear.errors import WeightsError
+
+if TYPE_CHECKING:
+    from forebear.network.network import Network
+
+IMAGES = 8  # to compare engines on
+
+
+def graph_engine(
+    name: EngineName, graph: Path, card: GraphCard, precision: EnginePrecision, threads: int | None
+) -> Engine:
+    """Returns ONNX Runtime or OpenVINO with a graph of the cache.
+
+    Raises:
+        WeightsError: The graph cannot be loaded.
+    """
+    if name == "onnxruntime":
+        from forebear.engines.onnxruntime_engine import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine(graph, threads=threads, precision=precision, card=card)
+    from forebear.engines.openvino_engine import OpenVinoEngine
+
+    cache = graph.parent / "openvino"
+    return OpenVinoEngine(graph, threads=threads, precision=precision, card=card, cache=cache)
+
+
+class EngineMaker:
+    """Makes the engines of one network, each of them once.
+
+    The graph is written into the cache. Without a cache it is written into a temporary folder,
+    which is deleted at the end of the context: the engines have read it by then.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        precision: EnginePrecision,
+        threads: int | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        """Prepares; nothing is written yet.
+
+        Args:
+            network: In evaluation mode.
+            precision: Of all engines.
+            threads: Compute threads; None takes all cores.
+            folder: Of the cache; None keeps nothing.
+        """
+        self._network, self._precision, self._threads = network, precision, threads
+        self._folder = folder
+        self._place: tempfile.TemporaryDirectory[str] | None = None
+        self._graph: tuple[Path, GraphCard] | None = None
+        self._made: dict[EngineName, Engine] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._place is not None:
+            self._place.cleanup()
+
+    def make(self, name: EngineName) -> Engine:
+        """Returns an engine.
+
+        Raises:
+            WeightsError: The network cannot be written as a graph.
+        """
+        if name not in self._made:
+            self._made[name] = self._new(name)
+        return self._made[name]
+
+    def _new(self, name: EngineName) -> Engine:
+        if name in ("torch", "compile"):
+            from forebear.engines.torch_engine import TorchEngine
+
+            return TorchEngine(self._network, precision=self._precision, compiled=name == "compile")
+        if self._graph is None:
+            self._graph = self._written()
+        return graph_engine(name, *self._graph, self._precision, self._threads)
+
+    def _written(self) -> tuple[Path, GraphCard]:
+        from forebear.engines.onnx_model import write_onnx
+
+        if self._folder is not None:
+            with suppress(OSError):  # a cache that cannot be written to is not needed
+                new_folder(self._folder)
+                path = self._folder / FP32
+                if kept_graph(self._folder, FP32) is not None:
+                    with suppress(WeightsError):  # damaged: it is written again
+                        return path, read_card(path)
+                return path, write_onnx(self._network, path)
+        self._place = tempfile.TemporaryDirectory(prefix="forebear-")
+        path = Path(self._place.name) / FP32
+        return path, write_onnx(self._network, path)
+
+
+def reference(network: Network, images: list[Any] | None = None) -> tuple[Any, Any]:
+    """Returns pixels to compare engines on, and the logits of the network itself for them.
+
+    Args:
+        network: In evaluation mode.
+        images: Photographs; None makes images with their spectrum.
+    """
+    import torch
+
+    from forebear.data.images.preprocess import fit, normalise, to_image
+    from forebear.engines.compare import synthetic_images
+
+    rule = network.preprocessing
+    images = images or list(synthetic_images(IMAGES, max(2 * rule.size, 64)))
+    if rule.resize == "none":
+        images = [one.resize((rule.size, rule.size)) for one in images]
+    decoded = [to_image(one, rule.channels, rule.levels) for one in images]
+    pixels: Any = np.stack([fit(one, rule) for one in decoded])
+    inputs = np.stack([normalise(one, rule) for one in pixels])
+    with torch.inference_mode():
+        wanted = network(torch.from_numpy(inputs)).float().numpy()
+    return pixels, wanted
