@@ -15,6 +15,12 @@ from tests.cli.making import CLASSES, folder, image
 from tests.network.making import make
 
 
+@pytest.fixture(autouse=True)
+def one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only torch, so that no line about a measurement comes between those of the tests."""
+    monkeypatch.setattr("forebear.engines.open.MEASURED", ("torch",))
+
+
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     net = make("paper/resnet20", num_classes=3)
@@ -146,6 +152,77 @@ def test_weights_that_are_not_finite_are_an_error(
     assert main(["predict", str(tmp_path / "net.safetensors"), str(images[0]), *options]) == 2
     assert capsys.readouterr() == (
         "",
-        f"forebear: {images[0]}: the results of resnet20 are not finite (nan). Expected finite "
-        "logits. Its array logits.weight is not finite either. Pass other weights.\n",
+        f"forebear: {tmp_path / 'net.safetensors'}: its array logits.weight has values that are "
+        "not finite, so its results are not finite either. Expected finite weights. Pass other "
+        "weights.\n",
     )
+
+
+def test_a_folder_into_a_file(
+    tmp_path: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder(tmp_path / "in", 3)
+    (tmp_path / "in" / CLASSES[0] / "0.png").write_text("broken")
+    words = ["predict", str(saved), str(tmp_path / "in"), "--out", str(tmp_path / "r.csv")]
+    assert main([*words, "--top", "2"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "9 images" in told.err
+    assert "1 of 9 images could not be read" in told.err
+    text = (tmp_path / "r.csv").read_text().splitlines()
+    assert len(text) == 10
+    assert text[0] == "path,class,probability,class_2,probability_2,error"
+    assert main([*words, "--top", "2", "--bad", "skip"]) == 0
+    assert "9 of 9 images answered" in capsys.readouterr().err
+    assert (tmp_path / "r.csv").read_text().splitlines() == text
+    assert main([*words, "--top", "1"]) == 2
+    assert "the result of another job (--top differ)" in capsys.readouterr().err
+
+
+def test_shards_patterns_and_stdin(
+    tmp_path: Path, saved: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import io
+
+    folder(tmp_path / "in", 3)
+    place = tmp_path / "in" / CLASSES[1]
+    pattern = str(place / "*.png")
+    assert main(["predict", str(saved), pattern, "--json"]) == 0
+    every = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["image"] for line in every] == [
+        str(place / f"{number}.png") for number in range(3)
+    ]
+    parts = []
+    for part in ("1/2", "2/2"):
+        assert main(["predict", str(saved), pattern, "--json", "--shard", part]) == 0
+        parts += capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["image"] for line in parts] == [
+        json.loads(line)["image"] for line in every
+    ]
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{place / '2.png'}\n\n{place / '0.png'}\n"))
+    assert main(["predict", str(saved), "-"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines] == [str(place / "2.png"), str(place / "0.png")]
+    assert main(["predict", str(saved), str(place / "*.jpg")]) == 2
+    assert "no file matches" in capsys.readouterr().err
+    assert main(["predict", str(saved), str(tmp_path / "in"), "--no-recursive"]) == 2
+    assert "no images inside" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--top", "0"], "top=0: expected 1 or more"),
+        (["--batch", "0"], "batch=0: expected 1 or more"),
+        (["--shard", "3/2"], "shard=3/2: expected I/N"),
+        (["--json", "--out", "r.csv"], "--json and --out"),
+        (["--out", "r.txt"], "Expected one of .csv, .jsonl, .parquet"),
+        (["--precision", "int8"], "Run forebear quantize"),
+    ],
+)
+def test_arguments_that_cannot_be(
+    words: list[str], message: str, saved: Path, images: list[Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert main(["predict", str(saved), str(images[0]), *words]) == 2
+    assert message in capsys.readouterr().err

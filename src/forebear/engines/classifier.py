@@ -31,7 +31,7 @@ class Classifier:
     classes: tuple[str, ...]  # in the order of the logits; empty if they are unknown
     network: str  # its name, such as resnet50
     source: str = ""  # path or name that it was opened from
-    provenance: str = ""  # SHA-256 of the weights, or ""
+    identity: str = ""  # differs for other weights
     note: str = ""  # what was taken of the file and what was left, or ""
     chosen: str = ""  # which engine was chosen, and why, or ""
 
@@ -100,6 +100,20 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return shares
 
 
+def identity_of(network: object) -> str:
+    """Returns a SHA-256 of a `Network`'s arrays, which differs for other weights."""
+    import hashlib
+
+    from forebear.network.network import Network
+
+    assert isinstance(network, Network)
+    total = hashlib.sha256()
+    for name, array in network.state_dict().items():
+        total.update(f"{name} {list(array.shape)}\n".encode())
+        total.update(array.detach().cpu().contiguous().reshape(-1).float().numpy().data)
+    return total.hexdigest()
+
+
 def classifier_of(engine: Engine, network: object, source: Path | str = "") -> Classifier:
     """Returns the classifier of a `Network`, with one of its engines.
 
@@ -120,6 +134,6 @@ def classifier_of(engine: Engine, network: object, source: Path | str = "") -> C
         classes=network.classes,
         network=network.table.name,
         source=str(source),
-        provenance=network.card.provenance.get("sha256", ""),
+        identity=identity_of(network),
         note=network.card.provenance.get("notes", ""),
     )

@@ -53,6 +53,7 @@ class GraphCard:
     size: int = 224  # pixels
     any_size: bool = False  # whether other input sizes work too
     precision: EnginePrecision = "fp32"
+    identity: str = ""  # SHA-256 of the network's arrays
     metrics: Mapping[str, Any] = field(default_factory=dict)  # of the weights, as in a ModelCard
     provenance: Mapping[str, str] = field(default_factory=dict)  # source file, SHA-256, licence
 

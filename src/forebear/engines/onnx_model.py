@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from forebear.engines.classifier import identity_of
 from forebear.engines.graph_card import GraphCard
 from forebear.engines.lower import lower
 from forebear.engines.torch_engine import mean_and_scale
@@ -97,6 +98,7 @@ def build(
         dtype="uint8" if dtype == "uint8" else "float32",
         size=rule.size,
         any_size=any_size,
+        identity=identity_of(network),
         metrics=network.card.metrics,
         provenance=network.card.provenance,
     )

@@ -87,6 +87,7 @@ def open_classifier(
             "that forebear quantize made. Run forebear quantize RUN --data DATA first."
         )
     loaded = load() if load is not None else _loaded(path, network, which)
+    _forget_notes(loaded, path)
     return opened_network(loaded, request, folder, source=str(source), say=say)
 
 
@@ -145,7 +146,7 @@ def _classifier(engine: Engine, card: GraphCard, source: str, chosen: str = "") 
         classes=card.classes,
         network=card.network,
         source=source,
-        provenance=card.provenance.get("sha256", ""),
+        identity=card.identity,
         note=card.provenance.get("notes", ""),
         chosen=chosen,
     )
@@ -176,6 +177,16 @@ def _from_cache(
         return None
     touch(graph)
     return _classifier(engine, card, str(path), chosen)
+
+
+def _forget_notes(network: Network, path: Path) -> None:
+    """Drops what was said when the weights of a run or of forebear's own file were first read."""
+    from forebear.weights.load import NOTES, native_file
+
+    card = network.card
+    if NOTES in card.provenance and path.exists() and native_file(path) is not None:
+        kept = {name: value for name, value in card.provenance.items() if name != NOTES}
+        network.card = replace(card, provenance=kept)
 
 
 def _loaded(path: Path, network: str | None, which: str | None) -> Network:
@@ -211,6 +222,7 @@ def opened_network(
     from forebear.engines.make import reference
 
     check_request(request)
+    _check_weights(network, source)
     precision: EnginePrecision = "fp32" if request.precision == "auto" else request.precision
     with EngineMaker(network, precision, request.threads, folder) as maker:
         if request.engine != "auto":
@@ -225,6 +237,18 @@ def opened_network(
             write_choice(folder, key, choice_to_dict(choice))
         say(choice.line())
         return replace(plain, engine=maker.make(choice.engine), chosen=choice.line())
+
+
+def _check_weights(network: Network, source: str) -> None:
+    from forebear.network.finite import first_not_finite
+
+    array = first_not_finite(network)
+    if array is not None:
+        raise WeightsError(
+            f"{truncated(source or network.table.name)}: its array {array} has values that are not "
+            "finite, so its results are not finite either. Expected finite weights. Pass other "
+            "weights."
+        )
 
 
 def installed(precision: EnginePrecision) -> list[EngineName]:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from forebear.engines.classifier import identity_of
 from forebear.engines.engine import Pixels
 from forebear.engines.graph_card import PROPERTY, GraphCard
 from forebear.engines.lower import lower
@@ -153,6 +154,7 @@ def _card(network: Network, options: Options) -> GraphCard:
         dtype="float32" if floats else "uint8",
         size=rule.size,
         any_size=options.any_size,
+        identity=identity_of(network),
         metrics=network.card.metrics,
         provenance=network.card.provenance,
     )

@@ -1,0 +1,40 @@
+"""The arguments that choose an engine."""
+
+from __future__ import annotations
+
+import argparse
+
+from forebear.engines.engine import EngineRequest
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds --engine, --precision and --threads."""
+    parser.add_argument(
+        "--engine",
+        default="auto",
+        choices=("auto", "torch", "compile", "onnxruntime", "openvino"),
+        help="what computes; auto measures those that are installed, once for each network and "
+        "batch size, and takes the fastest whose results are equal (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "fp32", "bf16", "int8"),
+        help="auto is fp32, whose classes are those of the network; bf16 needs a processor that "
+        "has it; int8 needs forebear quantize first (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="compute threads (default: all cores)"
+    )
+
+
+def request(args: argparse.Namespace, batch: int) -> EngineRequest:
+    """Returns what the user asks for.
+
+    Args:
+        args: Parsed arguments.
+        batch: Images at a time.
+    """
+    return EngineRequest(
+        engine=args.engine, precision=args.precision, batch=batch, threads=args.threads
+    )

@@ -1,0 +1,108 @@
+"""Classifies many images: threads decode, the engine answers batches, answers come in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from forebear.data.images.large import GATE
+from forebear.engines.classifier import Classifier
+from forebear.engines.engine import Pixels
+from forebear.errors import DataError
+from forebear.hardware import processor
+from forebear.tasks.result_file import Answer
+
+AHEAD = 4  # batches that are decoded while the engine answers one
+
+
+def answers(
+    classifier: Classifier,
+    images: Iterable[Path],
+    *,
+    top: int = 5,
+    batch: int = 16,
+    threads: int | None = None,
+) -> Iterator[list[Answer]]:
+    """Yields the answers to images, a batch at a time, in the order of the images.
+
+    An image that cannot be read has an answer with an error.
+
+    Args:
+        classifier: The network and its engine.
+        images: Paths.
+        top: Classes per image; fewer if there are fewer.
+        batch: Images at a time.
+        threads: Decoding threads; None takes one per core.
+
+    Raises:
+        WeightsError: The results of an image are not finite.
+    """
+    if batch < 1 or top < 1:
+        raise ValueError(
+            f"batch={batch}, top={top}: expected 1 or more of each. Pass larger numbers."
+        )
+    with ThreadPoolExecutor(threads or processor().cores, "decode") as pool:
+        waiting: deque[tuple[Path, Future[Pixels]]] = deque()
+        source = iter(images)
+        try:
+            while True:
+                for path in islice(source, AHEAD * batch - len(waiting) + batch):
+                    waiting.append((path, pool.submit(_pixels, classifier, path)))
+                if not waiting:
+                    return
+                count = min(batch, len(waiting))
+                yield _answered(classifier, [waiting.popleft() for _ in range(count)], top)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _pixels(classifier: Classifier, path: Path) -> Pixels:
+    with GATE.scope():
+        return classifier.pixels(path)
+
+
+def _answered(
+    classifier: Classifier, images: list[tuple[Path, Future[Pixels]]], top: int
+) -> list[Answer]:
+    found: dict[int, Answer] = {}
+    rows: list[Pixels] = []
+    places: list[int] = []
+    for place, (path, future) in enumerate(images):
+        try:
+            rows.append(future.result())
+            places.append(place)
+        except DataError as error:
+            found[place] = Answer(path=str(path), error=str(error))
+    if rows:
+        names = [str(images[place][0]) for place in places]
+        logits = classifier.logits(np.stack(rows), names)  # type: ignore[arg-type]
+        for place, guesses in zip(places, classifier.guesses(logits, top), strict=True):
+            found[place] = Answer(path=str(images[place][0]), guesses=tuple(guesses))
+    return [found[place] for place in range(len(images))]
+
+
+def shard_of(images: list[Path], shard: str) -> list[Path]:
+    """Returns part I of N of a list: consecutive images, so that the parts' results concatenate.
+
+    Args:
+        images: All of them.
+        shard: "I/N", from 1/N to N/N.
+
+    Raises:
+        ValueError: It is not of this form.
+    """
+    with suppress(ValueError):
+        number, count = map(int, shard.split("/"))
+        if 1 <= number <= count:
+            first, end = ((at * len(images)) // count for at in (number - 1, number))
+            return images[first:end]
+    raise ValueError(
+        f"shard={shard}: expected I/N with I from 1 to N, such as 3/8 for the third of eight "
+        "parts. Pass such a value."
+    )

@@ -1,0 +1,258 @@
+"""The result of a predict job as a file: csv, jsonl or parquet, one row per image, resumable.
+
+Rows are appended in the order of the images, a batch at a time, so the number of complete rows says
+where a killed job stopped. The job's description lies beside the file, in FILE.job.json: a job with
+other weights, images or options is refused. A Parquet file is written at the end, from rows that
+are kept in FILE.rows.jsonl until then.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from filelock import Timeout
+
+from forebear.errors import RunError
+from forebear.files import process_lock, write_text, write_whole
+from forebear.text import json_text, one_line, printable
+from forebear.untrusted import read_json
+
+ENDINGS = (".csv", ".jsonl", ".parquet")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What decides the content of a result file."""
+
+    weights: str  # SHA-256 of the weights, or what identifies their file
+    precision: str
+    top: int  # classes per image
+    images: int
+    paths: str  # SHA-256 of the paths in their order
+
+    @staticmethod
+    def of(weights: str, precision: str, top: int, paths: Sequence[str]) -> Job:
+        """Returns the job of a list of images."""
+        total = hashlib.sha256()
+        for path in paths:
+            total.update(os.fsencode(path) + b"\0")
+        return Job(
+            weights=weights, precision=precision, top=top, images=len(paths),
+            paths=total.hexdigest(),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One image's row."""
+
+    path: str
+    guesses: tuple[tuple[str, float], ...] = ()  # class and probability, the best first
+    error: str = ""  # why it has no classes
+
+    def row(self, top: int) -> dict[str, Any]:
+        """Returns path, class and probability, those of the next best classes, and the error.
+
+        Args:
+            top: Classes per image.
+        """
+        found: dict[str, Any] = {"path": one_line(self.path)}
+        for place in range(top):
+            suffix = "" if place == 0 else f"_{place + 1}"
+            name, share = self.guesses[place] if place < len(self.guesses) else (None, None)
+            found[f"class{suffix}"], found[f"probability{suffix}"] = name, share
+        return found | {"error": self.error or None}
+
+
+class ResultFile:
+    """A result file that is open for one job."""
+
+    def __init__(self, path: Path, job: Job) -> None:
+        """Names the files; `opened` opens them."""
+        self.path, self._job = path, job
+        parquet = path.suffix == ".parquet"
+        self._rows = path.with_name(f"{path.name}.rows.jsonl") if parquet else path
+        self._file: IO[bytes] | None = None
+        self._csv = path.suffix == ".csv"
+        self.done = 0  # complete rows
+        self.failed = 0  # of these, rows with an error
+
+    def add(self, answers: Sequence[Answer]) -> None:
+        """Appends rows. After an error the file ends with the last complete row.
+
+        Raises:
+            OSError: The disk is full.
+        """
+        assert self._file is not None
+        end = self._file.tell()
+        text = "".join(self._line(answer.row(self._job.top)) for answer in answers)
+        try:
+            self._file.write(text.encode("utf-8"))
+            self._file.flush()
+        except OSError:
+            self._file.truncate(end)
+            raise
+        self.done += len(answers)
+        self.failed += sum(bool(answer.error) for answer in answers)
+
+    def _line(self, row: dict[str, Any]) -> str:
+        if not self._csv:
+            return f"{json_text(row)}\n"
+        held = io.StringIO()
+        cells = ["" if value is None else value for value in row.values()]
+        safe = [one_line(cell) if isinstance(cell, str) else cell for cell in cells]
+        csv.writer(held, lineterminator="\n").writerow(safe)
+        return held.getvalue()
+
+    def _header(self) -> bytes:
+        names = list(Answer(path="").row(self._job.top))
+        return (",".join(names) + "\n").encode() if self._csv else b""
+
+    def open(self) -> None:
+        """Opens the file behind its last complete row."""
+        self._file = self._rows.open("r+b" if self._rows.exists() else "w+b")
+        content = self._file.read()
+        header = self._header()
+        if not content.startswith(header):
+            content = b""
+        whole = content[: content.rfind(b"\n") + 1]
+        lines = whole[len(header) :].splitlines()
+        self.done = min(len(lines), self._job.images)
+        self.failed = sum(self._has_error(line) for line in lines)
+        self._file.seek(0)
+        self._file.truncate(len(whole))
+        self._file.seek(len(whole))
+        if not whole:
+            self._file.write(header)
+
+    def _has_error(self, line: bytes) -> bool:
+        if self._csv:
+            return not line.endswith(b",")
+        return not line.endswith(b'"error": null}')
+
+    def close(self) -> None:
+        """Closes the file, and writes a Parquet file if all images are answered."""
+        if self._file is None:
+            return
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._file = None
+        if self._rows != self.path and self.done == self._job.images:
+            write_whole(self.path, self._to_parquet)
+            self._rows.unlink()
+
+    def _to_parquet(self, path: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        texts = [name for name in Answer(path="").row(self._job.top) if "probability" not in name]
+        fields = [
+            pa.field(name, pa.string() if name in texts else pa.float32())
+            for name in Answer(path="").row(self._job.top)
+        ]
+        schema = pa.schema(fields)
+        with pq.ParquetWriter(path, schema) as writer, self._rows.open("rb") as file:
+            rows: list[dict[str, Any]] = []
+            for line in file:
+                rows.append(json.loads(line))
+                if len(rows) == 65_536:
+                    writer.write_table(pa.Table.from_pylist(rows, schema))
+                    rows = []
+            writer.write_table(pa.Table.from_pylist(rows, schema))
+
+
+@contextmanager
+def opened_result(path: Path, job: Job, *, replace: bool = False) -> Iterator[ResultFile]:
+    """Opens a result file, new or that of a job that was stopped.
+
+    Args:
+        path: Ends in .csv, .jsonl or .parquet.
+        job: What the file is the result of.
+        replace: Whether the result of another job may be overwritten.
+
+    Raises:
+        ValueError: The ending is unknown, or pyarrow is missing.
+        RunError: The file is the result of another job, or another process writes it.
+        OSError: It cannot be written.
+    """
+    _check_ending(path)
+    lock = process_lock(path.with_name(f".{path.name}.lock"), wait=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunError(
+            f"{printable(path)}: another process writes this result. Expected one job for a file. "
+            "Wait for it, or pass another --out."
+        ) from None
+    try:
+        _take_up(path, job, replace=replace)
+        result = ResultFile(path, job)
+        if path.suffix == ".parquet" and path.exists():
+            result.done = job.images
+            yield result
+            return
+        result.open()
+        try:
+            yield result
+        finally:
+            result.close()
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _check_ending(path: Path) -> None:
+    if path.suffix not in ENDINGS:
+        raise ValueError(
+            f"out={printable(path)}: the ending is {path.suffix or 'missing'}. Expected one of "
+            f"{', '.join(ENDINGS)}. Pass such a name."
+        )
+    if path.suffix == ".parquet":
+        import importlib.util
+
+        if importlib.util.find_spec("pyarrow") is None:
+            raise ValueError(
+                f"out={printable(path)}: Parquet needs pyarrow. Expected it to be installed. Run "
+                "pip install 'forebear[data]', or pass a name with .csv or .jsonl."
+            )
+
+
+def _take_up(path: Path, job: Job, *, replace: bool) -> None:
+    """Checks that what lies there is of this job, or deletes it if it may be replaced."""
+    note = path.with_name(f"{path.name}.job.json")
+    rows = path.with_name(f"{path.name}.rows.jsonl")
+    there = path.exists() or rows.exists()
+    before: object = None
+    if note.exists():
+        try:
+            before = read_json(note)
+        except ValueError:
+            before = None
+    if there and before != asdict(job):
+        if not replace:
+            raise RunError(
+                f"{printable(path)}: {_differs(before, job)}. Expected a new file, or the result "
+                "of the same job, which is then continued. Pass another --out, or --replace."
+            )
+        path.unlink(missing_ok=True)
+        rows.unlink(missing_ok=True)
+    write_text(note, json.dumps(asdict(job), indent=1) + "\n")
+
+
+def _differs(before: object, job: Job) -> str:
+    if not isinstance(before, dict):
+        return "the file exists, and it is not known what it is the result of"
+    words = {"paths": "images", "top": "--top", "weights": "weights", "precision": "--precision"}
+    other = [words.get(name, name) for name, value in asdict(job).items()
+             if before.get(name) != value]  # fmt: skip
+    return f"it is the result of another job ({' and '.join(dict.fromkeys(other))} differ)"
