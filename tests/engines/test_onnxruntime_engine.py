@@ -27,6 +27,26 @@ def test_floats_are_rounded_for_a_graph_of_uint8(tmp_path: Path) -> None:
     assert (engine.name, engine.precision) == ("onnxruntime", "fp32")
 
 
+def test_the_optimised_graph_is_kept_and_equal(tmp_path: Path) -> None:
+    network = prepared(make(table(), "torchvision", num_classes=4), sized(TIMM_V2, 65))
+    write_onnx(network, tmp_path / "m.onnx")
+    given = pixels(network.preprocessing)
+    wanted = OnnxRuntimeEngine(tmp_path / "m.onnx")(given)
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    first = OnnxRuntimeEngine(tmp_path / "m.onnx", cache=cache)(given)
+    (kept,) = cache.iterdir()
+    assert kept.name.startswith("onnxruntime-")
+    before = kept.stat().st_mtime_ns
+    again = OnnxRuntimeEngine(tmp_path / "m.onnx", cache=cache)(given)
+    assert np.array_equal(first, wanted)
+    assert np.array_equal(again, wanted)
+    assert kept.stat().st_mtime_ns == before
+    kept.write_bytes(kept.read_bytes()[:100])
+    assert np.array_equal(OnnxRuntimeEngine(tmp_path / "m.onnx", cache=cache)(given), wanted)
+    assert kept.stat().st_size > 100
+
+
 def test_a_damaged_graph_is_refused(tmp_path: Path) -> None:
     network = prepared(make(table(), "torchvision", num_classes=4), sized(TIMM_V2, 65))
     card = write_onnx(network, tmp_path / "m.onnx")

@@ -155,7 +155,7 @@ def _write(classifier: Classifier, images: list[Path], args: argparse.Namespace,
     from forebear.tasks.predict_job import answers
     from forebear.tasks.result_file import Job, opened_result
 
-    if classifier.chosen:
+    if classifier.chosen and not classifier.measured_now:
         output.note(classifier.chosen)
     paths = [str(image) for image in images]
     top = min(args.top, len(classifier.classes) or args.top)

@@ -34,6 +34,7 @@ class Classifier:
     identity: str = ""  # differs for other weights
     note: str = ""  # what was taken of the file and what was left, or ""
     chosen: str = ""  # which engine was chosen, and why, or ""
+    measured_now: bool = False  # whether the engines were measured for this classifier
 
     def pixels(self, image: object) -> Pixels:
         """Returns one image as an engine takes it, [size, size, C] in 0..255.

@@ -3,7 +3,9 @@
 $FOREBEAR_HOME/engines/KEY/
 ├── fp32.onnx      the graph, with its card inside
 ├── int8.onnx      quantised, if it was asked for
-└── choices.json   the measured engines, by batch, precision, threads and machine
+├── choices.json   the measured engines, by batch, precision, threads and machine
+├── used           its time is that of the last use
+└── ...            what an engine made of a graph for this processor
 
 KEY stands for one weights file. It changes whenever the file does: the system changes the time of
 the last change of a file's status (ctime) with every write, and no program can set it.
@@ -13,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ from forebear.limits import GRAPHS, GRAPHS_BYTES
 from forebear.untrusted import parse_json
 from forebear.version import __version__
 
-FP32, INT8, CHOICES = "fp32.onnx", "int8.onnx", "choices.json"
+FP32, INT8, CHOICES, USED = "fp32.onnx", "int8.onnx", "choices.json", "used"
 _RUN_WEIGHTS = "model.safetensors"
 
 
@@ -100,7 +101,7 @@ def write_choice(folder: Path, key: str, choice: dict[str, Any]) -> None:
         write_text(folder / CHOICES, json.dumps({**read_choices(folder), key: choice}, indent=1))
 
 
-def touch(path: Path) -> None:
-    """Marks a graph as used, so that it is deleted late."""
+def mark_used(folder: Path) -> None:
+    """Marks a folder as used, so that it is deleted late."""
     with suppress(OSError):
-        os.utime(path)
+        (folder / USED).touch()

@@ -21,9 +21,22 @@ IMAGES = 8  # to compare engines on
 
 
 def graph_engine(
-    name: EngineName, graph: Path, card: GraphCard, precision: EnginePrecision, threads: int | None
+    name: EngineName,
+    graph: Path,
+    card: GraphCard,
+    precision: EnginePrecision,
+    threads: int | None,
+    cache: Path | None = None,
 ) -> Engine:
-    """Returns ONNX Runtime or OpenVINO with a graph of the cache.
+    """Returns ONNX Runtime or OpenVINO with a graph.
+
+    Args:
+        name: onnxruntime or openvino.
+        graph: The file.
+        card: Of the file.
+        precision: To compute in.
+        threads: Compute threads; None takes all cores.
+        cache: A folder for what the engine makes of the graph; None keeps nothing.
 
     Raises:
         WeightsError: The graph cannot be loaded.
@@ -31,11 +44,14 @@ def graph_engine(
     if name == "onnxruntime":
         from forebear.engines.onnxruntime_engine import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(graph, threads=threads, precision=precision, card=card)
+        return OnnxRuntimeEngine(
+            graph, threads=threads, precision=precision, card=card, cache=cache
+        )
     from forebear.engines.openvino_engine import OpenVinoEngine
 
-    cache = graph.parent / "openvino"
-    return OpenVinoEngine(graph, threads=threads, precision=precision, card=card, cache=cache)
+    return OpenVinoEngine(
+        graph, threads=threads, precision=precision, card=card, cache=cache and cache / "openvino"
+    )
 
 
 class EngineMaker:
@@ -90,7 +106,9 @@ class EngineMaker:
             return TorchEngine(self._network, precision=self._precision, compiled=name == "compile")
         if self._graph is None:
             self._graph = self._written()
-        return graph_engine(name, *self._graph, self._precision, self._threads)
+        path, card = self._graph
+        cache = path.parent if path.parent == self._folder else None
+        return graph_engine(name, path, card, self._precision, self._threads, cache)
 
     def _written(self) -> tuple[Path, GraphCard]:
         from forebear.engines.onnx_model import write_onnx

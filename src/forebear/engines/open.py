@@ -24,8 +24,8 @@ from forebear.engines.graph_cache import (
     INT8,
     cache_of,
     kept_graph,
+    mark_used,
     read_choices,
-    touch,
     write_choice,
 )
 from forebear.engines.graph_card import GraphCard, read_card
@@ -171,11 +171,11 @@ def _from_cache(
         return None
     try:
         card = read_card(graph)
-        engine = graph_engine(name, graph, card, precision, request.threads)
+        engine = graph_engine(name, graph, card, precision, request.threads, folder)
     except WeightsError:
         graph.unlink(missing_ok=True)  # damaged; it is written again
         return None
-    touch(graph)
+    mark_used(folder)
     return _classifier(engine, card, str(path), chosen)
 
 
@@ -236,7 +236,9 @@ def opened_network(
             key = choice_key(precision, request.batch, request.threads)
             write_choice(folder, key, choice_to_dict(choice))
         say(choice.line())
-        return replace(plain, engine=maker.make(choice.engine), chosen=choice.line())
+        return replace(
+            plain, engine=maker.make(choice.engine), chosen=choice.line(), measured_now=True
+        )
 
 
 def _check_weights(network: Network, source: str) -> None:
