@@ -32,6 +32,8 @@ TESTED_IN = {
     "engines/engine.py": "engines/test_onnxruntime_engine.py",
     "limits.py": "test_docs.py",
     "network/kernels/status.py": "network/kernels/test_native.py",
+    "tasks/serve/server.py": "cli/test_serve.py",
+    "tasks/serve/service.py": "tasks/serve/test_app.py",
     "tasks/machine/distributed.py": "tasks/train/test_world.py",
     "tasks/train/api.py": "tasks/train/test_crash.py",
     "tasks/train/artifacts.py": "tasks/train/test_crash.py",

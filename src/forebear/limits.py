@@ -52,6 +52,10 @@ NUMBER = 1e9  # of a scale, mean or std; the smallest scale and std is 1 / NUMBE
 GRAPHS = 16  # networks whose graphs are kept in the cache; the oldest are deleted first
 GRAPHS_BYTES = 4 * 2**30  # of these graphs together
 
+# Requests to forebear serve
+REQUEST_BYTES = 64 * MIB  # of a body
+REQUEST_IMAGES = 64  # of one request
+
 # Weights
 ARRAYS = 100_000  # arrays in a checkpoint; ResNet-1202 has 7,215
 ARRAY_NAME = 1_000  # characters

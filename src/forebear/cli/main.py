@@ -32,6 +32,7 @@ VERBS = {
     "evaluate": "evaluate a trained network on validation images",
     "compare": "compare runs in a table and a plot",
     "predict": "classify images",
+    "serve": "answer images over HTTP",
     "convert": "write a checkpoint in another format",
     "export": "write a network for ONNX Runtime, OpenVINO, torch.export, LiteRT or Core ML",
     "benchmark": "time a network forward and backward",

@@ -64,7 +64,7 @@ def missing_library(name: EngineName) -> str:
 
 
 def as_dtype(pixels: Pixels, dtype: Any) -> Pixels:
-    """Returns contiguous pixels in the dtype that a graph takes, rounded if it is uint8."""
+    """Returns contiguous pixels in the dtype that a graph takes; for uint8, rounded and clipped."""
     if pixels.dtype != dtype and dtype == np.uint8:
-        pixels = np.rint(pixels)
+        pixels = np.rint(pixels).clip(0, 255)
     return np.ascontiguousarray(pixels, dtype)

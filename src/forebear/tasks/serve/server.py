@@ -1,0 +1,82 @@
+"""Runs the service until a signal, then answers what was accepted."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from forebear.engines.classifier import Classifier
+from forebear.errors import RunError
+from forebear.tasks.serve.app import Routes
+from forebear.tasks.serve.service import Service, Settings
+
+DRAIN = 30  # seconds for the requests that were accepted before a signal
+
+
+class _Server(uvicorn.Server):
+    """A server that says that it ends before it does."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called with the first signal, which begins the end, and with later ones."""
+        self._service.draining = True
+        super().handle_exit(sig, frame)
+
+
+def serve(
+    classifier: Classifier,
+    settings: Settings,
+    *,
+    host: str,
+    port: int,
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Serves a network until SIGTERM or SIGINT; the signal then ends the process.
+
+    Args:
+        classifier: The network.
+        settings: How it is served.
+        host: The address to listen on.
+        port: 0 takes a free one.
+        say: Takes a line with the address.
+
+    Raises:
+        RunError: The port is in use, or the address is not of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except (OSError, OverflowError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise RunError(
+                f"{host}:{port}: {why}. Expected an address of this machine and a free port. Pass "
+                "another --host or --port."
+            ) from error
+        service = Service(classifier, settings)
+        config = uvicorn.Config(
+            Routes(service).app(),
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=DRAIN,
+            timeout_keep_alive=30,
+            limit_concurrency=2 * settings.queue + 64,  # bodies in memory; more get status 503
+            h11_max_incomplete_event_size=65_536,
+            lifespan="off",
+        )
+        say(
+            f"http://{host}:{listener.getsockname()[1]}: {settings.name}, "
+            f"{len(classifier.classes) or 'unnamed'} classes, {classifier.engine.name} "
+            f"{classifier.engine.precision}"
+        )
+        try:
+            _Server(config, service).run(sockets=[listener])
+        finally:
+            service.close()

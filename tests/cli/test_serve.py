@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from forebear.cli.main import main
+from forebear.weights.native_format import save
+from tests.data.making import encoded
+from tests.tasks.export.test_formats import small
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+pytest.importorskip("python_multipart")
+
+IMAGE = encoded(Image.fromarray(np.full((64, 64, 3), 200, np.uint8)), "JPEG")
+
+
+class Child:
+    """forebear serve in a process of its own, on a free port."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        save(small(), folder / "w.safetensors", classes=("a", "b", "c"))
+        command = [sys.executable, "-m", "forebear", "serve", str(folder / "w.safetensors"),
+                   "--port", "0", "--engine", "torch", *words]  # fmt: skip
+        self.process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True,
+            env=os.environ | {"FOREBEAR_HOME": str(folder / "home")},
+        )  # fmt: skip
+        stream = self.process.stderr
+        assert stream is not None
+        self.lines = self._until_ready(stream)
+
+    def _until_ready(self, stream: IO[str]) -> list[str]:
+        lines = []
+        for line in stream:
+            lines.append(line)
+            found = re.search(r"http://127\.0\.0\.1:(\d+): small, 3 classes", line)
+            if found:
+                self.url = f"http://127.0.0.1:{found[1]}"
+                break
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"{self.url}/v2/health/ready").close()
+            except (urllib.error.URLError, ConnectionError):
+                time.sleep(0.02)
+            else:
+                break
+        return lines
+
+    def predict(self) -> list[dict[str, object]]:
+        request = urllib.request.Request(f"{self.url}/predict", IMAGE)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            found: list[dict[str, object]] = json.load(answer)
+        return found
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> Iterator[Child]:
+    found = Child(tmp_path, "--delay-ms", "30")
+    yield found
+    found.process.kill()
+    found.process.wait()
+    assert found.process.stderr is not None
+    found.process.stderr.close()
+
+
+def test_a_signal_under_load_answers_every_accepted_request(child: Child) -> None:
+    assert len(child.predict()) == 3
+    answered: list[list[dict[str, object]]] = []
+    refused: list[int] = []
+    lost: list[OSError] = []
+
+    def ask() -> None:
+        while True:
+            try:
+                answered.append(child.predict())
+            except urllib.error.HTTPError as error:
+                refused.append(error.code)
+                return
+            except urllib.error.URLError as error:
+                if isinstance(error.reason, ConnectionRefusedError | ConnectionResetError):
+                    return  # not accepted
+                lost.append(error)
+                return
+            except OSError as error:
+                lost.append(error)
+                return
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    child.process.send_signal(signal.SIGTERM)
+    assert child.process.wait(30) == -signal.SIGTERM
+    for thread in threads:
+        thread.join(30)
+    assert len(answered) > 8
+    assert all(len(one) == 3 for one in answered)
+    assert lost == []
+
+
+def test_the_unmodified_client_of_triton(child: Child) -> None:
+    http = pytest.importorskip("tritonclient.http")
+    client = http.InferenceServerClient(child.url.removeprefix("http://"))
+    assert client.is_server_live()
+    assert client.is_model_ready("small")
+    given = http.InferInput("image", [2], "BYTES")
+    given.set_data_from_numpy(np.array([IMAGE, IMAGE], object))
+    wanted = http.InferRequestedOutput("probabilities", class_count=1)
+    found = client.infer("small", [given], outputs=[wanted]).as_numpy("probabilities")
+    assert found.shape == (2, 1)
+    assert found[0, 0].decode().split(":")[2] in "abc"
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--port", "70000"], "--port 70000: expected 0 to 65535"),
+        (["--batch", "0"], "--batch 0: expected 1 to"),
+        (["--delay-ms", "nan"], "--delay-ms nan: expected"),
+        (["--name", "a/b"], "--name 'a/b': expected 1 to 100 letters"),
+        (["--host", "203.0.113.7", "--port", "1"], "Expected an address of this machine"),
+    ],
+)
+def test_arguments_that_cannot_be(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(small(), tmp_path / "w.safetensors")
+    command = ["serve", str(tmp_path / "w.safetensors"), "--engine", "torch", *words]
+    assert main(command) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_container_is_slim_and_not_root() -> None:
+    text = (Path(__file__).parents[2] / "deploy" / "Dockerfile").read_text()
+    lines = [
+        (line.split(maxsplit=1)[0], line.split(maxsplit=1)[1])
+        for line in text.splitlines()
+        if line and line[0].isupper()
+    ]
+    steps = [name for name, _ in lines]
+    last = dict(lines)
+    assert "-slim" in last["FROM"]
+    assert last["USER"] not in ("root", "0")
+    assert steps.index("USER") < steps.index("ENTRYPOINT")
+    assert json.loads(last["ENTRYPOINT"])[:2] == ["forebear", "serve"]
+    assert "*.whl" in text
+    assert "HEALTHCHECK" in steps
