@@ -32,6 +32,8 @@ VERBS = {
     "evaluate": "evaluate a trained network on validation images",
     "compare": "compare runs in a table and a plot",
     "predict": "classify images",
+    "engines": "show how fast the installed engines are for a network",
+    "quantize": "make an int8 graph of a network, and say what accuracy it loses",
     "serve": "answer images over HTTP",
     "convert": "write a checkpoint in another format",
     "export": "write a network for ONNX Runtime, OpenVINO, torch.export, LiteRT or Core ML",

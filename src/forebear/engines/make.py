@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from forebear.engines.engine import Engine, EngineName, EnginePrecision
-from forebear.engines.graph_cache import FP32, kept_graph, new_folder
+from forebear.engines.graph_cache import FP32, INT8, kept_graph, new_folder
 from forebear.engines.graph_card import GraphCard, read_card
 from forebear.errors import WeightsError
+from forebear.tables.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from forebear.network.network import Network
@@ -126,6 +127,45 @@ class EngineMaker:
         return path, write_onnx(self._network, path)
 
 
+def check_pixels(rule: Preprocessing, images: list[Any] | None = None) -> Any:
+    """Returns images to compare engines on, [N, size, size, C] in 0..255.
+
+    Args:
+        rule: The preprocessing.
+        images: Photographs; None makes images with their spectrum.
+    """
+    from forebear.data.images.preprocess import fit, to_image
+    from forebear.engines.compare import synthetic_images
+
+    images = images or list(synthetic_images(IMAGES, max(2 * rule.size, 64)))
+    if rule.resize == "none":
+        images = [one.resize((rule.size, rule.size)) for one in images]
+    return np.stack([fit(to_image(one, rule.channels, rule.levels), rule) for one in images])
+
+
+class Int8Maker:
+    """Makes the engines of a kept int8 graph."""
+
+    def __init__(self, folder: Path, card: GraphCard, threads: int | None) -> None:
+        """Names the graph.
+
+        Args:
+            folder: Of the cache.
+            card: Of the graph.
+            threads: Compute threads; None takes all cores.
+        """
+        self._folder, self._card, self._threads = folder, card, threads
+
+    def make(self, name: EngineName) -> Engine:
+        """Returns an engine.
+
+        Raises:
+            WeightsError: The graph cannot be loaded.
+        """
+        graph = self._folder / INT8
+        return graph_engine(name, graph, self._card, "int8", self._threads, self._folder)
+
+
 def reference(network: Network, images: list[Any] | None = None) -> tuple[Any, Any]:
     """Returns pixels to compare engines on, and the logits of the network itself for them.
 
@@ -135,15 +175,10 @@ def reference(network: Network, images: list[Any] | None = None) -> tuple[Any, A
     """
     import torch
 
-    from forebear.data.images.preprocess import fit, normalise, to_image
-    from forebear.engines.compare import synthetic_images
+    from forebear.data.images.preprocess import normalise
 
     rule = network.preprocessing
-    images = images or list(synthetic_images(IMAGES, max(2 * rule.size, 64)))
-    if rule.resize == "none":
-        images = [one.resize((rule.size, rule.size)) for one in images]
-    decoded = [to_image(one, rule.channels, rule.levels) for one in images]
-    pixels: Any = np.stack([fit(one, rule) for one in decoded])
+    pixels = check_pixels(rule, images)
     inputs = np.stack([normalise(one, rule) for one in pixels])
     with torch.inference_mode():
         wanted = network(torch.from_numpy(inputs)).float().numpy()

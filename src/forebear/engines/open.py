@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forebear.engines.choose import choice_key, choice_to_dict, choose, parse_choice
+from forebear.engines.choose import Choice, choice_key, choice_to_dict, choose, parse_choice
 from forebear.engines.classifier import Classifier
 from forebear.engines.engine import (
     Engine,
@@ -29,7 +29,7 @@ from forebear.engines.graph_cache import (
     write_choice,
 )
 from forebear.engines.graph_card import GraphCard, read_card
-from forebear.engines.make import EngineMaker, graph_engine
+from forebear.engines.make import EngineMaker, Int8Maker, check_pixels, graph_engine
 from forebear.errors import WeightsError
 from forebear.hardware import processor
 from forebear.text import truncated
@@ -159,24 +159,47 @@ def _from_cache(
     graph = kept_graph(folder, INT8 if precision == "int8" else FP32)
     if graph is None:
         return None
-    name, chosen = request.engine, ""
-    if name == "auto":
-        key = choice_key(precision, request.batch, request.threads)
-        try:
-            choice = parse_choice(read_choices(folder).get(key))
-        except ValueError:
-            return None
-        name, chosen = choice.engine, choice.line()
-    if name not in ("onnxruntime", "openvino") or missing_library(name):
-        return None
     try:
         card = read_card(graph)
+        name, chosen = request.engine, ""
+        if name == "auto":
+            choice = _kept_choice(folder, request, precision)
+            if choice is None and precision == "int8":
+                choice = _choose_int8(folder, card, request)
+            if choice is None:
+                return None
+            name, chosen = choice.engine, choice.line()
+        if name not in ("onnxruntime", "openvino") or missing_library(name):
+            return None
         engine = graph_engine(name, graph, card, precision, request.threads, folder)
     except WeightsError:
-        graph.unlink(missing_ok=True)  # damaged; it is written again
+        graph.unlink(missing_ok=True)  # damaged: it is written again, or asked for
         return None
     mark_used(folder)
     return _classifier(engine, card, str(path), chosen)
+
+
+def _kept_choice(folder: Path, request: EngineRequest, precision: EnginePrecision) -> Choice | None:
+    key = choice_key(precision, request.batch, request.threads)
+    try:
+        return parse_choice(read_choices(folder).get(key))
+    except ValueError:
+        return None
+
+
+def _choose_int8(folder: Path, card: GraphCard, request: EngineRequest) -> Choice | None:
+    """Measures the engines of a kept int8 graph; the fp32 graph beside it is the reference."""
+    plain = kept_graph(folder, FP32)
+    names = installed("int8")
+    if plain is None or not names:
+        return None
+    pixels = check_pixels(card.preprocessing)
+    wanted = graph_engine(names[0], plain, read_card(plain), "fp32", request.threads)(pixels)
+    maker = Int8Maker(folder, card, request.threads)
+    choice = choose(maker, names, pixels, wanted, batch=request.batch)
+    key = choice_key("int8", request.batch, request.threads)
+    write_choice(folder, key, choice_to_dict(choice))
+    return choice
 
 
 def _forget_notes(network: Network, path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from forebear.network.units import make_unit
 from forebear.tables.dialects import Dialect
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tables.rows import Table
+
+if TYPE_CHECKING:
+    from forebear.engines.classifier import Classifier
 
 
 class Network(nn.Module):
@@ -131,6 +134,37 @@ class Network(nn.Module):
             ValueError: An end point is unknown. The message suggests similar names.
         """
         return collect(self, images, find_paths(self, names, style))
+
+    def compile_for(
+        self,
+        batch: int = 1,
+        *,
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        engine: Literal["auto", "torch", "compile", "onnxruntime", "openvino"] = "auto",
+        threads: int | None = None,
+    ) -> Classifier:
+        """Returns a classifier that answers images with the fastest engine of this machine.
+
+        Later changes of the network do not change the classifier. A call of it with a list of
+        images returns the most probable classes of each.
+
+        Args:
+            batch: The number of images at a time that speed is measured for. Others work too.
+            precision: "auto" is fp32.
+            engine: "auto" measures the installed engines and takes the fastest whose logits equal
+                the network's.
+            threads: The number of compute threads. None takes all cores.
+
+        Raises:
+            ValueError: The engine is not installed, the machine lacks the precision, or the network
+                has no classifier.
+            WeightsError: No engine gives the network's results.
+        """
+        from forebear.engines.engine import EngineRequest
+        from forebear.engines.open import opened_network
+
+        request = EngineRequest(engine=engine, precision=precision, batch=batch, threads=threads)
+        return opened_network(self, request)
 
     def pyramid(self, images: Tensor) -> dict[int, Tensor]:
         """Returns the last feature map at each stride: {4: ..., 8: ..., 16: ..., 32: ...}.

@@ -70,6 +70,11 @@ class Service:
             raise RequestError(f"more than {rate:g} requests per second. Try again later.", 429)
 
     async def decoded(self, images: Sequence[bytes]) -> list[Pixels]:
+        """Returns the pixels of encoded images, which threads decode.
+
+        Raises:
+            RequestError: One of them cannot be read.
+        """
         loop = asyncio.get_running_loop()
         try:
             return list(
@@ -85,5 +90,10 @@ class Service:
             return self.classifier.pixels(image)
 
     async def logits(self, images: list[Pixels]) -> NDArray[np.float32]:
+        """Returns the logits of images, [N, classes].
+
+        Raises:
+            FullError: The queue has no room for them.
+        """
         futures: list[Future[NDArray[np.float32]]] = self._batcher.submit(images)
         return np.stack(await asyncio.gather(*map(asyncio.wrap_future, futures)))

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from forebear.cli.main import main
+from forebear.weights.native_format import save
+from tests.cli.making import folder
+from tests.tasks.export.test_formats import small
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FOREBEAR_HOME", str(tmp_path / "home"))
+    save(small(), tmp_path / "w.safetensors", classes=("across", "down", "grey"))
+    folder(tmp_path / "data", 12)
+    return tmp_path / "w.safetensors"
+
+
+def test_int8_is_asked_for_made_and_used(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = weights.parent
+    image = str(place / "data" / "grey" / "0.png")
+    words = ["predict", str(weights), image, "--precision", "int8", "--json"]
+    assert main(words) == 2
+    assert "Run forebear quantize RUN --data DATA first" in capsys.readouterr().err
+    spec = f"folder:{place / 'data'}"
+    assert main(["quantize", str(weights), "--data", spec, "--limit", "100"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("top-1 ")
+    assert "on 36 images" in told.out
+    assert "judged on" in told.err
+    assert main(words) == 0
+    assert '"probability"' in capsys.readouterr().out
+    for engine in ("onnxruntime", "openvino"):
+        pytest.importorskip(engine)
+        assert main([*words, "--engine", engine]) == 0
+    assert main([*words, "--engine", "torch"]) == 2
+    assert "torch computes in fp32, bf16" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--limit", "-1"], "--limit -1: expected"),
+        (["--images", "0"], "--images 0, "),
+        (["--images", "4"], "4 training images. Expected 8 or more"),
+    ],
+)
+def test_arguments_that_cannot_be(
+    words: list[str], message: str, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = f"folder:{weights.parent / 'data'}"
+    assert main(["quantize", str(weights), "--data", spec, *words]) == 2
+    assert message in capsys.readouterr().err
