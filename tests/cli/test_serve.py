@@ -115,6 +115,21 @@ def test_a_signal_under_load_answers_every_accepted_request(child: Child) -> Non
     assert lost == []
 
 
+def test_an_answer_does_not_wait_for_the_network(child: Child) -> None:
+    """Nagle's algorithm and delayed acknowledgements would add 40 ms to each answer."""
+    import http.client
+
+    connection = http.client.HTTPConnection(child.url.removeprefix("http://"))
+    times = []
+    for _ in range(15):
+        begun = time.monotonic()
+        connection.request("GET", "/v2")
+        connection.getresponse().read()
+        times.append(time.monotonic() - begun)
+    connection.close()
+    assert min(times) < 0.03
+
+
 def test_the_unmodified_client_of_triton(child: Child) -> None:
     http = pytest.importorskip("tritonclient.http")
     client = http.InferenceServerClient(child.url.removeprefix("http://"))
