@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forebear.cli import output
@@ -24,11 +25,38 @@ EXAMPLE = "forebear benchmark slim/resnet_v1_50 --batch 8 --steps 20"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument(
-        "network", metavar="NAME", help="a name from forebear list, or a .toml or .json table file"
+        "networks",
+        nargs="*",
+        metavar="NAME",
+        help="names from forebear list, or a .toml or .json table file",
     )
+    parser.add_argument(
+        "--preset",
+        choices=("slim",),
+        help="slim: the loop of TF-Slim's authors, slim/resnet_v2_152 with 100 batches of 32 "
+        "images of 224 pixels after 10",
+    )
+    parser.add_argument(
+        "--engine",
+        metavar="E,...",
+        help="compare forebear's engines in one run: all, or some of torch, compile, onnxruntime "
+        "and openvino",
+    )
+    parser.add_argument(
+        "--against",
+        metavar="P,...",
+        help="compare with the same network of torchvision, timm or keras in one run",
+    )
+    parser.add_argument(
+        "--forward", action="store_true", help="compare forward passes (default: if not --backward)"
+    )
+    parser.add_argument(
+        "--backward", action="store_true", help="compare training steps: forward and backward"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw a comparison")
     parser.add_argument("--dialect", metavar="D", help="dialect (required for a table file)")
     parser.add_argument(
-        "--batch", type=int, default=32, metavar="N", help="batch size (default: %(default)s)"
+        "--batch", default="32", metavar="N,...", help="batch sizes (default: %(default)s)"
     )
     parser.add_argument(
         "--size", type=int, metavar="PIXELS", help="input size (default: as published)"
@@ -62,10 +90,18 @@ def run(args: argparse.Namespace) -> int:
         ValueError: An argument is invalid.
         ForebearError: The network does not fit in memory.
     """
+    if args.preset:
+        args.networks, args.batch, args.size, args.steps = ["slim/resnet_v2_152"], "32", 224, 100
+    if not args.networks:
+        raise ValueError("no NAME: expected a network. Pass a name from forebear list.")
+    batches = _batches(args.batch)
+    compares = (args.engine, args.against) != (None, None) or args.backward or args.forward
+    if compares or len(args.networks) > 1 or len(batches) > 1:
+        return _compare(args, batches)
     from forebear.tasks.benchmark import Setup, benchmark
 
     setup = Setup(
-        batch=args.batch,
+        batch=batches[0],
         size=args.size,
         steps=args.steps,
         precision=args.precision,
@@ -75,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     terminal = sys.stderr.isatty()
     try:
         found = benchmark(
-            args.network, setup, dialect=args.dialect, progress=_show if terminal else None
+            args.networks[0], setup, dialect=args.dialect, progress=_show if terminal else None
         )
     finally:
         if terminal:
@@ -84,6 +120,58 @@ def run(args: argparse.Namespace) -> int:
         output.result_json(_as_dict(found))
     else:
         output.result("\n".join(_text(found)))
+    return 0
+
+
+def _batches(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.strip().lstrip("-").isdigit() for part in parts):
+        raise ValueError(
+            f"--batch {text}: expected whole numbers, such as 1,32. Pass such numbers."
+        )
+    found = [int(part) for part in parts]
+    if min(found) < 1:
+        raise ValueError(
+            f"batch={min(found)}: expected a whole number of at least 1. Pass 1 or more."
+        )
+    return found
+
+
+def _chosen(text: str | None, known: Sequence[str], flag: str, otherwise: list[str]) -> list[str]:
+    if text is None:
+        return otherwise
+    found = list(known) if text == "all" else text.split(",")
+    wrong = [one for one in found if one not in known]
+    if wrong:
+        raise ValueError(
+            f"{flag} {wrong[0]}: expected all, or some of {', '.join(known)}, with commas between "
+            "them. Pass such names."
+        )
+    return found
+
+
+def _compare(args: argparse.Namespace, batches: list[int]) -> int:
+    from forebear.cli.speed_table import as_dict, draw, lines
+    from forebear.tasks.compare_speed import ENGINES, PEERS, compare
+
+    engines: Any = _chosen(args.engine, ENGINES, "--engine", ["torch"])
+    peers = _chosen(args.against, PEERS, "--against", [])
+    kinds = [False] if args.forward or not args.backward else []
+    found = [
+        compare(
+            name, batch=batch, size=args.size, backward=backward, engines=engines, peers=peers,
+            say=output.note,
+        )
+        for name in args.networks
+        for batch in batches
+        for backward in (*kinds, *([True] if args.backward else []))
+    ]  # fmt: skip
+    if args.json:
+        output.result_json([as_dict(one) for one in found])
+    else:
+        output.result("\n".join(line for one in found for line in lines(one)))
+    if args.plot is not None:
+        draw(found, args.plot)
     return 0
 
 
