@@ -32,6 +32,7 @@ VERBS = {
     "evaluate": "evaluate a trained network on validation images",
     "compare": "compare runs in a table and a plot",
     "predict": "classify images",
+    "features": "write the features of images at any end point to a file",
     "convert": "write a checkpoint in another format",
     "export": "write a network for ONNX Runtime, OpenVINO, torch.export, LiteRT or Core ML",
     "benchmark": "time a network forward and backward",
