@@ -115,7 +115,7 @@ class FeatureFile:
 
     def _reopened(self) -> NDArray[np.float32]:
         try:
-            data = open_memmap(self.rows, "r+")
+            data = open_memmap(self.rows, "r")  # "r+" extends a file that is too short
         except ValueError:
             data = None
         if data is None or data.shape != self._shape or data.dtype != np.float32:
@@ -123,7 +123,7 @@ class FeatureFile:
                 f"{printable(self.rows)}: it does not hold {list(self._shape)} float32 values. "
                 "Expected the file as the job left it. Pass --replace to start again."
             )
-        return np.asanyarray(data)
+        return np.asanyarray(open_memmap(self.rows, "r+"))
 
     def _to_parquet(self, path: Path) -> None:
         import pyarrow as pa

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -60,7 +62,7 @@ def answers(
     if not images:
         return
     request = replace(request, batch=batch, threads=request.threads or 1)
-    place = os.path.abspath(source) if Path(source).exists() else str(source)  # noqa: PTH100
+    place = _absolute(source) if Path(source).exists() else str(source)
     options = {"source": place, "request": request, "network": network, "which": which, "top": top}
     import ray
 
@@ -98,7 +100,9 @@ def _connect(address: str) -> None:
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # errors arrive as exceptions
     try:
+        _knock(address)
         ray.init(
             address=None if address == "auto" else address,
             include_dashboard=None if address != "auto" else False,
@@ -110,6 +114,13 @@ def _connect(address: str) -> None:
             f"ray={printable(address)}: {truncated(_last_line(error))}. Expected auto, or the "
             "address of a running cluster such as 10.0.0.1:6379. Check it with ray status."
         ) from error
+
+
+def _knock(address: str) -> None:
+    """Raises an OSError if nothing listens at an address: Ray itself tries for minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _dataset(
@@ -125,9 +136,10 @@ def _dataset(
     step = min(max(_BATCHES * batch, -(-len(images) // _BLOCKS)), _PATHS)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context.execution_options.preserve_order = True
     blocks = [
-        pa.table({"path": [os.path.abspath(os.fsencode(one)) for one in images[at : at + step]]})  # noqa: PTH100
+        pa.table({"path": [os.fsencode(_absolute(one)) for one in images[at : at + step]]})
         for at in range(0, len(images), step)
     ]
     return ray.data.from_arrow(blocks).map_batches(
@@ -188,10 +200,15 @@ def _ordered(dataset: Any, images: Sequence[Path]) -> Iterator[list[Answer]]:
             if isinstance(row, str):
                 raise RunError(f"a worker of the Ray cluster: {row}")
             guesses = tuple((name, share) for name, share in row[0])
-            path = str(images[done + len(found)])
-            found.append(Answer(path=path, guesses=guesses, error=row[1]))
+            path = images[done + len(found)]
+            error = row[1].replace(printable(_absolute(path)), printable(path), 1)
+            found.append(Answer(path=str(path), guesses=guesses, error=error))
         done += len(found)
         yield found
+
+
+def _absolute(path: Path | str) -> str:
+    return os.path.abspath(path)  # noqa: PTH100 (links stay as they are)
 
 
 def _last_line(error: Exception) -> str:
