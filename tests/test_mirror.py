@@ -22,6 +22,8 @@ SMALL = 30  # lines of code of a module that needs no tests of its own
 # import the module, or other modules that do.
 TESTED_IN = {
     "__init__.py": "test_package.py",
+    "cli/image_bar.py": "cli/test_predict.py",
+    "cli/image_paths.py": "cli/test_predict.py",
     "data/dataset.py": "data/test_reading.py",
     "data/decoder.py": "data/test_pixel_store.py",
     "data/decoding_threads.py": "data/test_reading.py",
@@ -36,6 +38,8 @@ TESTED_IN = {
     "tasks/engines.py": "cli/test_engines.py",
     "tasks/serve/server.py": "cli/test_serve.py",
     "tasks/serve/service.py": "tasks/serve/test_app.py",
+    "tasks/feature_file.py": "tasks/test_features.py",
+    "tasks/job_files.py": "tasks/test_result_file.py",
     "tasks/machine/distributed.py": "tasks/train/test_world.py",
     "tasks/train/api.py": "tasks/train/test_crash.py",
     "tasks/train/artifacts.py": "tasks/train/test_crash.py",

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import glob
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from forebear.cli import engine_flags, load_model, output
+from forebear.cli.image_bar import Bar
+from forebear.cli.image_paths import images_of
 from forebear.data.choices import Bad
 from forebear.text import printable
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from forebear.engines.classifier import Classifier
     from forebear.network.network import Network
     from forebear.tasks.result_file import Answer
@@ -61,6 +60,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     engine_flags.add_arguments(parser)
     parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="answer on this Ray cluster; auto takes the one that runs here, or starts one; needs "
+        "--out",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="with --ray: engines, each in a process that takes --threads cores, by default one "
+        "(default: as many as the cluster has cores for)",
+    )
+    parser.add_argument(
         "--bad",
         choices=get_args(Bad),
         help="images that cannot be read: stop at the first, or leave them out with exit code 0 "
@@ -81,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     run, words = (None, args.words) if args.weights is not None else (args.words[0], args.words[1:])
     if not words:
         raise ValueError("no IMAGE: expected at least one image after RUN. Pass its path.")
-    images: Iterable[Path] = _images(words, recursive=args.recursive)
+    images: Iterable[Path] = images_of(words, recursive=args.recursive)
     if words != ["-"] or args.out is not None or args.shard is not None:
         images = list(images)
         if args.shard is not None:
@@ -106,6 +118,14 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(
             "--json and --out: expected one of them. Pass --out FILE.jsonl for JSON in a file."
         )
+    if args.ray is None and args.workers is not None:
+        raise ValueError("--workers: expected --ray with it. Pass --ray auto, or leave it out.")
+    if args.ray is not None:
+        from forebear.tasks.ray_predict import check
+
+        if args.out is None:
+            raise ValueError("--ray: expected --out with it. Pass --out FILE.jsonl.")
+        check(args.workers)
 
 
 def _classifier(run: Path | None, args: argparse.Namespace, batch: int) -> Classifier:
@@ -152,7 +172,6 @@ def _print_all(
 
 def _write(classifier: Classifier, images: list[Path], args: argparse.Namespace, batch: int) -> int:
     from forebear.errors import DataError
-    from forebear.tasks.predict_job import answers
     from forebear.tasks.result_file import Job, opened_result
 
     if classifier.chosen and not classifier.measured_now:
@@ -165,9 +184,10 @@ def _write(classifier: Classifier, images: list[Path], args: argparse.Namespace,
             output.note(
                 f"{printable(args.out)}: {result.done:,} of {len(images):,} images answered"
             )
-        with _Bar(len(images), result.done) as bar:
+        with Bar(len(images), result.done) as bar:
             rest = images[result.done :]
-            for some in answers(classifier, rest, top=top, batch=batch):
+            found = _on_ray if args.ray is not None else _here
+            for some in found(classifier, rest, args, top, batch):
                 if args.bad == "fail":
                     for answer in some:
                         if answer.error:
@@ -179,49 +199,33 @@ def _write(classifier: Classifier, images: list[Path], args: argparse.Namespace,
     return _ended(failed, len(images), args)
 
 
+def _here(
+    classifier: Classifier, images: list[Path], args: argparse.Namespace, top: int, batch: int
+) -> Iterator[list[Answer]]:
+    from forebear.tasks.predict_job import answers
+
+    return answers(classifier, images, top=top, batch=batch)
+
+
+def _on_ray(
+    classifier: Classifier, images: list[Path], args: argparse.Namespace, top: int, batch: int
+) -> Iterator[list[Answer]]:
+    from forebear.engines.engine import EngineRequest
+    from forebear.tasks.ray_predict import answers
+
+    engine = classifier.engine
+    source = args.weights if args.weights is not None else args.words[0]
+    request = EngineRequest(engine=engine.name, precision=engine.precision, threads=args.threads)
+    return answers(
+        source, request, images, top=top, batch=batch, workers=args.workers, address=args.ray,
+        network=args.network, which=args.which,
+    )  # fmt: skip
+
+
 def _ended(failed: int, count: int, args: argparse.Namespace) -> int:
     if failed:
         output.note(f"{failed:,} of {count:,} images could not be read")
     return 2 if failed and args.bad is None else 0
-
-
-def _images(words: list[str], *, recursive: bool) -> Iterator[Path]:
-    """Yields the images that the words stand for, in their order."""
-    for word in words:
-        if word == "-":
-            yield from (Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip())
-        elif Path(word).is_dir():
-            yield from _images_in(Path(word), recursive=recursive)
-        elif glob.has_magic(word) and not Path(word).exists():
-            yield from _matching(word)
-        else:
-            yield Path(word)
-
-
-def _images_in(folder: Path, *, recursive: bool) -> list[Path]:
-    from forebear.data.sources.folders import images_below
-    from forebear.errors import DataError
-
-    found = [Path(image) for image in images_below(folder)]
-    if not recursive:
-        found = [image for image in found if image.parent == folder]
-    if not found:
-        raise DataError(
-            f"{printable(folder)}: no images inside. Expected a folder with images. Check the path."
-        )
-    return found
-
-
-def _matching(pattern: str) -> list[Path]:
-    from forebear.errors import DataError
-
-    matches = glob.glob(pattern, recursive=True)  # noqa: PTH207 (Path.glob wants a folder first)
-    found = sorted(path for path in map(Path, matches) if path.is_file())
-    if not found:
-        raise DataError(
-            f"{printable(pattern)}: no file matches. Expected a pattern of image files. Check it."
-        )
-    return found
 
 
 def _print(answer: Answer, *, as_json: bool) -> None:
@@ -241,58 +245,3 @@ def _class_with_word(name: str) -> str:
 
     word = synset_name(name)
     return name if word is None else f"{name} ({word})"
-
-
-class _Bar:
-    """A progress bar on stderr with images per second and the time left, if it is a terminal."""
-
-    def __init__(self, total: int, done: int) -> None:
-        self._total, self._done, self._answered = total, done, 0
-        self._progress: Progress | None = None
-
-    def __enter__(self) -> _Bar:
-        import time
-
-        self._clock = time.perf_counter
-        self._begun = self._clock()
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                TextColumn,
-                TimeRemainingColumn,
-            )
-
-            self._progress = Progress(
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[speed]}"),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._progress.start()
-            self._task = self._progress.add_task(
-                "", total=self._total, completed=self._done, speed=""
-            )
-        return self
-
-    def advance(self, count: int) -> None:
-        """Counts answered images."""
-        self._answered += count
-        if self._progress is not None:
-            rate = self._answered / max(self._clock() - self._begun, 1e-9)
-            self._progress.update(self._task, advance=count, speed=f"{rate:,.0f} images/s")
-
-    def speed(self) -> str:
-        """Returns the images per second, for the last line; "" if there was nothing to do."""
-        if not self._answered:
-            return ""
-        return f", {self._answered / max(self._ended - self._begun, 1e-9):,.0f} images/s"
-
-    def __exit__(self, *_: object) -> None:
-        self._ended = self._clock()
-        if self._progress is not None:
-            self._progress.stop()

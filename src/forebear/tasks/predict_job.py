@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from forebear.errors import DataError
 from forebear.hardware import processor
 from forebear.tasks.result_file import Answer
 
+Decoded = TypeVar("Decoded")
 AHEAD = 4  # batches that are decoded while the engine answers one
 
 
@@ -47,24 +49,42 @@ def answers(
         raise ValueError(
             f"batch={batch}, top={top}: expected 1 or more of each. Pass larger numbers."
         )
+    for some in decoded(classifier.pixels, images, batch=batch, threads=threads):
+        yield _answered(classifier, some, top)
+
+
+def decoded(
+    decode: Callable[[Path], Decoded],
+    images: Iterable[Path],
+    *,
+    batch: int,
+    threads: int | None = None,
+) -> Iterator[list[tuple[Path, Future[Decoded]]]]:
+    """Yields batches of images that threads decode some batches ahead, in their order.
+
+    Args:
+        decode: Decodes an image.
+        images: Paths.
+        batch: Images at a time.
+        threads: Decoding threads; None takes one per core.
+    """
+
+    def held(path: Path) -> Decoded:
+        with GATE.scope():
+            return decode(path)
+
     with ThreadPoolExecutor(threads or processor().cores, "decode") as pool:
-        waiting: deque[tuple[Path, Future[Pixels]]] = deque()
+        waiting: deque[tuple[Path, Future[Decoded]]] = deque()
         source = iter(images)
         try:
             while True:
                 for path in islice(source, AHEAD * batch - len(waiting) + batch):
-                    waiting.append((path, pool.submit(_pixels, classifier, path)))
+                    waiting.append((path, pool.submit(held, path)))
                 if not waiting:
                     return
-                count = min(batch, len(waiting))
-                yield _answered(classifier, [waiting.popleft() for _ in range(count)], top)
+                yield [waiting.popleft() for _ in range(min(batch, len(waiting)))]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _pixels(classifier: Classifier, path: Path) -> Pixels:
-    with GATE.scope():
-        return classifier.pixels(path)
 
 
 def _answered(

@@ -9,7 +9,6 @@ are kept in FILE.rows.jsonl until then.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import os
@@ -19,12 +18,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from filelock import Timeout
-
-from forebear.errors import RunError
-from forebear.files import process_lock, write_text, write_whole
+from forebear.files import write_whole
+from forebear.tasks.job_files import digest_of, locked, take_up, write_note
 from forebear.text import json_text, one_line, printable
-from forebear.untrusted import read_json
 
 ENDINGS = (".csv", ".jsonl", ".parquet")
 
@@ -42,12 +38,9 @@ class Job:
     @staticmethod
     def of(weights: str, precision: str, top: int, paths: Sequence[str]) -> Job:
         """Returns the job of a list of images."""
-        total = hashlib.sha256()
-        for path in paths:
-            total.update(os.fsencode(path) + b"\0")
         return Job(
             weights=weights, precision=precision, top=top, images=len(paths),
-            paths=total.hexdigest(),
+            paths=digest_of(paths),
         )  # fmt: skip
 
 
@@ -186,16 +179,9 @@ def opened_result(path: Path, job: Job, *, replace: bool = False) -> Iterator[Re
         OSError: It cannot be written.
     """
     _check_ending(path)
-    lock = process_lock(path.with_name(f".{path.name}.lock"), wait=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RunError(
-            f"{printable(path)}: another process writes this result. Expected one job for a file. "
-            "Wait for it, or pass another --out."
-        ) from None
-    try:
-        _take_up(path, job, replace=replace)
+    with locked(path):
+        take_up(path, asdict(job), [path.with_name(f"{path.name}.rows.jsonl")], replace=replace)
+        write_note(path, asdict(job))
         result = ResultFile(path, job)
         if path.suffix == ".parquet" and path.exists():
             result.done = job.images
@@ -206,9 +192,6 @@ def opened_result(path: Path, job: Job, *, replace: bool = False) -> Iterator[Re
             yield result
         finally:
             result.close()
-    finally:
-        lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _check_ending(path: Path) -> None:
@@ -225,34 +208,3 @@ def _check_ending(path: Path) -> None:
                 f"out={printable(path)}: Parquet needs pyarrow. Expected it to be installed. Run "
                 "pip install 'forebear[data]', or pass a name with .csv or .jsonl."
             )
-
-
-def _take_up(path: Path, job: Job, *, replace: bool) -> None:
-    """Checks that what lies there is of this job, or deletes it if it may be replaced."""
-    note = path.with_name(f"{path.name}.job.json")
-    rows = path.with_name(f"{path.name}.rows.jsonl")
-    there = path.exists() or rows.exists()
-    before: object = None
-    if note.exists():
-        try:
-            before = read_json(note)
-        except ValueError:
-            before = None
-    if there and before != asdict(job):
-        if not replace:
-            raise RunError(
-                f"{printable(path)}: {_differs(before, job)}. Expected a new file, or the result "
-                "of the same job, which is then continued. Pass another --out, or --replace."
-            )
-        path.unlink(missing_ok=True)
-        rows.unlink(missing_ok=True)
-    write_text(note, json.dumps(asdict(job), indent=1) + "\n")
-
-
-def _differs(before: object, job: Job) -> str:
-    if not isinstance(before, dict):
-        return "the file exists, and it is not known what it is the result of"
-    words = {"paths": "images", "top": "--top", "weights": "weights", "precision": "--precision"}
-    other = [words.get(name, name) for name, value in asdict(job).items()
-             if before.get(name) != value]  # fmt: skip
-    return f"it is the result of another job ({' and '.join(dict.fromkeys(other))} differ)"
