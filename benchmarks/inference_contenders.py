@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import statistics
 import tempfile
@@ -40,6 +41,7 @@ OURS = "forebear: "  # before the name of one of its engines
 BATCHES = (1, 16)
 REST = 0.02  # seconds between contenders, in which another runtime's waiting threads fall asleep
 LEAST, MOST = 7, 40  # rounds
+QUIET = 0.05  # share of the cores that other programs may take in a round
 Call = Callable[[], NDArray[np.float32]]
 Logits = NDArray[np.float32]
 
@@ -173,22 +175,45 @@ def peers(
 
 
 def measure(calls: Mapping[str, Call], batch: int, seconds: float) -> dict[str, list[float]]:
-    """Returns ms per image of each, in rounds; every round has another order."""
-    taken: dict[str, list[float]] = {name: [] for name in calls}
+    """Returns ms per image of each, in rounds; every round has another order.
+
+    Rounds in which other programs computed count only where there are too few others.
+    """
+    rounds: list[tuple[float, dict[str, float]]] = []  # what others took of the cores; ms
     order, draws = list(calls), random.Random(0)
     for call in calls.values():
         call()
-    begun, done = time.perf_counter(), 0
-    while done < LEAST or (done < MOST and time.perf_counter() - begun < seconds):
+    begun = time.perf_counter()
+    while len(rounds) < MOST:
+        past = time.perf_counter() - begun
+        quiet = sum(others < QUIET for others, _ in rounds)
+        if len(rounds) >= LEAST and (past > 2 * seconds or (past > seconds and quiet >= LEAST)):
+            break
         draws.shuffle(order)
-        for name in order:
-            time.sleep(REST)
-            if batch == 1:
-                calls[name]()  # fetches the weights into the cache, for all alike
-            some = [_milliseconds(calls[name]) for _ in range(3 if batch == 1 else 1)]
-            taken[name].append(statistics.median(some) / batch)
-        done += 1
-    return taken
+        all_before, own_before = _computed(), time.process_time()
+        taken = {name: _taken(calls[name], batch) for name in order}
+        own = time.process_time() - own_before
+        spent = time.perf_counter() - begun - past
+        rounds.append(((_computed() - all_before - own) / spent / processor().cores, taken))
+    rounds.sort(key=lambda one: one[0])
+    kept = max(LEAST, sum(others < QUIET for others, _ in rounds))
+    return {name: [taken[name] for _, taken in rounds[:kept]] for name in calls}
+
+
+def _taken(call: Call, batch: int) -> float:
+    """Milliseconds per image."""
+    time.sleep(REST)
+    if batch > 1:
+        return _milliseconds(call) / batch
+    call()  # fetches the weights into the cache, for all alike
+    return statistics.median(_milliseconds(call) for _ in range(3))
+
+
+def _computed() -> float:
+    """Seconds that all programs of the machine have computed; those of virtual hosts too."""
+    fields = Path("/proc/stat").read_text(encoding="ascii").split(maxsplit=9)[1:9]
+    user, nice, system, _, _, irq, softirq, steal = map(int, fields)
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def _milliseconds(call: Call) -> float:
