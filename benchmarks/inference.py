@@ -159,8 +159,8 @@ def contests(names: list[str], seconds: float) -> list[str]:
         f"Milliseconds per image, medians of {least} or more interleaved rounds, the "
         "quietest ones of the machine; the best peer in bold. The ratio is the median of the "
         "rounds' ratios. forebear's engines take uint8 pixels. The peers take inputs that are "
-        f"normalised already: with numpy, that takes another {unpaid:.2f} ms per image at 224 pixels, which is not "
-        f"counted. {exactness(rows)}",
+        f"normalised already: with numpy, that takes another {unpaid:.2f} ms per image "
+        f"at 224 pixels, which is not counted. {exactness(rows)}",
         "",
         f"The goal is met in {sum(one <= GOAL for one in behind)} of {len(rows)} rows; the "
         f"geometric mean of the ratios is {statistics.geometric_mean(behind):.3f}.",
