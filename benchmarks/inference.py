@@ -24,7 +24,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -145,14 +145,17 @@ def _largest(row: Row, names: Iterable[str]) -> float:
     return max(row.differences.get(name, 0.0) for name in names)
 
 
-def contests(names: list[str], seconds: float) -> list[str]:
-    """The lines of the contests; every network has a process of its own."""
+def contests(names: list[str], seconds: float) -> Iterator[list[str]]:
+    """The lines of the contests after each network, which has a process of its own."""
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
-        rows = []
+        unpaid = pool.submit(normalising).result()
+        rows: list[Row] = []
         for name in names:
             rows += pool.submit(contest, name, seconds).result()
-            print(*medians(rows[-4:]), sep="\n", flush=True)
-        unpaid = pool.submit(normalising).result()
+            yield contest_lines(rows, unpaid)
+
+
+def contest_lines(rows: list[Row], unpaid: float) -> list[str]:
     behind = [one for one in map(ratio, rows) if one is not None]
     least = min(len(times) for row in rows for times in row.times.values())
     return [
@@ -260,20 +263,22 @@ def main() -> None:
     if os.environ.get("FOREBEAR_CPU"):
         raise SystemExit("FOREBEAR_CPU is set, which ONNX Runtime and OpenVINO ignore: unset it")
     started, before = time.perf_counter(), os.getloadavg()
+    results: Iterable[list[str]]
     if args.cold:
-        part, lines = "Starts", starts()
+        part, results = "Starts", [starts()]
     elif args.folder is not None:
-        part, lines = "A folder of JPEGs", ways(args.folder, args.images)
+        part, results = "A folder of JPEGs", [ways(args.folder, args.images)]
     else:
-        part, lines = "Batches", contests(args.only, args.seconds)
+        part, results = "Batches", contests(args.only, args.seconds)
     words = " ".join("DIR" if word == str(args.folder) else word for word in sys.argv[1:])
-    made = (
-        f"`python {f'benchmarks/inference.py {words}'.strip()}` on {date.today():%Y-%m-%d}, in "
-        f"{time.perf_counter() - started:.0f} s: {machine()}; {versions()}. Load average of one "
-        f"minute: {before[0]:.2f} before, {os.getloadavg()[0]:.2f} after."
-    )
-    write(args.out, part, [made, "", *lines])
-    print("\n".join(lines))
+    for lines in results:
+        made = (
+            f"`python {f'benchmarks/inference.py {words}'.strip()}` on {date.today():%Y-%m-%d}, in "
+            f"{time.perf_counter() - started:.0f} s: {machine()}; {versions()}. Load average of one "
+            f"minute: {before[0]:.2f} before, {os.getloadavg()[0]:.2f} after."
+        )
+        write(args.out, part, [made, "", *lines])
+        print("\n".join(lines), flush=True)
 
 
 if __name__ == "__main__":
