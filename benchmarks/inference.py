@@ -274,8 +274,8 @@ def main() -> None:
     for lines in results:
         made = (
             f"`python {f'benchmarks/inference.py {words}'.strip()}` on {date.today():%Y-%m-%d}, in "
-            f"{time.perf_counter() - started:.0f} s: {machine()}; {versions()}. Load average of one "
-            f"minute: {before[0]:.2f} before, {os.getloadavg()[0]:.2f} after."
+            f"{time.perf_counter() - started:.0f} s: {machine()}; {versions()}. Load average of "
+            f"one minute: {before[0]:.2f} before, {os.getloadavg()[0]:.2f} after."
         )
         write(args.out, part, [made, "", *lines])
         print("\n".join(lines), flush=True)
