@@ -15,7 +15,8 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from forebear.engines import engine
-from forebear.engines.graph_network import GraphNetwork, open_graph
+from forebear.engines.graph_network import GraphNetwork
+from forebear.engines.make import open_graph
 from forebear.engines.onnx_model import write_onnx
 
 

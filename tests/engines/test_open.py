@@ -11,6 +11,7 @@ from forebear.engines import open as opening
 from forebear.engines.engine import EngineRequest
 from forebear.engines.open import check_request, open_classifier
 from forebear.hardware import Processor
+from forebear.tasks.export.export import export
 from forebear.weights.native_format import save
 from tests.cli.making import image
 from tests.tasks.export.test_formats import small
@@ -64,6 +65,16 @@ def test_a_kept_graph_needs_no_torch(engine: str, weights: Path) -> None:
     assert first.startswith(f"{engine} True")
     assert again.startswith(f"{engine} False")
     assert first.split("[[")[1] == again.split("[[")[1]
+
+
+@pytest.mark.parametrize("ending", [".onnx", ".xml"])
+def test_an_exported_file_needs_no_torch(ending: str, weights: Path) -> None:
+    engine, to = {".onnx": ("onnxruntime", "onnx"), ".xml": ("openvino", "openvino")}[ending]
+    pytest.importorskip(engine)
+    path = weights.with_name(f"m{ending}")
+    export(small(), to, path, unchecked=True)
+    assert child(path, engine).startswith(f"{engine} False")
+    assert child(path, "auto").startswith(f"{engine} False")
 
 
 def test_every_engine_answers_alike(weights: Path) -> None:

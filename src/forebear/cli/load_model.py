@@ -70,7 +70,8 @@ def load_network_or_graph(run: Path | None, args: argparse.Namespace) -> Network
     """
     path = run or Path(args.weights or "")
     if path.suffix in (".onnx", ".xml") and args.network is None and args.which is None:
-        from forebear.engines.graph_network import GraphNetwork, open_graph
+        from forebear.engines.graph_network import GraphNetwork
+        from forebear.engines.make import open_graph
 
         return GraphNetwork(*open_graph(path))
     return load_model(run, args)

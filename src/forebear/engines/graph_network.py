@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -68,27 +67,3 @@ class GraphNetwork(nn.Module):
             pixels = pixels.flip(1)
         held = pixels.permute(0, 2, 3, 1).numpy()
         return torch.from_numpy(self.engine(held))
-
-
-def open_graph(path: Path, threads: int | None = None) -> tuple[Engine, GraphCard]:
-    """Returns the engine and the card of an exported file: .onnx, or OpenVINO's .xml.
-
-    Raises:
-        WeightsError: forebear did not write the file, or it is damaged.
-        ValueError: The runtime is not installed. The message names the extra.
-    """
-    from forebear.engines.engine import EngineName, missing_library
-
-    name: EngineName = "openvino" if path.suffix == ".xml" else "onnxruntime"
-    missing = missing_library(name)
-    if missing:
-        raise ValueError(missing)
-    if name == "openvino":
-        from forebear.engines.openvino_engine import OpenVinoEngine
-
-        first = OpenVinoEngine(path, threads=threads)
-        return first, first.card
-    from forebear.engines.onnxruntime_engine import OnnxRuntimeEngine
-
-    second = OnnxRuntimeEngine(path, threads=threads)
-    return second, second.card

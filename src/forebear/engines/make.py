@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from forebear.engines.engine import Engine, EngineName, EnginePrecision
+from forebear.engines.engine import Engine, EngineName, EnginePrecision, missing_library
 from forebear.engines.graph_cache import FP32, INT8, kept_graph, new_folder
 from forebear.engines.graph_card import GraphCard, read_card
 from forebear.errors import WeightsError
@@ -53,6 +53,28 @@ def graph_engine(
     return OpenVinoEngine(
         graph, threads=threads, precision=precision, card=card, cache=cache and cache / "openvino"
     )
+
+
+def open_graph(path: Path, threads: int | None = None) -> tuple[Engine, GraphCard]:
+    """Returns the engine and the card of an exported file: .onnx, or OpenVINO's .xml.
+
+    Raises:
+        WeightsError: forebear did not write the file, or it is damaged.
+        ValueError: The runtime is not installed. The message names the extra.
+    """
+    name: EngineName = "openvino" if path.suffix == ".xml" else "onnxruntime"
+    missing = missing_library(name)
+    if missing:
+        raise ValueError(missing)
+    if name == "openvino":
+        from forebear.engines.openvino_engine import OpenVinoEngine
+
+        first = OpenVinoEngine(path, threads=threads)
+        return first, first.card
+    from forebear.engines.onnxruntime_engine import OnnxRuntimeEngine
+
+    second = OnnxRuntimeEngine(path, threads=threads)
+    return second, second.card
 
 
 class EngineMaker:

@@ -29,7 +29,13 @@ from forebear.engines.graph_cache import (
     write_choice,
 )
 from forebear.engines.graph_card import GraphCard, read_card
-from forebear.engines.make import EngineMaker, Int8Maker, check_pixels, graph_engine
+from forebear.engines.make import (
+    EngineMaker,
+    Int8Maker,
+    check_pixels,
+    graph_engine,
+    open_graph,
+)
 from forebear.errors import WeightsError
 from forebear.hardware import processor
 from forebear.text import truncated
@@ -121,8 +127,6 @@ def check_request(request: EngineRequest) -> None:
 
 
 def _exported(path: Path, request: EngineRequest) -> Classifier:
-    from forebear.engines.graph_network import open_graph
-
     if path.suffix == ".onnx" and request.engine == "openvino":
         from forebear.engines.openvino_engine import OpenVinoEngine
 
