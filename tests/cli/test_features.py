@@ -81,6 +81,7 @@ def test_an_exported_graph_has_no_end_points(capsys: pytest.CaptureFixture[str])
     assert "net.onnx: an exported graph has no end points" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_killed_job_continues_to_the_same_rows(saved: Path, tmp_path: Path) -> None:
     photographs(tmp_path / "in", 60)
     words = [sys.executable, "-m", "forebear", "features", str(saved), str(tmp_path / "in")]

@@ -95,6 +95,7 @@ def test_networks_of_the_papers(name: str, tmp_path: Path) -> None:
     check(prepared(network, sized(network.preprocessing, 32)), tmp_path / "m.onnx")
 
 
+@pytest.mark.slow
 def test_alexnet_with_its_adaptive_pool(tmp_path: Path) -> None:
     network = lively(forebear.create("torchvision/alexnet", num_classes=3))
     check(prepared(network, sized(network.preprocessing, 224)), tmp_path / "m.onnx")

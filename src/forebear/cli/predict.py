@@ -142,7 +142,12 @@ def _classifier(run: Path | None, args: argparse.Namespace, batch: int) -> Class
     source = Path(args.weights) if run is None else run
     request = engine_flags.request(args, batch)
     found = open_classifier(
-        source, request, network=args.network, which=args.which, load=load, say=output.note
+        source,
+        request,
+        network=args.network,
+        which=args.which,
+        load=load,
+        say=output.note if args.out is not None else lambda _: None,
     )
     if found.note:
         output.note(f"{printable(source)}: {found.note}")
