@@ -134,6 +134,17 @@ def test_two_jobs_for_a_file(tmp_path: Path) -> None:
     assert sorted(one.name for one in tmp_path.iterdir()) == ["r.csv", "r.csv.job.json"]
 
 
+def test_places_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").mkdir()
+    for path, message in (
+        (tmp_path / "no" / "r.csv", "the folder .* does not exist"),
+        (tmp_path / "d.csv", "not a regular file"),
+    ):
+        with pytest.raises(RunError, match=message), opened_result(path, JOB):
+            pass
+    assert [one.name for one in tmp_path.iterdir()] == ["d.csv"]
+
+
 def test_an_unknown_ending(tmp_path: Path) -> None:
     with (
         pytest.raises(ValueError, match=r"Expected one of \.csv, \.jsonl, \.parquet"),

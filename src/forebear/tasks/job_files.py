@@ -43,8 +43,20 @@ def locked(path: Path) -> Iterator[None]:
     """Keeps other processes from writing a result.
 
     Raises:
-        RunError: Another process writes it.
+        RunError: Another process writes it, or its folder does not exist or cannot be written to.
     """
+    folder = path.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        what = "cannot be written to" if folder.is_dir() else "does not exist"
+        raise RunError(
+            f"{printable(path)}: the folder {printable(folder)} {what}. Expected a folder for the "
+            "result. Make it first, or pass another --out."
+        )
+    if path.exists() and not path.is_file():
+        raise RunError(
+            f"{printable(path)}: this is not a regular file. Expected the name of a file. Pass "
+            "another --out."
+        )
     lock = process_lock(path.with_name(f".{path.name}.lock"), wait=0)
     try:
         lock.acquire()
