@@ -14,6 +14,7 @@ from forebear.tables.rows import Average, Block, Conv, Dropout, Norm, Pool, Tabl
 from forebear.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from forebear.engines.classifier import Classifier
     from forebear.network.create import create
     from forebear.network.network import Network
     from forebear.tasks.train.api import TrainResult, resume, train
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Average",
     "Block",
+    "Classifier",
     "Conv",
     "DataError",
     "Dialect",
@@ -55,6 +57,7 @@ __all__ = [
 ]
 # What needs torch is imported at its first use, so that help and list answer at once.
 _LATE = {
+    "Classifier": "forebear.engines.classifier",
     "Network": "forebear.network.network",
     "TrainConfig": "forebear.tasks.train.request",
     "TrainResult": "forebear.tasks.train.api",
