@@ -70,7 +70,9 @@ def cluster() -> Iterator[None]:
     ray = pytest.importorskip("ray")
     level = logging.root.level
     with warnings.catch_warnings(action="ignore"):
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(
+            num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+        )
         yield
         ray.shutdown()
     logging.root.setLevel(level)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from forebear.engines.engine import EngineRequest
+if TYPE_CHECKING:
+    from forebear.engines.engine import EngineRequest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +37,8 @@ def request(args: argparse.Namespace, batch: int) -> EngineRequest:
         args: Parsed arguments.
         batch: Images at a time.
     """
+    from forebear.engines.engine import EngineRequest  # imports numpy
+
     return EngineRequest(
         engine=args.engine, precision=args.precision, batch=batch, threads=args.threads
     )
