@@ -37,7 +37,7 @@ def request(args: argparse.Namespace, batch: int) -> EngineRequest:
         args: Parsed arguments.
         batch: Images at a time.
     """
-    from forebear.engines.engine import EngineRequest  # imports numpy
+    from forebear.engines.engine import EngineRequest
 
     return EngineRequest(
         engine=args.engine, precision=args.precision, batch=batch, threads=args.threads
