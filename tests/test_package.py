@@ -76,6 +76,7 @@ def test_an_older_public_name_works_and_names_the_new_one() -> None:
         ["list"],
         ["train", "--help"],
         ["predict", "--help"],
+        ["features", "--help"],
         ["evaluate", "--help"],
         ["check", "--help"],
     ],

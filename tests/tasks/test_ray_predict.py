@@ -12,7 +12,8 @@ import forebear
 from forebear.cli.main import main
 from forebear.engines.engine import EngineRequest
 from forebear.errors import RunError
-from forebear.tasks.ray_predict import Actor, answers, check
+from forebear.tasks.ray_predict import Actor, _ordered, answers, check
+from forebear.tasks.result_file import Answer
 from tests.cli.making import folder
 from tests.network.making import make
 
@@ -54,6 +55,38 @@ def test_an_actor_answers_a_block_or_says_what_ends_the_job(saved: Path, tmp_pat
     assert "gone.safetensors" in json.loads(text)
 
 
+class Blocks:
+    """A dataset of blocks that are answered."""
+
+    def __init__(self, *blocks: list[object]) -> None:
+        self.blocks = blocks
+
+    def iter_batches(self, **_: object) -> Iterator[object]:
+        arrow = pytest.importorskip("pyarrow")
+        for block in self.blocks:
+            yield arrow.table({"answer": [json.dumps(row) for row in block]})
+
+
+def test_answers_get_the_paths_as_they_were_given() -> None:
+    images = [Path("a.png"), Path("b.png"), Path("c.png")]
+    broken = f"{Path('b.png').absolute()}: not an image."
+    dataset = Blocks([[[["dog", 0.75]], ""], [[], broken]], [[[["cat", 0.5]], ""]])
+    assert list(_ordered(dataset, images)) == [
+        [
+            Answer(path="a.png", guesses=(("dog", 0.75),)),
+            Answer(path="b.png", error="b.png: not an image."),
+        ],
+        [Answer(path="c.png", guesses=(("cat", 0.5),))],
+    ]
+
+
+def test_an_error_that_ends_the_job_comes_after_the_answers_before_it() -> None:
+    found = _ordered(Blocks([[[["dog", 1.0]], ""]], ["no weights. Pass some."]), [Path("a.png")])
+    assert [one.path for one in next(found)] == ["a.png"]
+    with pytest.raises(RunError, match=r"a worker of the Ray cluster: no weights\. Pass some\."):
+        next(found)
+
+
 def test_an_address_where_nothing_listens(saved: Path) -> None:
     pytest.importorskip("ray")
     found = answers(saved, EngineRequest(), [Path("x.png")], address="127.0.0.1:1")
@@ -70,7 +103,9 @@ def cluster() -> Iterator[None]:
     ray = pytest.importorskip("ray")
     level = logging.root.level
     with warnings.catch_warnings(action="ignore"):
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(
+            num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+        )
         yield
         ray.shutdown()
     logging.root.setLevel(level)

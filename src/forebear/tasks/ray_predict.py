@@ -5,6 +5,7 @@ Every machine needs forebear, the weights and the images at the same paths.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import logging
@@ -64,8 +65,7 @@ def answers(
     request = replace(request, batch=batch, threads=request.threads or 1)
     place = _absolute(source) if Path(source).exists() else str(source)
     options = {"source": place, "request": request, "network": network, "which": which, "top": top}
-    import ray
-
+    ray = _ray()
     mine = not ray.is_initialized()
     if mine:
         _connect(address)
@@ -96,18 +96,21 @@ def check(workers: int | None) -> None:
         )
 
 
-def _connect(address: str) -> None:
-    import ray
+def _ray() -> Any:
+    importlib.import_module("ray.data")
+    return importlib.import_module("ray")
 
+
+def _connect(address: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # errors arrive as exceptions
     try:
         _knock(address)
-        ray.init(
+        _ray().init(
             address=None if address == "auto" else address,
             include_dashboard=None if address != "auto" else False,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
         )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise RunError(
@@ -128,8 +131,8 @@ def _dataset(
 ) -> Any:
     """Returns the dataset of answers, in the order of the images."""
     import pyarrow as pa
-    import ray
 
+    ray = _ray()
     cores = options["request"].threads
     fit = max(1, int(ray.cluster_resources().get("CPU", 1)) // cores)
     most = workers or fit
