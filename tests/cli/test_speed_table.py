@@ -47,6 +47,11 @@ def test_a_plot(tmp_path: Path) -> None:
         (["paper/resnet20", "--against", "fastai"], "--against fastai: expected all"),
         (["paper/resnet20", "--batch", "x"], "--batch x: expected whole numbers"),
         (["paper/resnet20", "--batch", "1,0"], "batch=0: expected a whole number"),
+        (["paper/resnet20", "--forward", "--precision", "bf16"], "--precision bf16: a comparison"),
+        (["paper/resnet20", "--forward", "--device", "cuda"], "--device cuda: a comparison"),
+        (["paper/resnet20", "--batch", "1,2", "--steps", "3"], "--steps 3: a comparison"),
+        (["paper/resnet20", "--backward", "--dialect", "slim"], "--dialect slim: a comparison"),
+        (["paper/resnet20", "--forward", "--no-channels-last"], "--no-channels-last: a comparison"),
     ],
 )
 def test_arguments_that_cannot_be(

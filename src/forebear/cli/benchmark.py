@@ -150,10 +150,30 @@ def _chosen(text: str | None, known: Sequence[str], flag: str, otherwise: list[s
     return found
 
 
+def _refuse_ignored(args: argparse.Namespace) -> None:
+    """Refuses the options of a single timing, which a comparison would ignore."""
+    ignored = {
+        "--dialect": args.dialect is not None and args.dialect,
+        "--steps": args.steps != 100 and args.steps,
+        "--precision": args.precision != "fp32" and args.precision,
+        "--device": args.device not in ("auto", "cpu") and args.device,
+        "--no-channels-last": not args.channels_last,
+    }
+    for flag, value in ignored.items():
+        if value is not False:
+            shown = flag if value is True else f"{flag} {value}"
+            raise ValueError(
+                f"{shown}: a comparison does not have this option. Expected a published network in "
+                f"fp32 on the CPU, in rounds. Leave out {flag}, or time one network and batch size "
+                "without --engine, --against, --forward and --backward."
+            )
+
+
 def _compare(args: argparse.Namespace, batches: list[int]) -> int:
     from forebear.cli.speed_table import as_dict, draw, lines
     from forebear.tasks.compare_speed import ENGINES, PEERS, compare
 
+    _refuse_ignored(args)
     engines: Any = _chosen(args.engine, ENGINES, "--engine", ["torch"])
     peers = _chosen(args.against, PEERS, "--against", [])
     kinds = [False] if args.forward or not args.backward else []
