@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BATCH = 16
-SECONDS, LEAST = 45.0, 3  # rounds end then, once there are so many
+SECONDS, LEAST = 90.0, 3  # rounds end then, once there are so many
 LIBRARIES = "import numpy, PIL.Image, onnxruntime"
 # What a user of timm writes, with local weights; the operators are those of a missing C++ part.
 TIMM_IMAGE = """
