@@ -32,7 +32,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from inference_contenders import OURS, Row, contest, normalising
+from inference_contenders import OURS, QUIET, Row, contest, normalising
 from inference_programs import cold, folders
 from step_speed import machine
 
@@ -89,7 +89,8 @@ def medians(rows: list[Row]) -> list[str]:
         times = [_median(row, name) for name in PEERS]
         verdict = ["no engine is exact enough", ""]
         if behind is not None:
-            verdict = [f"{behind:.3f}", "yes" if behind <= GOAL else "no"]
+            busy = " (busy)" if row.others > QUIET else ""
+            verdict = [f"{behind:.3f}", f"{'yes' if behind <= GOAL else 'no'}{busy}"]
         auto = [_median(row, row.auto), row.auto.removeprefix(OURS)] if row.auto else ["", ""]
         found.append([row.network, str(row.batch), row.precision, *auto, *times, *verdict])
     head = ("network", "batch", "precision", "auto", "its engine", *PEERS, "auto / best peer")
@@ -166,7 +167,10 @@ def contest_lines(rows: list[Row], unpaid: float) -> list[str]:
         f"at 224 pixels, which is not counted. {exactness(rows)}",
         "",
         f"The goal is met in {sum(one <= GOAL for one in behind)} of {len(rows)} rows; the "
-        f"geometric mean of the ratios is {statistics.geometric_mean(behind):.3f}.",
+        f"geometric mean of the ratios is {statistics.geometric_mean(behind):.3f}. In rows marked "
+        f"busy, other programs took more than {QUIET:.0%} of the cores, which makes the figures "
+        f"uncertain: {sum(row.others > QUIET for row in rows)} rows, up to "
+        f"{max(row.others for row in rows):.0%}.",
         "",
         *medians(rows),
         "",

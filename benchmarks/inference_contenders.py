@@ -55,6 +55,7 @@ class Row:
     precision: EnginePrecision
     auto: str  # the contender that forebear chose, or ""
     times: dict[str, list[float]]  # ms per image of each contender, a value for each round
+    others: float  # largest share of the cores that other programs took in these rounds
     differences: dict[str, float]  # largest of a logit, relative to the largest logit
     left_out: dict[str, str] = field(default_factory=dict)  # contenders with other results, why
 
@@ -174,10 +175,13 @@ def peers(
     return found
 
 
-def measure(calls: Mapping[str, Call], batch: int, seconds: float) -> dict[str, list[float]]:
-    """Returns ms per image of each, in rounds; every round has another order.
+def measure(
+    calls: Mapping[str, Call], batch: int, seconds: float
+) -> tuple[dict[str, list[float]], float]:
+    """Returns ms per image of each, in rounds, and the others' share of the cores in the worst.
 
-    Rounds in which other programs computed count only where there are too few others.
+    Every round has another order. Rounds in which other programs computed count only where there
+    are too few without.
     """
     rounds: list[tuple[float, dict[str, float]]] = []  # what others took of the cores; ms
     order, draws = list(calls), random.Random(0)
@@ -197,7 +201,8 @@ def measure(calls: Mapping[str, Call], batch: int, seconds: float) -> dict[str, 
         rounds.append(((_computed() - all_before - own) / spent / processor().cores, taken))
     rounds.sort(key=lambda one: one[0])
     kept = max(LEAST, sum(others < QUIET for others, _ in rounds))
-    return {name: [taken[name] for _, taken in rounds[:kept]] for name in calls}
+    times = {name: [taken[name] for _, taken in rounds[:kept]] for name in calls}
+    return times, max(rounds[kept - 1][0], 0.0)
 
 
 def _taken(call: Call, batch: int) -> float:
@@ -269,8 +274,8 @@ def _row(
             left_out.setdefault(
                 contender, f"{apart.largest:.1e}, {apart.same_class}/{batch} classes"
             )
-    times = measure(calls, batch, seconds)
-    return Row(name, batch, precision, auto, times, differences, left_out)
+    times, others = measure(calls, batch, seconds)
+    return Row(name, batch, precision, auto, times, others, differences, left_out)
 
 
 def _engine(maker: EngineMaker, name: EngineName, pixels: NDArray[Any]) -> Call:
@@ -283,4 +288,4 @@ def normalising() -> float:
     network = forebear.create("torchvision/resnet50")
     pixels, _ = images(network, 1)
     calls = {"": lambda: normalise(pixels[0], network.preprocessing)}
-    return statistics.median(measure(calls, 1, 0.0)[""])
+    return statistics.median(measure(calls, 1, 0.0)[0][""])
