@@ -43,6 +43,7 @@ def test_a_plot(tmp_path: Path) -> None:
     ("words", "message"),
     [
         ([], "no NAME: expected a network"),
+        (["paper/resnet20", "--preset", "slim"], "--preset slim and NAME: expected one of them"),
         (["paper/resnet20", "--engine", "gpu"], "--engine gpu: expected all, or some of torch"),
         (["paper/resnet20", "--against", "fastai"], "--against fastai: expected all"),
         (["paper/resnet20", "--batch", "x"], "--batch x: expected whole numbers"),

@@ -90,6 +90,10 @@ def run(args: argparse.Namespace) -> int:
         ValueError: An argument is invalid.
         ForebearError: The network does not fit in memory.
     """
+    if args.preset and args.networks:
+        raise ValueError(
+            f"--preset {args.preset} and NAME: expected one of them. The preset names its network."
+        )
     if args.preset:
         args.networks, args.batch, args.size, args.steps = ["slim/resnet_v2_152"], "32", 224, 100
     if not args.networks:

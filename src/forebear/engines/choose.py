@@ -39,6 +39,7 @@ TOLERANCES: dict[EnginePrecision, tuple[float, float]] = {
 TIE = 1e-5  # of the largest logit: nearer logits may change places by rounding
 SECONDS = 4.0  # for all rounds of the measurement
 ROUNDS = 15
+REST = 0.02  # seconds before each measurement: idle threads of the engine before spin for a while
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +203,7 @@ def measure(
         if done >= 3 and clock() - begun > seconds:
             break
         for name, engine in engines.items():
+            time.sleep(REST)
             start = clock()
             engine(pixels)
             taken[name].append(clock() - start)

@@ -19,8 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from forebear.engines.choose import TIE, TOLERANCES
+from forebear.engines.compare import difference
 from forebear.engines.engine import EngineName, missing_library
-from forebear.engines.make import EngineMaker
+from forebear.engines.make import EngineMaker, reference
 from forebear.network.create import create
 from forebear.network.network import Network
 from forebear.network.plan.cost import measure
@@ -243,12 +245,20 @@ def _engine(
         if backward:
             if engine not in ("torch", "compile"):
                 raise ValueError(f"{engine} has no backward pass")
-            return _training(network, batch, side, compiled=engine == "compile")
+            return _training(
+                network, batch, side, compiled=engine == "compile",
+                channels=network.plan.in_channels, classes=network.plan.num_classes or 1,
+            )  # fmt: skip
         draws = np.random.default_rng(0)
         shape = (batch, side, side, network.preprocessing.channels)
         pixels: NDArray[np.uint8] = draws.integers(0, 256, shape, np.uint8)
-        with EngineMaker(_sized(network, side), "fp32") as maker:
+        sized = _sized(network, side)
+        given, wanted = reference(sized)
+        with EngineMaker(sized, "fp32") as maker:
             run = maker.make(engine)
+            apart = difference(run(given), wanted, TIE)
+        if not apart.within(*TOLERANCES["fp32"]):
+            raise ValueError(f"its logits differ by {apart.largest:.1e} of the largest logit")
         return lambda: run(pixels)
 
     return make
@@ -266,13 +276,22 @@ def _sized(network: Network, side: int) -> Network:
     return found
 
 
-def _training(model: Any, batch: int, side: int, *, compiled: bool = False) -> Step:
+def _training(
+    model: Any,
+    batch: int,
+    side: int,
+    *,
+    compiled: bool = False,
+    channels: int = 3,
+    classes: int = 1000,
+) -> Step:
     import copy
 
     model = copy.deepcopy(model).train().to(memory_format=torch.channels_last)
     run = torch.compile(model) if compiled else model
-    images = torch.randn(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(10, (batch,))
+    images = torch.randn(batch, channels, side, side)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(classes, (batch,))
 
     def step() -> None:
         F.cross_entropy(run(images), labels).backward()  # type: ignore[no-untyped-call]
