@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from forebear.data.dataset import ArrayImages
-from forebear.data.sources.split import fingerprint, split_validation, validating
+from forebear.data.dataset import ArrayImages, EncodedImages
+from forebear.data.sources.split import digests_of, fingerprint, split_validation, validating
 from forebear.errors import DataError
 
 
@@ -59,3 +60,12 @@ def test_fingerprint_tells_content_label_part_and_class_names_but_not_order() ->
         fingerprint(("x", "y"), [one, two], []),
     ]
     assert len({known, *others}) == 6
+
+
+def test_unreadable_images_count_by_their_file_names(tmp_path: Path) -> None:
+    found = []
+    for place in ("here", "elsewhere"):
+        paths = [str(tmp_path / place / name) for name in ("a.png", "b.png")]
+        found.append(digests_of(EncodedImages(paths, paths, np.array([0, 1]))))
+    assert found[0] == found[1]
+    assert found[0][0] != found[0][1]

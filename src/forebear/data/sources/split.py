@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,14 +128,16 @@ def order_of(*parts: Iterable[tuple[bytes, int]]) -> str:
 def digests_of(images: Images) -> list[bytes]:
     """Returns the sha256 of each image, read by as many threads as there are cores.
 
-    An image that cannot be read counts by its name. It is refused or skipped when it is decoded.
+    An image that cannot be read counts by its file name, so that the split does not depend on where
+    the folder is. It is refused or skipped when it is decoded.
     """
 
     def digest(index: int) -> bytes:
         try:
             return images.digest(index)
         except DataError:
-            return hashlib.sha256(f"unreadable: {images.name(index)}".encode()).digest()
+            name = PurePath(images.name(index)).name
+            return hashlib.sha256(os.fsencode(f"unreadable: {name}")).digest()
 
     with ThreadPoolExecutor(processor().cores, "hash") as threads:
         return list(threads.map(digest, range(len(images)), chunksize=1))
