@@ -51,6 +51,18 @@ def test_folded_input_takes_plain_rgb_less_the_mean(name: str) -> None:
         assert rule.mean == (123.68, 116.779, 103.939)
 
 
+def test_a_first_convolution_without_padding_takes_the_mean_too() -> None:
+    net = make("slim/alexnet_v2", num_classes=7)
+    folded = fold_input(net)
+    assert (folded.preprocessing.mean, net.preprocessing.mean[0]) == ((0.0, 0.0, 0.0), 123.68)
+    assert difference(net, folded) < 2e-5
+    assert net.get_parameter("root.conv1.conv.bias").equal(
+        make("slim/alexnet_v2", num_classes=7).get_parameter("root.conv1.conv.bias")
+    )
+    with pytest.raises(ValueError, match="rewrite=input: resnet_v1_50"):  # its padding is not zero
+        fold_input(make("slim/resnet_v1_50", num_classes=7))
+
+
 def test_folded_networks_survive_their_file(tmp_path: Path) -> None:
     net = fold_input(fold_norms(make("paper/resnet20")))
     forebear.save(net, tmp_path / "a.safetensors")

@@ -99,14 +99,17 @@ def fold_input(network: Network) -> Network:
     """Folds the channel order, scale and standard deviation into the first convolution.
 
     The remaining preprocessing subtracts the mean colour from pixel values 0..255 in RGB order. The
-    mean cannot be folded too, because the first convolution pads with zeros after the subtraction.
+    mean is folded too if the first convolution has a bias and no padding, as in TF-Slim's AlexNet
+    v2. Others pad with zeros after the subtraction, which a bias cannot express.
 
     Raises:
         ValueError: The network has no root, or there is nothing to fold.
     """
     rule, path = network.preprocessing, "root.conv1.conv.weight"
     state = dict(network.state_dict())
-    plain = rule.order != "BGR" and rule.scale == 1 and set(rule.std) == {1.0}
+    bias, first = "root.conv1.conv.bias", next(iter(network.plan.root), None)
+    takes_mean = first is not None and first.padding == 0 and bias in state and any(rule.mean)
+    plain = rule.order != "BGR" and rule.scale == 1 and set(rule.std) == {1.0} and not takes_mean
     if path not in state or plain or network.plan.in_channels != rule.channels:
         raise ValueError(
             f"rewrite=input: {network.table.name} has no preprocessing that can be folded into its "
@@ -119,6 +122,10 @@ def fold_input(network: Network) -> Network:
     mean = tuple(value / rule.scale for value in rule.mean)
     if rule.order == "BGR":
         folded, mean = folded.flip(1), mean[::-1]
+    if takes_mean:
+        shift = torch.tensor(mean, dtype=torch.float64, device=weight.device)[:, None, None]
+        moved = state[bias].double() - (folded * shift).sum((1, 2, 3))
+        state[bias], mean = moved.to(weight.dtype), (0.0,) * rule.channels
     state[path] = folded.to(weight.dtype)
     found = _filled(_again(network.plan), state, network)
     ones = (1.0,) * rule.channels
