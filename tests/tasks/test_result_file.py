@@ -92,6 +92,19 @@ def test_errors_are_counted_after_a_resume(tmp_path: Path) -> None:
             assert (result.done, result.failed) == (3, 1)
 
 
+def test_errors_of_a_finished_parquet_file_are_counted(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    path, job = tmp_path / "r.parquet", replace(JOB, images=3)
+    with opened_result(path, job) as result:
+        result.add(ANSWERS)
+    assert path.exists()
+    with opened_result(path, job) as result:
+        assert (result.done, result.failed) == (3, 1)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(RunError, match="cannot be read"), opened_result(path, job):
+        pass
+
+
 @pytest.mark.parametrize(
     ("job", "message"),
     [

@@ -73,12 +73,13 @@ def run(args: argparse.Namespace) -> int:
         0, or 2 if an image could not be read.
     """
     from forebear.errors import DataError
-    from forebear.tasks.feature_file import check_ending, opened_features
+    from forebear.tasks.feature_file import ENDINGS, opened_features
     from forebear.tasks.features import Extractor, features
+    from forebear.tasks.job_files import check_ending
 
     if args.batch < 1:
         raise ValueError(f"batch={args.batch}: expected 1 or more. Pass a number of images.")
-    check_ending(args.out)
+    check_ending(args.out, ENDINGS)
     run, images = _run_and_images(args)
     extractor = Extractor(load_model.load_model(run, args), args.end_point, maps=args.maps)
     paths = [str(image) for image in images]

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from forebear.errors import RunError
 from forebear.files import write_text, write_whole
-from forebear.tasks.job_files import locked, note_of, take_up, write_note
+from forebear.tasks.job_files import check_ending, locked, note_of, take_up, write_note
 from forebear.text import one_line, printable
 
 ENDINGS = (".npy", ".parquet")
@@ -171,7 +171,7 @@ def opened_features(
         RunError: The file is the result of another job, or another process writes it.
         OSError: It cannot be written, or there is no room for it.
     """
-    check_ending(path)
+    check_ending(path, ENDINGS)
     file = FeatureFile(path, job, shape, paths)
     with locked(path):
         file.open(take_up(path, asdict(job), [file.rows], replace=replace))
@@ -179,24 +179,3 @@ def opened_features(
             yield file
         finally:
             file.close()
-
-
-def check_ending(path: Path) -> None:
-    """Refuses a name of an unknown kind of file.
-
-    Raises:
-        ValueError: The ending is unknown, or pyarrow is missing.
-    """
-    if path.suffix not in ENDINGS:
-        raise ValueError(
-            f"out={printable(path)}: the ending is {path.suffix or 'missing'}. Expected one of "
-            f"{', '.join(ENDINGS)}. Pass such a name."
-        )
-    if path.suffix == ".parquet":
-        import importlib.util
-
-        if importlib.util.find_spec("pyarrow") is None:
-            raise ValueError(
-                f"out={printable(path)}: Parquet needs pyarrow. Expected it to be installed. Run "
-                "pip install 'forebear[data]', or pass a name with .npy."
-            )

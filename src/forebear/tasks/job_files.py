@@ -1,4 +1,4 @@
-"""What lies beside the result of a job, and lets a job that was stopped continue.
+"""The files next to the result of a job, which let a stopped job continue.
 
 FILE.job.json describes the job. A job with other weights, images or options is refused, and so is a
 second process that writes the same result.
@@ -7,6 +7,7 @@ second process that writes the same result.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,29 @@ _WORDS = {  # how a user calls the fields of a job
     "end_point": "--end-point",
     "maps": "--maps",
 }
+
+
+def check_ending(path: Path, endings: Sequence[str]) -> None:
+    """Refuses a name of an unknown kind of file.
+
+    Args:
+        path: The result.
+        endings: The known ones, such as ".csv".
+
+    Raises:
+        ValueError: The ending is unknown, or pyarrow is missing.
+    """
+    if path.suffix not in endings:
+        raise ValueError(
+            f"out={printable(path)}: the ending is {path.suffix or 'missing'}. Expected one of "
+            f"{', '.join(endings)}. Pass such a name."
+        )
+    if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        others = " or ".join(ending for ending in endings if ending != ".parquet")
+        raise ValueError(
+            f"out={printable(path)}: Parquet needs pyarrow. Expected it to be installed. Run "
+            f"pip install 'forebear[data]', or pass a name with {others}."
+        )
 
 
 def digest_of(paths: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """The result of a predict job as a file: csv, jsonl or parquet, one row per image, resumable.
 
 Rows are appended in the order of the images, a batch at a time, so the number of complete rows says
-where a killed job stopped. The job's description lies beside the file, in FILE.job.json: a job with
+where a killed job stopped. The job's description is in FILE.job.json: a job with
 other weights, images or options is refused. A Parquet file is written at the end, from rows that
 are kept in FILE.rows.jsonl until then.
 """
@@ -18,9 +18,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from forebear.errors import RunError
 from forebear.files import write_whole
-from forebear.tasks.job_files import digest_of, locked, take_up, write_note
-from forebear.text import json_text, one_line, printable
+from forebear.tasks.job_files import check_ending, digest_of, locked, take_up, write_note
+from forebear.text import json_text, one_line, printable, truncated
 
 ENDINGS = (".csv", ".jsonl", ".parquet")
 
@@ -178,13 +179,13 @@ def opened_result(path: Path, job: Job, *, replace: bool = False) -> Iterator[Re
         RunError: The file is the result of another job, or another process writes it.
         OSError: It cannot be written.
     """
-    _check_ending(path)
+    check_ending(path, ENDINGS)
     with locked(path):
         take_up(path, asdict(job), [path.with_name(f"{path.name}.rows.jsonl")], replace=replace)
         write_note(path, asdict(job))
         result = ResultFile(path, job)
         if path.suffix == ".parquet" and path.exists():
-            result.done = job.images
+            result.done, result.failed = job.images, _errors_in(path)
             yield result
             return
         result.open()
@@ -194,17 +195,20 @@ def opened_result(path: Path, job: Job, *, replace: bool = False) -> Iterator[Re
             result.close()
 
 
-def _check_ending(path: Path) -> None:
-    if path.suffix not in ENDINGS:
-        raise ValueError(
-            f"out={printable(path)}: the ending is {path.suffix or 'missing'}. Expected one of "
-            f"{', '.join(ENDINGS)}. Pass such a name."
-        )
-    if path.suffix == ".parquet":
-        import importlib.util
+def _errors_in(path: Path) -> int:
+    """Returns the number of rows with an error in a finished Parquet file.
 
-        if importlib.util.find_spec("pyarrow") is None:
-            raise ValueError(
-                f"out={printable(path)}: Parquet needs pyarrow. Expected it to be installed. Run "
-                "pip install 'forebear[data]', or pass a name with .csv or .jsonl."
-            )
+    Raises:
+        RunError: It is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        column = pq.read_table(path, columns=["error"])["error"]
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise RunError(
+            f"{printable(path)}: it cannot be read ({truncated(one_line(error))}). Expected the "
+            "file as the job left it. Pass --replace to start again."
+        ) from None
+    return int(len(column) - column.null_count)
