@@ -60,6 +60,13 @@ class StopError(RunError):
         self.number, self.code = number, 128 + number
 
 
+def ran_out(error: BaseException) -> bool:
+    """Whether an operation failed for lack of memory. The runtimes have no common exception."""
+    phrases = ("allocate memory", "not enough memory", "out of memory")
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's
+    return named or any(one in str(error) for one in phrases)
+
+
 def near_misses(name: str, known: Iterable[str]) -> str:
     """Returns a sentence " Did you mean ...?" with similar known names, or "" if there are none."""
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import forebear
-from forebear.engines.classifier import classifier_of, softmax
+from forebear.engines.classifier import classifier_of, identity_of, softmax
 from forebear.engines.torch_engine import TorchEngine
-from forebear.errors import WeightsError
+from forebear.errors import RunError, WeightsError
 from forebear.tables.preprocessing import TIMM_V2
 from tests.cli.making import image
 from tests.engines.test_onnx_model import prepared, sized
@@ -48,6 +49,39 @@ def test_results_that_are_not_finite_are_refused() -> None:
     pixels = classifier.pixels(image(0, 0, 64))[None]
     with pytest.raises(WeightsError, match="first: the results of small are not finite"):
         classifier.logits(pixels, ["first"])
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("bad allocation: Failed to allocate memory for requested buffer of size 9"),
+        MemoryError(),
+    ],
+)
+def test_memory_that_runs_out_is_an_error_of_one_line(fault: Exception) -> None:
+    network = small()
+    classifier = classifier_of(TorchEngine(network), network)
+    pixels = classifier.pixels(image(0, 0, 64))[None]
+    with pytest.raises(RunError, match=r"^memory ran out at a batch of 1 images \(.*Pass a sma"):
+        replace(classifier, engine=raising(fault)).logits(pixels)
+    with pytest.raises(RuntimeError, match="another"):
+        replace(classifier, engine=raising(RuntimeError("another"))).logits(pixels)
+
+
+def raising(fault: Exception) -> Any:
+    def call(_: object) -> None:
+        raise fault
+
+    return call
+
+
+def test_identity_is_that_of_the_arrays() -> None:
+    network = small()
+    before = identity_of(network)
+    assert identity_of(small()) == before
+    network.get_parameter("logits.bias").data[0] += 1
+    assert identity_of(network) != before
 
 
 def test_features_have_no_classes() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -54,3 +55,22 @@ def test_a_damaged_graph_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(content[: len(content) // 2])
     with pytest.raises(WeightsError, match="ONNX Runtime cannot load it"):
         OnnxRuntimeEngine(tmp_path / "m.onnx", card=card)
+
+
+def test_a_cache_that_cannot_be_written_is_not_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = prepared(make(table(), "torchvision", num_classes=4), sized(TIMM_V2, 65))
+    write_onnx(network, tmp_path / "m.onnx")
+    given, cache = pixels(network.preprocessing), tmp_path / "cache"
+    wanted = OnnxRuntimeEngine(tmp_path / "m.onnx")(given)
+    missing = OnnxRuntimeEngine(tmp_path / "m.onnx", cache=cache)  # there is no such folder
+    assert np.array_equal(missing(given), wanted)
+    cache.mkdir()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("forebear.files.os.fsync", full)
+    assert np.array_equal(OnnxRuntimeEngine(tmp_path / "m.onnx", cache=cache)(given), wanted)
+    assert list(cache.iterdir()) == []

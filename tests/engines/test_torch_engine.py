@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from forebear.engines.torch_engine import TorchEngine
 from forebear.hardware import processor
@@ -38,3 +39,15 @@ def test_compiled_logits_are_equal() -> None:
     engine = TorchEngine(network, compiled=True)
     assert engine.name == "compile"
     assert distance(engine(given), expected(network, given)) < 1e-5
+
+
+def test_threads_are_those_that_are_asked_for() -> None:
+    before = torch.get_num_threads()
+    try:
+        network = prepared(make(table("basic"), "torchvision", num_classes=4), sized(TIMM_V2, 65))
+        TorchEngine(network)
+        assert torch.get_num_threads() == before
+        TorchEngine(network, threads=before + 1)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)

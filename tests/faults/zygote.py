@@ -24,7 +24,7 @@ from typing import Any
 from tests.faults.harness import MEMORY, ROOT, Child, pipes
 
 _PRELOADED = (
-    "forebear.tasks.train.api", "forebear.tasks.evaluate", "forebear.tasks.predict",
+    "forebear.tasks.train.api", "forebear.tasks.evaluate", "forebear.tasks.predict_job",
     "forebear.tasks.convert", "forebear.tasks.check", "torch._dynamo", "torch.distributed",
     "tests.faults.inside",
 )  # fmt: skip

@@ -43,7 +43,8 @@ def load_model(run: Path | None, args: argparse.Namespace) -> Network:
             "RUN and --weights: expected exactly one of them, and --network only with --weights. "
             "Pass a run folder, or --weights FILE."
         )
-    from forebear.weights.load import NOTES, load, native_file
+    from forebear.network.model_card import NOTES
+    from forebear.weights.load import load, native_file
 
     path = Path(args.weights) if run is None else run
     if run is not None and not run.is_file() and not _is_checkpoint_folder(run):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "Classifies images with a trained network, from a run or any checkpoint."
 EXAMPLE = "forebear predict runs/first photographs --out classes.csv"
-_BATCH = 16  # images at a time, if there are as many
+_BATCH = 16  # images at a time, if there are several
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shard", metavar="I/N", help="answer only the I-th of N parts of the images"
     )
     parser.add_argument(
-        "--batch", type=int, metavar="N", help=f"images at a time (default: up to {_BATCH})"
+        "--batch",
+        type=int,
+        metavar="N",
+        help=f"images at a time (default: 1 or {_BATCH})",
     )
     engine_flags.add_arguments(parser)
     parser.add_argument(
@@ -99,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         if args.shard is not None:
             images = shard_of(images, args.shard)
     count = len(images) if isinstance(images, list) else _BATCH
-    batch = args.batch or max(1, min(_BATCH, count))
+    batch = args.batch or (_BATCH if count > 1 else 1)
     if words == ["-"] and args.batch is None and args.out is None:
         batch = 1  # each line is answered at once
     classifier = _classifier(None if run is None else Path(run), args, batch)

@@ -4,7 +4,7 @@ Every installed engine answers the same images. An engine whose logits are too f
 network's is left out. The fastest of the others is chosen, and the choice is kept for this machine,
 these weights, this batch size and precision.
 
-torch.compile is measured only if it is asked for by name: it compiles anew in every process, which
+torch.compile is measured only if it is asked for by name: it compiles again in every process, which
 takes longer than the other engines need for thousands of images.
 """
 
@@ -167,9 +167,9 @@ def choose(
         else:
             engines[name], rows[name] = engine, row
     if not engines:
-        told = "; ".join(f"{name}: {row.fault}" for name, row in faults.items())
+        faulty = "; ".join(f"{name}: {row.fault}" for name, row in faults.items())
         raise WeightsError(
-            f"no engine gives the network's results ({told}). Expected one at least. Run "
+            f"no engine gives the network's results ({faulty}). Expected one at least. Run "
             "forebear doctor, or pass --engine torch."
         )
     given = np.resize(pixels, (batch, *pixels.shape[1:]))

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.images.preprocess import fit, to_image
 from forebear.engines.engine import Engine, Pixels
-from forebear.errors import WeightsError
+from forebear.errors import RunError, WeightsError, ran_out
+from forebear.network.model_card import NOTES
 from forebear.tables.preprocessing import Preprocessing
-from forebear.text import truncated
+from forebear.text import one_line, truncated
+
+if TYPE_CHECKING:
+    from forebear.network.network import Network
 
 Guess = tuple[str, float]  # class name, probability
 
@@ -58,8 +62,18 @@ class Classifier:
 
         Raises:
             WeightsError: A result is not finite.
+            RunError: Memory runs out.
         """
-        logits = self.engine(pixels)
+        try:
+            logits = self.engine(pixels)
+        except Exception as error:  # every runtime has exceptions of its own
+            if not ran_out(error):
+                raise
+            raise RunError(
+                f"memory ran out at a batch of {len(pixels)} images ({truncated(one_line(error))})."
+                " Expected room for the feature maps of the batch. Pass a smaller --batch, or end "
+                "other programs."
+            ) from None
         wrong = ~np.isfinite(logits).reshape(len(logits), -1).all(1)
         if wrong.any():
             row = int(wrong.argmax())
@@ -101,29 +115,21 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return shares
 
 
-def identity_of(network: object) -> str:
-    """Returns a SHA-256 of a `Network`'s arrays, which differs for other weights."""
-    import hashlib
+def identity_of(network: Network) -> str:
+    """Returns a SHA-256 of a network's arrays, which differs for other weights."""
+    from forebear.weights.native_format import digest
 
-    from forebear.network.network import Network
-
-    assert isinstance(network, Network)
-    total = hashlib.sha256()
-    for name, array in network.state_dict().items():
-        total.update(f"{name} {list(array.shape)}\n".encode())
-        total.update(array.detach().cpu().contiguous().reshape(-1).float().numpy().data)
-    return total.hexdigest()
+    return digest(
+        {name: array.detach().cpu().contiguous() for name, array in network.state_dict().items()}
+    )
 
 
-def classifier_of(engine: Engine, network: object, source: Path | str = "") -> Classifier:
-    """Returns the classifier of a `Network`, with one of its engines.
+def classifier_of(engine: Engine, network: Network, source: Path | str = "") -> Classifier:
+    """Returns the classifier of a network, with one of its engines.
 
     Raises:
         ValueError: The network has no classifier or no global pool.
     """
-    from forebear.network.network import Network
-
-    assert isinstance(network, Network)
     if network.plan.num_classes is None or not network.plan.global_pool:
         raise ValueError(
             f"{network.table.name} has no classifier or no global pool, so it gives features. "
@@ -136,5 +142,5 @@ def classifier_of(engine: Engine, network: object, source: Path | str = "") -> C
         network=network.table.name,
         source=str(source),
         identity=identity_of(network),
-        note=network.card.provenance.get("notes", ""),
+        note=network.card.provenance.get(NOTES, ""),
     )

@@ -126,7 +126,12 @@ class EngineMaker:
         if name in ("torch", "compile"):
             from forebear.engines.torch_engine import TorchEngine
 
-            return TorchEngine(self._network, precision=self._precision, compiled=name == "compile")
+            return TorchEngine(
+                self._network,
+                precision=self._precision,
+                compiled=name == "compile",
+                threads=self._threads,
+            )
         if self._graph is None:
             self._graph = self._written()
         path, card = self._graph

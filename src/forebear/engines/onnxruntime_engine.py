@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from forebear.engines.engine import EngineName, EnginePrecision, Pixels
 from forebear.engines.graph_card import GraphCard, read_card
 from forebear.errors import WeightsError
-from forebear.files import is_own
+from forebear.files import is_own, write_whole
 from forebear.hardware import processor
 from forebear.text import truncated
 
@@ -77,8 +76,12 @@ def _session(path: Path, options: Any, cache: Path | None) -> Any:
     import onnxruntime
 
     providers = ["CPUExecutionProvider"]
+
+    def session(graph: Path) -> Any:
+        return onnxruntime.InferenceSession(str(graph), options, providers=providers)
+
     if cache is None:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        return session(path)
     chip = processor()
     facts = [onnxruntime.__version__, chip.name, chip.level, path.name, path.stat().st_mtime_ns]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
@@ -87,12 +90,16 @@ def _session(path: Path, options: Any, cache: Path | None) -> Any:
         plain = options.graph_optimization_level
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            return onnxruntime.InferenceSession(str(kept), options, providers=providers)
+            return session(kept)
         except Exception:  # damaged, or of another build: it is written again
             options.graph_optimization_level = plain
-    partial = cache / f".{kept.name}.{secrets.token_hex(8)}.tmp"
-    options.optimized_model_filepath = str(partial)
-    session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-    with suppress(OSError):
-        partial.replace(kept)
-    return session
+    made: list[Any] = []
+
+    def write(partial: Path) -> None:
+        options.optimized_model_filepath = str(partial)
+        made.append(session(path))
+
+    with suppress(Exception):  # such as a full disk: the cache is not needed
+        write_whole(kept, write)
+    options.optimized_model_filepath = ""
+    return made[0] if made else session(path)

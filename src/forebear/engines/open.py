@@ -38,6 +38,7 @@ from forebear.engines.make import (
 )
 from forebear.errors import WeightsError
 from forebear.hardware import processor
+from forebear.network.model_card import NOTES
 from forebear.text import truncated
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _classifier(engine: Engine, card: GraphCard, source: str, chosen: str = "") 
         network=card.network,
         source=source,
         identity=card.identity,
-        note=card.provenance.get("notes", ""),
+        note=card.provenance.get(NOTES, ""),
         chosen=chosen,
     )
 
@@ -192,7 +193,7 @@ def _kept_choice(folder: Path, request: EngineRequest, precision: EnginePrecisio
 
 
 def _choose_int8(folder: Path, card: GraphCard, request: EngineRequest) -> Choice | None:
-    """Measures the engines of a kept int8 graph; the fp32 graph beside it is the reference."""
+    """Measures the engines of a kept int8 graph; the fp32 graph next to it is the reference."""
     plain = kept_graph(folder, FP32)
     names = installed("int8")
     if plain is None or not names:
@@ -208,7 +209,7 @@ def _choose_int8(folder: Path, card: GraphCard, request: EngineRequest) -> Choic
 
 def _forget_notes(network: Network, path: Path) -> None:
     """Drops what was said when the weights of a run or of forebear's own file were first read."""
-    from forebear.weights.load import NOTES, native_file
+    from forebear.weights.load import native_file
 
     card = network.card
     if NOTES in card.provenance and path.exists() and native_file(path) is not None:

@@ -36,7 +36,7 @@ class OpenVinoEngine:
         """Loads and compiles the graph.
 
         Args:
-            path: An ONNX file, or an .xml file with its .bin beside it.
+            path: An ONNX file, or an .xml file with its .bin next to it.
             threads: Compute threads; None takes all cores that the process may use.
             precision: None takes that of the card.
             card: Of the file, if it was read before.
@@ -73,7 +73,7 @@ class OpenVinoEngine:
 
 
 def openvino_card(path: Path) -> GraphCard:
-    """Returns the card of OpenVINO's own file, an .xml file with its .bin beside it.
+    """Returns the card of OpenVINO's own file, an .xml file with its .bin next to it.
 
     Raises:
         WeightsError: The file is missing, or forebear did not write it.

@@ -61,6 +61,7 @@ class TorchEngine:
         precision: EnginePrecision = "fp32",
         compiled: bool = False,
         device: str | torch.device = "cpu",
+        threads: int | None = None,
     ) -> None:
         """Makes the engine.
 
@@ -69,7 +70,10 @@ class TorchEngine:
             precision: fp32 or bf16.
             compiled: Whether torch.compile compiles it, at the first batch of each size.
             device: Where it runs.
+            threads: Compute threads of PyTorch in this process; None leaves their number as it is.
         """
+        if threads is not None:
+            torch.set_num_threads(threads)
         self.name: EngineName = "compile" if compiled else "torch"
         self.precision: EnginePrecision = precision
         self._device = torch.device(device)

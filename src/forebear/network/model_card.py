@@ -10,6 +10,8 @@ from forebear.limits import CLASS_NAME, CLASSES, NESTING
 from forebear.tables.checks import refuse, shown
 from forebear.tables.preprocessing import Preprocessing
 
+NOTES = "notes"  # in the provenance: what was taken from the file, and what was left
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from forebear.errors import ForebearError
+from forebear.errors import ForebearError, ran_out
 from forebear.network.create import create
 from forebear.network.network import Network
 from forebear.network.plan.cost import Measure, measure, parameters
@@ -35,7 +35,6 @@ from forebear.tasks.machine.device import (
     find_precision,
     peak_bytes,
 )
-from forebear.tasks.train.out_of_memory import ran_out
 from forebear.version import __version__
 
 # Cost of a step in forward passes: for each product of the forward pass, the backward pass has two,

@@ -14,6 +14,7 @@ import torch
 from forebear.errors import WeightsError, near_misses
 from forebear.network.describe.equivalence import same_function
 from forebear.network.finite import check_finite, first_not_finite
+from forebear.network.model_card import NOTES
 from forebear.network.network import Network
 from forebear.network.plan.expand import expand
 from forebear.network.plan.plan import Plan
@@ -21,7 +22,7 @@ from forebear.tables.dialects import DIALECTS
 from forebear.tables.registry import NETWORKS, find
 from forebear.text import truncated
 from forebear.weights.layouts import Array
-from forebear.weights.load import NOTES, load, native_file
+from forebear.weights.load import load, native_file
 from forebear.weights.native_format import save
 from forebear.weights.rewrite import REWRITES
 from forebear.weights.transfer import transfer
@@ -290,8 +291,8 @@ def _keras_order(spelled: Plan) -> Iterator[tuple[str, str]]:
             *before, last = unit.convs
             for conv in before:
                 yield from ((conv.path, "conv"), (conv.path, "norm"))
-            beside = f"{unit.path}.shortcut"
-            ends = (last.path, beside) if old else (beside, last.path)
+            shortcut = f"{unit.path}.shortcut"
+            ends = (last.path, shortcut) if old else (shortcut, last.path)
             for part in ("conv", "norm"):
                 yield from ((path, part) for path in ends)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from forebear.errors import WeightsError
 from forebear.network.create import create
-from forebear.network.model_card import ModelCard
+from forebear.network.model_card import NOTES, ModelCard
 from forebear.network.network import Network
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
@@ -32,7 +32,6 @@ from forebear.weights.transformers_resnet import is_transformers, network_of, re
 from forebear.weights.understand import Understood, for_channels, understand, understand_as
 from forebear.weights.variable_names import pairs
 
-NOTES = "notes"  # in the provenance: what was taken from the file, and what was left
 _WEIGHTS, _SETTINGS = "model.safetensors", "settings.json"  # of a run folder
 
 

@@ -52,7 +52,7 @@ def test_float16_halves_the_file(name: str, tmp_path: Path) -> None:
     for precision in ("fp32", "fp16"):
         path = tmp_path / f"{precision}{kind.ending}"
         card = kind.write(network, path, Options(precision=precision))
-        files = [path, *(path.with_suffix(ending) for ending in kind.beside)]
+        files = [path, *(path.with_suffix(ending) for ending in kind.companions)]
         sizes[precision] = max(file.stat().st_size for file in files)
         given = pixels(network.preprocessing)
         gap = distance(kind.run(path, card)(given), expected(network, given))

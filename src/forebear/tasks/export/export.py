@@ -160,7 +160,7 @@ def _compared(
 
 def _files(path: Path, kind: Format) -> list[Path]:
     """Returns all files that were written: one, several, or those of a folder."""
-    tops = [path, *(path.with_suffix(ending) for ending in kind.beside)]
+    tops = [path, *(path.with_suffix(ending) for ending in kind.companions)]
     inner = [one for top in tops for one in (top.rglob("*") if top.is_dir() else [top])]
     return [one for one in inner if one.is_file()]
 
@@ -169,7 +169,7 @@ def _move(held: Path, path: Path, kind: Format) -> None:
     for one in _files(held, kind):
         with one.open("rb") as file:
             os.fsync(file.fileno())
-    for ending in kind.beside:
+    for ending in kind.companions:
         held.with_suffix(ending).replace(path.with_suffix(ending))
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

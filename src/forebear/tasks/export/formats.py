@@ -52,7 +52,7 @@ class Format:
     run: Callable[[Path, GraphCard], Runner]
     precisions: tuple[str, ...] = ("fp32",)
     any_size: bool = True
-    beside: Sequence[str] = ()  # endings of files that belong to it
+    companions: Sequence[str] = ()  # endings of files that belong to it
     platform: str = ""  # sys.platform on which its runtime runs; "" for all
 
     def missing(self, *, unchecked: bool) -> str:
@@ -278,7 +278,7 @@ FORMATS = {
             write=_write_openvino,
             run=_run_openvino,
             precisions=("fp32", "fp16"),
-            beside=(".bin",),
+            companions=(".bin",),
         ),
         Format(
             name="torch-export",

@@ -1,7 +1,7 @@
 """If memory runs out, an error says what would fit.
 
 `explain_out_of_memory` is for training steps, `explain_evaluation` for evaluations, and
-`explain_anywhere` for everything else. `ran_out` is for callers that handle the failure.
+`explain_anywhere` for everything else.
 """
 
 from __future__ import annotations
@@ -15,18 +15,11 @@ import torch
 from torch import nn
 
 from forebear.data.loader import Loader
-from forebear.errors import RunError
+from forebear.errors import RunError, ran_out
 from forebear.network.network import Network
 from forebear.tasks.machine.distributed import ALONE
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.step import Stepper
-
-
-def ran_out(error: BaseException) -> bool:
-    """Whether an operation failed for lack of memory; torch has no exception class for a CPU."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        "allocate memory" in str(error) or "not enough memory" in str(error)
-    )
 
 
 @contextmanager

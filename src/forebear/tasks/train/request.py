@@ -23,7 +23,7 @@ class TrainConfig:
     """What the caller asks for; None leaves the choice to the recipe, the data or the machine.
 
     Raises:
-        ValueError: a field is out of its range, or a budget is given beside epochs or
+        ValueError: a field is out of its range, or a budget is combined with epochs or
             deterministic.
     """
 

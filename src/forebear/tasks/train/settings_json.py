@@ -15,7 +15,7 @@ from forebear.tasks.machine.device import device_name
 from forebear.tasks.train.prepare import Prepared
 from forebear.version import __version__
 
-# What a resumed run must be asked for again, beside the recipe
+# What a resumed run needs in addition to the recipe
 KEPT = (
     "hold_out", "bad", "workers", "threads", "every", "budget", "keep_memory", "tensorboard",
     "compile", "deterministic",

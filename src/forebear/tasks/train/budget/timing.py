@@ -14,6 +14,7 @@ from typing import Protocol
 
 import torch
 
+from forebear.errors import ran_out
 from forebear.hardware import processor
 from forebear.network.kernels.native import Library, library
 from forebear.network.network import Network
@@ -23,7 +24,6 @@ from forebear.tables.files import table_to_dict
 from forebear.tasks.machine.device import device_name
 from forebear.tasks.train.budget.step_timing import seconds_of_step
 from forebear.tasks.train.budget.timing_cache import key_of, remember, remembered
-from forebear.tasks.train.out_of_memory import ran_out
 from forebear.tasks.train.recipe import Recipe
 
 EFFICIENCY = 0.5  # speed of a step, relative to matrix products

@@ -80,8 +80,8 @@ def _with_room(error: OSError, folder: Path, tensors: dict[str, Tensor]) -> OSEr
         return error
     needed = sum(tensor.nbytes for tensor in tensors.values()) / 2**20
     free = shutil.disk_usage(folder).free / 2**20
-    told = f"{error.strerror}: {needed:,.1f} MiB needed, {free:,.1f} free"
-    return OSError(error.errno, told, error.filename)
+    reason = f"{error.strerror}: {needed:,.1f} MiB needed, {free:,.1f} free"
+    return OSError(error.errno, reason, error.filename)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -151,12 +151,12 @@ def read_checkpoint(
     known = metadata.get("format") in (FORMAT, _WITHOUT_RUN)
     if not known or metadata.get("sha256") != _digest(tensors, said):
         raise ValueError("its contents are not those that were saved")
-    told = parse_json(said)
-    record = TrainState.read(told["record"])
-    fault = run.mismatch(told.get("run")) or check(record)
+    saved = parse_json(said)
+    record = TrainState.read(saved["record"])
+    fault = run.mismatch(saved.get("run")) or check(record)
     if fault:
         raise ValueError(fault)
-    return _tree(tensors | told["numbers"]), record
+    return _tree(tensors | saved["numbers"]), record
 
 
 def _digest(tensors: dict[str, Tensor], said: str) -> str:
