@@ -1,4 +1,4 @@
-"""Atomic file writes (to a temporary file beside, flushed, then renamed), and locks."""
+"""Atomic file writes (to a temporary file in the same folder, flushed, then renamed), and locks."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Setting:
     below: float | None = None  # values are less than this
     above: float | None = None  # values are greater than this
     needs: tuple[Any, ...] = ()  # another field and its values for which this one has an effect
-    off: Any = None  # a value that changes nothing, beside 0, "none" and empty ones
+    off: Any = None  # a value that changes nothing, in addition to 0, "none" and empty ones
     always: bool = False  # whether 0 is a value like any other
 
     @property
@@ -107,7 +107,7 @@ def setting(
         above: values must be greater than this.
         needs: the name of another field, then those of its values for which this one has an
             effect; the name alone stands for all values that are not off.
-        off: a value that changes nothing, beside 0, "none" and empty ones.
+        off: a value that changes nothing, in addition to 0, "none" and empty ones.
         always: whether 0 is a value like any other.
     """
     known = Setting(

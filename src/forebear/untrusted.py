@@ -52,8 +52,8 @@ def opened(path: Path, *, most: int | None = None, follow: bool = True) -> Itera
         if not stat.S_ISREG(state.st_mode):
             raise OSError(errno.EINVAL, f"it is {kind_of(state.st_mode)}, not a file", str(path))
         if most is not None and state.st_size > most:
-            told = f"it has {state.st_size:,} bytes, more than the limit of {most:,}"
-            raise OSError(errno.EFBIG, told, str(path))
+            reason = f"it has {state.st_size:,} bytes, more than the limit of {most:,}"
+            raise OSError(errno.EFBIG, reason, str(path))
     except OSError:
         os.close(handle)
         raise

@@ -21,7 +21,7 @@ def shared(name: str) -> Path:
     """A path in the folder of real data; the test is skipped where there is none."""
     path = SHARED / name
     if not path.exists():
-        pytest.skip(f"no {name} beside the repository")
+        pytest.skip(f"no {name} next to the repository")
     return path
 
 

@@ -112,11 +112,11 @@ def test_training_begins_before_all_is_read_and_uses_all_images_in_the_end() -> 
     with DecodingThreads(0, low=False) as threads:
         reading.first(threads, until=0.0, least=8)
     batches = batches_of(reading, images.labels)
-    beside = BackgroundReader([reading], workers=1, keeps=False)
-    beside.start()  # is held up, so that the first epoch comes before it
+    background = BackgroundReader([reading], workers=1, keeps=False)
+    background.start()  # is held up, so that the first epoch comes before it
     assert samples(batches, 1) == sorted(reading.order[:8].tolist())
     images.gate.set()
-    beside._thread.join(30)
+    background._thread.join(30)
     assert reading.done
     assert samples(batches, 2) == list(range(64))
     assert len(images.seen) == 64
@@ -142,9 +142,9 @@ def test_a_broken_image_that_is_met_beside_the_training_ends_it() -> None:
     reading.order = np.arange(64)
     with DecodingThreads(0, low=False) as threads:
         reading.first(threads, until=0.0, least=8)
-    beside = BackgroundReader([reading], workers=1, keeps=False)
-    beside.start()
-    beside._thread.join(30)
+    background = BackgroundReader([reading], workers=1, keeps=False)
+    background.start()
+    background._thread.join(30)
     with pytest.raises(DataError, match="number 63: broken"):
         samples(batches_of(reading, images.labels), 1)
 
@@ -156,9 +156,9 @@ def test_broken_images_are_skipped_and_counted_wherever_they_are_met() -> None:
     with DecodingThreads(0, low=False) as threads:
         reading.first(threads, until=0.0, least=8)
     assert sorted(reading.store.skipped) == [3]
-    beside = BackgroundReader([reading], workers=1, keeps=False)
-    beside.start()
-    beside._thread.join(30)
+    background = BackgroundReader([reading], workers=1, keeps=False)
+    background.start()
+    background._thread.join(30)
     assert sorted(reading.store.skipped) == [3, 63]
     found = samples(batches_of(reading, images.labels), 2)
     assert found == [n for n in range(64) if n not in (3, 63)]
@@ -173,9 +173,9 @@ def test_an_error_that_nobody_expects_ends_the_training_too(
         raise MemoryError("no room for an image")
 
     monkeypatch.setattr(reading.store, "read", fail)
-    beside = BackgroundReader([reading], workers=1, keeps=False)
-    beside.start()
-    beside._thread.join(30)
+    background = BackgroundReader([reading], workers=1, keeps=False)
+    background.start()
+    background._thread.join(30)
     with pytest.raises(MemoryError, match="no room for an image"):
         reading.available()
 
@@ -186,9 +186,9 @@ def test_a_set_that_was_slow_to_read_is_kept_whole_for_the_next_run(
     monkeypatch.setenv("FOREBEAR_HOME", str(tmp_path))
     images = slow()
     reading = reading_of(images)
-    beside = BackgroundReader([reading], workers=1)
-    beside.start()
-    beside._thread.join(30)
+    background = BackgroundReader([reading], workers=1)
+    background.start()
+    background._thread.join(30)
     again = reading_of(slow())
     with DecodingThreads(0, low=False) as threads:
         assert again.store.recall(threads, lambda: False)
@@ -203,11 +203,11 @@ def test_a_reading_that_is_ended_leaves_nothing_half_written(
     images = slow(gated=True)
     assert images.gate is not None
     reading = reading_of(images)
-    beside = BackgroundReader([reading], workers=1)
-    beside.start()
-    beside._ended.set()
+    background = BackgroundReader([reading], workers=1)
+    background.start()
+    background._ended.set()
     images.gate.set()
-    beside._thread.join(30)
+    background._thread.join(30)
     assert not reading.done
     assert not list(cache_folder().glob("*"))
     assert not list(cache_folder().glob(".*"))

@@ -168,9 +168,9 @@ def describe(
     """
     taken = {*one.keys.values()}
     others = [other for other in sets if other is not one and other.keys != one.keys]
-    beside = [name for name in names if name not in taken and not is_no_weight(name)]
+    left = [name for name in names if name not in taken and not is_no_weight(name)]
     said = []
-    if one.label and (beside or others):
+    if one.label and (left or others):
         said.append(f"took {len(taken)} arrays of {truncated(one.label.rstrip('./'))}")
     if others:
         options = ", ".join(f"--which {truncated(name_of(other, sets))}" for other in others)
@@ -178,7 +178,7 @@ def describe(
         said.append(f"the file also has {kind}: {options}")
     known = {key for other in others for key in other.keys.values()}
     scope = parts(one.label)
-    groups = Counter(_group(name, scope) for name in beside if name not in known)
+    groups = Counter(_group(name, scope) for name in left if name not in known)
     if groups:
         listed = ", ".join(f"{name} ({count})" for name, count in groups.most_common(6))
         said.append(f"left: {truncated(listed)}{', ...' if len(groups) > 6 else ''}")

@@ -1,6 +1,6 @@
 """Finds the sets of weights in a file: each prefix of names under which one network is filled.
 
-Trainers wrap a network in dicts, modules and scopes, and save other things beside it. A name in a
+Trainers wrap a network in dicts, modules and scopes, and save other things with it. A name in a
 file is therefore read as prefix + name in the library. Names of dicts are a part of the prefix. The
 body of the network must be filled completely, and below the prefix nothing else may look like a
 part of it. The head may be elsewhere, under any name: it is the one leftover matrix that takes the
@@ -340,7 +340,7 @@ def _not_one_layer(wanted: Wanted, layers: list[str]) -> WeightsError:
 
 
 def _moving(one: WeightSet, there: Mapping[str, str]) -> list[WeightSet]:
-    """Returns the moving averages that TensorFlow stores beside the variables of a set."""
+    """Returns the moving averages that TensorFlow stores next to the variables of a set."""
     averages = {
         name: there[f"{key.removesuffix(':0')}/{AVERAGE}"]
         for name, key in one.keys.items()

@@ -46,7 +46,7 @@ class _InexpressibleError(Exception):
 
 
 def transformers_facts(folder: Path, config: HubConfig) -> Facts:
-    """Returns the class names in config.json and the preprocessing beside it.
+    """Returns the class names in config.json and the preprocessing from the file next to it.
 
     Raises:
         WeightsError: preprocessor_config.json is not JSON.

@@ -39,14 +39,14 @@ ROUNDING = 1e-6
 
 def goldens(folder: Path, name: str) -> dict[str, NDArray[Any]]:
     if not (folder / name).exists():
-        pytest.skip(f"no {name} beside the repository")
+        pytest.skip(f"no {name} next to the repository")
     with np.load(folder / name) as arrays:
         return dict(arrays)
 
 
 @pytest.fixture(params=["here", "shared"])
 def folder(request: pytest.FixtureRequest) -> Path:
-    """The committed selection, and all sizes where they lie beside the repository."""
+    """The committed selection, and all sizes where they lie next to the repository."""
     return HERE if request.param == "here" else SHARED / "goldens"
 
 

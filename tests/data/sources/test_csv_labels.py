@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from forebear.data.sources.csv_labels import beside
+from forebear.data.sources.csv_labels import table_in
 from forebear.data.sources.registry import read_data
 from forebear.errors import DataError
 from tests.data.making import encoded, noise, write
@@ -88,9 +88,9 @@ def test_a_name_that_several_files_have_is_not_guessed(tmp_path: Path) -> None:
 
 def test_a_folder_of_images_is_read_by_the_csv_beside_them(tmp_path: Path) -> None:
     images(tmp_path / "images", *NAMES)
-    assert beside(tmp_path) is None
+    assert table_in(tmp_path) is None
     table(tmp_path / "labels.csv", "image,label", *(f"{name},{name[0]}" for name in NAMES))
-    assert beside(tmp_path) == tmp_path / "labels.csv"
+    assert table_in(tmp_path) == tmp_path / "labels.csv"
     data = read_data(f"folder:{tmp_path}")
     assert data.classes == ("a", "b")
     assert data.origins["train"] == str(tmp_path / "labels.csv")

@@ -1,7 +1,7 @@
 """Keeps the memory that decoding takes small, however large the images are.
 
 Pillow stores a pixel in four bytes, so an image of 64 megapixels takes 256 MB, and a converted or
-rotated copy beside it as much again. A large image is therefore converted through a temporary file,
+rotated copy takes the same again. A large image is therefore converted through a temporary file,
 and threads that decode wait until the images of the others leave room.
 """
 

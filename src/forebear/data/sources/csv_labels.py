@@ -82,7 +82,7 @@ def read_csv(path: Path, spec: str) -> Dataset:
     return _dataset(files, labels, spec, shown, dict(skipped))
 
 
-def beside(folder: Path) -> Path | None:
+def table_in(folder: Path) -> Path | None:
     """Returns the only CSV file in a folder that has the columns of images and labels, or None."""
     found = []
     for path in sorted(folder.glob("*.csv")):

@@ -13,7 +13,7 @@ import numpy as np
 
 from forebear.data.dataset import Dataset, EncodedImages
 from forebear.data.images.sniff import START, image_format, what_is
-from forebear.data.sources.csv_labels import beside, read_csv
+from forebear.data.sources.csv_labels import read_csv, table_in
 from forebear.data.sources.label_checks import checked_classes
 from forebear.data.sources.layout import (
     EXTENSIONS,
@@ -51,7 +51,7 @@ def read_folder(root: Path, spec: str) -> Dataset:
     """
     layout = recognise(root)
     if len(layout.parts.get("train", ())) < 2:  # the labels may be in a table
-        table = beside(root)
+        table = table_in(root)
         if table is not None:
             return read_csv(table, spec)
     if not layout.parts.get("train"):

@@ -58,7 +58,7 @@ def numbered_classes(labels: NDArray[Any], where: str, *, remedy: str) -> tuple[
 
 
 def checked_classes(names: Sequence[str], where: str) -> tuple[str, ...]:
-    """Returns the class names, all of which can be printed, saved and told apart.
+    """Returns the class names, all of which can be printed, saved and distinguished.
 
     Args:
         names: Class names, in the order of the labels.

@@ -3,7 +3,7 @@
 The rules, in the order in which they are tried:
 
     ROOT/only/...                      a lone folder around the rest: stepped into
-    ROOT/train/CLASS, ROOT/valid/CLASS parts by name; other folders beside them are not used
+    ROOT/train/CLASS, ROOT/valid/CLASS parts by name; other folders next to them are not used
     ROOT/CLASS/train, ROOT/CLASS/val   parts inside the classes
     ROOT/fold1/CLASS, ROOT/fold2/...   folds: refused, as the choice is the user's
     ROOT/images, ROOT/labels           a data set for detection or segmentation: refused
@@ -27,7 +27,7 @@ from forebear.text import printable
 LAYOUT = "one folder per class, or train and val folders that contain one folder per class"
 
 _WRAPPERS = 8  # lone folders around the classes that are stepped into, at most
-_SYSTEM = frozenset(  # folders that systems and tools put beside the user's, in lower case
+_SYSTEM = frozenset(  # folders that systems and tools put next to the user's, in lower case
     ("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "__pycache__")
 )
 _OUTPUTS = frozenset(  # usual names of folders with the outputs of training runs, in lower case
@@ -197,7 +197,7 @@ def _one_each(root: Path, group: list[tuple[Part, str]]) -> dict[Part, str]:
     if "train" not in found and len(found) > 1:
         raise DataError(
             f"{printable(root)}: the folders {', '.join(map(printable, found.values()))}, and none "
-            "for training. Expected a folder train beside them. Rename the folder of the training "
+            "for training. Expected a folder train next to them. Rename the folder of the training "
             f"images, or pass one part, as in folder:{printable(root / next(iter(found.values())))}"
         )
     if "train" not in found:  # a lone validation or test folder: all that there is
