@@ -27,6 +27,7 @@ from forebear.engines.engine import EngineName, EnginePrecision
 from forebear.engines.make import EngineMaker
 from forebear.engines.onnx_model import write_onnx
 from forebear.engines.open import installed
+from forebear.engines.openvino_import import import_openvino
 from forebear.hardware import processor
 
 # timm's name for the same function; its resnet50 strides elsewhere than TF-Slim's and Keras'.
@@ -135,8 +136,7 @@ def onnxruntime_peer(graph: Path, inputs: NDArray[np.float32]) -> Call:
 
 
 def openvino_peer(graph: Path, precision: EnginePrecision, inputs: NDArray[np.float32]) -> Call:
-    import openvino
-
+    openvino = import_openvino()
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": processor().cores,
