@@ -226,7 +226,7 @@ def test_no_contender_at_all() -> None:
 
 def quick(monkeypatch: pytest.MonkeyPatch, **options: Any) -> Comparison:
     monkeypatch.setattr(compare_speed, "ROUNDS", 5)
-    return compare("paper/resnet20", batch=2, size=16, device="cpu", seconds=0.1, **options)
+    return compare("resnet20", batch=2, size=16, device="cpu", seconds=0.1, **options)
 
 
 @pytest.mark.parametrize("backward", [False, True])
@@ -238,7 +238,7 @@ def test_bf16_where_the_processor_has_it(backward: bool, monkeypatch: pytest.Mon
     found = quick(
         monkeypatch, engines=engines, backward=backward, precision="auto", say=lines.append
     )
-    assert found.precision == "bf16"
+    assert (found.network, found.precision) == ("paper/resnet20", "bf16")
     assert [one.name for one in found.contenders] == ["forebear torch"]
     assert len(lines) == 1
 

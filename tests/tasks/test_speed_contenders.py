@@ -146,19 +146,24 @@ def test_a_step_of_eager_torch(conditions: Conditions, dtype: torch.dtype) -> No
 def test_a_step_of_a_graph() -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    logits: Any = engine_step(SMALL, "onnxruntime", CPU)()
+    logits: Any = engine_step(SMALL, "onnxruntime", replace(CPU, side=40))()
     assert logits.shape == (2, 10)
 
 
 @pytest.mark.parametrize(
     ("conditions", "allowed"),
-    [(CPU, "1e-04 is allowed in fp32"), (BF16, "5e-02 is allowed in bf16")],
+    [
+        (CPU, "1e-04 is allowed in fp32"),
+        (BF16, "5e-02 is allowed in bf16"),
+        (CUDA, "1e-04 is allowed in fp32"),
+    ],
 )
 def test_an_engine_with_other_logits(
     conditions: Conditions, allowed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Wrong:
-        def __init__(self, *_: object, **__: object) -> None: ...
+        def __init__(self, _: object, precision: str, *, device: torch.device) -> None:
+            assert (precision, device) == (conditions.precision, conditions.device)
 
         __enter__ = make = lambda self, *_: self
 
@@ -186,6 +191,7 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.linear(x.flatten(1))
+        assert self.training
         self.given.append(x)
         self.dtypes.append(logits.dtype)
         return logits
@@ -193,7 +199,7 @@ class Linear(nn.Module):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_training_steps_use_autocast(precision: Any) -> None:
-    model = Linear()
+    model = Linear().eval()
     conditions = replace(TRAINING, side=2, precision=precision)
     step = training_step(model, conditions, classes=5)
     grads: list[torch.dtype] = []
@@ -233,7 +239,7 @@ def test_a_step_of_a_peer(
     fake(monkeypatch, resnet18=resnet18)
     peer_step(network, peer, "torchvision/resnet18", conditions)()
     assert given[0].shape == (2, 3, 32, 32)
-    assert given[0].dtype == conditions.dtype
+    assert given[0].dtype == (torch.bfloat16 if conditions is BF16 else torch.float32)
     assert given[0].is_contiguous(memory_format=torch.channels_last)
 
 
