@@ -35,6 +35,7 @@ EXPECTED: tuple[tuple[str, Callable[[], bool]], ...] = (
     (r"could not import 'litert_torch'", _lacks("litert_torch")),
     (r"could not import 'nncf'", _lacks("nncf")),
     (r"could not import 'ray'", _lacks("ray")),
+    (r"could not import '(torchvision|timm)'", _lacks("torchvision", "timm")),
     (r"could not import 'tritonclient", _lacks("tritonclient")),
     (r"its small sisters stand for it: 1001 and 1202 layers", lambda: True),
     (
