@@ -97,6 +97,7 @@ class _Job:
     neighbours: Neighbours | None = None
     nearest: dict[Path, list[Neighbour]] = field(default_factory=dict)  # of each image
     failed: int = 0  # images that could not be read
+    left_out: int = 0  # training images that could not be read
 
 
 def run(args: argparse.Namespace) -> int:
@@ -117,11 +118,12 @@ def run(args: argparse.Namespace) -> int:
             try:
                 _explain(job, image, sheet)
             except DataError as error:
-                _bad(job, str(error))
+                job.failed += 1
+                output.note(str(error))
             bar.advance(1)
     if job.failed:
-        output.note(f"{job.failed:,} images could not be read")
-    return 2 if job.failed else 0
+        output.note(f"{job.failed:,} of {len(images):,} images could not be read")
+    return 2 if job.failed or job.left_out else 0
 
 
 def _checked(run: Path | None, args: argparse.Namespace) -> _Job:
@@ -197,8 +199,8 @@ def _sheets(images: list[Path], out: Path) -> list[tuple[Path, Path]]:
     for image, sheet in sheets:
         if sheet.resolve() in sources:
             raise ValueError(
-                f"--out {printable(out)}: the sheet of {printable(image)} would overwrite the image "
-                f"{printable(sheet)}. Expected a place without images. Pass another --out."
+                f"--out {printable(out)}: the sheet of {printable(image)} would overwrite the "
+                f"image {printable(sheet)}. Expected a place without images. Pass another --out."
             )
     if out.suffix.lower() != ".png":
         out.mkdir(parents=True, exist_ok=True)
@@ -222,13 +224,16 @@ def _find_neighbours(job: _Job, images: list[Path]) -> None:
     read, rows = job.neighbours.rows(images)
     with Bar(len(job.neighbours), 0) as bar:
         nearest = job.neighbours.nearest(
-            rows, job.args.nearest, advance=bar.advance, say=lambda error: _bad(job, error)
+            rows, job.args.nearest, advance=bar.advance, say=lambda error: _leave_out(job, error)
         )
+    if job.left_out:
+        count = f"{job.left_out:,} of {len(job.neighbours):,}"
+        output.note(f"{count} training images could not be read, and are no neighbours")
     job.nearest = dict(zip(read, nearest, strict=True))
 
 
-def _bad(job: _Job, error: str) -> None:
-    job.failed += 1
+def _leave_out(job: _Job, error: str) -> None:
+    job.left_out += 1
     output.note(error)
 
 
@@ -251,7 +256,14 @@ def _explain(job: _Job, image: Path, sheet: Path) -> None:
     ]
     near, tiles, heading = job.nearest.get(image, []), [], ""
     if job.neighbours is not None:
-        tiles = [Tile(job.neighbours.pixels(n.index), n.class_name, n.similarity) for n in near]
+        tiles = [
+            Tile(
+                pixels=job.neighbours.pixels(one.index),
+                class_name=one.class_name,
+                similarity=one.similarity,
+            )
+            for one in near
+        ]
         heading = job.neighbours.heading
     draw_explanations(found, sheet, image=image.name, tiles=tiles, heading=heading)
     maps = _write_maps(found, sheet) if job.args.maps else {}
@@ -271,7 +283,7 @@ def _write_maps(found: Sequence[Explanation], sheet: Path) -> dict[str, str]:
 
     from forebear.files import write_whole
 
-    paths = {}
+    paths: dict[str, str] = {}
     for one in found:
         path = sheet.with_name(f"{sheet.stem}.{one.method}.npy")
 

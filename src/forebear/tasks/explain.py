@@ -34,7 +34,7 @@ Method = Literal["grad-cam", "occlusion"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 _WINDOWS = 5  # squares of the occlusion next to each other on a side of the image
-_STEPS = 2  # positions of a square within its own side
+_STEPS = 3  # positions of a square within its own side
 _BATCH = 16  # occluded images at a time
 _GREY = 128  # value of the pixels of a square; Zeiler and Fergus hide by grey too
 _SHOWN = 10  # class names in an error message
@@ -225,7 +225,7 @@ def check_end_point(network: Network, name: str | None = None) -> str:
         return default_end_point(network)
     paths = find_paths(network, [name], "forebear")
     if name == "predictions":
-        shape = [network.plan.num_classes]
+        shape = [network.plan.num_classes or 0]
     else:
         grey = _grey(network, network.preprocessing.size)
         with torch.no_grad(), _evaluating(network):

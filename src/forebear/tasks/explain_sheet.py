@@ -105,7 +105,8 @@ class _Sheet:
         if rows:
             self.height += _LINE + 12 + rows * (_TILE + _BELOW + _GAP)
         self.figure: Figure = Figure((self.width / _DPI, self.height / _DPI), dpi=_DPI)
-        self._renderer: Any = FigureCanvasAgg(self.figure).get_renderer()
+        canvas: Any = FigureCanvasAgg(self.figure)
+        self._renderer = canvas.get_renderer()
 
     def title(self, found: Sequence[Explanation], image: str) -> None:
         """Writes what is explained, and what the colours and the numbers mean."""
@@ -124,10 +125,11 @@ class _Sheet:
         )
         self._write(colours, 70, 10, room, _SOFT)
         if hidden:
-            self._write(
-                "Occlusion hides one square after the other; the number is the largest change of "
-                "the probability, in percentage points.", 90, 10, room, _SOFT,
-            )  # fmt: skip
+            hides = (
+                "Occlusion hides squares one at a time; the number is the largest mean change of "
+                "the probability at a place, in percentage points."
+            )
+            self._write(hides, 90, 10, room, _SOFT)
 
     def panels(self, found: Sequence[Explanation]) -> None:
         """Draws the image, the maps over it, and the scale of the colours."""
@@ -222,7 +224,8 @@ def _signed(change: float) -> str:
 def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Returns a pale greyscale copy, [h, w, 1], on which colours are seen."""
     mean = pixels.astype(np.float32).mean(2, keepdims=True)
-    return (64 + 0.75 * mean).astype(np.uint8)
+    pale: NDArray[np.uint8] = (64 + 0.75 * mean).astype(np.uint8)
+    return pale
 
 
 def _show(axes: Any, pixels: NDArray[np.uint8]) -> None:

@@ -65,7 +65,7 @@ class Neighbours:
         paths = list(images)
         found = [some.values for some in features(self.extractor, paths)]
         values = np.concatenate(found) if found else np.empty((0, *self.extractor.shape), "f4")
-        read = np.isfinite(values).all(1)  # the rows of the others are NaN
+        read = np.isfinite(values).all(axis=1).reshape(-1)  # the rows of the others are NaN
         return [path for path, one in zip(paths, read, strict=True) if one], values[read]
 
     def nearest(
@@ -163,5 +163,5 @@ class _Nearest:
 def _unit(rows: Rows) -> Rows:
     """Returns rows of length 1; a row of zeros stays one, so its similarity to all is 0."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Rows = rows / np.where(lengths > 0, lengths, 1)
+    unit: Rows = rows / np.maximum(lengths, np.finfo(np.float32).tiny)
     return unit
