@@ -111,7 +111,7 @@ def test_long_and_strange_names_stay_on_the_sheet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = words(monkeypatch)
-    long = "$W" * 300
+    long = r"$\frac$" + "W" * 600
     sheet = drawn(
         tmp_path / "a.png",
         explanation(names=("a", long), end_point="block4." + "unit_" * 40),

@@ -304,11 +304,9 @@ def _grad_cam(
     number: int,
 ) -> NDArray[np.float32]:
     """Returns relu(sum_k mean(d logit / d map_k) map_k) at the size of the input, [h, w]."""
-    # The input requires a gradient so that a graph exists even if all parameters are frozen.
-    source = batch.detach().clone().requires_grad_()
     method = library.LayerGradCam(forward, layer)
-    coarse = method.attribute(source, target=number, relu_attributions=True).detach().float()
-    fine = F.interpolate(coarse, source.shape[2:], mode="bilinear", align_corners=False)
+    coarse = method.attribute(batch, target=number, relu_attributions=True).detach().float()
+    fine = F.interpolate(coarse, batch.shape[2:], mode="bilinear", align_corners=False)
     return fine[0, 0].cpu().numpy()
 
 
