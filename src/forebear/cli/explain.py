@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,14 +114,13 @@ def run(args: argparse.Namespace) -> int:
     sheets = _sheets(images, args.out)
     if args.neighbours is not None:
         _find_neighbours(job, images)
-    with Bar(len(images), 0) as bar:
-        for image, sheet in sheets:
-            try:
-                _explain(job, image, sheet)
-            except DataError as error:
-                job.failed += 1
-                output.note(str(error))
-            bar.advance(1)
+    for image, sheet in sheets:  # without a bar, which would send the lines to stderr
+        try:
+            _explain(job, image, sheet)
+        except DataError as error:
+            job.failed += 1
+            output.note(str(error))
+        sys.stdout.flush()
     if job.failed:
         output.note(f"{job.failed:,} of {len(images):,} images could not be read")
     return 2 if job.failed or job.left_out else 0

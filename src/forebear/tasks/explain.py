@@ -35,7 +35,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 _WINDOWS = 5  # squares of the occlusion next to each other on a side of the image
 _STEPS = 3  # positions of a square within its own side
-_BATCH = 16  # occluded images at a time
+_BATCH = 4  # occluded images at a time; more of them take longer on a CPU
 _GREY = 128  # value of the pixels of a square; Zeiler and Fergus hide by grey too
 _SHOWN = 10  # class names in an error message
 
