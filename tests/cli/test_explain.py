@@ -18,9 +18,10 @@ from tests.network.making import make
 
 
 @pytest.fixture(autouse=True)
-def _libraries() -> None:
+def _libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("captum")
     pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
