@@ -166,7 +166,7 @@ def losses(run: Path) -> list[float]:
 def test_two_processes_have_the_losses_of_one(tmp_path: Path, place: Path, balance: str) -> None:
     sets = (
         "optimizer=sgd", "momentum=0.9", "rescale=false", "batch_norm=sync", "lr=0.005",
-        "mixup=0", "accumulate=2", "precision=fp32",
+        "mixup=0", "precision=fp32",
     )  # fmt: skip
     given = ("--balance", balance, *(word for one in sets for word in ("--set", one)))
     one, two = (words(place, tmp_path / name, *given) for name in ("one", "two"))
