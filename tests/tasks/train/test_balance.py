@@ -146,7 +146,7 @@ def test_classes_of_equal_size_give_the_same_bits_as_without(
     even = tmp_path / "even"
     folder(even / "data", 8)
     table(even / "tiny.toml")
-    runs = []
+    runs: list[str] = []
     for given in ((), ("--balance", "auto"), ("--balance", "none")):
         out = tmp_path / f"run-{len(runs)}"
         assert main(words(even, out, *given)) == 0

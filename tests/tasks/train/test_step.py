@@ -199,7 +199,7 @@ def test_weights_of_classes_scale_the_gradients_in_any_number_of_parts() -> None
         found.append([p.grad for p in one.network.parameters() if p.grad is not None])
     network = stepper().network.eval()
     losses = nn.functional.cross_entropy(network(images), labels, weight=weights, reduction="none")
-    losses.mean().backward()
+    losses.mean().backward()  # type: ignore[no-untyped-call]
     expected = [p.grad for p in network.parameters() if p.grad is not None]
     for gradients in found:
         for ours, wanted in zip(gradients, expected, strict=True):
