@@ -44,7 +44,7 @@ def test_epochs_go_on_where_the_last_one_ended() -> None:
         whole.update(draws(epoch)[0].tolist())
         totals = []
         for label in (0, 1, 2, 5):
-            times = [whole[image] for image in np.flatnonzero(LABELS == label).tolist()]
+            times = [whole[image] for image in np.flatnonzero(label == LABELS).tolist()]
             assert max(times) - min(times) <= 1
             totals.append(sum(times))
         assert max(totals) - min(totals) <= 1
