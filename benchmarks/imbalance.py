@@ -1,7 +1,7 @@
 """Measures what `--balance` does for classes of unequal size.
 
 python benchmarks/imbalance.py [--out benchmarks/results/imbalance.md]
-python benchmarks/imbalance.py --data npz:cifar10_subset.npz --most 400 --ratios 10 50 --seeds 2
+python benchmarks/imbalance.py --data npz:cifar10_subset.npz --most 400 --ratios 10 50
 
 The training images are a long-tailed part of a data set, made as in Cui et al. 2019, section 5.1:
 class i of K keeps most * ratio^(-i / (K - 1)) images. All validation images are kept. Each run uses
@@ -91,7 +91,7 @@ def runs(data: Dataset, args: argparse.Namespace, folder: Path) -> Iterator[tupl
     images = pixels(data.train, args.size)
     for ratio in args.ratios:
         for way in args.ways:
-            for seed in range(args.seeds):
+            for seed in args.seeds:
                 kept = long_tailed(data.train.labels, classes, ratio, args.most, seed)
                 labels = data.train.labels[kept]
                 np.savez(
@@ -149,7 +149,7 @@ def page(args: argparse.Namespace, found: dict[tuple[str, str], list[Score]]) ->
             "",
             f"`python benchmarks/imbalance.py` on {args.threads} core of {processor()}: "
             f"{args.network}, {args.size} pixels, {args.epochs} epochs of the default recipe, at "
-            f"most {args.most} images of a class. Mean and standard deviation of {args.seeds} "
+            f"most {args.most} images of a class. Mean and standard deviation of {len(args.seeds)} "
             f"seeds, in percent of the validation images. forebear {forebear.__version__}, torch "
             f"{torch.__version__}.",
             "",
@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--ratios", type=float, nargs="+", default=[5, 20])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

@@ -234,14 +234,14 @@ class BalanceConfig:
     balance: Balance = setting(
         "none",
         help="classes of unequal size; loss: weights of the classes in the loss; sampler: epochs "
-        "with as many images of each class (Kang et al. 2020, section 3); auto: by the numbers "
-        "of images",
+        "with as many images of each class (Kang et al. 2020, section 3); auto: sampler if the "
+        "largest class has more than 1.5 times the images of the smallest",
     )
     balance_weights: BalanceWeights = setting(
         "effective",
         help="weights of the classes in the loss; effective: 1 / effective number of images (Cui "
         "et al. 2019, proposition 1); inverse: 1 / number of images",
-        needs=("balance", "loss", "auto"),
+        needs=("balance", "loss"),
     )
 
 
