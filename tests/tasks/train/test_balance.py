@@ -135,6 +135,7 @@ def test_the_default_recipe_balances_and_says_so_in_the_folder(
     settings = json.loads((tmp_path / "auto" / "settings.json").read_text())
     assert settings["recipe"]["balance"] == "sampler"
     assert settings["chosen_by"]["balance"] == "data"
+    assert "sampler" in (tmp_path / "auto" / "index.html").read_text()
     assert main(words(place, tmp_path / "none", "--balance", "none")) == 0
     assert "balance:" not in capsys.readouterr().err
     assert bits(tmp_path / "auto") != bits(tmp_path / "none")
