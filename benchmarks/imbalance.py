@@ -6,7 +6,7 @@ python benchmarks/imbalance.py --data npz:cifar10_subset.npz --most 400 --ratios
 The training images are a long-tailed part of a data set, made as in Cui et al. 2019, section 5.1:
 class i of K keeps most * ratio^(-i / (K - 1)) images. All validation images are kept. Each run uses
 the default recipe and its own seed, which also chooses the images that are kept. With the defaults
-this takes five minutes on one core.
+this takes four minutes of one core.
 """
 
 from __future__ import annotations
@@ -142,14 +142,16 @@ def table(found: dict[tuple[str, str], list[Score]]) -> list[str]:
 
 def page(args: argparse.Namespace, found: dict[tuple[str, str], list[Score]]) -> str:
     """Returns the Markdown of the results."""
-    data = Path(args.data.partition(":")[2]).name or args.data
+    kind, _, path = args.data.partition(":")
+    data = f"{kind}:{Path(path).name}" if path else kind
+    ratios = " ".join(f"{ratio:g}" for ratio in args.ratios)
     return "\n".join(
         [
-            f"# Long-tailed {data}",
+            f"## Long-tailed parts of {data}",
             "",
-            f"`python benchmarks/imbalance.py` on {args.threads} core of {processor()}: "
-            f"{args.network}, {args.size} pixels, {args.epochs} epochs of the default recipe, at "
-            f"most {args.most} images of a class. Mean and standard deviation of {len(args.seeds)} "
+            f"`python benchmarks/imbalance.py --data {data} --most {args.most} --ratios {ratios}` "
+            f"on {args.threads} core of {processor()}: {args.network}, {args.size} pixels, "
+            f"{args.epochs} epochs of the default recipe. Mean and standard deviation of {len(args.seeds)} "
             f"seeds, in percent of the validation images. forebear {forebear.__version__}, torch "
             f"{torch.__version__}.",
             "",
