@@ -1,12 +1,12 @@
 """Measures what `--balance` does for classes of unequal size.
 
-python benchmarks/imbalance.py [--out benchmarks/results/imbalance.md]
-python benchmarks/imbalance.py --data npz:cifar10_subset.npz --most 400 --ratios 10 50
+python benchmarks/imbalance.py [--out FILE]
+python benchmarks/imbalance.py --data npz:cifar10_exact_subset.npz --most 400 --ratios 10 50
 
 The training images are a long-tailed part of a data set, made as in Cui et al. 2019, section 5.1:
 class i of K keeps most * ratio^(-i / (K - 1)) images. All validation images are kept. Each run uses
 the default recipe and its own seed, which also chooses the images that are kept. With the defaults
-this takes four minutes of one core.
+this takes four minutes of one core. benchmarks/results/imbalance.md has the tables of both.
 """
 
 from __future__ import annotations
@@ -151,9 +151,9 @@ def page(args: argparse.Namespace, found: dict[tuple[str, str], list[Score]]) ->
             "",
             f"`python benchmarks/imbalance.py --data {data} --most {args.most} --ratios {ratios}` "
             f"on {args.threads} core of {processor()}: {args.network}, {args.size} pixels, "
-            f"{args.epochs} epochs of the default recipe. Mean and standard deviation of {len(args.seeds)} "
-            f"seeds, in percent of the validation images. forebear {forebear.__version__}, torch "
-            f"{torch.__version__}.",
+            f"{args.epochs} epochs of the default recipe. Mean and standard deviation of "
+            f"{len(args.seeds)} seeds, in percent of the validation images. "
+            f"forebear {forebear.__version__}, torch {torch.__version__}.",
             "",
             *table(found),
             "",
