@@ -25,7 +25,9 @@ EXAMPLE = "forebear train --data digits --network paper/resnet20 --out runs/firs
 
 # The fields of TrainConfig whose flags stand under each title of the help
 GENERAL = ("data", "network", "dialect", "out", "replace")
-RECIPE = ("recipe", "sets", "budget", "epochs", "batch", "lr", "size", "mirror", "seed")
+RECIPE = (
+    "recipe", "sets", "budget", "epochs", "batch", "lr", "size", "mirror", "balance", "seed",
+)  # fmt: skip
 START = ("weights", "partial", "hold_out", "sample_range", "bad")
 MACHINE = (
     "precision", "device", "threads", "deterministic", "compile", "workers", "every",

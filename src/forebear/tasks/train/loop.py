@@ -19,6 +19,7 @@ from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.machine.device import peak_memory
 from forebear.tasks.machine.thread_tuning import ThreadTuner
 from forebear.tasks.runs.metrics import Epoch
+from forebear.tasks.train.balance import loss_weights
 from forebear.tasks.train.budget.adapt import AdaptiveSize
 from forebear.tasks.train.budget.progress import FINISH, Progress
 from forebear.tasks.train.budget.timing import Operations
@@ -77,7 +78,15 @@ def start_loop(run: Prepared, stop: StopSignals, threads: ThreadTuner) -> Loop:
         synchronise_norms(network)
     setup.world.broadcast([*network.parameters(), *network.buffers()])
     with explain_out_of_memory(network, recipe, setup.device):
-        stepper = Stepper(model, network, recipe, setup.device, setup.world, mode=run.mode)
+        stepper = Stepper(
+            model,
+            network,
+            recipe,
+            setup.device,
+            setup.world,
+            mode=run.mode,
+            weights=loss_weights(setup.data, recipe),
+        )
     stop.wait()
     begun = time.perf_counter()
     progress = _progress(run)

@@ -74,6 +74,7 @@ class TrainConfig:
         help="random horizontal flips",
         default_text="the recipe's, which may depend on the data",
     )
+    balance: str | None = override(_RECIPE["balance"], default_text="the recipe's")
     seed: int | None = override(_RECIPE["seed"], default_text="the recipe's")
 
     weights: Path | None = setting(
