@@ -29,7 +29,7 @@ RECIPE = ("recipe", "sets", "budget", "epochs", "batch", "lr", "size", "mirror",
 START = ("weights", "partial", "hold_out", "sample_range", "bad")
 MACHINE = (
     "precision", "device", "threads", "deterministic", "compile", "workers", "every",
-    "keep_memory", "tensorboard",
+    "keep_memory", "track", "tensorboard",
 )  # fmt: skip
 
 

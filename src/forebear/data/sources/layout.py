@@ -31,7 +31,10 @@ _SYSTEM = frozenset(  # folders that systems and tools put next to the user's, i
     ("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "__pycache__")
 )
 _OUTPUTS = frozenset(  # usual names of folders with the outputs of training runs, in lower case
-    ("runs", "run", "logs", "log", "wandb", "mlruns", "lightning_logs", "tb_logs", "tensorboard")
+    (
+        *("runs", "run", "logs", "log", "wandb", "mlruns", "mlflow", "trackio", "tensorboard"),
+        *("lightning_logs", "tb_logs"),
+    )
 )
 _WEIGHTS = (".safetensors", ".ckpt", ".pth", ".pt", ".h5", ".keras", ".onnx", ".tfevents")
 _SETTINGS = ("args.yaml", "hparams.yaml", "config.yaml", "meta.yaml")  # of other trainers

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forebear.errors import ForebearError
+from forebear.tasks.runs.tracking.mlflow import Mlflow
+from forebear.tasks.runs.tracking.tracker import quiet
+from tests.tasks.runs.tracking.making import FINAL, FLAT, values
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    for library in ("mlflow", "alembic", "sqlalchemy"):
+        pytest.importorskip(library)
+
+
+def opened(folder: Path) -> Any:
+    import mlflow
+
+    return mlflow.MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow/mlflow.db")
+
+
+def tracked(folder: Path, *steps: int, known: str = "", finish: bool = True) -> str:
+    """The id of a run with points at some steps."""
+    with quiet():
+        run = Mlflow(folder)
+        found = run.start(FLAT, known)
+        for step in steps:
+            run.epoch(step, values(step))
+        if finish:
+            run.finish(steps[-1], FINAL, [folder / "index.html"])
+        run.close()
+    return found
+
+
+def folder(path: Path) -> Path:
+    path.mkdir()
+    (path / "index.html").write_text("page")
+    return path
+
+
+def test_mlflow_has_points_parameters_metrics_and_the_page(tmp_path: Path) -> None:
+    found = tracked(folder(tmp_path / "run"), 10, 20)
+    with quiet():
+        client = opened(tmp_path / "run")
+        run = client.get_run(found)
+        points = client.get_metric_history(found, "loss/training")
+        (page,) = client.list_artifacts(found)
+        experiment = client.get_experiment(run.info.experiment_id)
+    assert [(one.step, one.value) for one in points] == [(10, 0.1), (20, 0.05)]
+    assert run.data.params == {name: str(value) for name, value in FLAT.items()}
+    assert run.data.metrics["final/validation accuracy"] == 0.75
+    assert (run.info.run_name, run.info.status, experiment.name) == ("run", "FINISHED", "forebear")
+    assert page.path == "index.html"
+    assert list((tmp_path / "run").rglob("artifacts/index.html"))
+    assert {one.name for one in tmp_path.iterdir()} == {"run"}
+
+
+def test_a_run_that_breaks_off_is_killed_and_continues_under_its_id(tmp_path: Path) -> None:
+    path = folder(tmp_path / "run")
+    first = tracked(path, 10, finish=False)
+    with quiet():
+        assert opened(path).get_run(first).info.status == "KILLED"
+    assert tracked(path, 20, known=first) == first
+    with quiet():
+        client = opened(path)
+        steps = [one.step for one in client.get_metric_history(first, "loss/training")]
+        assert client.get_run(first).info.status == "FINISHED"
+    assert steps == [10, 20]
+
+
+def test_an_unknown_id_begins_a_new_run(tmp_path: Path) -> None:
+    assert tracked(folder(tmp_path / "run"), 10, known="0" * 32) != "0" * 32
+
+
+def test_a_folder_that_is_made_again_in_one_process_gets_a_new_database(tmp_path: Path) -> None:
+    path = folder(tmp_path / "run")
+    first = tracked(path, 10)
+    shutil.rmtree(path / "mlflow")
+    assert tracked(path, 10) != first
+
+
+def test_nothing_is_written_where_a_moved_folder_was(tmp_path: Path) -> None:
+    first = tracked(folder(tmp_path / "run"), 10, finish=False)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert tracked(tmp_path / "moved", 20, known=first) == first
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_users_tracking_uri_and_experiment_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mlflow").mkdir()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow/mlflow.db")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "flowers")
+    monkeypatch.chdir(tmp_path)  # where MLflow then puts artifacts
+    path = folder(tmp_path / "run")
+    found = tracked(path, 10)
+    with quiet():
+        client = opened(tmp_path)
+        experiment = client.get_experiment_by_name("flowers")
+        assert client.get_run(found).info.experiment_id == experiment.experiment_id
+    assert {one.name for one in path.iterdir()} == {"index.html"}
+
+
+@pytest.mark.parametrize("name", ["a?b", "a#b", "a%20b"])
+def test_a_path_that_no_uri_can_hold_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ForebearError, match=r"one of the characters \? # %\. Expected a path"):
+        tracked(folder(tmp_path / name), 10)
+    assert {one.name for one in tmp_path.iterdir()} == {name}
