@@ -27,6 +27,16 @@ def opened(folder: Path) -> Any:
     return mlflow.MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow/mlflow.db")
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the database of MLflow, which takes seconds to make."""
+    path = tmp_path_factory.mktemp("empty")
+    (path / "mlflow").mkdir()
+    with quiet():
+        opened(path).get_experiment("0")
+    return path
+
+
 def tracked(folder: Path, *steps: int, known: str = "", finish: bool = True) -> str:
     """The id of a run with points at some steps."""
     with quiet():
@@ -40,14 +50,17 @@ def tracked(folder: Path, *steps: int, known: str = "", finish: bool = True) -> 
     return found
 
 
-def folder(path: Path) -> Path:
-    path.mkdir()
+def folder(path: Path, empty: Path) -> Path:
+    """A run folder with an empty database."""
+    shutil.copytree(empty, path)
     (path / "index.html").write_text("page")
     return path
 
 
 def test_mlflow_has_points_parameters_metrics_and_the_page(tmp_path: Path) -> None:
-    found = tracked(folder(tmp_path / "run"), 10, 20)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/index.html").write_text("page")
+    found = tracked(tmp_path / "run", 10, 20)
     with quiet():
         client = opened(tmp_path / "run")
         run = client.get_run(found)
@@ -63,8 +76,10 @@ def test_mlflow_has_points_parameters_metrics_and_the_page(tmp_path: Path) -> No
     assert {one.name for one in tmp_path.iterdir()} == {"run"}
 
 
-def test_a_run_that_breaks_off_is_killed_and_continues_under_its_id(tmp_path: Path) -> None:
-    path = folder(tmp_path / "run")
+def test_a_run_that_breaks_off_is_killed_and_continues_under_its_id(
+    tmp_path: Path, empty: Path
+) -> None:
+    path = folder(tmp_path / "run", empty)
     first = tracked(path, 10, finish=False)
     with quiet():
         assert opened(path).get_run(first).info.status == "KILLED"
@@ -76,32 +91,39 @@ def test_a_run_that_breaks_off_is_killed_and_continues_under_its_id(tmp_path: Pa
     assert steps == [10, 20]
 
 
-def test_an_unknown_id_begins_a_new_run(tmp_path: Path) -> None:
-    assert tracked(folder(tmp_path / "run"), 10, known="0" * 32) != "0" * 32
+def test_an_unknown_id_begins_a_new_run(tmp_path: Path, empty: Path) -> None:
+    assert tracked(folder(tmp_path / "run", empty), 10, known="0" * 32) != "0" * 32
 
 
-def test_a_folder_that_is_made_again_in_one_process_gets_a_new_database(tmp_path: Path) -> None:
-    path = folder(tmp_path / "run")
-    first = tracked(path, 10)
-    shutil.rmtree(path / "mlflow")
-    assert tracked(path, 10) != first
+def test_a_folder_that_is_made_again_in_one_process_gets_a_new_database(
+    tmp_path: Path, empty: Path
+) -> None:
+    path = folder(tmp_path / "run", empty)
+    tracked(path, 10)
+    shutil.rmtree(path)
+    found = tracked(folder(path, empty), 20)
+    with quiet():
+        (run,) = opened(path).search_runs(["1"])
+    assert run.info.run_id == found
 
 
-def test_nothing_is_written_where_a_moved_folder_was(tmp_path: Path) -> None:
-    first = tracked(folder(tmp_path / "run"), 10, finish=False)
+def test_nothing_is_written_where_a_moved_folder_was(tmp_path: Path, empty: Path) -> None:
+    first = tracked(folder(tmp_path / "run", empty), 10, finish=False)
     (tmp_path / "run").rename(tmp_path / "moved")
     assert tracked(tmp_path / "moved", 20, known=first) == first
     assert not (tmp_path / "run").exists()
 
 
 def test_the_users_tracking_uri_and_experiment_are_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, empty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "mlflow").mkdir()
+    shutil.copytree(empty / "mlflow", tmp_path / "mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow/mlflow.db")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "flowers")
     monkeypatch.chdir(tmp_path)  # where MLflow then puts artifacts
-    path = folder(tmp_path / "run")
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / "index.html").write_text("page")
     found = tracked(path, 10)
     with quiet():
         client = opened(tmp_path)
@@ -112,6 +134,7 @@ def test_the_users_tracking_uri_and_experiment_are_used(
 
 @pytest.mark.parametrize("name", ["a?b", "a#b", "a%20b"])
 def test_a_path_that_no_uri_can_hold_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
     with pytest.raises(ForebearError, match=r"one of the characters \? # %\. Expected a path"):
-        tracked(folder(tmp_path / name), 10)
+        tracked(tmp_path / name, 10)
     assert {one.name for one in tmp_path.iterdir()} == {name}

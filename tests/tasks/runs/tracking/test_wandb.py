@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,20 @@ def records(path: Path) -> Iterator[Any]:
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """What each offline run in a folder has: "id", "config", "points", "summary", "exit"."""
+    """What each offline run in a folder has: "id", "config", "points", "summary", "exit".
+
+    The process that writes the files ends them a moment after `finish` returns.
+    """
+    until = time.monotonic() + 60
+    while True:
+        found = _read(folder)
+        if found and all("exit" in one for one in found):
+            return found
+        assert time.monotonic() < until, found
+        time.sleep(0.05)
+
+
+def _read(folder: Path) -> list[dict[str, Any]]:
     found = []
     for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda p: p.stat().st_mtime):
         one: dict[str, Any] = {"points": [], "summary": {}, "path": path.parent}
