@@ -6,6 +6,7 @@ import time
 import warnings
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from forebear.errors import StopError
@@ -135,8 +136,7 @@ def _resume(
 def _run(setup: RunSetup) -> TrainResult:
     """Trains to the end, and leaves a finished folder."""
     config = setup.config
-    if setup.world.writes:  # before images are decoded
-        check_installed(config.trackers, setup.folder.path)
+    setup.world.on_rank0(partial(check_installed, config.trackers, setup.folder.path))
     if config.keep_memory:
         keep_memory()
     epochs = 0 if config.budget else setup.resolved.recipe.epochs

@@ -99,7 +99,9 @@ class Recorder:
             self.setup.world.on_rank0(lambda: self.folder.begin(settings_of(self.run)))
         elif self.setup.world.writes:
             self.folder.keep(self.epochs)
-        self.trackers.start(settings_of(self.run), self.epochs, resumed=event.resumed)
+        self.setup.world.on_rank0(  # the others wait, as a server may be slow
+            lambda: self.trackers.start(settings_of(self.run), self.epochs, resumed=event.resumed)
+        )
 
     def _name_left_out(self) -> None:
         """Prints which images have been skipped since the last time."""

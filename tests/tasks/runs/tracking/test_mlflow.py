@@ -1,20 +1,23 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from forebear.errors import ForebearError
-from forebear.tasks.runs.tracking.mlflow import Mlflow
+from forebear.tasks.runs.tracking.mlflow import _DEFAULTS, Mlflow
 from forebear.tasks.runs.tracking.tracker import quiet
-from tests.tasks.runs.tracking.making import FINAL, FLAT, values
+from forebear.tasks.runs.tracking.trackers import Trackers
+from tests.tasks.runs.tracking.making import FINAL, FLAT, SETTINGS, epoch, values
 
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
+    for name in _DEFAULTS:  # and what the tracker sets is gone after the test
+        monkeypatch.setenv(name, _DEFAULTS[name])
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
     for library in ("mlflow", "alembic", "sqlalchemy"):
@@ -130,6 +133,32 @@ def test_the_users_tracking_uri_and_experiment_are_used(
         experiment = client.get_experiment_by_name("flowers")
         assert client.get_run(found).info.experiment_id == experiment.experiment_id
     assert {one.name for one in path.iterdir()} == {"index.html"}
+
+
+def test_a_server_that_does_not_answer_holds_up_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free.getsockname()[1]}")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        lines: list[str] = []
+        run = Trackers(["mlflow"], tmp_path, lines.append)
+        run.start(SETTINGS, (), resumed=False)
+    (line,) = lines
+    assert line.startswith("mlflow: tracking has stopped (API request to http://127.0.0.1")
+    run.epoch(epoch(10))
+    assert len(lines) == 1
+
+
+def test_settings_are_sent_in_parts_that_mlflow_takes(tmp_path: Path, empty: Path) -> None:
+    many: dict[str, str | int | float | bool] = {f"recipe.{n}": "x" * 500 for n in range(250)}
+    path = folder(tmp_path / "run", empty)
+    with quiet():
+        run = Mlflow(path)
+        found = run.start(many, "")
+        run.close()
+        assert len(opened(path).get_run(found).data.params) == 250
 
 
 @pytest.mark.parametrize("name", ["a?b", "a#b", "a%20b"])

@@ -21,11 +21,17 @@ from forebear.text import printable
 
 _BATCH = 100  # parameters in one request, at most: a limit of MLflow
 _WAIT = 30  # seconds to wait for a locked database
+_DEFAULTS = {  # of MLflow's variables, where the user has not set them
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # not 7, which hold up a training for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds, not 120
+}
 _opened = itertools.count()
 
 
 def _library() -> Any:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
     import mlflow
 
     if not _uri():  # MLflow needs these two for a database
