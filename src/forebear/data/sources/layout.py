@@ -37,6 +37,7 @@ _OUTPUTS = frozenset(  # usual names of folders with the outputs of training run
     )
 )
 _WEIGHTS = (".safetensors", ".ckpt", ".pth", ".pt", ".h5", ".keras", ".onnx", ".tfevents")
+_TRACKED = (".wandb", ".db")  # files of experiment trackers
 _SETTINGS = ("args.yaml", "hparams.yaml", "config.yaml", "meta.yaml")  # of other trainers
 _FOLD = re.compile(r"(?:k?fold|cv|split|part|batch)[ _-]?\d+", re.IGNORECASE)
 _DETECTION = frozenset(("labels", "annotations", "masks", "bboxes", "label"))
@@ -151,7 +152,7 @@ def _has_weights(folder: Path, depth: int = 4) -> bool:
     """Whether there are weights, logs or settings of a trainer, some levels deep."""
     for entry in entries(folder):
         name = entry.name.casefold()
-        if name.endswith(_WEIGHTS) or ".tfevents." in name or name in _SETTINGS:
+        if name.endswith((*_WEIGHTS, *_TRACKED)) or ".tfevents." in name or name in _SETTINGS:
             return True
         deeper = depth and is_folder(entry) and not entry.is_symlink()
         if deeper and _has_weights(Path(entry.path), depth - 1):

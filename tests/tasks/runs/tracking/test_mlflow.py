@@ -151,7 +151,7 @@ def test_a_server_that_does_not_answer_holds_up_no_run(
     assert len(lines) == 1
 
 
-def test_settings_are_sent_in_parts_that_mlflow_takes(tmp_path: Path, empty: Path) -> None:
+def test_mlflow_takes_as_many_settings_as_there_are(tmp_path: Path, empty: Path) -> None:
     many: dict[str, str | int | float | bool] = {f"recipe.{n}": "x" * 500 for n in range(250)}
     path = folder(tmp_path / "run", empty)
     with quiet():

@@ -19,7 +19,6 @@ from forebear.tasks.runs.tracking.names import PROJECT
 from forebear.tasks.runs.tracking.tracker import Settings, imported
 from forebear.text import printable
 
-_BATCH = 100  # parameters in one request, at most: a limit of MLflow
 _WAIT = 30  # seconds to wait for a locked database
 _DEFAULTS = {  # of MLflow's variables, where the user has not set them
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -74,8 +73,7 @@ class Mlflow:
         run = self._client.create_run(self._experiment(), run_name=self._name)
         self._run = run.info.run_id
         params = [self._mlflow.entities.Param(name, str(value)) for name, value in settings.items()]
-        for first in range(0, len(params), _BATCH):
-            self._client.log_batch(self._run, params=params[first : first + _BATCH])
+        self._client.log_batch(self._run, params=params)
         return self._run
 
     def _continues(self, known: str) -> bool:
