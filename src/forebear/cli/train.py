@@ -31,7 +31,7 @@ RECIPE = (
 START = ("weights", "partial", "hold_out", "sample_range", "bad")
 MACHINE = (
     "precision", "device", "threads", "deterministic", "compile", "workers", "every",
-    "keep_memory", "tensorboard",
+    "keep_memory", "track", "tensorboard",
 )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ runs/first/
 ├── model.safetensors   the network and all that it needs; only in a finished run
 ├── model-epoch-N.safetensors   the network before the run was extended beyond epoch N
 ├── tensorboard/        TensorBoard events, if asked for
+├── mlflow/, wandb/, trackio/   what these trackers write, if asked for
+├── tracking.json       the ids of the tracked runs, with which a resumed run continues them
 └── .lock               the number of the process that trains here; only while it runs
 """
 
@@ -30,10 +32,15 @@ CONFUSION = "confusion.png"
 MISTAKES = "mistakes.png"
 PICTURES = "pictures.png"
 TENSORBOARD = "tensorboard"
+MLFLOW = "mlflow"
+WANDB = "wandb"
+TRACKIO = "trackio"
+TRACKING = "tracking.json"
+FOLDERS = frozenset((CHECKPOINTS, TENSORBOARD, MLFLOW, WANDB, TRACKIO))
 NAMES = frozenset(
     (
-        *(SETTINGS, METRICS, WEIGHTS, BEST, CHECKPOINTS, LOCK, INDEX, CURVES, CONFUSION),
-        *(MISTAKES, PICTURES, TENSORBOARD),
+        *(SETTINGS, METRICS, WEIGHTS, BEST, LOCK, INDEX, CURVES, CONFUSION, MISTAKES, PICTURES),
+        *(TRACKING, *FOLDERS),
     )
 )
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 from forebear.data.loader import Loader
@@ -15,7 +13,7 @@ from forebear.network.network import Network
 from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.runs.layout import BEST
 from forebear.tasks.runs.metrics import Epoch
-from forebear.tasks.runs.tensorboard import Scalars
+from forebear.tasks.runs.tracking.trackers import Trackers
 from forebear.tasks.train.artifacts import Artifacts
 from forebear.tasks.train.events import (
     CheckpointDue,
@@ -60,8 +58,12 @@ class Recorder:
         self.artifacts = Artifacts(
             self.folder.path, run.setup.title, run.setup.data.classes, display
         )
-        writes = run.setup.config.tensorboard and run.setup.world.writes
-        self.scalars = Scalars(self.folder.path) if writes else None
+        names = self.setup.config.trackers if self.setup.world.writes else ()
+        self.trackers = Trackers(names, self.folder.path, display.say)
+
+    def close(self) -> None:
+        """Ends the tracked runs, finished or not."""
+        self.trackers.close()
 
     def record(self, event: Event) -> None:
         """Writes what the event stands for.
@@ -97,6 +99,9 @@ class Recorder:
             self.setup.world.on_rank0(lambda: self.folder.begin(settings_of(self.run)))
         elif self.setup.world.writes:
             self.folder.keep(self.epochs)
+        self.setup.world.on_rank0(  # the others wait, as a server may be slow
+            lambda: self.trackers.start(settings_of(self.run), self.epochs, resumed=event.resumed)
+        )
 
     def _name_left_out(self) -> None:
         """Prints which images have been skipped since the last time."""
@@ -146,8 +151,7 @@ class Recorder:
             return
         self.display.epoch(event.epoch)
         self.artifacts.attempt(lambda: self.folder.epoch(event.epoch))
-        if self.scalars is not None:
-            self.artifacts.attempt(partial(self.scalars.epoch, asdict(event.epoch)))
+        self.trackers.epoch(event.epoch)
         self.artifacts.curves_in_training(self.epochs)
 
     def _write_best(self) -> None:
@@ -168,6 +172,7 @@ class Recorder:
             network.card = self._card(event.evaluation, event.seconds, event.test)
             self.folder.weights(network)
         self.artifacts.curves(self.epochs)
+        self.trackers.finish(network.card.metrics)
 
     def _card(
         self, measured: Evaluation, seconds: float, tested: Evaluation | None = None

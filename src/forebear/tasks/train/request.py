@@ -9,6 +9,7 @@ from typing import Literal
 from forebear.data.choices import Bad
 from forebear.files import expanded
 from forebear.settings import check, override, setting, settings
+from forebear.tasks.runs.tracking.names import TRACKERS, parse_trackers
 from forebear.tasks.train.recipe import Recipe
 
 Compile = Literal["auto", "off", "on", "graphs"]
@@ -23,8 +24,8 @@ class TrainConfig:
     """What the caller asks for; None leaves the choice to the recipe, the data or the machine.
 
     Raises:
-        ValueError: a field is out of its range, or a budget is combined with epochs or
-            deterministic.
+        ValueError: a field is out of its range, a tracker is unknown, or a budget is combined with
+            epochs or deterministic.
     """
 
     data: str = setting(help="the dataset, such as folder:PATH", flag="--data KIND:PATH")
@@ -141,7 +142,13 @@ class TrainConfig:
     keep_memory: bool = setting(
         False, help="do not return freed memory to the system, which is faster"
     )
-    tensorboard: bool = setting(False, help="also write TensorBoard events")
+    track: str | None = setting(
+        None,
+        help=f"also send the metrics to experiment trackers: {', '.join(TRACKERS)}; several with "
+        "commas",
+        flag="--track NAMES",
+    )
+    tensorboard: bool = setting(False, help="the same as --track tensorboard")
     started: float | None = setting(
         None,
         help="time.perf_counter() from which a budget counts",
@@ -160,6 +167,7 @@ class TrainConfig:
                     f"{name}={value!r}: expected a path, as text or a pathlib.Path. Pass one."
                 )
         check(self)
+        parse_trackers(self.track)
         if self.budget is None:
             return
         if self.epochs is not None:
@@ -173,3 +181,9 @@ class TrainConfig:
                 "takes other steps each time. Expected one of them. Pass epochs, or do without "
                 "the same bits."
             )
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The names of the trackers, each once."""
+        asked = parse_trackers(self.track)
+        return tuple(dict.fromkeys((*(("tensorboard",) if self.tensorboard else ()), *asked)))
