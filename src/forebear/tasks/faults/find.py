@@ -22,6 +22,7 @@ from forebear.tasks.faults.label_errors import (
     out_of_fold,
 )
 from forebear.tasks.faults.near_duplicates import (
+    FINE_BITS,
     MOST_BITS,
     SIMILARITY,
     Group,
@@ -64,12 +65,13 @@ def find_faults(
         wrong.append(label_errors(labels, found))
         methods.append(said)
     methods.append(
-        f"near-duplicates: perceptual hashes that differ in at most {MOST_BITS} of 64 bits, and a "
-        f"cosine similarity of the features of at least {SIMILARITY}"
+        f"near-duplicates: perceptual hashes that differ in at most {MOST_BITS} of 64 and "
+        f"{FINE_BITS} of 256 bits, and a cosine similarity of the features of at least "
+        f"{SIMILARITY:g}"
     )
     methods.append(
-        f"outliers: distance to the {NEIGHBOURS}th nearest neighbour of at least {THRESHOLD:g} "
-        "robust standard deviations above the median of the class"
+        f"outliers: distance to the {NEIGHBOURS}th nearest neighbour in the class of at least "
+        f"{THRESHOLD:g} robust standard deviations above the median"
     )
     scores = outlier_scores(seen.features, labels)
     return Faults(

@@ -16,13 +16,15 @@ from forebear.data.images.preprocess import preprocess, to_image
 from forebear.errors import DataError, WeightsError
 from forebear.network.network import Network
 from forebear.tables.preprocessing import Preprocessing
+from forebear.tasks.faults.near_duplicates import Hashes
 from forebear.tasks.faults.optional_library import library
 from forebear.tasks.features import before_logits
 from forebear.tasks.machine.device import find_device
 from forebear.tasks.predict_job import decoded
 
 _BATCH = 64  # images
-_Input = tuple[np.uint64, NDArray[np.float32]]  # perceptual hash, and network input
+_HASHED = 256  # pixels: a hash needs 64, and whole factors leave at least this many
+_Input = tuple[NDArray[np.uint64], NDArray[np.float32]]  # perceptual hash, and network input
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +32,7 @@ class Observed:
     """One row for each image that could be read, in the order of the data set."""
 
     places: NDArray[np.int64]  # [n], indices in the training images followed by the validation ones
-    hashes: NDArray[np.uint64]  # [n], see `perceptual_hash`
+    hashes: Hashes
     features: NDArray[np.float32]  # [n, d], pooled, of the end point before the logits
     logits: NDArray[np.float32] | None  # [n, classes of the network]; None without a classifier
     end_point: str
@@ -41,17 +43,21 @@ def all_images(data: Dataset) -> Images:
     return joined([data.train, data.val])
 
 
-def perceptual_hash(image: Image.Image) -> np.uint64:
-    """Returns the 64-bit pHash: which low frequencies of the image are above their median.
+def perceptual_hash(image: Image.Image) -> NDArray[np.uint64]:
+    """Returns the pHash of an image twice: 64 bits, and 256 bits in four more words.
 
-    Source: Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions (2010),
-    section 3.2.1.
+    A bit says whether one of the lowest 8 x 8 or 16 x 16 frequencies is above their median. Source:
+    Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions (2010), section
+    3.2.1.
 
     Raises:
         ForebearError: ImageHash is not installed.
     """
-    bits = np.asarray(library("imagehash").phash(image).hash)
-    return np.packbits(bits).view(np.uint64)[0]
+    phash = library("imagehash").phash
+    grey = image.convert("L")
+    grey = grey.reduce(max(1, min(grey.size) // _HASHED))  # a large image is shrunk faster so
+    bits = [np.packbits(phash(grey, hash_size=side).hash) for side in (8, 16)]
+    return np.concatenate(bits).view(np.uint64)
 
 
 def observe(
@@ -77,13 +83,13 @@ def observe(
     network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     points = [before_logits(network), *(["logits"] if network.plan.num_classes else [])]
     kept: list[int] = []
-    hashes: list[np.uint64] = []
+    words: list[NDArray[np.uint64]] = []
     rows: list[list[NDArray[np.float32]]] = [[] for _ in points]
     for some in decoded(_reader(images, rule), places.tolist(), batch=_BATCH):
         read = _readable(some)
         if read:
             kept += [place for place, _ in read]
-            hashes += [one for _, (one, _) in read]
+            words += [one for _, (one, _) in read]
             inputs = torch.from_numpy(np.stack([pixels for _, (_, pixels) in read]))
             for column, tensor in zip(rows, _forward(network, inputs, points), strict=True):
                 column.append(tensor)
@@ -91,11 +97,12 @@ def observe(
     columns = [
         np.concatenate(column) if column else np.zeros((0, 1), np.float32) for column in rows
     ]
-    for column in columns:
-        _check_finite(column, kept, images, points[0])
+    for values in columns:
+        _check_finite(values, kept, images, points[0])
+    found = np.array(words, np.uint64).reshape(-1, 5)
     return Observed(
         places=np.array(kept, np.int64),
-        hashes=np.array(hashes, np.uint64),
+        hashes=Hashes(found[:, 0], found[:, 1:]),
         features=columns[0],
         logits=columns[1] if len(columns) > 1 else None,
         end_point=points[0],

@@ -59,8 +59,8 @@ _ADVICE: dict[Kind, tuple[str, str]] = {
     ),
     "outlier": (
         "Outliers",
-        "The score is the distance to the nearest images, in robust standard deviations above "
-        "the median of the class.",
+        "The score is the distance to the nearest images of the class, in robust standard "
+        "deviations above the median.",
     ),
 }
 
