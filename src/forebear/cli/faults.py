@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,18 +84,26 @@ def written(args: argparse.Namespace, data: Dataset, checked: Checked) -> Faults
     from forebear.tasks.faults.find import find_faults
     from forebear.tasks.faults.page import write_suggestions
 
+    folder = args.out or _OUT
     network = load_model.load_model(args.model, args)
+    with _writing(folder):  # before the long work
+        folder.mkdir(parents=True, exist_ok=True)
     with Bar(len(checked.rows), len(checked.bad)) as bar:
         found = find_faults(network, data, checked, bar.advance)
-    folder = args.out or _OUT
-    try:
+    with _writing(folder):
         write_suggestions(folder, found, data)
+    return found
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ValueError(
             f"--out {printable(folder)}: cannot be written ({error.strerror}). Expected a folder "
             "that can be made, on a disk with room. Choose another path."
         ) from error
-    return found
 
 
 def lines(found: Faults, folder: Path | None) -> Iterator[Line]:

@@ -86,14 +86,13 @@ def write_suggestions(folder: Path, faults: Faults, data: Dataset) -> None:
     """Writes the table and the page, each of them atomically.
 
     Args:
-        folder: It is made if it is missing.
+        folder: An existing one.
         faults: What was found.
         data: The same data set, of which thumbnails are made.
 
     Raises:
         OSError: A file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / TABLE, faults.csv())
     write_text(folder / PAGE, page(faults, data))
 
