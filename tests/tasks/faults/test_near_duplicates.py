@@ -101,10 +101,12 @@ def test_many_images_of_a_kind_take_one_edge_each(monkeypatch: pytest.MonkeyPatc
     hashes, features, contents = made(300)
     for at in range(1, 200):
         alike(hashes, features, at, 0, 0)
+    alike(hashes, features, 290, 250, 3)
     monkeypatch.setattr(module, "_PAIRS", 3_000)  # blocks of ten rows
-    (group,) = near_duplicates(hashes, features, contents)
+    group, pair = near_duplicates(hashes, features, contents)
     assert sorted(group.members) == list(range(200))
     assert len(group.similarity) == 199
+    assert pair.members == (250, 290)
 
 
 def test_unit_rows_keep_zeros() -> None:

@@ -25,7 +25,8 @@ def bits(first: Image.Image, second: Image.Image) -> list[int]:
 def test_the_hash_is_that_of_imagehash_in_64_and_256_bits() -> None:
     image = noise(0, 90, 70)
     words = perceptual_hash(image)
-    assert (words.dtype, words.shape) == (np.uint64, (5,))
+    assert words.dtype == np.uint64
+    assert words.shape == (5,)
     coarse, fine = imagehash.phash(image).hash, imagehash.phash(image, hash_size=16).hash
     assert words[:1].tobytes() == np.packbits(coarse).tobytes()
     assert words[1:].tobytes() == np.packbits(fine).tobytes()
