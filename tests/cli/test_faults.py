@@ -108,12 +108,14 @@ def test_json_without_a_network_has_the_check_alone(
         (["--out", "x"], "--out: there is no network. Expected --model RUN or --weights FILE"),
         (["--replace"], "--replace: there is no network."),
         (["--network", "paper/resnet20"], "--network: there is no network."),
+        (["--model", "gone"], "gone: no such folder. Expected the --out of a forebear train."),
         (["--model", "net.onnx"], "net.onnx: an exported graph has no end points."),
     ],
 )
 def test_mistakes_are_refused_before_an_image_is_read(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    need_libraries()
     assert main(["check", "folder:gone", *arguments]) == 2
     assert message in capsys.readouterr().err
 

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from forebear.data.sources.registry import read_data
     from forebear.tasks.check import check
 
-    faults.check_arguments(args)
+    network = faults.opened(args)
     data = read_data(args.data)
     with _progress() as progress:
         found = check(data, progress)
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
                 f"--manifest {args.manifest}: cannot be written ({error.strerror}). Expected a "
                 "file in an existing, writable folder. Choose another path."
             ) from error
-    suggested = faults.written(args, data, found)
+    suggested = None if network is None else faults.written(network, args.out, data, found)
     if args.json:
         output.result_json(faults.as_json(args, found, suggested))
         return 1 if found.bad else 0

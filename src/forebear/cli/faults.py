@@ -13,6 +13,7 @@ from forebear.text import printable, truncated
 
 if TYPE_CHECKING:
     from forebear.data.dataset import Dataset
+    from forebear.network.network import Network
     from forebear.tasks.check import Checked
     from forebear.tasks.faults.suggestions import Faults, Suggestion
 
@@ -43,12 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def check_arguments(args: argparse.Namespace) -> None:
-    """Refuses what cannot work before the first image is read.
+def opened(args: argparse.Namespace) -> Network | None:
+    """Returns the network, before the first image is read; None if none is asked for.
 
     Raises:
         ValueError: --out is not empty, or there is no network that would fill it.
-        ForebearError: A library is not installed.
+        ForebearError: A library is not installed, or the network cannot be used.
     """
     if args.model is None and args.weights is None:
         given = [name for name in ("network", "which", "out", "replace") if getattr(args, name)]
@@ -57,7 +58,7 @@ def check_arguments(args: argparse.Namespace) -> None:
                 f"--{given[0]}: there is no network. Expected --model RUN or --weights FILE with "
                 "it. Pass one of these, or leave it out."
             )
-        return
+        return None
     source = Path(args.model or args.weights)
     if source.suffix in (".onnx", ".xml"):
         raise ValueError(
@@ -69,23 +70,21 @@ def check_arguments(args: argparse.Namespace) -> None:
 
     check_libraries()
     check_folder(args.out or _OUT, replace=args.replace)
+    return load_model.load_model(args.model, args)
 
 
-def written(args: argparse.Namespace, data: Dataset, checked: Checked) -> Faults | None:
-    """Finds the faults and writes the suggestions; returns None if there is no network.
+def written(network: Network, folder: Path | None, data: Dataset, checked: Checked) -> Faults:
+    """Finds the faults and writes the suggestions.
 
     Raises:
         ValueError: The suggestions cannot be written.
-        ForebearError: The network cannot be used.
+        WeightsError: The features of an image are not finite.
     """
-    if args.model is None and args.weights is None:
-        return None
     from forebear.cli.image_bar import Bar
     from forebear.tasks.faults.find import find_faults
     from forebear.tasks.faults.page import write_suggestions
 
-    folder = args.out or _OUT
-    network = load_model.load_model(args.model, args)
+    folder = folder or _OUT
     with _writing(folder):  # before the long work
         folder.mkdir(parents=True, exist_ok=True)
     with Bar(len(checked.rows), len(checked.bad)) as bar:
