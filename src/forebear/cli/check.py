@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forebear.cli import faults, output
 from forebear.cli.text_table import columns
 from forebear.data.sources.kinds import listed_specs
 from forebear.text import one_line, printable
@@ -34,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write one JSON object per image: name, bytes, sha256, size, mode, format, error, ...",
     )
+    faults.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from forebear.data.sources.registry import read_data
     from forebear.tasks.check import check
 
+    network = faults.opened(args)
     data = read_data(args.data)
     with _progress() as progress:
         found = check(data, progress)
@@ -55,8 +59,13 @@ def run(args: argparse.Namespace) -> int:
                 f"--manifest {args.manifest}: cannot be written ({error.strerror}). Expected a "
                 "file in an existing, writable folder. Choose another path."
             ) from error
+    suggested = None if network is None else faults.written(network, args.out, data, found)
+    if args.json:
+        output.result_json(faults.as_json(args, found, suggested))
+        return 1 if found.bad else 0
     console = Console(highlight=False, soft_wrap=True)
-    for line, style in _report(found, data):
+    lines = [] if suggested is None else faults.lines(suggested, args.out)
+    for line, style in chain(_report(found, data), lines):
         console.print(Text(one_line(line), style))
     return 1 if found.bad else 0
 
