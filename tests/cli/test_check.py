@@ -140,6 +140,7 @@ def test_the_manifest_has_a_line_an_image(tmp_path: Path) -> None:
         "name": str(root / "train/across/0.png"),
         "part": "train",
         "label": "across",
+        "group": None,
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
         "width": 16,

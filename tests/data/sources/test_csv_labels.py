@@ -59,11 +59,20 @@ def test_numbers_are_ordered_by_value(tmp_path: Path) -> None:
     ("rows", "said"),
     [
         (("image,label",), "no rows"),
-        (("x,y,z", "a0.png,a,1"), "columns x, y, z, none of them known as that of images"),
-        (("image,label", "a0.png"), "row 2 has 1 columns, the header 2"),
-        (("image,label", "a0.png,"), "line 2 has no label"),
-        (("image,label", "a0.png,a", "a0.png,b"), "line 3 gives a0.png the label b, an earlier"),
-        (("image,label", "gone.png,a"), "1 of 1 images are not found"),
+        (
+            ("x,y,z", "a0.png,a,1"),
+            "columns x, y, z, none of them known as that of images.* or pass --image-column",
+        ),
+        (("image,label", "a0.png"), "line 2 has 1 columns, the header 2"),
+        (("image,label", "a0.png,"), "line 2 has no label in the column label"),
+        (
+            ("image,label", "a0.png,a", "a0.png,b"),
+            "line 3 gives a0.png the label b, line 2 the label a",
+        ),
+        (
+            ("image,label", "gone.png,a"),
+            r"1 of 1 images are not found below .*: gone.png \(line 2\)",
+        ),
         (("image,label,split", "a0.png,a,later"), "of the part 'later'"),
     ],
 )

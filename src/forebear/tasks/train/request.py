@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from forebear.data.choices import Bad
+from forebear.data.sources.read_options import ReadOptions
 from forebear.files import expanded
 from forebear.settings import check, override, setting, settings
 from forebear.tasks.train.recipe import Recipe
@@ -16,6 +17,7 @@ Compile = Literal["auto", "off", "on", "graphs"]
 MOST_THREADS = 1024  # torch's OpenMP crashes if it is asked for many more
 
 _RECIPE = settings(Recipe)
+_READ = settings(ReadOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,10 @@ class TrainConfig:
     """
 
     data: str = setting(help="the dataset, such as folder:PATH", flag="--data KIND:PATH")
+    images: Path | None = override(_READ["images"])
+    image_column: str | None = override(_READ["image_column"])
+    label_column: str | None = override(_READ["label_column"])
+    group_by: str | None = override(_READ["group_by"])
     network: str | None = setting(
         None,
         help="a name from forebear list, or a .toml or .json table file",
@@ -150,7 +156,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuses values out of range, and what would have to be ignored."""
-        for name in ("out", "weights"):
+        for name in ("out", "weights", "images"):
             value = getattr(self, name)
             if isinstance(value, str):  # a path given as text is a path
                 object.__setattr__(self, name, expanded(value))
@@ -159,6 +165,7 @@ class TrainConfig:
                     f"{name}={value!r}: expected a path, as text or a pathlib.Path. Pass one."
                 )
         check(self)
+        self.reading  # noqa: B018 - refuses empty names
         if self.budget is None:
             return
         if self.epochs is not None:
@@ -172,3 +179,8 @@ class TrainConfig:
                 "takes other steps each time. Expected one of them. Pass epochs, or do without "
                 "the same bits."
             )
+
+    @property
+    def reading(self) -> ReadOptions:
+        """How the data set is read."""
+        return ReadOptions(**{name: getattr(self, name) for name in _READ})
