@@ -105,7 +105,7 @@ def _report(found: Checked, data: Dataset) -> Iterator[Line]:
     for kind, rows in found.odd().items():
         yield from _listed(kind, rows, "yellow")
     for kind, groups in (
-        ("copies across train and val, which inflate validation accuracy", found.leaks()),
+        ("copies across parts, which inflate accuracy", found.leaks()),
         ("copies under different classes", found.disagreements()),
     ):
         yield from _listed(kind, [row for rows in groups for row in rows], "red", len(groups))
@@ -151,8 +151,9 @@ def _classes(found: Checked) -> Iterator[Line]:
 def _facts(found: Checked, data: Dataset) -> Iterator[tuple[str, str]]:
     from forebear.data.sources.summary import group_counts
 
-    parts = [sum(row.part == part for row in found.rows) for part in ("train", "val")]
-    yield "images", f"{parts[0]:,} training, {parts[1]:,} validation"
+    parts = [sum(row.part == part for row in found.rows) for part in ("train", "val", "test")]
+    tests = f", {parts[2]:,} test" if data.test is not None else ""
+    yield "images", f"{parts[0]:,} training, {parts[1]:,} validation{tests}"
     yield "split", data.split
     if data.groups:
         yield "groups", group_counts(data)

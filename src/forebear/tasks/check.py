@@ -31,7 +31,7 @@ class Row:
     """One image."""
 
     name: str
-    part: str  # train or val
+    part: str  # train, val or test
     label: str  # name of the class
     group: str | None  # None without --group-by
     bytes: int | None  # size of the file; None if images are arrays, or the file cannot be read
@@ -56,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was found, in the order of the images, training images first."""
+    """What was found, in the order of the images: training, validation and test images."""
 
     classes: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -123,7 +123,7 @@ class Checked:
         return [rows for rows in alike.values() if len(rows) > 1]
 
     def leaks(self) -> list[list[Row]]:
-        """Returns groups of copies that are in both the training and the validation set."""
+        """Returns groups of copies that are in more than one part."""
         return [rows for rows in self.copies() if len({row.part for row in rows}) > 1]
 
     def disagreements(self) -> list[list[Row]]:
@@ -148,7 +148,7 @@ class Checked:
 
 
 def check(data: Dataset, progress: Callable[[int, int], None] | None = None) -> Checked:
-    """Decodes every image of the training and the validation set.
+    """Decodes every image of the training, the validation and the test part.
 
     Args:
         data: As returned by `read_data`.
@@ -157,7 +157,8 @@ def check(data: Dataset, progress: Callable[[int, int], None] | None = None) -> 
     started = time.perf_counter()
     parts = [
         _Part(name, images, data.classes, data.groups.get(name))
-        for name, images in (("train", data.train), ("val", data.val))
+        for name, images in (("train", data.train), ("val", data.val), ("test", data.test))
+        if images is not None
     ]
     total = sum(len(part.images) for part in parts)
     rows: list[Row] = []
