@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +95,12 @@ def test_a_group_in_two_parts_is_named_with_its_counts_and_files() -> None:
 def test_groups_in_one_part_each_are_fine() -> None:
     refuse_shared_groups(data(["a", "b"], ["c"], None))
     refuse_shared_groups(data(["a", "b"], ["c"], ["d"]))
+
+
+def test_the_documentation_gives_the_groups_that_are_found() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
+    rows = re.findall(r"^\| `(.*\{group\}.*)` \| `(.+?)` \| `(.+?)`", page, re.MULTILINE)
+    assert len(rows) == 4
+    assert [PathPattern(pattern).group(path) for pattern, path, _ in rows] == [
+        group for _, _, group in rows
+    ]
