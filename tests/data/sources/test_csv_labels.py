@@ -79,6 +79,7 @@ def test_numbers_are_ordered_by_value(tmp_path: Path) -> None:
         (("image,label", ",a"), "line 2 has no image in the column image"),
         (("image,label", "a0.png, "), "line 2 has no label in the column label"),
         (("image,label,label", "a0.png,a,b"), "2 columns are called label"),
+        (("image,label,split", "a0.png,a,val", "a0.png,a,test"), "part test, line 2 the part val"),
         (("image,label,split", "a0.png,a,later"), "of the part 'later'"),
     ],
 )
@@ -171,9 +172,10 @@ def test_the_split_by_groups_does_not_depend_on_the_order_of_rows(tmp_path: Path
     assert after.order != before.order
 
 
-def test_a_group_column_is_not_taken_for_that_of_labels_or_parts(tmp_path: Path) -> None:
-    file = patients(tmp_path, "image,x,id")
-    data = read_data(f"csv:{file}", ReadOptions(group_by="id"))
+@pytest.mark.parametrize("by", ["id", "class", "set", "image_id"])
+def test_a_group_column_is_not_taken_for_another(by: str, tmp_path: Path) -> None:
+    file = patients(tmp_path, f"name,x,{by}")
+    data = read_data(f"csv:{file}", ReadOptions(group_by=by))
     assert data.classes == ("a", "b")
 
 

@@ -32,6 +32,12 @@ def test_without_groups_each_class_is_balanced_to_within_one_image(count: int) -
     assert np.ptp(cells.sum(0)) <= 3
 
 
+def test_the_rests_of_many_classes_do_not_go_to_the_same_folds() -> None:
+    labels = np.repeat(np.arange(50), 7)  # 5 folds of each class: two of them get a second image
+    chosen = folds(hashes(np.arange(350)), labels, None, 5)
+    assert np.bincount(chosen).tolist() == [70] * 5
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("count", [2, 5])
 def test_groups_of_one_class_are_balanced_to_within_one_group(seed: int, count: int) -> None:

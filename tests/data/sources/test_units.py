@@ -84,10 +84,11 @@ def test_a_part_without_a_class_gets_a_group_of_it() -> None:
 
 
 def test_a_move_takes_no_class_away_from_a_part() -> None:
-    # The group 0 alone has the class 1, and the class 0 is in the groups 0 and 1.
-    groups, labels = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 0])
-    parts = distribute(groups, labels, [0.5, 0.5])
-    assert np.unique(parts[labels == 0]).tolist() == [0, 1]
+    # Found by trying: the cheapest move into the small part would take a class from the large one.
+    groups = np.array([2, 1, 3, 2, 1, 0, 1, 1, 2, 3, 3, 1, 3, 1])
+    labels = np.array([1, 3, 0, 0, 3, 1, 2, 2, 2, 3, 2, 1, 0, 2])
+    parts = distribute(groups, labels, [0.8, 0.2])
+    assert [np.unique(parts[labels == label]).tolist() for label in range(4)] == [[0, 1]] * 4
 
 
 def test_nothing_is_distributed_in_no_images() -> None:
