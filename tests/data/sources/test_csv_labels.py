@@ -157,7 +157,10 @@ def test_images_of_a_group_are_on_one_side(by: str, tmp_path: Path) -> None:
         assert [groups.name(i) for i in range(len(images_))] == [
             Path(images_.name(i)).name[:3] for i in range(len(images_))
         ]
-    assert f"in whole groups by {by}, chosen by sha256" in data.split
+    assert data.split == (
+        f"about 15% of each class held out for validation in whole groups by {by}, chosen by "
+        "sha256 of the images"
+    )
     assert read_data(f"csv:{file}").fingerprint != data.fingerprint
     assert read_data(f"csv:{file}").groups == {}
 

@@ -94,20 +94,24 @@ def test_folds_are_as_stratified_as_those_of_scikit_learn() -> None:
 def test_more_folds_than_the_smallest_class_has_images_are_refused() -> None:
     labels = np.repeat([0, 1], [10, 4])
     contents = np.r_[np.arange(13), 12]  # the last two are copies
-    with pytest.raises(DataError, match="^folds=4: class dog has 3 different images. Expected at"):
+    with pytest.raises(DataError, match="^folds=4: class dog has only 3 different images. Expect"):
         folds(hashes(contents), labels, None, 4, classes=("cat", "dog"))
-    with pytest.raises(DataError, match="class 1 has 3 .* Pass a number from 2 to 3, or add"):
+    with pytest.raises(DataError, match="class 1 has only 3 .* Pass a number from 2 to 3, or add"):
         folds(hashes(contents), labels, None, 5)
     assert len(set(folds(hashes(contents), labels, None, 3)[labels == 1].tolist())) == 3
 
 
 def test_more_folds_than_the_smallest_class_has_groups_are_refused() -> None:
     labels, groups = np.repeat([0, 1], [12, 12]), np.r_[np.arange(12) % 6, 6 + np.arange(12) % 2]
-    with pytest.raises(DataError, match="class 1 has 2 groups"):
+    with pytest.raises(
+        DataError, match="class 1 has only 2 separate groups. Expected one or more for each fold"
+    ):
         folds(hashes(np.arange(24)), labels, groups, 3)
-    with pytest.raises(DataError, match="class 1 has 1 groups.* Add images of this class"):
+    with pytest.raises(
+        DataError, match="class 1 has only 1 separate groups.* Add images of this class"
+    ):
         folds(hashes(np.arange(24)), labels, np.where(labels == 1, 6, groups), 2)
-    with pytest.raises(DataError, match="the data set has 0 different images"):
+    with pytest.raises(DataError, match="the data set has only 0 different images"):
         folds([], np.zeros(0, np.int64), None, 2)
 
 

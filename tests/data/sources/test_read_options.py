@@ -12,6 +12,7 @@ from forebear.data.sources.registry import read_data
 def test_paths_given_as_text_are_paths_and_only_what_is_given_counts() -> None:
     options = ReadOptions(images="~", group_by="patient")  # type: ignore[arg-type]
     assert options.given == {"images": Path.home(), "group_by": "patient"}
+    assert ReadOptions(images=Path("~")).images == Path.home()
     assert ReadOptions().given == {}
 
 

@@ -43,13 +43,13 @@ def folds(
     found = np.unique(labels).tolist()
     held = {label: len(np.unique(units[labels == label])) for label in found}
     least = min(held, key=lambda label: (held[label], label), default=None)
-    what = "different images" if groups is None else "groups (those that share an image are one)"
+    what = "different images" if groups is None else "separate groups"
     if least is None or held[least] < count:
         few = 0 if least is None else held[least]
         remedy = f"Pass a number from 2 to {few}, or add" if few > 1 else "Add"
         raise DataError(
-            f"folds={count}: {_named(least, classes)} has {few} {what}. Expected at least one for "
-            f"each fold. {remedy} images of this class."
+            f"folds={count}: {_named(least, classes)} has only {few} {what}. Expected one or "
+            f"more for each fold. {remedy} images of this class."
         )
     chosen = distribute(units, labels, [1 / count] * count)
     for label in found:

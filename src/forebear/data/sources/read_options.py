@@ -48,8 +48,8 @@ class ReadOptions:
     )
 
     def __post_init__(self) -> None:
-        """Refuses empty names, and turns a path that is given as text into a path."""
-        if isinstance(self.images, str):
+        """Refuses empty names, and expands ~ in the path of the folder, which may be text."""
+        if self.images is not None:
             object.__setattr__(self, "images", expanded(self.images))
         for name in ("image_column", "label_column", "group_by"):
             value = getattr(self, name)

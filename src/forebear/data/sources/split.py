@@ -42,16 +42,18 @@ def split_validation(
             of its images are in one group.
     """
     digests = digests_of(images)
+    split = f"{fraction:.0%} of each class held out for validation"
     if groups is None:
-        val, whole = validating(digests, images.labels, fraction), ""
+        val = validating(digests, images.labels, fraction)
         _refuse_one_sided(val, images.labels, classes, spec)
     else:
         units = units_of(digests, groups.numbers)
         val = distribute(units, images.labels, (1 - fraction, fraction)) == 1
-        whole = f" in whole groups by {printable(groups.by)}"
+        split = f"about {split} in whole groups by {printable(groups.by)}"
         _refuse_one_sided_groups(val, units, images.labels, groups, classes, spec)
     parts = [np.flatnonzero(~val), np.flatnonzero(val)]
     entries = [[(digests[i], int(images.labels[i])) for i in part] for part in parts]
+    sides = zip(("train", "val"), parts, strict=True)
     return Dataset(
         spec=spec,
         classes=classes,
@@ -59,15 +61,12 @@ def split_validation(
         val=images.take(parts[1]),
         side=side,
         mirror=mirror,
-        split=f"{fraction:.0%} of each class held out for validation{whole}, chosen by sha256 of "
-        "the images",
+        split=f"{split}, chosen by sha256 of the images",
         fingerprint=fingerprint(classes, *entries),
         order=order_of(*entries),
         splits_off=True,
         whole=images,
-        groups={}
-        if groups is None
-        else {"train": groups.take(parts[0]), "val": groups.take(parts[1])},
+        groups={} if groups is None else {name: groups.take(part) for name, part in sides},
     )
 
 
