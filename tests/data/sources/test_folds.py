@@ -103,13 +103,9 @@ def test_more_folds_than_the_smallest_class_has_images_are_refused() -> None:
 
 def test_more_folds_than_the_smallest_class_has_groups_are_refused() -> None:
     labels, groups = np.repeat([0, 1], [12, 12]), np.r_[np.arange(12) % 6, 6 + np.arange(12) % 2]
-    with pytest.raises(
-        DataError, match="class 1 has only 2 separate groups. Expected one or more for each fold"
-    ):
+    with pytest.raises(DataError, match="class 1 has only 2 separate groups. Expected one or"):
         folds(hashes(np.arange(24)), labels, groups, 3)
-    with pytest.raises(
-        DataError, match="class 1 has only 1 separate groups.* Add images of this class"
-    ):
+    with pytest.raises(DataError, match="class 1 has only 1 separate .* Add images of this"):
         folds(hashes(np.arange(24)), labels, np.where(labels == 1, 6, groups), 2)
     with pytest.raises(DataError, match="the data set has only 0 different images"):
         folds([], np.zeros(0, np.int64), None, 2)
