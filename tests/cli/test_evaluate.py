@@ -11,6 +11,7 @@ import pytest
 import forebear
 from forebear.cli import output
 from forebear.cli.main import main
+from forebear.data.sources.read_options import ReadOptions
 from forebear.network.network import Network
 from forebear.tasks import evaluate as task
 from forebear.tasks.evaluate import Evaluation
@@ -52,8 +53,10 @@ def test_figures_and_matrix_are_printed(
     asked = given(monkeypatch)
     words = ["--batch", "7", "--precision", "bf16", "--device", "cpu"]
     assert main(["evaluate", str(saved), "--data", "digits", *words]) == 0
+    options: dict[str, object]
     options = {"part": None, "batch": 7, "precision": "bf16", "device": "cpu", "bad": "fail"}
-    assert asked == [("resnet20", "digits", options | {"say": output.note})]
+    options |= {"say": output.note, "reading": ReadOptions()}
+    assert asked == [("resnet20", "digits", options)]
     assert capsys.readouterr().out.splitlines() == [
         "images 4",
         "top-1  75.00%",

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from forebear.cli import load_model, output
+from forebear.cli.flags import add_flags
 from forebear.cli.output_path import check_drawing
 from forebear.data.choices import Bad
 from forebear.data.sources.kinds import listed_specs
+from forebear.data.sources.read_options import ReadOptions
+from forebear.settings import settings
 
 if TYPE_CHECKING:
     from forebear.tasks.evaluate import Evaluation
@@ -29,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     load_model.add_arguments(parser)
     parser.add_argument("--data", required=True, metavar="KIND:PATH", help=listed_specs())
+    add_flags(parser, settings(ReadOptions).values())
     parser.add_argument(
         "--batch", type=int, default=64, metavar="N", help="batch size (default: %(default)s)"
     )
@@ -65,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     measured = evaluate_on(
         network,
         args.data,
+        reading=ReadOptions(**{name: getattr(args, name) for name in settings(ReadOptions)}),
         part=args.part,
         batch=args.batch,
         precision=args.precision,

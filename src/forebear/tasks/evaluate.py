@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from forebear.data.choices import Bad
 from forebear.data.loader import Batch, Loader
 from forebear.data.pixel_store import PixelStore
+from forebear.data.sources.group_by import refuse_shared_groups
+from forebear.data.sources.read_options import DEFAULTS, ReadOptions
 from forebear.data.sources.registry import read_data
 from forebear.engines.graph_network import GraphNetwork
 from forebear.network.finite import check_finite
 from forebear.network.network import Network
-from forebear.tasks.evaluation_set import choose_images, match_classes
+from forebear.tasks.evaluation_set import choose_images, match_classes, other_split
 from forebear.tasks.machine.device import Precision, find_device, find_precision
 from forebear.tasks.machine.thread_tuning import ThreadTuner
 from forebear.tasks.train.out_of_memory import explain_evaluation
@@ -211,6 +213,7 @@ def evaluate_on(
     network: Network | GraphNetwork,
     spec: str,
     *,
+    reading: ReadOptions = DEFAULTS,
     part: str | None = None,
     batch: int = 64,
     precision: str = "fp32",
@@ -224,6 +227,7 @@ def evaluate_on(
         network: With its classes and preprocessing, in evaluation mode; or an exported graph,
             which runs on the CPU.
         spec: The data set, as in `read_data`. Its classes are matched with the network's by name.
+        reading: Columns, folder and groups of the data set.
         part: val, train, test or all; None chooses as `choose_images` does.
         batch: Images at a time.
         precision: auto, fp32 or bf16.
@@ -232,7 +236,8 @@ def evaluate_on(
         say: Takes the lines that say which images are evaluated, and which were left out.
 
     Raises:
-        DataError: The network lacks one of the classes, or an image cannot be read.
+        DataError: The network lacks one of the classes, an image cannot be read, or parts that
+            came with the data have a group in common.
         ValueError: The part, precision, device or batch is not possible.
         RunError: A batch does not fit in memory.
         WeightsError: The logits are not finite.
@@ -240,10 +245,12 @@ def evaluate_on(
     if batch < 1:
         raise ValueError(f"batch={batch}: expected 1 or more.")
     where = torch.device("cpu") if isinstance(network, GraphNetwork) else find_device(device)
-    data = read_data(spec)
+    data = read_data(spec, reading)
+    refuse_shared_groups(data)
     chosen = choose_images(data, part, network.card.metrics)
     match = match_classes(network.classes, network.plan.num_classes or 0, data)
-    for line in (f"{chosen.said}; {match.said}", *data.notes):
+    other = other_split(data, network.card.metrics)
+    for line in (f"{chosen.said}; {match.said}", *filter(None, (other,)), *data.notes):
         say(line)
     store = PixelStore(chosen.images, network.preprocessing, bad=bad)
     batches = Loader(

@@ -31,6 +31,8 @@ def test_the_layout_of_the_file_does_not_matter() -> None:
         ("data", "spec", "folder:there", True),
         ("request", "workers", 0, True),
         ("request", "track", "mlflow", True),
+        ("request", "images", "there", True),
+        ("request", "group_by", "patient", False),
     ],
 )
 def test_only_what_decides_the_result_is_compared(

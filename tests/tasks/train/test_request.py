@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from forebear.data.sources.read_options import ReadOptions
 from forebear.settings import settings
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.request import TrainConfig
@@ -66,6 +67,14 @@ def test_a_path_given_as_text_is_a_path() -> None:
     assert (config.out, config.weights) == (Path("runs/x"), Path.home() / "y.pth")
     with pytest.raises(TypeError, match="out=5: expected a path, as text or a pathlib.Path"):
         TrainConfig(data="zeros", out=5)  # type: ignore[arg-type]
+
+
+def test_how_the_data_are_read_is_part_of_a_request() -> None:
+    config = TrainConfig(data="csv:x", images="~", group_by="patient")  # type: ignore[arg-type]
+    assert config.reading == ReadOptions(images=Path.home(), group_by="patient")
+    assert TrainConfig(data="csv:x").reading == ReadOptions()
+    with pytest.raises(ValueError, match="label_column='': expected a name"):
+        TrainConfig(data="csv:x", label_column="")
 
 
 def test_zero_is_left_to_the_data_and_the_machine() -> None:

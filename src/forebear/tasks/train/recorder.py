@@ -191,6 +191,8 @@ class Recorder:
             "fingerprint": data.fingerprint,
             "data_fingerprint": (self.setup.test or data).fingerprint,  # before a part was held out
         }
+        if self.setup.config.group_by is not None:
+            metrics["group_by"] = self.setup.config.group_by
         if self.left_out:
             metrics["images_left_out"] = len(self.left_out)
         reading = run.training_images.reading

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from forebear.data.choices import Bad
+from forebear.data.sources.read_options import ReadOptions
 from forebear.files import expanded
 from forebear.settings import check, override, setting, settings
 from forebear.tasks.runs.tracking.names import TRACKERS, parse_trackers
@@ -17,6 +18,7 @@ Compile = Literal["auto", "off", "on", "graphs"]
 MOST_THREADS = 1024  # torch's OpenMP crashes if it is asked for many more
 
 _RECIPE = settings(Recipe)
+_READ = settings(ReadOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,10 @@ class TrainConfig:
     """
 
     data: str = setting(help="the dataset, such as folder:PATH", flag="--data KIND:PATH")
+    images: Path | None = override(_READ["images"])
+    image_column: str | None = override(_READ["image_column"])
+    label_column: str | None = override(_READ["label_column"])
+    group_by: str | None = override(_READ["group_by"])
     network: str | None = setting(
         None,
         help="a name from forebear list, or a .toml or .json table file",
@@ -158,7 +164,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuses values out of range, and what would have to be ignored."""
-        for name in ("out", "weights"):
+        for name in ("out", "weights", "images"):
             value = getattr(self, name)
             if isinstance(value, str):  # a path given as text is a path
                 object.__setattr__(self, name, expanded(value))
@@ -168,6 +174,7 @@ class TrainConfig:
                 )
         check(self)
         parse_trackers(self.track)
+        self.reading  # noqa: B018 - refuses empty names
         if self.budget is None:
             return
         if self.epochs is not None:
@@ -187,3 +194,8 @@ class TrainConfig:
         """The names of the trackers, each once."""
         asked = parse_trackers(self.track)
         return tuple(dict.fromkeys((*(("tensorboard",) if self.tensorboard else ()), *asked)))
+
+    @property
+    def reading(self) -> ReadOptions:
+        """How the data set is read."""
+        return ReadOptions(**{name: getattr(self, name) for name in _READ})

@@ -13,6 +13,7 @@ import torch
 
 from forebear.data.dataset import Dataset
 from forebear.data.sample_levels import find_levels
+from forebear.data.sources.group_by import refuse_shared_groups
 from forebear.data.sources.registry import read_data
 from forebear.data.sources.split import split_validation
 from forebear.errors import DataError, RunError
@@ -100,7 +101,7 @@ def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
         world.on_rank0(partial(RunFolder, config.out, replace=config.replace))
     if config.network is not None:
         resolve(config.network, config.dialect)  # so is an unknown name
-    data, test = split_data(read_data(config.data), config.hold_out)
+    data, test = split_data(read_data(config.data, config.reading), config.hold_out)
     _refuse_one_class(data)
     _refuse_if_spent(config)
     card = None if config.weights is None else find_card(config.weights)
@@ -155,8 +156,8 @@ def _refuse_one_class(data: Dataset) -> None:
     if len(data.classes) == 1:
         raise DataError(
             f"{printable(data.spec)}: only one class, {printable(data.classes[0])}, so a network "
-            "that always answers it is right. Expected two classes or more. Add a folder of images "
-            "that are something else, or pass the folder that contains the class folders."
+            "that always answers it is right. Expected two classes or more. Add images that are "
+            "something else, or pass the folder or the table that has all classes."
         )
 
 
@@ -213,7 +214,11 @@ def split_data(data: Dataset, fraction: float | None) -> tuple[Dataset, Dataset 
     Args:
         data: As it was read.
         fraction: Of the training images, to use for validation; None keeps the data as is.
+
+    Raises:
+        DataError: Parts that came with the data have a group in common, or no split is possible.
     """
+    refuse_shared_groups(data)
     if fraction is None:
         return data, None
     split = split_validation(
@@ -223,9 +228,18 @@ def split_data(data: Dataset, fraction: float | None) -> tuple[Dataset, Dataset 
         classes=data.classes,
         side=data.side,
         mirror=data.mirror,
+        groups=data.groups.get("train"),
     )
     origins = {"train": data.origins.get("train", ""), "test": data.origins.get("val", "")}
-    split = replace(split, test=data.val, origins=origins, skipped=data.skipped, notes=data.notes)
+    groups = dict(split.groups) | ({"test": data.groups["val"]} if data.groups else {})
+    split = replace(
+        split,
+        test=data.val,
+        origins=origins,
+        skipped=data.skipped,
+        notes=data.notes,
+        groups=groups,
+    )
     return split, data
 
 
