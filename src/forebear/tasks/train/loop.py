@@ -18,6 +18,7 @@ from forebear.network.plan.cost import smallest_side
 from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.machine.device import peak_memory
 from forebear.tasks.machine.thread_tuning import ThreadTuner
+from forebear.tasks.runs.choosing import MEASURES
 from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.train.budget.adapt import AdaptiveSize
 from forebear.tasks.train.budget.progress import FINISH, Progress
@@ -37,6 +38,7 @@ from forebear.tasks.train.events import (
 )
 from forebear.tasks.train.input_pipeline import order_of
 from forebear.tasks.train.out_of_memory import explain_out_of_memory
+from forebear.tasks.train.patience import Patience
 from forebear.tasks.train.prepare import Prepared, share_of
 from forebear.tasks.train.resume.restore import restore_state
 from forebear.tasks.train.saving import SaveClock
@@ -108,7 +110,12 @@ def start_loop(run: Prepared, stop: StopSignals, threads: ThreadTuner) -> Loop:
         epochs=epochs,
         notes=notes,
         begun=begun,
-        best=max((epoch.val_accuracy for epoch in epochs), default=-1.0),
+        patience=Patience(
+            measure=MEASURES[setup.config.metric],
+            most=setup.config.patience if setup.chooses else None,
+            state=state,
+            epochs=epochs,
+        ),
     )
 
 
@@ -151,11 +158,11 @@ class Loop:
     trainer: Trainer
     stop: StopSignals
     progress: Progress
+    patience: Patience
     saves: SaveClock
     epochs: tuple[Epoch, ...] = ()  # completed before the run was resumed
     notes: tuple[str, ...] = ()  # to be said at the start
     begun: float  # time.perf_counter() when the state was about to be restored
-    best: float = -1.0  # highest accuracy on the validation set so far
     looked: float = 0.0  # time.perf_counter() of the last event of progress
 
     def events(self) -> Iterator[Event]:
@@ -205,7 +212,7 @@ class Loop:
         """Trains and evaluates; returns the last evaluation, or None if all was done before."""
         state, last = self.trainer.state, None
         self.saves.start()
-        over = self._agree().over
+        over = self._agree().over or self.patience.over
         while not over or state.losses:  # a state can be saved between a step and its evaluation
             if not over:
                 over = yield from self._epoch()
@@ -216,6 +223,9 @@ class Loop:
                 continue
             last = yield from self._evaluate()
             self.trainer.next_epoch()
+            if not over and self.patience.over:
+                over = True
+                yield Message(line=self.patience.line)
             if over or self._save_due(ended=True):
                 yield from self._save()
         return last
@@ -301,9 +311,9 @@ class Loop:
     def _best(self, epoch: Epoch) -> Network | None:
         """Returns a copy of the network if it is to be kept as the best one so far."""
         setup = self.run.setup
-        if not (setup.chooses and setup.world.writes and epoch.val_accuracy > self.best):
+        improves = self.patience.take(epoch)  # in all processes, which have the same metrics
+        if not (improves and setup.chooses and setup.world.writes):
             return None
-        self.best = epoch.val_accuracy
         with self.trainer.stepper.averaged():
             return copy.deepcopy(setup.network)
 

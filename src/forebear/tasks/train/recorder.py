@@ -57,9 +57,7 @@ class Recorder:
         self.epochs: list[Epoch] = []
         self.left_out: list[str] = []  # images that cannot be decoded, and why
         self.best: Network | None = None  # not written yet
-        self.artifacts = Artifacts(
-            self.folder.path, run.setup.title, run.setup.data.classes, display
-        )
+        self.artifacts = Artifacts(self.folder.path, run.setup.title, run.setup.data, display)
         writes = run.setup.config.tensorboard and run.setup.world.writes
         self.scalars = Scalars(self.folder.path) if writes else None
 
@@ -148,7 +146,7 @@ class Recorder:
         self.artifacts.attempt(lambda: self.folder.epoch(event.epoch))
         if self.scalars is not None:
             self.artifacts.attempt(partial(self.scalars.epoch, asdict(event.epoch)))
-        self.artifacts.curves_in_training(self.epochs)
+        self.artifacts.curves_in_training(self.epochs, event.evaluation)
 
     def _write_best(self) -> None:
         with _explained(self.folder.path):
@@ -167,7 +165,7 @@ class Recorder:
             network = self.setup.network
             network.card = self._card(event.evaluation, event.seconds, event.test)
             self.folder.weights(network)
-        self.artifacts.curves(self.epochs)
+        self.artifacts.curves(self.epochs, event.evaluation)
 
     def _card(
         self, measured: Evaluation, seconds: float, tested: Evaluation | None = None

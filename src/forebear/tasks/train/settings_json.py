@@ -18,7 +18,7 @@ from forebear.version import __version__
 # What a resumed run needs in addition to the recipe
 KEPT = (
     "hold_out", "bad", "workers", "threads", "every", "budget", "keep_memory", "tensorboard",
-    "compile", "deterministic",
+    "compile", "deterministic", "metric", "patience",
 )  # fmt: skip
 
 
