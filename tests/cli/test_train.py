@@ -46,6 +46,7 @@ def test_a_run_ends_in_a_folder_that_names_new_images(
     assert "epoch 6/6  loss " in told.err
     assert sorted(path.name for path in run.iterdir()) == [
         "best.safetensors",
+        "classes.json",
         "confusion.png",
         "curves.png",
         "index.html",

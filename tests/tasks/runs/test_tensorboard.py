@@ -31,14 +31,16 @@ def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
 def test_tensorboard_finds_every_number_over_the_steps(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     scalars = Scalars(tmp_path)
-    scalars.epoch(line(10, skipped=0, losses=[1.0], val_loss=float("nan")))
-    scalars.epoch(line(20, skipped=3))
+    scalars.epoch(line(10, skipped=0, losses=[1.0], val_loss=float("nan"), val_balanced=None))
+    scalars.epoch(line(20, skipped=3, val_balanced=0.25, val_macro_f1=0.125))
     found = read(tmp_path)  # flushed while the run goes on
     assert [step for step, _ in found["loss/training"]] == [10, 20]
     assert [value for _, value in found["loss/training"]] == pytest.approx([0.1, 0.05])
     assert found["accuracy/validation"] == [(10, 0.5), (20, 0.5)]
     assert found["run/steps skipped"] == [(10, 0), (20, 3)]
     assert "loss/validation" not in found
+    assert found["accuracy/validation, balanced"] == [(20, 0.25)]
+    assert found["F1/validation, mean of the classes"] == [(20, 0.125)]
     scalars.close()
 
 

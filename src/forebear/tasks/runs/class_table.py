@@ -6,13 +6,13 @@ The page shows it as a table, next to the number of training images of each clas
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forebear.files import write_text
+from forebear.settings import MOST
 from forebear.tasks.metrics import Interval
 from forebear.tasks.runs.layout import CLASSES
 from forebear.untrusted import read_json
@@ -105,12 +105,12 @@ def _interval(ends: Any) -> Interval:
 
 
 def _number(value: Any) -> float:
-    """Returns a finite number that is not negative.
+    """Returns a number that is not negative and not above `MOST`.
 
     Raises:
         ValueError: It is something else.
     """
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
-    if not numeric or not 0 <= value < math.inf:
+    if not numeric or not 0 <= value <= MOST:
         raise ValueError("no number")
     return float(value)

@@ -150,6 +150,15 @@ def _adaptive_size(run: Prepared, progress: Progress) -> AdaptiveSize | None:
     )
 
 
+def _copy_of_network(trainer: Trainer) -> Network | None:
+    """Returns a copy of the network, or of its moving average, if this process is to keep it."""
+    setup = trainer.run.setup
+    if not (setup.chooses and setup.world.writes):
+        return None
+    with trainer.stepper.averaged():
+        return copy.deepcopy(setup.network)
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Loop:
     """A run on its way, new or resumed."""
@@ -223,8 +232,7 @@ class Loop:
                 continue
             last = yield from self._evaluate()
             self.trainer.next_epoch()
-            if not over and self.patience.over:
-                over = True
+            if not over and (over := self.patience.over):
                 yield Message(line=self.patience.line)
             if over or self._save_due(ended=True):
                 yield from self._save()
@@ -303,19 +311,12 @@ class Loop:
             memory=peak_memory(run.setup.device),
         )
         started = time.perf_counter()
-        yield EpochEnd(epoch=epoch, evaluation=evaluation, best=self._best(epoch))
+        improves = self.patience.take(epoch)  # in all processes, which have the same metrics
+        best = _copy_of_network(trainer) if improves else None
+        yield EpochEnd(epoch=epoch, evaluation=evaluation, best=best)
         self._keep_back(3 * (time.perf_counter() - started))  # as often drawn at the end
         trainer.tally.clear()
         return evaluation
-
-    def _best(self, epoch: Epoch) -> Network | None:
-        """Returns a copy of the network if it is to be kept as the best one so far."""
-        setup = self.run.setup
-        improves = self.patience.take(epoch)  # in all processes, which have the same metrics
-        if not (improves and setup.chooses and setup.world.writes):
-            return None
-        with self.trainer.stepper.averaged():
-            return copy.deepcopy(setup.network)
 
     def _validate(self) -> Generator[Event, None, Evaluation]:
         """Evaluates the network, or its moving average, on the validation set."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from forebear.tasks.runs.choosing import Measure
+from forebear.tasks.runs.layout import BEST
 from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.train.state import TrainState
 
@@ -41,7 +42,7 @@ class Patience:
         times = "evaluation" if self.most == 1 else "evaluations"
         return (
             f"training ends: no better {self.measure.title} in {self.most} {times} (--patience). "
-            f"Best: {self.measure.text(value)} after epoch {self.best.epoch:g}"
+            f"Best: {self.measure.text(value)} after epoch {self.best.epoch:g}, in {BEST}"
         )
 
     def take(self, epoch: Epoch) -> bool:
