@@ -29,7 +29,7 @@ DATA = ("images", "image_column", "label_column", "group_by")
 RECIPE = (
     "recipe", "sets", "budget", "epochs", "batch", "lr", "size", "mirror", "balance", "seed",
 )  # fmt: skip
-START = ("weights", "partial", "hold_out", "sample_range", "bad")
+START = ("weights", "partial", "hold_out", "metric", "patience", "sample_range", "bad")
 MACHINE = (
     "precision", "device", "threads", "deterministic", "compile", "workers", "every",
     "keep_memory", "track", "tensorboard",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,26 @@ from forebear.network.network import Network
 from forebear.tasks.evaluation_set import choose_images, match_classes, other_split
 from forebear.tasks.machine.device import Precision, find_device, find_precision
 from forebear.tasks.machine.thread_tuning import ThreadTuner
+from forebear.tasks.metrics import ClassCounts, Interval, bootstrap, count_classes, wilson
 from forebear.tasks.train.out_of_memory import explain_evaluation
+
+
+class Intervals(NamedTuple):
+    """95 % confidence intervals of an evaluation."""
+
+    top1: Interval  # Wilson's
+    balanced: Interval  # percentile bootstrap
+    macro_f1: Interval  # percentile bootstrap
+
+
+class ClassResult(NamedTuple):
+    """What was measured of one class."""
+
+    name: str
+    images: int
+    recall: float  # 0 to 1; 0 if the class has no images
+    precision: float  # 0 to 1; 0 if the class was never predicted
+    recall_interval: Interval  # Wilson's, 95 %; 0 to 1 if the class has no images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,31 +85,40 @@ class Evaluation:
         return cells.reshape(count, count)
 
     @property
+    def counts(self) -> ClassCounts:
+        """Images, predictions and hits of each class."""
+        return count_classes(self.labels, self.guesses, len(self.classes))
+
+    @property
+    def balanced(self) -> float:
+        """Balanced accuracy, 0 to 1: the mean recall of the classes that have images."""
+        return float(self.counts.balanced())
+
+    @property
     def macro_f1(self) -> float:
         """Mean F1, 2 hits / (images + predictions), of the classes that have images.
 
         Every class has the same weight, however many images it has.
         """
-        predicted = np.bincount(self.guesses, minlength=len(self.classes))
-        count = np.bincount(self.labels, minlength=len(self.classes))
-        correct = self.labels[self.guesses == self.labels]
-        hits = np.bincount(correct, minlength=len(self.classes))
-        there = count > 0
-        return _mean(2 * hits[there] / (count + predicted)[there])
+        return float(self.counts.macro_f1())
 
-    def per_class(self) -> list[tuple[str, int, float, float]]:
-        """Returns name, images, recall and precision of each class.
+    def intervals(self) -> Intervals:
+        """Returns 95 % confidence intervals: Wilson's for top-1, bootstrap for the others.
 
-        Recall and precision are 0 to 1; precision is 0 if the class was never predicted.
+        The bootstrap has 1,000 draws with a fixed seed, so the same images have the same interval.
         """
-        confusion = self.confusion
-        predicted = confusion.sum(0)
-        rows = []
-        for number, name in enumerate(self.classes):
-            hits, count = confusion[number, number], int(confusion[number].sum())
-            recall, precision = hits / max(count, 1), hits / max(int(predicted[number]), 1)
-            rows.append((name, count, float(recall), float(precision)))
-        return rows
+        hits = int((self.guesses == self.labels).sum())
+        balanced, macro_f1 = bootstrap(self.labels, self.guesses, len(self.classes))
+        return Intervals(_interval(wilson(hits, self.images)), balanced, macro_f1)
+
+    def per_class(self) -> list[ClassResult]:
+        """Returns what was measured of each class, in the order of the classes."""
+        counts = self.counts
+        recall = counts.hits / np.maximum(counts.images, 1)
+        precision = counts.hits / np.maximum(counts.predicted, 1)
+        columns = (counts.images.tolist(), recall.tolist(), precision.tolist())
+        intervals = map(_interval, wilson(counts.hits, counts.images))
+        return list(map(ClassResult, self.classes, *columns, intervals))
 
     def worst(self, count: int) -> NDArray[np.int64]:
         """Returns the indices of up to `count` images: mistakes first, each kind by falling loss.
@@ -110,6 +138,10 @@ def sorted_by(evaluation: Evaluation, places: NDArray[np.int64]) -> Evaluation:
     order = np.argsort(places, kind="stable")
     rows = {name: getattr(evaluation, name)[order] for name in _COLUMNS}
     return Evaluation(classes=evaluation.classes, **rows)
+
+
+def _interval(ends: NDArray[np.float64]) -> Interval:
+    return Interval(*ends.tolist())
 
 
 def _mean(values: NDArray[Any]) -> float:

@@ -4,9 +4,10 @@ runs/first/
 ├── settings.json       everything that the run was made from, with versions and seed
 ├── metrics.jsonl       one JSON object per epoch
 ├── checkpoints/        the states from which an unfinished run resumes; deleted at its end
-├── best.safetensors    the network with the highest validation accuracy, if there is one
+├── best.safetensors    the best network on the validation set by --metric, if there is one
 ├── pictures.png        training images as the network saw them
 ├── curves.png          loss, accuracy and learning rate over the epochs
+├── classes.json        recall, precision and training images of each class
 ├── confusion.png       the confusion matrix of the validation images
 ├── mistakes.png        the validation images with the largest errors
 ├── index.html          all of this on one page
@@ -28,6 +29,7 @@ CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 INDEX = "index.html"
 CURVES = "curves.png"
+CLASSES = "classes.json"
 CONFUSION = "confusion.png"
 MISTAKES = "mistakes.png"
 PICTURES = "pictures.png"
@@ -39,8 +41,8 @@ TRACKING = "tracking.json"
 FOLDERS = frozenset((CHECKPOINTS, TENSORBOARD, MLFLOW, WANDB, TRACKIO))
 NAMES = frozenset(
     (
-        *(SETTINGS, METRICS, WEIGHTS, BEST, LOCK, INDEX, CURVES, CONFUSION, MISTAKES, PICTURES),
-        *(TRACKING, *FOLDERS),
+        *(SETTINGS, METRICS, WEIGHTS, BEST, LOCK, INDEX, CURVES, CONFUSION, CLASSES, MISTAKES),
+        *(PICTURES, TRACKING, *FOLDERS),
     )
 )
 

@@ -15,6 +15,7 @@ from forebear.tasks.machine.allocator import keep_memory
 from forebear.tasks.machine.device import algorithms
 from forebear.tasks.machine.distributed import World
 from forebear.tasks.machine.thread_tuning import ThreadTuner
+from forebear.tasks.runs.choosing import MEASURES
 from forebear.tasks.runs.folder import RunFolder
 from forebear.tasks.runs.layout import CHECKPOINTS
 from forebear.tasks.runs.tracking.trackers import check_installed
@@ -143,7 +144,12 @@ def _run(setup: RunSetup) -> TrainResult:
     with (
         algorithms(setup.device, deterministic=config.deterministic),
         closing(ThreadTuner(setup.device, config.threads, careful=bool(config.budget))) as threads,
-        ProgressBar(epochs, config.budget or 0.0, shows=setup.world.writes) as display,
+        ProgressBar(
+            epochs,
+            config.budget or 0.0,
+            measure=MEASURES[config.metric],
+            shows=setup.world.writes,
+        ) as display,
         closing(setup.folder),
         StopSignals(says=setup.world.writes) as stop,
     ):

@@ -55,9 +55,7 @@ class Recorder:
         self.epochs: list[Epoch] = []
         self.left_out: list[str] = []  # images that cannot be decoded, and why
         self.best: Network | None = None  # not written yet
-        self.artifacts = Artifacts(
-            self.folder.path, run.setup.title, run.setup.data.classes, display
-        )
+        self.artifacts = Artifacts(self.folder.path, run.setup.title, run.setup.data, display)
         names = self.setup.config.trackers if self.setup.world.writes else ()
         self.trackers = Trackers(names, self.folder.path, display.say)
 
@@ -152,7 +150,7 @@ class Recorder:
         self.display.epoch(event.epoch)
         self.artifacts.attempt(lambda: self.folder.epoch(event.epoch))
         self.trackers.epoch(event.epoch)
-        self.artifacts.curves_in_training(self.epochs)
+        self.artifacts.curves_in_training(self.epochs, event.evaluation)
 
     def _write_best(self) -> None:
         with _explained(self.folder.path):
@@ -171,7 +169,7 @@ class Recorder:
             network = self.setup.network
             network.card = self._card(event.evaluation, event.seconds, event.test)
             self.folder.weights(network)
-        self.artifacts.curves(self.epochs)
+        self.artifacts.curves(self.epochs, event.evaluation)
         self.trackers.finish(network.card.metrics)
 
     def _card(

@@ -10,6 +10,7 @@ from forebear.data.choices import Bad
 from forebear.data.sources.read_options import ReadOptions
 from forebear.files import expanded
 from forebear.settings import check, override, setting, settings
+from forebear.tasks.runs.choosing import Metric
 from forebear.tasks.runs.tracking.names import TRACKERS, parse_trackers
 from forebear.tasks.train.recipe import Recipe
 
@@ -100,6 +101,19 @@ class TrainConfig:
         above=0,
         below=1,
         flag="--hold-out FRACTION",
+    )
+    metric: Metric = setting(
+        "top1",
+        help="metric of the validation set that chooses best.safetensors",
+        default_text="top-1 accuracy",
+    )
+    patience: int | None = setting(
+        None,
+        help="end the training after this many evaluations in a row without a better metric; the "
+        "learning-rate schedule stays that of the whole run",
+        unit="evaluations",
+        least=1,
+        flag="--patience N",
     )
     sample_range: str = setting(
         "full",

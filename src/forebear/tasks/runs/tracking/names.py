@@ -20,6 +20,8 @@ EPOCH = {  # key of metrics.jsonl to the chart and the line in it
     "val_loss": "loss/validation",
     "accuracy": "accuracy/training",
     "val_accuracy": "accuracy/validation",
+    "val_balanced": "accuracy/validation balanced",
+    "val_macro_f1": "F1/validation mean of the classes",
     "lr": "run/learning rate",
     "images_per_second": "run/images per second",
     "memory": "run/memory in MiB",
