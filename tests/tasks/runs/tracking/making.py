@@ -27,7 +27,8 @@ FINAL = {"final/validation accuracy": 0.75, "final/seconds": 12.0}
 def epoch(step: int, **more: Any) -> Epoch:
     known: dict[str, Any] = {
         "epoch": step / 10, "step": step, "lr": 0.1, "loss": 1 / step, "accuracy": 0.25,
-        "val_loss": 2.0, "val_accuracy": 0.5, "images_per_second": 100.0, "seconds": 1.0 * step,
+        "val_loss": 2.0, "val_accuracy": 0.5, "val_balanced": 0.25,
+        "val_macro_f1": 0.125, "images_per_second": 100.0, "seconds": 1.0 * step,
         "skipped": 0, "memory": 64.0, "losses": (1.0,), "lrs": (0.1,),
     }  # fmt: skip
     return Epoch(**(known | more))
