@@ -17,8 +17,8 @@ from forebear.version import __version__
 
 # What a resumed run needs in addition to the recipe
 KEPT = (
-    "hold_out", "bad", "workers", "threads", "every", "budget", "keep_memory", "tensorboard",
-    "compile", "deterministic",
+    "hold_out", "unknown", "bad", "workers", "threads", "every", "budget", "keep_memory",
+    "tensorboard", "compile", "deterministic",
 )  # fmt: skip
 
 
