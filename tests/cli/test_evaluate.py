@@ -59,6 +59,7 @@ def test_figures_and_matrix_are_printed(
         "top-1  75.00%",
         "F1     77.78% (mean over classes)",
         "loss   0.7500",
+        "ECE    25.00% (not calibrated)",
         "",
         "class   images  recall  precision",
         "class0       2   50.0%     100.0%",
@@ -99,6 +100,7 @@ def test_json_has_all_classes_and_the_matrix(
     assert found["classes"][0] == {"class": "class0", "images": 2, "recall": 0.5, "precision": 1.0}
     assert found["confusion"] == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
     assert (found["images"], found["top1"], found["loss"]) == (4, 0.75, 0.75)
+    assert (found["ece"], found["calibrated"]) == (0.25, False)
     assert found["macro_f1"] == pytest.approx(7 / 9)
 
 
@@ -113,14 +115,16 @@ def test_a_network_is_evaluated_on_a_folder(
     assert np.array(found["confusion"]).sum() == found["images"]
 
 
+@pytest.mark.parametrize("option", ["--draw", "--draw-calibration"])
 def test_a_drawing_that_cannot_be_made_is_refused_before_the_work(
+    option: str,
     saved: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked = given(monkeypatch)
-    words = ["evaluate", str(saved), "--data", "digits", "--draw"]
+    words = ["evaluate", str(saved), "--data", "digits", option]
     for name in ("a.txt", "none/a.png"):
         assert main([*words, str(tmp_path / name)]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1

@@ -26,7 +26,7 @@ EXAMPLE = "forebear train --data digits --network paper/resnet20 --out runs/firs
 # The fields of TrainConfig whose flags stand under each title of the help
 GENERAL = ("data", "network", "dialect", "out", "replace")
 RECIPE = ("recipe", "sets", "budget", "epochs", "batch", "lr", "size", "mirror", "seed")
-START = ("weights", "partial", "hold_out", "sample_range", "bad")
+START = ("weights", "partial", "hold_out", "unknown", "sample_range", "bad")
 MACHINE = (
     "precision", "device", "threads", "deterministic", "compile", "workers", "every",
     "keep_memory", "tensorboard",
