@@ -80,6 +80,7 @@ def test_an_older_public_name_works_and_names_the_new_one() -> None:
         ["explain", "--help"],
         ["evaluate", "--help"],
         ["check", "--help"],
+        ["calibrate", "--help"],
     ],
 )
 def test_help_and_list_do_not_import_torch(words: list[str]) -> None:

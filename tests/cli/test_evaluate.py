@@ -63,6 +63,7 @@ def test_figures_and_matrix_are_printed(
         "balanced  83.33% (95% interval: 50.0 to 100.0%), mean recall of the classes",
         "F1        77.78% (95% interval: 33.3 to 100.0%), mean of the classes",
         "loss      0.7500",
+        "ECE       25.00% (not calibrated)",
         "",
         "class   images  recall     95% interval  precision",
         "class0       2   50.0%     9.5 to 90.5%     100.0%",
@@ -105,6 +106,7 @@ def test_json_has_all_classes_and_the_matrix(
     assert first == {"class": "class0", "images": 2, "recall": 0.5, "precision": 1.0}
     assert found["confusion"] == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
     assert (found["images"], found["top1"], found["loss"]) == (4, 0.75, 0.75)
+    assert (found["ece"], found["calibrated"]) == (0.25, False)
     assert found["macro_f1"] == pytest.approx(7 / 9)
     assert found["balanced"] == pytest.approx(5 / 6)
     assert list(found["intervals"]) == ["top1", "balanced", "macro_f1"]
@@ -124,14 +126,16 @@ def test_a_network_is_evaluated_on_a_folder(
     assert np.array(found["confusion"]).sum() == found["images"]
 
 
+@pytest.mark.parametrize("option", ["--draw", "--draw-calibration"])
 def test_a_drawing_that_cannot_be_made_is_refused_before_the_work(
+    option: str,
     saved: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked = given(monkeypatch)
-    words = ["evaluate", str(saved), "--data", "digits", "--draw"]
+    words = ["evaluate", str(saved), "--data", "digits", option]
     for name in ("a.txt", "none/a.png"):
         assert main([*words, str(tmp_path / name)]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from PIL import Image
 import forebear
 from forebear.cli.main import main
 from tests.cli.making import CLASSES, folder, image
-from tests.network.making import make
+from tests.network.making import FITTED, make
 
 
 @pytest.fixture(autouse=True)
@@ -226,3 +228,56 @@ def test_arguments_that_cannot_be(
 ) -> None:  # fmt: skip
     assert main(["predict", str(saved), str(images[0]), *words]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def calibrated(saved: Path) -> Path:
+    """Weights by which every image is unknown."""
+    net = forebear.load(saved)
+    net.card = replace(net.card, calibration=replace(FITTED, threshold=1.0))
+    forebear.save(net, saved)
+    return saved
+
+
+def test_an_image_below_the_threshold_is_unknown_and_its_best_class_is_shown(
+    calibrated: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", str(calibrated), str(images[0])]
+    assert main([*words, "--unknown"]) == 0
+    line = capsys.readouterr().out
+    assert re.fullmatch(r".*: unknown \(most probable: .* \d+\.\d\d%\)\n", line)
+    assert main([*words, "--unknown", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["unknown"] is True
+    assert main([*words, "--json"]) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert "unknown" not in plain
+    assert plain["classes"] == found["classes"]
+
+
+def test_unknown_images_of_a_file_and_a_job_of_another_calibration(
+    calibrated: Path, images: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.csv"
+    words = ["predict", str(calibrated), *map(str, images), "--top", "2", "--out", str(out)]
+    assert main([*words, "--unknown"]) == 0
+    lines = out.read_text().splitlines()
+    assert lines[0] == "path,class,probability,class_2,probability_2,error"
+    assert [line.split(",")[1] for line in lines[1:]] == ["unknown"] * 3
+    capsys.readouterr()
+    assert main(words) == 2  # the same job without --unknown has other answers
+    assert "it is the result of another job" in capsys.readouterr().err
+    net = forebear.load(calibrated)
+    net.card = replace(net.card, calibration=replace(FITTED, temperature=3.0, threshold=1.0))
+    forebear.save(net, calibrated)
+    assert main([*words, "--unknown"]) == 2
+    assert main([*words, "--unknown", "--replace"]) == 0
+
+
+def test_unknown_without_a_threshold_names_the_verb_that_makes_one(
+    saved: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(saved), str(images[0]), "--unknown"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "has no threshold for unknown images" in line
+    assert "Run forebear calibrate" in line

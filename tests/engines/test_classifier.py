@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 import forebear
-from forebear.engines.classifier import classifier_of, identity_of, softmax
+from forebear.engines.classifier import classifier_of, identity_of, scores, softmax
 from forebear.engines.torch_engine import TorchEngine
 from forebear.errors import RunError, WeightsError
 from forebear.tables.preprocessing import TIMM_V2
 from tests.cli.making import image
 from tests.engines.test_onnx_model import prepared, sized
-from tests.network.making import make, table
+from tests.network.making import FITTED, make, table
 
 
 def small() -> forebear.Network:
@@ -93,3 +93,58 @@ def test_features_have_no_classes() -> None:
 def test_softmax_of_large_logits() -> None:
     found = softmax(np.array([[1000.0, 999.0], [-1000.0, -1000.0]], np.float32))
     assert found == pytest.approx(np.array([[0.7310586, 0.2689414], [0.5, 0.5]]), rel=1e-5)
+
+
+LOGITS = np.array([[4.0, 0.0, 0.0], [0.5, 0.0, 0.0]], np.float32)
+
+
+def test_the_temperature_changes_probabilities_and_no_logits() -> None:
+    network = small()
+    plain = classifier_of(TorchEngine(network), network)
+    network.card = replace(network.card, calibration=FITTED)
+    calibrated = classifier_of(TorchEngine(network), network)
+    pixels = plain.pixels(image(0, 0, 64))[None]
+    np.testing.assert_array_equal(plain.logits(pixels), calibrated.logits(pixels))
+    halved = (LOGITS / 2).astype(np.float32)
+    assert softmax(LOGITS, 2.0) == pytest.approx(softmax(halved))
+    assert calibrated.probabilities(LOGITS) == pytest.approx(softmax(LOGITS, 2.0))
+    assert calibrated.guesses(LOGITS)[0][0][1] == pytest.approx(softmax(LOGITS, 2.0)[0, 0])
+    assert plain.probabilities(LOGITS) == pytest.approx(softmax(LOGITS))
+
+
+def test_a_score_below_the_threshold_is_unknown() -> None:
+    network = small()
+    network.card = replace(network.card, calibration=FITTED)
+    classifier = classifier_of(TorchEngine(network), network)
+    assert classifier.probabilities(LOGITS).max(1) == pytest.approx([0.787, 0.391], abs=1e-3)
+    assert classifier.unknown(LOGITS).tolist() == [False, True]
+    strict = replace(classifier, calibration=replace(FITTED, score="energy", threshold=3.0))
+    assert strict.unknown(LOGITS).tolist() == [False, True]  # 2 log(2 + e^2) and 2 log(2 + e^0.25)
+
+
+def test_scores_are_those_of_the_papers() -> None:
+    wide = LOGITS.astype(np.float64)
+    energy = scores(LOGITS, 2.0, "energy")
+    assert energy == pytest.approx(2 * np.log(np.exp(wide / 2).sum(1)))
+    assert scores(LOGITS, 2.0, "probability") == pytest.approx(softmax(LOGITS, 2.0).max(1))
+    assert np.isfinite(scores(1e4 * LOGITS, 0.1, "energy")).all()
+
+
+def test_unknown_without_a_threshold_or_with_such_a_class_is_refused() -> None:
+    network = small()
+    classifier = classifier_of(TorchEngine(network), network, "here")
+    with pytest.raises(ValueError, match=r"here has no threshold .* Run forebear calibrate"):
+        classifier.unknown(LOGITS)
+    named = replace(classifier, calibration=FITTED, classes=("a", "unknown", "c"))
+    with pytest.raises(ValueError, match="a class named 'unknown'"):
+        named.unknown(LOGITS)
+
+
+def test_another_calibration_gives_other_answers() -> None:
+    network = small()
+    plain = classifier_of(TorchEngine(network), network)
+    assert plain.answers_as() == plain.identity
+    fitted = replace(plain, calibration=FITTED)
+    other = replace(plain, calibration=replace(FITTED, temperature=3.0))
+    found = {one.answers_as(unknown=said) for one in (fitted, other) for said in (True, False)}
+    assert len(found | {plain.identity}) == 5

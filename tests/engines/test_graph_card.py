@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,19 @@ import pytest
 
 from forebear.engines.graph_card import FORMAT, PROPERTY, GraphCard, parse_card, read_card
 from forebear.errors import WeightsError
+from forebear.network.calibration import Calibration
 from forebear.tables.preprocessing import TORCHVISION
 from forebear.weights.writers.tensorflow.protobuf import message
 
 CARD = GraphCard(
     network="resnet18", dialect="torchvision", preprocessing=TORCHVISION, classes=("a", "b")
 )
+
+
+VALUES: dict[str, Any] = {
+    "temperature": 1.5, "score": "energy", "threshold": 0.5, "unknown_rate": 0.05, "images": 99,
+    "fingerprint": "ab", "ece_before": 0.1, "ece_after": 0.05,
+}  # fmt: skip
 
 
 def file(path: Path, text: str) -> Path:
@@ -28,10 +36,20 @@ def test_a_card_is_read_back(tmp_path: Path) -> None:
     assert read_card(file(tmp_path / "m.onnx", CARD.text())) == CARD
 
 
+def test_a_calibration_is_read_back_and_its_absence_leaves_the_older_text(tmp_path: Path) -> None:
+    card = replace(CARD, calibration=Calibration(**VALUES))
+    assert read_card(file(tmp_path / "m.onnx", card.text())) == card
+    assert card.model_card().calibration == card.calibration
+    assert json.loads(card.properties()["calibration"]) == VALUES
+    assert "calibration" not in json.loads(CARD.text()) | CARD.properties()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"format": "forebear graph 9"}, "is not 'forebear graph 1'"),
+        ({"calibration": {"temperature": 1.0}}, "calibration: the key 'threshold' is missing"),
+        ({"calibration": VALUES | {"temperature": 0}}, "temperature=0. Expected a number from"),
         ({"takes": "audio"}, "takes"),
         ({"size": 0}, "size"),
         ({"size": 10**9}, "size"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from forebear.hardware import Processor
 from forebear.tasks.export.export import export
 from forebear.weights.native_format import save
 from tests.cli.making import image
+from tests.network.making import FITTED
 from tests.tasks.export.test_formats import small
 
 pytest.importorskip("onnx")
@@ -108,6 +110,23 @@ def test_changed_weights_get_a_new_graph(weights: Path) -> None:
     save(network, weights, classes=("a", "b", "c"))
     after = open_classifier(weights, request)([image(0, 0, 64)])
     assert after != before
+
+
+def test_a_new_calibration_reaches_the_kept_graph_and_the_exported_file(weights: Path) -> None:
+    request, pictures = EngineRequest(engine="onnxruntime"), [image(0, 0, 64)]
+    plain = open_classifier(weights, request)
+    for temperature in (2.0, 3.0):
+        network = forebear.load(weights)
+        fitted = replace(FITTED, temperature=temperature)
+        network.card = replace(network.card, calibration=fitted)
+        save(network, weights)
+        wanted = open_classifier(weights, EngineRequest(engine="torch"))(pictures)
+        export(network, "onnx", weights.with_name("m.onnx"), replace=True, unchecked=True)
+        first, again = open_classifier(weights, request), open_classifier(weights, request)
+        for found in (first, again, open_classifier(weights.with_name("m.onnx"))):
+            assert found.calibration == fitted
+            assert dict(found(pictures)[0]) == pytest.approx(dict(wanted[0]), rel=1e-4)
+            assert found(pictures) != plain(pictures)
 
 
 def test_a_cache_that_cannot_be_written(weights: Path) -> None:

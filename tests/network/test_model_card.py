@@ -57,3 +57,8 @@ def test_there_is_a_class_name_for_each_logit_or_none() -> None:
 def test_the_preprocessing_is_a_record() -> None:
     with pytest.raises(ValueError, match="^card: preprocessing=None. Expected a Preprocessing"):
         ModelCard(preprocessing=None)  # type: ignore[arg-type]
+
+
+def test_a_calibration_is_one_or_none() -> None:
+    with pytest.raises(ValueError, match="calibration=1.5. Expected a Calibration or None"):
+        ModelCard(preprocessing=TORCHVISION, calibration=1.5)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from forebear.tasks.evaluate import Evaluation, combined, evaluate
+from forebear.tasks.evaluate import Evaluation, combined, evaluate, kept_images, sorted_by
 
 CLASSES = ("cat", "dog", "owl")
 
@@ -158,3 +158,58 @@ def test_the_worst_are_mistakes_by_their_loss_and_then_the_narrowly_right() -> N
     got = of([0, 1, 2, 0], [1, 1, 0, 0], [2.0, 0.9, 5.0, 0.1])
     assert got.worst(3).tolist() == [2, 0, 1]
     assert got.worst(9).tolist() == [2, 0, 1, 3]
+
+
+@pytest.mark.parametrize(("count", "ranks"), [(11, 1), (11, 2), (12, 4), (2, 3)])
+def test_kept_logits_are_those_of_the_same_images_at_any_number_of_processes(
+    count: int, ranks: int
+) -> None:
+    logits, labels = drawn(count)
+    keep = np.arange(count) % 3 != 1
+    parts = [
+        evaluate(
+            Logits(),
+            Given(logits, labels, rank, ranks),
+            CLASSES,
+            precision="fp32",
+            keep=keep[rank::ranks],
+        )
+        for rank in range(ranks)
+    ]
+    kept = combined(parts).kept
+    assert kept is not None
+    assert kept.rows.tolist() == np.flatnonzero(keep).tolist()
+    np.testing.assert_array_equal(kept.logits, logits[keep])
+
+
+def test_kept_logits_follow_their_images_into_the_order_of_the_set() -> None:
+    logits, labels = drawn(6)
+    keep = np.array([True, True, False, True, True, False])
+    got = evaluate(Logits(), Given(logits, labels), CLASSES, precision="fp32", keep=keep)
+    places = np.array([5, 0, 1, 4, 2, 3])
+    whole = sorted_by(got, places)
+    assert whole.kept is not None
+    order = np.argsort(places)
+    np.testing.assert_array_equal(whole.labels, labels[order])
+    np.testing.assert_array_equal(whole.kept.rows, np.flatnonzero(keep[order]))
+    np.testing.assert_array_equal(whole.kept.logits, logits[order][keep[order]])
+    assert measured(logits, labels).kept is None
+
+
+def test_the_kept_part_is_bounded_and_fixed() -> None:
+    assert kept_images(1_000, 10).all()
+    part = kept_images(50_000, 1_000)
+    assert part.sum() == 4_000
+    assert 0.4 < part[:25_000].sum() / 4_000 < 0.6
+    np.testing.assert_array_equal(part, kept_images(50_000, 1_000))
+
+
+def test_a_temperature_changes_the_confidences_alone() -> None:
+    logits, labels = drawn(9)
+    plain = measured(logits, labels)
+    batches = Given(logits, labels)
+    got = evaluate(Logits(), batches, CLASSES, precision="fp32", temperature=2.0)
+    shares = (logits.double() / 2).softmax(1).amax(1)
+    np.testing.assert_allclose(got.confidences, shares, rtol=1e-5)
+    for name in ("labels", "guesses", "in_top5", "losses"):
+        np.testing.assert_array_equal(getattr(got, name), getattr(plain, name))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from forebear.engines.torch_engine import TorchEngine
 from forebear.tasks.predict_job import answers, shard_of
 from forebear.weights.native_format import save
 from tests.cli.making import image
+from tests.network.making import FITTED
 from tests.tasks.export.test_formats import small
 
 
@@ -102,3 +104,18 @@ def test_a_killed_job_answers_each_image_once(tmp_path: Path) -> None:
     rows = [json.loads(line)["path"] for line in lines.splitlines()]
     assert rows == [str(tmp_path / "in" / f"{number:03}.png") for number in range(60)]
     assert "60 images" in done.stderr
+
+
+def test_answers_say_which_images_are_unknown_if_that_is_asked(tmp_path: Path) -> None:
+    paths = photographs(tmp_path / "in", 6)
+    network = small()
+    classifier = classifier_of(TorchEngine(network), network)
+    best = sorted(row[0][1] for row in classifier(paths, top=1))
+    middle = (best[2] + best[3]) / 2
+    fitted = replace(FITTED, temperature=1.0, threshold=middle)
+    classifier = replace(classifier, calibration=fitted)
+    (asked,) = answers(classifier, paths, batch=6, unknown=True)
+    (plain,) = answers(classifier, paths, batch=6)
+    assert [one.unknown for one in asked] == [one.guesses[0][1] < middle for one in asked]
+    assert sum(one.unknown for one in asked) == 3
+    assert plain == [replace(one, unknown=False) for one in asked]

@@ -47,9 +47,10 @@ def test_an_actor_answers_a_block_or_says_what_ends_the_job(saved: Path, tmp_pat
     table = arrow.table({"path": [bytes(path) for path in paths]})
     request = EngineRequest(engine="torch", batch=2, threads=1)
     found = Actor(str(saved), request, None, None, 2)(table)["answer"].to_pylist()
-    guesses, errors = zip(*map(json.loads, found), strict=True)
+    guesses, errors, unknown = zip(*map(json.loads, found), strict=True)
     assert [len(some) for some in guesses] == [2, 0, 2, 2, 2, 2]
     assert [bool(error) for error in errors] == [False, True, False, False, False, False]
+    assert not any(unknown)
     gone = Actor(str(tmp_path / "gone.safetensors"), request, None, None, 2)(table)
     (text,) = gone["answer"].to_pylist()
     assert "gone.safetensors" in json.loads(text)
@@ -70,18 +71,22 @@ class Blocks:
 def test_answers_get_the_paths_as_they_were_given() -> None:
     images = [Path("a.png"), Path("b.png"), Path("c.png")]
     broken = f"{Path('b.png').absolute()}: not an image."
-    dataset = Blocks([[[["dog", 0.75]], ""], [[], broken]], [[[["cat", 0.5]], ""]])
+    dataset = Blocks(
+        [[[["dog", 0.75]], "", False], [[], broken, False]], [[[["cat", 0.5]], "", True]]
+    )
     assert list(_ordered(dataset, images)) == [
         [
             Answer(path="a.png", guesses=(("dog", 0.75),)),
             Answer(path="b.png", error="b.png: not an image."),
         ],
-        [Answer(path="c.png", guesses=(("cat", 0.5),))],
+        [Answer(path="c.png", guesses=(("cat", 0.5),), unknown=True)],
     ]
 
 
 def test_an_error_that_ends_the_job_comes_after_the_answers_before_it() -> None:
-    found = _ordered(Blocks([[[["dog", 1.0]], ""]], ["no weights. Pass some."]), [Path("a.png")])
+    found = _ordered(
+        Blocks([[[["dog", 1.0]], "", False]], ["no weights. Pass some."]), [Path("a.png")]
+    )
     assert [one.path for one in next(found)] == ["a.png"]
     with pytest.raises(RunError, match=r"a worker of the Ray cluster: no weights\. Pass some\."):
         next(found)

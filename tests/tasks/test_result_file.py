@@ -197,3 +197,10 @@ def test_a_full_disk_leaves_complete_rows(tmp_path: Path) -> None:
 def test_paths_in_any_bytes_have_a_job() -> None:
     odd = os.fsdecode(b"a\xff.png")
     assert Job.of("w", "fp32", 1, [odd]) != Job.of("w", "fp32", 1, ["a.png"])
+
+
+def test_the_class_of_an_unknown_image_is_unknown_and_the_columns_stay() -> None:
+    known = Answer(path="a.png", guesses=(("cat", 0.4), ("dog", 0.3)))
+    strange = replace(known, unknown=True)
+    assert list(strange.row(2)) == list(known.row(2))
+    assert strange.row(2) == known.row(2) | {"class": "unknown"}

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from torch import Tensor
 import forebear
 from forebear import Block, Conv, Table, WeightsError
 from forebear.weights.native_format import FORMAT, FORMAT_1, describes_itself, digest, load_file
-from tests.network.making import make
+from tests.network.making import FITTED, make
 
 SMALL = Table(
     "small",
@@ -52,7 +53,7 @@ def metadata_of(path: Path) -> dict[str, str]:
 def rewrite(path: Path, key: str, change: Callable[[Any], Any]) -> None:
     """Changes a value of the metadata, and makes the hash anew, as an attacker would."""
     metadata, tensors = metadata_of(path), tensors_of(path)
-    metadata[key] = json.dumps(change(json.loads(metadata[key])))
+    metadata[key] = json.dumps(change(json.loads(metadata.get(key, "null"))))
     metadata["sha256"] = digest(tensors, metadata)
     save_file(tensors, path, metadata)
 
@@ -119,6 +120,16 @@ def test_the_source_of_a_table_is_kept_beside_it(tmp_path: Path) -> None:
     assert older == net.table
 
 
+def test_a_calibration_is_kept_and_takes_no_key_without_one(path: Path) -> None:
+    assert "calibration" not in metadata_of(path)
+    net = load_file(path)
+    assert net.card.calibration is None
+    net.card = replace(net.card, calibration=FITTED)
+    forebear.save(net, path)
+    assert json.loads(metadata_of(path)["calibration"]) == FITTED.as_dict()
+    assert load_file(path).card == net.card
+
+
 def test_a_file_of_the_first_format_stays_readable() -> None:
     net = forebear.load(Path(__file__).parent / "format1.safetensors")
     assert (net.table.name, net.dialect.name, net.classes) == ("kept", "torchvision", ("a", "b"))
@@ -138,6 +149,10 @@ def first_block(**values: Any) -> Callable[[Any], Any]:
         **data,
         "blocks": [{**data["blocks"][0], **values}, *data["blocks"][1:]],
     }
+
+
+def of_calibration(**values: Any) -> Callable[[Any], Any]:
+    return lambda _: FITTED.as_dict() | values
 
 
 IMPOSSIBLE: list[tuple[str, Callable[[Any], Any], str]] = [
@@ -161,6 +176,10 @@ IMPOSSIBLE: list[tuple[str, Callable[[Any], Any], str]] = [
     ("built", changed(global_pool="no"), "built: global_pool='no'. Expected true or false"),
     ("built", changed(x=1), "built: the key 'x' is unknown"),
     ("metrics", lambda _: [1], "card: metrics=[1]. Expected a mapping"),
+    ("calibration", of_calibration(temperature=0), "temperature=0. Expected a number from 0.0156"),
+    ("calibration", of_calibration(threshold=math.nan), "threshold=nan. Expected a number from"),
+    ("calibration", of_calibration(x=1), "calibration: the key 'x' is unknown"),
+    ("calibration", lambda _: [], "calibration=[]: expected a mapping"),
     ("provenance", lambda _: None, "card: provenance=None. Expected a mapping"),
     ("table", first_block(units=10**9), "units=1000000000. Expected a positive integer of at most"),
     ("table", first_block(units=10**6), "units=1000000. Expected a positive integer of at most"),

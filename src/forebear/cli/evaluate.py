@@ -15,6 +15,7 @@ from forebear.data.sources.read_options import ReadOptions
 from forebear.settings import settings
 
 if TYPE_CHECKING:
+    from forebear.network.calibration import Calibration
     from forebear.tasks.evaluate import Evaluation
     from forebear.tasks.metrics import Interval
 
@@ -57,14 +58,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)s)",
     )
     parser.add_argument("--draw", type=Path, metavar="FILE.png", help="draw the confusion matrix")
+    parser.add_argument(
+        "--draw-calibration", type=Path, metavar="FILE.png", help="draw the reliability diagram"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the accuracies, one line per class, and the confusion matrix for up to 20 classes."""
     check_drawing(args.draw)
+    check_drawing(args.draw_calibration)
+    from forebear.tasks.calibration import reliability
     from forebear.tasks.evaluate import evaluate_on
-    from forebear.tasks.runs.plots import draw_confusion
+    from forebear.tasks.runs.plots import draw_confusion, draw_reliability
 
     network = load_model.load_network_or_graph(args.run_folder, args)
     measured = evaluate_on(
@@ -80,10 +86,17 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.draw is not None:
         draw_confusion(measured, args.draw, f"{network.table.name} on {args.data}")
+    fitted = network.card.calibration
+    bins = reliability(measured.confidences, measured.guesses == measured.labels)
+    if args.draw_calibration is not None:
+        name = "not calibrated" if fitted is None else "calibrated"
+        title = f"{network.table.name} on {args.data}"
+        draw_reliability({name: bins}, args.draw_calibration, title)
     if args.json:
-        output.result_json(_as_json(measured))
+        calibrated = {"ece": bins.ece, "calibrated": fitted is not None}
+        output.result_json(_as_json(measured) | calibrated)
     else:
-        output.result(_as_text(measured))
+        output.result(_as_text(measured, _ece_line(bins.ece, fitted)))
     return 0
 
 
@@ -110,7 +123,15 @@ def _as_json(measured: Evaluation) -> dict[str, object]:
     }
 
 
-def _as_text(measured: Evaluation) -> str:
+def _ece_line(ece: float, fitted: Calibration | None) -> str:
+    """Returns the expected calibration error, and whether the probabilities are calibrated."""
+    how = (
+        "not calibrated" if fitted is None else f"calibrated, temperature {fitted.temperature:.4g}"
+    )
+    return f"ECE       {ece:.2%} ({how})"
+
+
+def _as_text(measured: Evaluation, ece: str) -> str:
     classes, confusion, intervals = measured.classes, measured.confusion, measured.intervals()
     lines = [f"images    {measured.images:,}", _line("top-1", measured.top1, intervals.top1)]
     if len(classes) > 5:
@@ -119,6 +140,7 @@ def _as_text(measured: Evaluation) -> str:
         _line("balanced", measured.balanced, intervals.balanced) + ", mean recall of the classes",
         _line("F1", measured.macro_f1, intervals.macro_f1) + ", mean of the classes",
         f"loss      {measured.loss:.4f}",
+        ece,
     ]
     width = max(5, *(len(name) for name in classes))
     lines += ["", f"{'class':<{width}}  images  recall     95% interval  precision"]

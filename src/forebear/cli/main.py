@@ -30,6 +30,7 @@ VERBS = {
     "check": "decode every image of a data set and report problems",
     "train": "train a network on images",
     "evaluate": "evaluate a trained network on validation images",
+    "calibrate": "fit the temperature of a network and its threshold for unknown images",
     "compare": "compare runs in a table and a plot",
     "predict": "classify images",
     "engines": "show how fast the installed engines are for a network",

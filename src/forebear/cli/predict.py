@@ -39,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top", type=int, default=5, metavar="K", help="classes per image (default: %(default)s)"
     )
     parser.add_argument(
+        "--unknown",
+        action="store_true",
+        help="answer unknown for images that look like none of the classes, by the threshold that "
+        "forebear calibrate or forebear train has chosen",
+    )
+    parser.add_argument(
         "--recursive",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -152,6 +158,8 @@ def _classifier(run: Path | None, args: argparse.Namespace, batch: int) -> Class
         load=load,
         say=output.note if args.out is not None else lambda _: None,
     )
+    if args.unknown:
+        found.require_threshold()
     if found.note:
         output.note(f"{printable(source)}: {found.note}")
     return found
@@ -164,11 +172,11 @@ def _print_all(
     from forebear.tasks.predict_job import answers
 
     failed = count = 0
-    for some in answers(classifier, images, top=args.top, batch=batch):
+    for some in answers(classifier, images, top=args.top, batch=batch, unknown=args.unknown):
         for answer in some:
             count += 1
             if not answer.error:
-                _print(answer, as_json=args.json)
+                _print(answer, args)
                 continue
             if args.bad == "fail":
                 raise DataError(answer.error)
@@ -186,7 +194,9 @@ def _write(classifier: Classifier, images: list[Path], args: argparse.Namespace,
         output.note(classifier.chosen)
     paths = [str(image) for image in images]
     top = min(args.top, len(classifier.classes) or args.top)
-    job = Job.of(classifier.identity, classifier.engine.precision, top, paths)
+    job = Job.of(
+        classifier.answers_as(unknown=args.unknown), classifier.engine.precision, top, paths
+    )
     with opened_result(args.out, job, replace=args.replace) as result:
         if result.done:
             output.note(
@@ -212,7 +222,7 @@ def _here(
 ) -> Iterator[list[Answer]]:
     from forebear.tasks.predict_job import answers
 
-    return answers(classifier, images, top=top, batch=batch)
+    return answers(classifier, images, top=top, batch=batch, unknown=args.unknown)
 
 
 def _on_ray(
@@ -226,7 +236,7 @@ def _on_ray(
     request = EngineRequest(engine=engine.name, precision=engine.precision, threads=args.threads)
     return answers(
         source, request, images, top=top, batch=batch, workers=args.workers, address=args.ray,
-        network=args.network, which=args.which,
+        network=args.network, which=args.which, unknown=args.unknown,
     )  # fmt: skip
 
 
@@ -236,10 +246,15 @@ def _ended(failed: int, count: int, args: argparse.Namespace) -> int:
     return 2 if failed and args.bad is None else 0
 
 
-def _print(answer: Answer, *, as_json: bool) -> None:
-    if as_json:
+def _print(answer: Answer, args: argparse.Namespace) -> None:
+    if args.json:
         rows = [{"class": name, "probability": value} for name, value in answer.guesses]
-        output.result_json({"image": answer.path, "classes": rows})
+        strange = {"unknown": answer.unknown} if args.unknown else {}
+        output.result_json({"image": answer.path, **strange, "classes": rows})
+    elif answer.unknown:
+        name, value = answer.guesses[0]
+        best = printable(_class_with_word(name))
+        output.result(f"{printable(answer.path)}: unknown (most probable: {best} {value:.2%})")
     else:
         classes = ", ".join(
             f"{printable(_class_with_word(name))} {value:.2%}" for name, value in answer.guesses

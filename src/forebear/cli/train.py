@@ -29,7 +29,9 @@ DATA = ("images", "image_column", "label_column", "group_by")
 RECIPE = (
     "recipe", "sets", "budget", "epochs", "batch", "lr", "size", "mirror", "balance", "seed",
 )  # fmt: skip
-START = ("weights", "partial", "hold_out", "metric", "patience", "sample_range", "bad")
+START = (
+    "weights", "partial", "hold_out", "metric", "patience", "unknown", "sample_range", "bad",
+)  # fmt: skip
 MACHINE = (
     "precision", "device", "threads", "deterministic", "compile", "workers", "every",
     "keep_memory", "track", "tensorboard",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from forebear.data.images.preprocess import fit, to_image
 from forebear.engines.engine import Engine, Pixels
 from forebear.errors import RunError, WeightsError, ran_out
+from forebear.network.calibration import UNKNOWN, Calibration, Score
 from forebear.network.model_card import NOTES
 from forebear.tables.preprocessing import Preprocessing
 from forebear.text import one_line, truncated
@@ -39,6 +41,7 @@ class Classifier:
     note: str = ""  # what was taken of the file and what was left, or ""
     chosen: str = ""  # which engine was chosen, and why, or ""
     measured_now: bool = False  # whether the engines were measured for this classifier
+    calibration: Calibration | None = None  # of the logits; None leaves the probabilities plain
 
     def pixels(self, image: object) -> Pixels:
         """Returns one image as an engine takes it, [size, size, C] in 0..255.
@@ -84,6 +87,49 @@ class Classifier:
             )
         return logits
 
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Returns the probabilities of each row, [N, classes], with the fitted temperature."""
+        return softmax(logits, 1.0 if self.calibration is None else self.calibration.temperature)
+
+    def unknown(self, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Returns whether each row has a score below the threshold of the calibration, [N].
+
+        Args:
+            logits: [N, classes].
+
+        Raises:
+            ValueError: There is no threshold, or a class has the name "unknown".
+        """
+        fitted = self.require_threshold()
+        return scores(logits, fitted.temperature, fitted.score) < fitted.threshold
+
+    def require_threshold(self) -> Calibration:
+        """Returns the calibration, which has the threshold below which images are unknown.
+
+        Raises:
+            ValueError: There is none, or a class has the name "unknown".
+        """
+        if self.calibration is None:
+            raise ValueError(
+                f"unknown: {truncated(self.source or self.network)} has no threshold for unknown "
+                "images. Expected weights with a calibration. Run forebear calibrate on labelled "
+                "images that the network was not trained on."
+            )
+        if UNKNOWN in self.classes:
+            raise ValueError(
+                f"unknown: {truncated(self.source or self.network)} has a class named {UNKNOWN!r}. "
+                "Expected other names, so that an unknown image can be told from one of this "
+                "class. Rename the class, or do without unknown."
+            )
+        return self.calibration
+
+    def answers_as(self, *, unknown: bool = False) -> str:
+        """Returns what differs if answers do: the identity of the weights and the calibration."""
+        if self.calibration is None:
+            return self.identity
+        text = f"{self.identity} {sorted(self.calibration.as_dict().items())} {unknown}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
     def guesses(self, logits: NDArray[np.float32], top: int = 5) -> list[list[Guess]]:
         """Returns the most probable classes of each row, the best first.
 
@@ -91,7 +137,7 @@ class Classifier:
             logits: [N, classes].
             top: Classes per row; fewer if there are fewer.
         """
-        shares = softmax(logits)
+        shares = self.probabilities(logits)
         order = np.argsort(-shares, axis=1, kind="stable")[:, :top]
         return [
             [(self.name_of(int(at)), float(row[at])) for at in places]
@@ -108,11 +154,30 @@ class Classifier:
         return self.guesses(self.logits(pixels, [str(image) for image in images]), top)
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns the probabilities of each row, computed in float32."""
-    shifted = np.exp(logits - logits.max(1, keepdims=True))
+def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float32]:
+    """Returns the probabilities of each row, with the logits divided by the temperature."""
+    shifted = np.exp((logits - logits.max(1, keepdims=True)) / np.float32(temperature))
     shares: NDArray[np.float32] = shifted / shifted.sum(1, keepdims=True)
     return shares
+
+
+def scores(logits: NDArray[np.float32], temperature: float, score: Score) -> NDArray[np.float64]:
+    """Returns how much each row looks like the images that the network was trained on, [N].
+
+    Args:
+        logits: [N, classes].
+        temperature: Of the logits.
+        score: "probability" is the largest probability (Hendrycks and Gimpel 2017, "A baseline for
+            detecting misclassified and out-of-distribution examples"); "energy" is the negative
+            free energy, T logsumexp(logits / T) (Liu et al. 2020, "Energy-based
+            out-of-distribution detection", equation 4).
+    """
+    best = logits.max(1, keepdims=True).astype(np.float64)
+    total = np.exp((logits - best) / temperature).sum(1)
+    found: NDArray[np.float64] = best[:, 0] + temperature * np.log(total)
+    if score == "probability":
+        found = 1 / total
+    return found
 
 
 def identity_of(network: Network) -> str:
@@ -143,4 +208,5 @@ def classifier_of(engine: Engine, network: Network, source: Path | str = "") -> 
         source=str(source),
         identity=identity_of(network),
         note=network.card.provenance.get(NOTES, ""),
+        calibration=network.card.calibration,
     )

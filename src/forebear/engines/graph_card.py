@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from forebear.data.images.preprocess import normalise
 from forebear.engines.engine import EnginePrecision, Pixels, as_dtype
 from forebear.limits import INPUT_SIDE
+from forebear.network.calibration import Calibration, calibration_from_dict
 from forebear.network.model_card import ModelCard
 from forebear.tables.checks import is_count, refuse
 from forebear.tables.files import preprocessing_from_dict
@@ -56,6 +57,7 @@ class GraphCard:
     identity: str = ""  # SHA-256 of the network's arrays
     metrics: Mapping[str, Any] = field(default_factory=dict)  # of the weights, as in a ModelCard
     provenance: Mapping[str, str] = field(default_factory=dict)  # source file, SHA-256, licence
+    calibration: Calibration | None = None  # of the logits, which the graph gives as they are
 
     def __post_init__(self) -> None:
         self.model_card()
@@ -80,21 +82,27 @@ class GraphCard:
             classes=self.classes,
             metrics=self.metrics,
             provenance=self.provenance,
+            calibration=self.calibration,
         )
 
     def text(self) -> str:
         """Returns the card as JSON."""
         values = asdict(replace(self, metrics=dict(self.metrics), provenance=dict(self.provenance)))
+        if self.calibration is None:  # versions of forebear before calibration read the rest
+            del values["calibration"]
         return json.dumps({"format": FORMAT, **values}, ensure_ascii=False)
 
     def properties(self) -> dict[str, str]:
         """Returns what a graph says of itself, by name; other programs read all but the first."""
-        return {
+        found = {
             PROPERTY: self.text(),
             "classes": json.dumps(self.classes, ensure_ascii=False),
             "preprocessing": json.dumps(asdict(self.preprocessing)),
             "licence": str(self.provenance.get("licence", "")),
         }
+        if self.calibration is not None:
+            found["calibration"] = json.dumps(self.calibration.as_dict())
+        return found
 
     def graph_input(self, pixels: Pixels) -> NDArray[Any]:
         """Returns what the graph takes for `fit` images, [N, size, size, C] in 0..255."""
@@ -113,9 +121,12 @@ def parse_card(text: str) -> GraphCard:
     if not isinstance(found, dict) or found.pop("format", None) != FORMAT:
         raise ValueError(f"its property {PROPERTY!r} is not {FORMAT!r}")
     rule = preprocessing_from_dict(found.pop("preprocessing", None))
+    calibration = calibration_from_dict(found.pop("calibration", None))
     classes = found.pop("classes", ())
     try:
-        return GraphCard(preprocessing=rule, classes=tuple(classes), **found)
+        return GraphCard(
+            preprocessing=rule, classes=tuple(classes), calibration=calibration, **found
+        )
     except TypeError as error:
         raise ValueError(f"its property {PROPERTY!r} has other keys ({error})") from error
 

@@ -101,6 +101,7 @@ def build(
         identity=identity_of(network),
         metrics=network.card.metrics,
         provenance=network.card.provenance,
+        calibration=network.card.calibration,
     )
     maps = [] if plan.global_pool else ["rows", "columns"]
     whole = helper.make_graph(

@@ -167,6 +167,7 @@ def _classifier(engine: Engine, card: GraphCard, source: str, chosen: str = "") 
         identity=card.identity,
         note=card.provenance.get(NOTES, ""),
         chosen=chosen,
+        calibration=card.calibration,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forebear.limits import CLASS_NAME, CLASSES, NESTING
+from forebear.network.calibration import Calibration
 from forebear.tables.checks import refuse, shown
 from forebear.tables.preprocessing import Preprocessing
 
@@ -28,11 +29,14 @@ class ModelCard:
     classes: tuple[str, ...] = ()  # in the order of the logits; empty if they are unknown
     metrics: Mapping[str, Any] = field(default_factory=dict)  # measured values, with their units
     provenance: Mapping[str, str] = field(default_factory=dict)  # source file, its SHA-256, licence
+    calibration: Calibration | None = None  # of the logits, if it was fitted
 
     def __post_init__(self) -> None:
         fits = isinstance(self.preprocessing, Preprocessing)
         refuse(fits, "card", "preprocessing", self.preprocessing, "a Preprocessing")
         _check_classes(self.classes)
+        fits = self.calibration is None or isinstance(self.calibration, Calibration)
+        refuse(fits, "card", "calibration", self.calibration, "a Calibration or None")
         for name in ("metrics", "provenance"):
             value = getattr(self, name)
             fits = isinstance(value, Mapping) and _is_plain(value, NESTING)

@@ -27,6 +27,22 @@ from forebear.tasks.machine.thread_tuning import ThreadTuner
 from forebear.tasks.metrics import ClassCounts, Interval, bootstrap, count_classes, wilson
 from forebear.tasks.train.out_of_memory import explain_evaluation
 
+LOGITS = 4_000_000  # values that an evaluation keeps at most, 16 MB: 4,000 images of ImageNet
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptLogits:
+    """The logits of some images of an evaluation, in its order."""
+
+    rows: NDArray[np.int64]  # [m], their places in the evaluation
+    logits: NDArray[np.float32]  # [m, classes]
+
+    def moved(self, places: NDArray[np.int64]) -> KeptLogits:
+        """Returns them for an evaluation whose row i comes to be row places[i]."""
+        rows = places[self.rows]
+        order = np.argsort(rows, kind="stable")
+        return KeptLogits(rows[order], self.logits[order])
+
 
 class Intervals(NamedTuple):
     """95 % confidence intervals of an evaluation."""
@@ -55,7 +71,8 @@ class Evaluation:
     guesses: NDArray[np.int64]  # [n], classes with the largest logit
     in_top5: NDArray[np.bool_]  # [n], whether the true class is among the five largest logits
     losses: NDArray[np.float32]  # [n], cross-entropy, nats
-    confidences: NDArray[np.float32]  # [n], probability of the guess
+    confidences: NDArray[np.float32]  # [n], probability of the guess, with the temperature
+    kept: KeptLogits | None = None  # of some images, if they were asked for
 
     @property
     def images(self) -> int:
@@ -137,7 +154,8 @@ def sorted_by(evaluation: Evaluation, places: NDArray[np.int64]) -> Evaluation:
     """
     order = np.argsort(places, kind="stable")
     rows = {name: getattr(evaluation, name)[order] for name in _COLUMNS}
-    return Evaluation(classes=evaluation.classes, **rows)
+    kept = None if evaluation.kept is None else evaluation.kept.moved(np.argsort(order))
+    return Evaluation(classes=evaluation.classes, kept=kept, **rows)
 
 
 def _interval(ends: NDArray[np.float64]) -> Interval:
@@ -171,7 +189,33 @@ def combined(parts: Sequence[Evaluation]) -> Evaluation:
     whole = {
         name: np.concatenate([getattr(part, name) for part in parts])[order] for name in _COLUMNS
     }
-    return Evaluation(classes=parts[0].classes, **whole)
+    return Evaluation(classes=parts[0].classes, kept=_combined_logits(parts, order), **whole)
+
+
+def _combined_logits(parts: Sequence[Evaluation], order: NDArray[np.int64]) -> KeptLogits | None:
+    firsts = np.cumsum([0, *(part.images for part in parts)])
+    there = [(first, part.kept) for first, part in zip(firsts, parts, strict=False) if part.kept]
+    if not there:
+        return None
+    rows = np.concatenate([first + kept.rows for first, kept in there])
+    logits = np.concatenate([kept.logits for _, kept in there])
+    return KeptLogits(rows, logits).moved(np.argsort(order))
+
+
+def kept_images(count: int, classes: int) -> NDArray[np.bool_]:
+    """Returns which images keep their logits [count]: all, or a fixed random part.
+
+    The logits of the kept images have at most `LOGITS` values.
+
+    Args:
+        count: Images of the data set.
+        classes: Values of each image.
+    """
+    most = max(1, LOGITS // max(classes, 1))
+    kept = np.ones(count, bool)
+    if count > most:
+        kept[np.random.default_rng(0).permutation(count)[most:]] = False
+    return kept
 
 
 class InOrder(Protocol):
@@ -185,7 +229,9 @@ class InOrder(Protocol):
         """Yields network inputs and labels."""
 
 
-_COLUMNS = tuple(field.name for field in fields(Evaluation) if field.name != "classes")
+_COLUMNS = tuple(
+    field.name for field in fields(Evaluation) if field.name not in ("classes", "kept")
+)
 
 
 @torch.inference_mode()
@@ -196,6 +242,8 @@ def evaluate(
     *,
     precision: Precision,
     threads: ThreadTuner | None = None,
+    temperature: float = 1.0,
+    keep: NDArray[np.bool_] | None = None,
 ) -> Evaluation:
     """Evaluates a network on every image, in evaluation mode, and restores its mode afterwards.
 
@@ -207,7 +255,10 @@ def evaluate(
         classes: Names in the order of the logits.
         precision: With bf16, the network runs under autocast; the softmax is always fp32.
         threads: Chooses the number of compute threads; None leaves torch's number as it is.
+        temperature: Divides the logits for `confidences`, and for nothing else.
+        keep: The images whose logits are kept, by their place [n] in `batches`; None keeps none.
     """
+    keeper = None if keep is None else _Keeper(keep, len(classes))
     rows: list[tuple[Tensor, ...]] = []
     was_training, kind = network.training, batches.device.type
     network.eval()
@@ -218,18 +269,46 @@ def evaluate(
                 torch.autocast(kind, torch.bfloat16, precision == "bf16"),
             ):
                 logits = network(images)
-            rows.append(_measure(logits.float(), labels))
+            rows.append(_measure(logits.float(), labels, temperature))
+            if keeper is not None:
+                keeper.add(logits.float())
     finally:
         network.train(was_training)
     if not rows:  # a process may have no images
         rows.append(_measure(torch.empty(0, len(classes)), torch.empty(0, dtype=torch.int64)))
     columns = (torch.cat(column).cpu().numpy() for column in zip(*rows, strict=True))
-    return Evaluation(classes=classes, **dict(zip(_COLUMNS, columns, strict=True)))
+    kept = None if keeper is None else keeper.kept()
+    return Evaluation(classes=classes, kept=kept, **dict(zip(_COLUMNS, columns, strict=True)))
 
 
-def _measure(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+class _Keeper:
+    """Keeps the logits of chosen images, on the device until the last batch."""
+
+    def __init__(self, keep: NDArray[np.bool_], classes: int) -> None:
+        self._keep, self._seen = keep, 0
+        self._rows: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+        self._logits = [torch.empty(0, classes)]
+
+    def add(self, logits: Tensor) -> None:
+        """Takes the logits [n, classes] of the next n images."""
+        rows = np.flatnonzero(self._keep[self._seen : self._seen + len(logits)])
+        self._rows.append(rows + self._seen)
+        self._seen += len(logits)
+        if len(rows) < len(logits):
+            logits = logits[torch.from_numpy(rows).to(logits.device)]
+        self._logits.append(logits)
+
+    def kept(self) -> KeptLogits:
+        """Returns what was kept, on the host."""
+        first, *others = self._logits
+        logits = torch.cat(others).cpu() if others else first
+        return KeptLogits(np.concatenate(self._rows), logits.numpy())
+
+
+def _measure(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> tuple[Tensor, ...]:
     """Returns the columns of an Evaluation for the logits [n, classes] of a batch."""
     logs = logits.log_softmax(1)
+    calibrated = logs if temperature == 1 else (logits / temperature).log_softmax(1)
     best = logits.topk(min(5, logits.shape[1])).indices
     guesses = best[:, :1]
     return (
@@ -237,7 +316,7 @@ def _measure(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         guesses[:, 0],
         (best == labels[:, None]).any(1),
         -logs.gather(1, labels[:, None])[:, 0],
-        logs.gather(1, guesses)[:, 0].exp(),
+        calibrated.gather(1, guesses)[:, 0].exp(),
     )
 
 
@@ -251,9 +330,12 @@ def evaluate_on(
     precision: str = "fp32",
     device: str = "auto",
     bad: Bad = "fail",
+    keep_logits: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
     """Evaluates a trained network on images of a data set.
+
+    If its card has a calibration, the confidences are calibrated.
 
     Args:
         network: With its classes and preprocessing, in evaluation mode; or an exported graph,
@@ -265,6 +347,7 @@ def evaluate_on(
         precision: auto, fp32 or bf16.
         device: auto, cpu or cuda.
         bad: "fail" raises an error for an image that cannot be decoded, "skip" leaves it out.
+        keep_logits: Whether the logits are kept, of as many images as `kept_images` allows.
         say: Takes the lines that say which images are evaluated, and which were left out.
 
     Raises:
@@ -296,9 +379,16 @@ def evaluate_on(
     model = cast("Network", network).to(where)  # a graph has all that is used below
     if kind == "bf16" or where.type == "cpu":  # the faster memory layout for convolutions
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    classes, fitted = network.classes or data.classes, network.card.calibration
     with closing(ThreadTuner(where)) as threads, explain_evaluation(model, batches, kind):
         measured = evaluate(
-            model, batches, network.classes or data.classes, precision=kind, threads=threads
+            model,
+            batches,
+            classes,
+            precision=kind,
+            threads=threads,
+            temperature=1.0 if fitted is None else fitted.temperature,
+            keep=kept_images(len(batches.places), len(classes)) if keep_logits else None,
         )
     for why in store.skipped.values():
         say(f"left out: {why}")

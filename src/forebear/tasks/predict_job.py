@@ -31,6 +31,7 @@ def answers(
     top: int = 5,
     batch: int = 16,
     threads: int | None = None,
+    unknown: bool = False,
 ) -> Iterator[list[Answer]]:
     """Yields the answers to images, a batch at a time, in the order of the images.
 
@@ -42,6 +43,7 @@ def answers(
         top: Classes per image; fewer if there are fewer.
         batch: Images at a time.
         threads: Decoding threads; None takes one per core.
+        unknown: Whether answers say that an image is unknown.
 
     Raises:
         WeightsError: The results of an image are not finite.
@@ -51,7 +53,7 @@ def answers(
             f"batch={batch}, top={top}: expected 1 or more of each. Pass larger numbers."
         )
     for some in decoded(classifier.pixels, images, batch=batch, threads=threads):
-        yield _answered(classifier, some, top)
+        yield _answered(classifier, some, top, unknown)
 
 
 def decoded(
@@ -89,7 +91,7 @@ def decoded(
 
 
 def _answered(
-    classifier: Classifier, images: list[tuple[Path, Future[Pixels]]], top: int
+    classifier: Classifier, images: list[tuple[Path, Future[Pixels]]], top: int, unknown: bool
 ) -> list[Answer]:
     found: dict[int, Answer] = {}
     rows: list[Pixels] = []
@@ -103,8 +105,11 @@ def _answered(
     if rows:
         names = [str(images[place][0]) for place in places]
         logits = classifier.logits(np.stack(rows), names)  # type: ignore[arg-type]
-        for place, guesses in zip(places, classifier.guesses(logits, top), strict=True):
-            found[place] = Answer(path=str(images[place][0]), guesses=tuple(guesses))
+        strange = classifier.unknown(logits).tolist() if unknown else [False] * len(places)
+        guesses = classifier.guesses(logits, top)
+        for place, own, alien in zip(places, guesses, strange, strict=True):
+            name = str(images[place][0])
+            found[place] = Answer(path=name, guesses=tuple(own), unknown=alien)
     return [found[place] for place in range(len(images))]
 
 

@@ -41,6 +41,7 @@ def answers(
     address: str = "auto",
     network: str | None = None,
     which: str | None = None,
+    unknown: bool = False,
 ) -> Iterator[list[Answer]]:
     """Yields the answers to images, some at a time, in the order of the images.
 
@@ -54,6 +55,7 @@ def answers(
         address: Of a Ray cluster; "auto" takes the one that runs here, or starts one.
         network: The name of the network of the weights; None detects it.
         which: The weights to take if the file has several sets.
+        unknown: Whether answers say that an image is unknown.
 
     Raises:
         ValueError: Ray is not installed, or `workers` is less than 1.
@@ -64,7 +66,10 @@ def answers(
         return
     request = replace(request, batch=batch, threads=request.threads or 1)
     place = _absolute(source) if Path(source).exists() else str(source)
-    options = {"source": place, "request": request, "network": network, "which": which, "top": top}
+    options = {
+        "source": place, "request": request, "network": network, "which": which, "top": top,
+        "unknown": unknown,
+    }  # fmt: skip
     ray = _ray()
     mine = not ray.is_initialized()
     if mine:
@@ -159,11 +164,17 @@ class Actor:
     """A classifier in a process of its own; the first block opens it."""
 
     def __init__(
-        self, source: str, request: EngineRequest, network: str | None, which: str | None, top: int
+        self,
+        source: str,
+        request: EngineRequest,
+        network: str | None,
+        which: str | None,
+        top: int,
+        unknown: bool = False,
     ) -> None:
         """Keeps what `open_classifier` takes."""
         self._source, self._request, self._top = source, request, top
-        self._network, self._which = network, which
+        self._network, self._which, self._unknown = network, which, unknown
         self._classifier: Classifier | None = None
 
     def __call__(self, table: Any) -> Any:
@@ -175,7 +186,7 @@ class Actor:
 
         paths = [Path(os.fsdecode(path)) for path in table["path"].to_pylist()]
         try:
-            rows = [[one.guesses, one.error] for one in self._answers(paths)]
+            rows = [[one.guesses, one.error, one.unknown] for one in self._answers(paths)]
         except (ForebearError, ValueError, OSError) as error:
             return pa.table({"answer": [json.dumps(str(error))]})
         return pa.table({"answer": [json.dumps(row) for row in rows]})
@@ -189,7 +200,12 @@ class Actor:
             )
         batch, threads = self._request.batch, self._request.threads
         for some in predict_job.answers(
-            self._classifier, paths, top=self._top, batch=batch, threads=threads
+            self._classifier,
+            paths,
+            top=self._top,
+            batch=batch,
+            threads=threads,
+            unknown=self._unknown,
         ):
             yield from some
 
@@ -205,7 +221,7 @@ def _ordered(dataset: Any, images: Sequence[Path]) -> Iterator[list[Answer]]:
             guesses = tuple((name, share) for name, share in row[0])
             path = images[done + len(found)]
             error = row[1].replace(printable(_absolute(path)), printable(path), 1)
-            found.append(Answer(path=str(path), guesses=guesses, error=error))
+            found.append(Answer(path=str(path), guesses=guesses, error=error, unknown=row[2]))
         done += len(found)
         yield found
 

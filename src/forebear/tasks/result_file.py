@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from forebear.errors import RunError
 from forebear.files import write_whole
+from forebear.network.calibration import UNKNOWN
 from forebear.tasks.job_files import check_ending, digest_of, locked, take_up, write_note
 from forebear.text import json_text, one_line, printable, truncated
 
@@ -52,9 +53,12 @@ class Answer:
     path: str
     guesses: tuple[tuple[str, float], ...] = ()  # class and probability, the best first
     error: str = ""  # why it has no classes
+    unknown: bool = False  # whether its score is below the threshold, if that was asked for
 
     def row(self, top: int) -> dict[str, Any]:
         """Returns path, class and probability, those of the next best classes, and the error.
+
+        The class of an unknown image is "unknown"; its probability is that of the best class.
 
         Args:
             top: Classes per image.
@@ -64,6 +68,8 @@ class Answer:
             suffix = "" if place == 0 else f"_{place + 1}"
             name, share = self.guesses[place] if place < len(self.guesses) else (None, None)
             found[f"class{suffix}"], found[f"probability{suffix}"] = name, share
+        if self.unknown:
+            found["class"] = UNKNOWN
         return found | {"error": self.error or None}
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from forebear.errors import WeightsError
 from forebear.files import write_whole
+from forebear.network.calibration import calibration_from_dict
 from forebear.network.model_card import ModelCard
 from forebear.network.network import Network
 from forebear.network.plan.cost import arrays, check_map
@@ -89,6 +90,7 @@ def save(
         preprocessing=preprocessing or card.preprocessing,
         metrics=card.metrics if metrics is None else metrics,
         provenance=card.provenance if provenance is None else provenance,
+        calibration=card.calibration,
     )
     card.require_logits(network.plan.num_classes)
     tensors = {
@@ -101,7 +103,7 @@ def save(
 
 def _metadata(plan: Plan, card: ModelCard) -> dict[str, str]:
     built = _Built(**{name: getattr(plan, name) for name in _Built.__dataclass_fields__})
-    return {
+    metadata = {
         "format": FORMAT,
         # The source has its own key, so that older versions of forebear can still read the table.
         "table": json.dumps(table_to_dict(replace(plan.table, source=""))),
@@ -113,6 +115,9 @@ def _metadata(plan: Plan, card: ModelCard) -> dict[str, str]:
         "metrics": json.dumps(_finite(card.metrics), allow_nan=False),
         "provenance": json.dumps(_finite(card.provenance), allow_nan=False),
     }
+    if card.calibration is not None:  # a key of its own, which older versions of forebear ignore
+        metadata["calibration"] = json.dumps(card.calibration.as_dict(), allow_nan=False)
+    return metadata
 
 
 def _finite(value: Any) -> Any:
@@ -220,6 +225,7 @@ def _build(metadata: Mapping[str, str], tensors: dict[str, Tensor]) -> Network:
         preprocessing=preprocessing_from_dict(data["preprocessing"]),
         metrics=data["metrics"],
         provenance=parse_json(metadata["provenance"]),
+        calibration=calibration_from_dict(parse_json(metadata.get("calibration", "null"))),
     )
     card.require_logits(plan.num_classes)
     check_map(plan, card.preprocessing.size)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from forebear.tasks.serve import app as routes
 from forebear.tasks.serve.app import Routes
 from forebear.tasks.serve.service import Service, Settings
 from tests.data.making import encoded
+from tests.network.making import FITTED
 from tests.tasks.serve.making import Brightness, classifier
 
 BRIGHT = encoded(Image.fromarray(np.full((8, 8, 3), 250, np.uint8)), "PNG")
@@ -177,3 +179,22 @@ def test_a_thousand_malformed_requests_are_4xx(server: Server) -> None:
         codes.add(server.client.post(path, content=bytes(cut)).status_code)
     assert codes == {400}
     assert server.client.post("/predict", content=BRIGHT).status_code == 200
+
+
+def test_answers_are_calibrated() -> None:
+    plain, hot = Server(delay=0), Server(delay=0)
+    hot.service.close()
+    fitted = replace(FITTED, temperature=4.0)
+    hot.service = Service(replace(classifier(), calibration=fitted), Settings(name="net", delay=0))
+    hot.client = TestClient(Routes(hot.service).app(), raise_server_exceptions=False)
+    body = {"inputs": [{"name": "pixels", "datatype": "UINT8", "shape": [1, 8, 8, 3],
+                        "data": [150] * 192}]}  # fmt: skip
+    image = encoded(Image.fromarray(np.full((8, 8, 3), 150, np.uint8)), "PNG")
+    ratios = []
+    for one in (plain, hot):
+        shares = one.client.post(INFER, json=body).json()["outputs"][0]["data"]
+        rows = one.client.post("/predict", content=image).json()
+        assert [row["probability"] for row in rows] == pytest.approx(sorted(shares)[::-1])
+        ratios.append(np.log(max(shares) / min(shares)))
+        one.service.close()
+    assert ratios[1] == pytest.approx(ratios[0] / 4, rel=1e-4)

@@ -157,6 +157,7 @@ def _card(network: Network, options: Options) -> GraphCard:
         identity=identity_of(network),
         metrics=network.card.metrics,
         provenance=network.card.provenance,
+        calibration=network.card.calibration,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from forebear.tasks.calibration import Reliability
     from forebear.tasks.evaluate import Evaluation
     from forebear.tasks.runs.metrics import Epoch
 
@@ -125,6 +126,47 @@ def draw_confusion(evaluation: Evaluation, path: Path, title: str) -> None:
                 column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=7
             )
     figure.colorbar(image, ax=axes, shrink=0.8, label="fraction of the true class")
+    _save(figure, path, dpi=130)
+
+
+def draw_reliability(curves: Mapping[str, Reliability], path: Path, title: str) -> None:
+    """Draws reliability diagrams as a PNG, side by side: accuracy over confidence, and the images.
+
+    The gap between a bar and the diagonal is the calibration error of a bin (Guo et al. 2017,
+    figure 1).
+
+    Args:
+        curves: The bins by their names.
+        path: The file.
+        title: Of the whole figure.
+
+    Raises:
+        ForebearError: matplotlib is not installed.
+        OSError: The file cannot be written.
+    """
+    figure = _figure(3.6 * len(curves) + 0.4, 4.4)
+    figure.suptitle(elided(title, 48 * len(curves)), fontsize=10, parse_math=False)
+    panels = figure.subplots(2, len(curves), squeeze=False, height_ratios=(3, 1), sharex=True)
+    for column, (name, bins) in enumerate(curves.items()):
+        upper, lower = panels[:, column]
+        count = len(bins.counts)
+        left = np.arange(count) / count
+        width, lower_end = 1 / count, np.minimum(bins.accuracy, bins.confidence)
+        gap = np.abs(bins.accuracy - bins.confidence)
+        style = {"align": "edge", "edgecolor": "white"}
+        upper.bar(left, bins.accuracy, width, color=BLUE, alpha=0.6, label="accuracy", **style)
+        style |= {"edgecolor": RED, "hatch": "////"}
+        upper.bar(left, gap, width, lower_end, color="none", label="gap", **style)
+        upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
+        upper.set_title(f"{name}: ECE {bins.ece:.2%}", fontsize=10, parse_math=False)
+        upper.set_xlim(0, 1)
+        upper.set_ylim(0, 1)
+        upper.legend(frameon=False, fontsize=8, loc="upper left")
+        lower.bar(left, bins.counts, 1 / count, align="edge", color=GREY)
+        lower.set_xlabel("confidence (probability of the guess)", fontsize=9)
+        if column == 0:
+            upper.set_ylabel("share of right guesses", fontsize=9)
+            lower.set_ylabel("images", fontsize=9)
     _save(figure, path, dpi=130)
 
 

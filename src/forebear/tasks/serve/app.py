@@ -16,7 +16,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from forebear.engines.classifier import softmax
 from forebear.limits import REQUEST_BYTES, REQUEST_IMAGES
 from forebear.tasks.serve import protocol_v2
 from forebear.tasks.serve.batcher import FullError
@@ -143,7 +142,7 @@ class Routes:
             images = await self._service.decoded(asked.images)
         else:
             images = list(asked.pixels)
-        shares = softmax(await self._service.logits(images))
+        shares = self._classifier.probabilities(await self._service.logits(images))
         text, head = protocol_v2.answer(
             asked, self._settings.name, shares, self._classifier.classes
         )

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from forebear.data.loader import Loader
 from forebear.errors import DiskError
+from forebear.network.calibration import Calibration
 from forebear.network.model_card import ModelCard
 from forebear.network.network import Network
+from forebear.tasks.calibration import calibrate, least_images
 from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.runs.layout import BEST
 from forebear.tasks.runs.metrics import Epoch
@@ -143,7 +148,10 @@ class Recorder:
         self.epochs.append(event.epoch)
         self._name_left_out()
         if event.best is not None:
-            event.best.card = self._card(event.evaluation, event.epoch.seconds)
+            event.best.card = replace(
+                self._card(event.evaluation, event.epoch.seconds),
+                calibration=self._calibration(event.evaluation),
+            )
             self.best = event.best
         if not self.setup.world.writes:
             return
@@ -167,7 +175,10 @@ class Recorder:
             nullcontext() if tested else event.stepper.averaged(),
         ):
             network = self.setup.network
-            network.card = self._card(event.evaluation, event.seconds, event.test)
+            # The weights that were tested are those of best.safetensors, with their calibration.
+            fitted = network.card.calibration if tested else self._calibration(event.evaluation)
+            card = self._card(event.evaluation, event.seconds, event.test)
+            network.card = replace(card, calibration=fitted)
             self.folder.weights(network)
         self.artifacts.curves(self.epochs, event.evaluation)
         self.trackers.finish(network.card.metrics)
@@ -201,6 +212,24 @@ class Recorder:
             metrics |= {"test_accuracy": tested.top1, "test_images": tested.images}
             metrics["test_images_in_set"] = len(self.setup.test.val)
         return ModelCard(classes=data.classes, preprocessing=run.rule, metrics=metrics)
+
+    def _calibration(self, measured: Evaluation) -> Calibration | None:
+        """Returns the calibration that validation images give; None if they cannot give one.
+
+        They cannot if they may be a test set, if there are too few of them, or if training failed.
+        """
+        kept, unknown = measured.kept, self.setup.config.unknown
+        if kept is None or len(kept.rows) < least_images(unknown):
+            return None
+        if not np.isfinite(kept.logits).all():
+            return None
+        fit = calibrate(
+            kept.logits,
+            measured.labels[kept.rows],
+            unknown=unknown,
+            fingerprint=self.setup.data.fingerprint,
+        )
+        return fit.calibration
 
 
 @contextmanager

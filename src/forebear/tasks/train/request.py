@@ -115,6 +115,14 @@ class TrainConfig:
         least=1,
         flag="--patience N",
     )
+    unknown: float = setting(
+        0.05,
+        help="fraction of the validation images that may be called unknown: forebear predict "
+        "--unknown calls images so whose probability is below the threshold that this gives",
+        above=0,
+        below=1,
+        flag="--unknown FRACTION",
+    )
     sample_range: str = setting(
         "full",
         help="sample values of 16-bit and 32-bit greyscale images that become 0 and 255: full, "

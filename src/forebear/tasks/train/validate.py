@@ -5,11 +5,13 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from forebear.data.feature_loader import FeatureLoader
 from forebear.data.loader import Loader
-from forebear.tasks.evaluate import Evaluation, InOrder, combined, evaluate, sorted_by
+from forebear.tasks.evaluate import Evaluation, InOrder, combined, evaluate, kept_images, sorted_by
 from forebear.tasks.machine.device import Precision
 from forebear.tasks.runs.layout import BEST
 from forebear.tasks.train.budget.evaluation import UntilTime
@@ -59,7 +61,13 @@ def validate(
             if isinstance(batches, Loader)
             else nullcontext()
         ):
-            part = evaluate(model, watched, run.setup.data.classes, precision=precision)
+            part = evaluate(
+                model,
+                watched,
+                run.setup.data.classes,
+                precision=precision,
+                keep=_kept_images(run, batches),
+            )
         if not world.united(skipped):  # a newly skipped image changes who evaluates which
             break
     whole = combined(world.gather(part))
@@ -68,12 +76,22 @@ def validate(
     return sorted_by(whole, batches.places[: whole.images])
 
 
+def _kept_images(run: Prepared, batches: Loader | FeatureLoader) -> NDArray[np.bool_] | None:
+    """Returns which of this process's images keep their logits, for the calibration."""
+    setup = run.setup
+    if not setup.chooses:
+        return None
+    count = len(batches.places if isinstance(batches, Loader) else batches.labels)
+    return kept_images(count, len(setup.data.classes))[setup.world.rank :: setup.world.size]
+
+
 def load_best(run: Prepared) -> nn.Module:
     """Returns the run's network, in all processes, with the weights of best.safetensors."""
     setup, network = run.setup, run.setup.network
     if setup.world.writes:
         best = load_file(setup.folder.path / BEST).to(setup.device)
         network.load_state_dict(best.state_dict())
+        network.card = best.card  # with its calibration
     setup.world.broadcast([*network.parameters(), *network.buffers()])
     return network
 
