@@ -64,7 +64,7 @@ def test_the_last_validation_is_what_the_weights_are_calibrated_on(tmp_path: Pat
 def test_a_run_that_breaks_off_ends_in_the_same_calibration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main(words(tmp_path, out="whole")) == 0
+    assert main(words(tmp_path, "--unknown", 0.1, out="whole")) == 0
     epoch = RunFolder.epoch
 
     def stop_after_two(folder: RunFolder, done: Epoch) -> None:
@@ -73,7 +73,7 @@ def test_a_run_that_breaks_off_ends_in_the_same_calibration(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(RunFolder, "epoch", stop_after_two)
-    assert main(words(tmp_path, out="broken")) == 130
+    assert main(words(tmp_path, "--unknown", 0.1, out="broken")) == 130
     monkeypatch.setattr(RunFolder, "epoch", epoch)
     broken = tmp_path / "broken"
     assert main(["train", "--resume", str(broken), "--threads", "1"]) == 0
