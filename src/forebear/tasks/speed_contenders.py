@@ -257,12 +257,12 @@ def peer_step(network: Network, peer: str, name: str, conditions: Conditions) ->
     return step
 
 
-def _imported(name: str) -> ModuleType:
-    library = name.partition(".")[0]
+def _imported(module: str) -> ModuleType:
+    library = module.partition(".")[0]
     if importlib.util.find_spec(library) is None:
         raise ValueError(f"{library} is not installed; run pip install {library}")
     try:
-        return importlib.import_module(name)
+        return importlib.import_module(module)
     except Exception as error:  # RuntimeError of a build for another torch, ImportError, OSError
         raise ValueError(
             f"{library} cannot be imported ({reason(error)}); install a build for this machine "

@@ -150,7 +150,7 @@ class Recorder:
         if event.best is not None:
             event.best.card = replace(
                 self._card(event.evaluation, event.epoch.seconds),
-                calibration=self._calibration(event.evaluation),
+                calibration=_calibration(self.run, event.evaluation),
             )
             self.best = event.best
         if not self.setup.world.writes:
@@ -176,7 +176,9 @@ class Recorder:
         ):
             network = self.setup.network
             # The weights that were tested are those of best.safetensors, with their calibration.
-            fitted = network.card.calibration if tested else self._calibration(event.evaluation)
+            fitted = (
+                network.card.calibration if tested else _calibration(self.run, event.evaluation)
+            )
             card = self._card(event.evaluation, event.seconds, event.test)
             network.card = replace(card, calibration=fitted)
             self.folder.weights(network)
@@ -213,24 +215,6 @@ class Recorder:
             metrics["test_images_in_set"] = len(self.setup.test.val)
         return ModelCard(classes=data.classes, preprocessing=run.rule, metrics=metrics)
 
-    def _calibration(self, measured: Evaluation) -> Calibration | None:
-        """Returns the calibration that validation images give; None if they cannot give one.
-
-        They cannot if they may be a test set, if there are too few of them, or if training failed.
-        """
-        kept, unknown = measured.kept, self.setup.config.unknown
-        if kept is None or len(kept.rows) < least_images(unknown):
-            return None
-        if not np.isfinite(kept.logits).all():
-            return None
-        fit = calibrate(
-            kept.logits,
-            measured.labels[kept.rows],
-            unknown=unknown,
-            fingerprint=self.setup.data.fingerprint,
-        )
-        return fit.calibration
-
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
@@ -242,3 +226,22 @@ def _explained(path: Path) -> Iterator[None]:
             f"{path}: the trained weights cannot be written ({error.strerror or error}). Expected "
             f"room on the disk. Make some and go on by {RESUME} {path}: the checkpoints are whole."
         ) from error
+
+
+def _calibration(run: Prepared, measured: Evaluation) -> Calibration | None:
+    """Returns the calibration that validation images give; None if they cannot give one.
+
+    They cannot if they may be a test set, if there are too few of them, or if training failed.
+    """
+    kept, unknown = measured.kept, run.setup.config.unknown
+    if kept is None or len(kept.rows) < least_images(unknown):
+        return None
+    if not np.isfinite(kept.logits).all():
+        return None
+    fit = calibrate(
+        kept.logits,
+        measured.labels[kept.rows],
+        unknown=unknown,
+        fingerprint=run.setup.data.fingerprint,
+    )
+    return fit.calibration
