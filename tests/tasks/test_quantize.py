@@ -56,3 +56,30 @@ def test_arguments_that_cannot_be(
     spec = f"folder:{weights.parent / 'data'}"
     assert main(["quantize", str(weights), "--data", spec, *words]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_the_kept_graph_is_exported(
+    to: str, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("openvino" if to == "openvino" else "onnx")
+    place = weights.parent
+    out = place / ("m.xml" if to == "openvino" else "m.onnx")
+    image = str(place / "data" / "grey" / "0.png")
+    words = ["export", str(weights), "--to", to, "--out", str(out), "--precision", "int8"]
+    assert main([*words, "--with-preprocessing"]) == 2
+    assert "there is no int8 graph of" in capsys.readouterr().err
+    assert (
+        main(["quantize", str(weights), "--data", f"folder:{place / 'data'}", "--limit", "99"]) == 0
+    )
+    assert main(words) == 2
+    assert "takes uint8 pixels of one size" in capsys.readouterr().err
+    assert main([*words, "--with-preprocessing"]) == 0
+    capsys.readouterr()
+    shown = []
+    for source in ([str(weights), "--precision", "int8"], [str(out)]):
+        engine = "openvino" if to == "openvino" else "onnxruntime"
+        assert main(["predict", source[0], image, *source[1:], "--engine", engine]) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    assert len(shown[0]) > 10

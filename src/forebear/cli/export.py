@@ -41,8 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         default="fp32",
-        choices=("fp32", "fp16"),
-        help="of the stored weights; fp16 halves the file (default: %(default)s)",
+        choices=("fp32", "fp16", "int8"),
+        help="of the stored weights; fp16 halves the file; int8 takes the graph that forebear "
+        "quantize kept for these weights (default: %(default)s)",
     )
     parser.add_argument(
         "--with-preprocessing",
@@ -68,12 +69,18 @@ def run(args: argparse.Namespace) -> int:
     from forebear.tasks.export.formats import Options
 
     images = _photographs(args.images, IMAGES)
+    int8 = _kept_int8(args) if args.precision == "int8" else None
     network = _network(args)
     done = export(
         network,
         args.to,
         args.out,
-        Options(pixels=args.with_preprocessing, any_size=args.any_size, precision=args.precision),
+        Options(
+            pixels=args.with_preprocessing,
+            any_size=args.any_size,
+            precision=args.precision,
+            int8=int8,
+        ),
         images=images,
         replace=args.replace,
         unchecked=args.unchecked,
@@ -97,6 +104,25 @@ def _photographs(folder: Path | None, count: int) -> list[Path]:
             f"{printable(folder)}: no images inside. Expected a folder with images. Check the path."
         )
     return found
+
+
+def _kept_int8(args: argparse.Namespace) -> Path:
+    """Returns the graph that `forebear quantize` kept for the weights.
+
+    Raises:
+        ValueError: There is none.
+    """
+    from forebear.engines.graph_cache import INT8, cache_of, kept_graph
+
+    source = args.source if args.weights is None else args.weights
+    folder = None if source is None else cache_of(Path(source), args.network, args.which)
+    graph = None if folder is None else kept_graph(folder, INT8)
+    if graph is None:
+        raise ValueError(
+            f"precision=int8: there is no int8 graph of {printable(source)}. Expected weights that "
+            "forebear quantize was run on. Run forebear quantize RUN --data DATA first."
+        )
+    return graph
 
 
 def _network(args: argparse.Namespace) -> Network:

@@ -111,6 +111,11 @@ def _format(to: str, path: Path, options: Options) -> Format:
             f"precision={truncated(options.precision)}: {to} is written in "
             f"{' or '.join(kind.precisions)}. Pass one of these."
         )
+    if options.precision == "int8" and (options.any_size or not options.pixels):
+        raise ValueError(
+            "precision=int8: the graph of forebear quantize takes uint8 pixels of one size. "
+            "Expected --with-preprocessing, and no --any-size. Change these flags."
+        )
     if options.any_size and not kind.any_size:
         raise ValueError(
             f"any_size: {to} files are written for one input size. Expected no --any-size. Omit it."

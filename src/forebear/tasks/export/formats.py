@@ -7,6 +7,7 @@ weights.
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 import warnings
 import zipfile
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from forebear.engines.classifier import identity_of
 from forebear.engines.engine import Pixels
-from forebear.engines.graph_card import PROPERTY, GraphCard
+from forebear.engines.graph_card import PROPERTY, GraphCard, read_card
 from forebear.engines.lower import lower
 from forebear.engines.torch_engine import PixelNetwork
 from forebear.network.network import Network
@@ -35,7 +36,8 @@ class Options:
 
     pixels: bool = False  # uint8 pixels with the arithmetic of the preprocessing inside
     any_size: bool = False  # dynamic height and width
-    precision: str = "fp32"  # of the stored weights: fp32 or fp16
+    precision: str = "fp32"  # of the stored weights: fp32, fp16 or int8
+    int8: Path | None = None  # the graph that `quantize` kept, for int8; it takes pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,9 @@ def _write_onnx(network: Network, path: Path, options: Options) -> GraphCard:
 
     from forebear.engines.onnx_model import build
 
+    if options.int8 is not None:
+        shutil.copyfile(options.int8, path)
+        return read_card(path)
     model, card = build(network, pixels=options.pixels, any_size=options.any_size)
     if options.precision == "fp16":
         _halve(model)
@@ -116,13 +121,16 @@ def _write_openvino(network: Network, path: Path, options: Options) -> GraphCard
     from forebear.engines.openvino_import import import_openvino
 
     openvino = import_openvino()
-    model, card = build(network, pixels=options.pixels, any_size=options.any_size)
-    plain = path.with_suffix(".onnx")
-    plain.write_bytes(model.SerializeToString())
-    try:
-        graph = openvino.Core().read_model(str(plain))
-    finally:
-        plain.unlink()
+    if options.int8 is not None:
+        card, graph = read_card(options.int8), openvino.Core().read_model(str(options.int8))
+    else:
+        model, card = build(network, pixels=options.pixels, any_size=options.any_size)
+        plain = path.with_suffix(".onnx")
+        plain.write_bytes(model.SerializeToString())
+        try:
+            graph = openvino.Core().read_model(str(plain))
+        finally:
+            plain.unlink()
     for name, text in card.properties().items():
         graph.set_rt_info(text, [name])
     openvino.save_model(graph, str(path), compress_to_fp16=options.precision == "fp16")
@@ -269,7 +277,7 @@ FORMATS = {
             modules=("onnx", "onnxruntime"),
             write=_write_onnx,
             run=_run_onnx,
-            precisions=("fp32", "fp16"),
+            precisions=("fp32", "fp16", "int8"),
         ),
         Format(
             name="openvino",
@@ -278,7 +286,7 @@ FORMATS = {
             modules=("onnx", "openvino"),
             write=_write_openvino,
             run=_run_openvino,
-            precisions=("fp32", "fp16"),
+            precisions=("fp32", "fp16", "int8"),
             companions=(".bin",),
         ),
         Format(

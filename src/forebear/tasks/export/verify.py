@@ -18,7 +18,9 @@ from forebear.tasks.export.formats import Runner
 
 BATCHES = (1, 3, 8)  # images at a time
 TIE = 1e-5  # of the largest logit: nearer logits may change places by rounding
-TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}  # of the largest logit
+# Of the largest logit, and the share of the images that must have the same class. `quantize` has
+# judged an int8 graph by its accuracy before.
+TOLERANCES = {"fp32": (1e-4, 1.0), "fp16": (2e-2, 1.0), "int8": (2.5e-1, 0.8)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +32,13 @@ class Comparison:
     sizes: tuple[int, ...]  # input sizes in pixels
     largest: float  # difference of a logit, relative to the largest logit
     same_class: int  # images whose most probable class is the same
-    tolerance: float
+    tolerance: float  # of `largest`
+    least: float = 1.0  # share of the images that must have the same class
 
     @property
     def equal(self) -> bool:
         """Whether the file is what it should be."""
-        return self.largest <= self.tolerance and self.same_class == self.images
+        return self.largest <= self.tolerance and self.same_class >= self.least * self.images
 
     def line(self) -> str:
         """Returns the comparison in one line."""
@@ -81,7 +84,8 @@ def compare(
         sizes=sizes,
         largest=largest,
         same_class=same,
-        tolerance=TOLERANCES[precision],
+        tolerance=TOLERANCES[precision][0],
+        least=TOLERANCES[precision][1],
     )
 
 
