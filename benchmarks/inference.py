@@ -7,17 +7,21 @@
 - Without a flag: seven networks with random weights, at batch 1 and 16, in fp32, and in bf16 where
   the processor multiplies it. forebear's engines take pixels; "auto" is the one that forebear
   chooses. The peers take normalised inputs, on the network as it is: eager torch (channels_last),
-  torch.compile with frozen weights, ONNX Runtime, OpenVINO, timm's network of the same function.
+  torch.compile with frozen weights, ONNX Runtime, OpenVINO, timm's network of the same function,
+  Keras' (XLA). In int8, ONNX Runtime and OpenVINO run graphs of their own tools, with the tools'
+  defaults: quantize_static (per channel) and NNCF.
 - --cold: whole programs, from the start of the process to its end.
 - --folder: images per second from JPEGs on the disk.
 
-Needs onnx, onnxruntime and openvino beside forebear; timm where it is to be a peer. The page has a
-section for each level of processor. A later run on the same level replaces its own part only.
+Needs onnx, onnxruntime, openvino and nncf; timm and tensorflow if they are to be peers. The page
+has a section for each level of processor. A later run on the same level replaces the networks that
+it measured; results/inference_rows.json keeps the others.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import re
@@ -26,6 +30,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
@@ -39,6 +44,7 @@ from step_speed import machine
 from forebear.hardware import processor
 
 RESULTS = Path(__file__).parent / "results" / "inference.md"
+ROWS = RESULTS.with_name("inference_rows.json")  # what the contests measured
 NETWORKS = (
     "slim/resnet_v1_50",
     "keras/ResNet50V2",
@@ -48,9 +54,12 @@ NETWORKS = (
     "torchvision/resnet18",
     "slim/alexnet_v2",
 )
-PEERS = ("torch", "compile", "onnxruntime", "openvino", "timm")
+PEERS = ("torch", "compile", "onnxruntime", "openvino", "timm", "keras")
 ENGINES = tuple(OURS + name for name in ("torch", "onnxruntime", "openvino"))
-LIBRARIES = ("forebear", "torch", "onnxruntime", "openvino", "timm", "pillow", "numpy")
+LIBRARIES = (
+    "forebear", "torch", "onnxruntime", "openvino", "nncf", "timm", "tensorflow-cpu", "keras",
+    "pillow", "numpy",
+)  # fmt: skip
 GOAL = 1.03  # of the time of the fastest peer
 INTRODUCTION = """# Inference
 
@@ -66,13 +75,16 @@ def best_peer(row: Row) -> str:
     return min(there, key=lambda name: statistics.median(row.times[name]), default="")
 
 
-def ratio(row: Row) -> float | None:
-    """Time of forebear's choice over that of the best peer: median of the rounds' own ratios."""
+def ratio(row: Row, unpaid: float = 0.0) -> float | None:
+    """Time of forebear's choice over that of the best peer: median of the rounds' own ratios.
+
+    `unpaid` is added to the peer's time: milliseconds per image that its normalisation takes.
+    """
     best = best_peer(row)
     if not row.auto or not best:
         return None
     pairs = zip(row.times[row.auto], row.times[best], strict=True)
-    return statistics.median(ours / theirs for ours, theirs in pairs)
+    return statistics.median(ours / (theirs + unpaid) for ours, theirs in pairs)
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
@@ -81,20 +93,37 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def medians(rows: list[Row]) -> list[str]:
+def quantised(rows: list[Row]) -> list[str]:
+    """The table of int8 against fp32, each by the engine that forebear chooses."""
+    fastest = {
+        (row.network, row.batch, row.precision): statistics.median(row.times[row.auto])
+        for row in rows
+        if row.auto
+    }
+    found = []
+    for (network, batch, precision), int8 in fastest.items():
+        fp32 = fastest.get((network, batch, "fp32"))
+        if precision == "int8" and fp32 is not None:
+            cells = (f"{fp32:.2f}", f"{int8:.2f}", f"{fp32 / int8:.2f}")
+            found.append([network, str(batch), *cells])
+    return table(("network", "batch", "fp32", "int8", "int8 is faster by"), found)
+
+
+def medians(rows: list[Row], unpaid: float) -> list[str]:
     """The table of the contests."""
     found = []
     for row in rows:
         behind = ratio(row)
         times = [_median(row, name) for name in PEERS]
-        verdict = ["no engine is exact enough", ""]
+        verdict = ["no engine is exact enough", "", ""]
         if behind is not None:
             busy = " (busy)" if row.others > QUIET else ""
             verdict = [f"{behind:.3f}", f"{'yes' if behind <= GOAL else 'no'}{busy}"]
+            verdict.append(f"{ratio(row, unpaid):.3f}")
         auto = [_median(row, row.auto), row.auto.removeprefix(OURS)] if row.auto else ["", ""]
         found.append([row.network, str(row.batch), row.precision, *auto, *times, *verdict])
     head = ("network", "batch", "precision", "auto", "its engine", *PEERS, "auto / best peer")
-    return table((*head, f"at most {GOAL}"), found)
+    return table((*head, f"at most {GOAL}", "with its normalisation"), found)
 
 
 def ranges(rows: list[Row]) -> list[str]:
@@ -150,10 +179,18 @@ def contests(names: list[str], seconds: float) -> Iterator[list[str]]:
     """The lines of the contests after each network, which has a process of its own."""
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
         unpaid = pool.submit(normalising).result()
-        rows: list[Row] = []
         for name in names:
-            rows += pool.submit(contest, name, seconds).result()
-            yield contest_lines(rows, unpaid)
+            yield contest_lines(kept(pool.submit(contest, name, seconds).result()), unpaid)
+
+
+def kept(rows: list[Row]) -> list[Row]:
+    """Keeps the rows of a network, and returns those of all networks on this kind of processor."""
+    held = json.loads(ROWS.read_text(encoding="utf-8")) if ROWS.exists() else {}
+    level = held.setdefault(processor().level, {})
+    level[rows[0].network] = [asdict(row) for row in rows]
+    text = json.dumps(held, indent=None, separators=(",", ":"))
+    ROWS.write_text(text.replace("},{", "},\n{") + "\n", encoding="utf-8")
+    return [Row(**row) for name in NETWORKS for row in level.get(name, [])]
 
 
 def contest_lines(rows: list[Row], unpaid: float) -> list[str]:
@@ -164,7 +201,7 @@ def contest_lines(rows: list[Row], unpaid: float) -> list[str]:
         "quietest ones of the machine; the best peer in bold. The ratio is the median of the "
         "rounds' ratios. forebear's engines take uint8 pixels. The peers take inputs that are "
         f"normalised already: with numpy, that takes another {unpaid:.2f} ms per image "
-        f"at 224 pixels, which is not counted. {exactness(rows)}",
+        f"at 224 pixels, which only the last column counts. {exactness(rows)}",
         "",
         f"The goal is met in {sum(one <= GOAL for one in behind)} of {len(rows)} rows; the "
         f"geometric mean of the ratios is {statistics.geometric_mean(behind):.3f}. In rows marked "
@@ -172,7 +209,11 @@ def contest_lines(rows: list[Row], unpaid: float) -> list[str]:
         f"uncertain: {sum(row.others > QUIET for row in rows)} rows, up to "
         f"{max(row.others for row in rows):.0%}.",
         "",
-        *medians(rows),
+        *medians(rows, unpaid),
+        "",
+        "int8 against fp32, in milliseconds per image:",
+        "",
+        *quantised(rows),
         "",
         "Medians with p10 to p90, in milliseconds per image:",
         "",

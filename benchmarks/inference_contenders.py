@@ -7,8 +7,8 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,12 +21,16 @@ from torch import nn
 
 import forebear
 from forebear.data.images.preprocess import fit, normalise, to_image
-from forebear.engines.choose import TIE, TOLERANCES, choose
+from forebear.engines.choose import TIE, TOLERANCES, Maker, choose
 from forebear.engines.compare import difference, synthetic_images
 from forebear.engines.engine import EngineName, EnginePrecision
-from forebear.engines.make import EngineMaker
+from forebear.engines.graph_cache import FP32, INT8
+from forebear.engines.make import EngineMaker, Int8Maker
 from forebear.engines.onnx_model import write_onnx
+from forebear.engines.onnxruntime_engine import OnnxRuntimeEngine
 from forebear.engines.open import installed
+from forebear.engines.openvino_import import import_nncf, import_openvino
+from forebear.engines.quantize import quantize
 from forebear.hardware import processor
 
 # timm's name for the same function; its resnet50 strides elsewhere than TF-Slim's and Keras'.
@@ -36,6 +40,9 @@ TIMM = {
     "torchvision/resnext50_32x4d": "resnext50_32x4d",
     "torchvision/resnet18": "resnet18",
 }
+KERAS = {"keras/ResNet50V2": "ResNet50V2", "keras/ResNet50": "ResNet50"}  # in its applications
+CALIBRATION = 32  # images that the ranges of int8 are measured on
+PLAIN = "network.onnx"  # the network as it is, for the peers
 OPERATORS = torch.library.Library("torchvision", "FRAGMENT")  # they live as long as it does
 OURS = "forebear: "  # before the name of one of its engines
 BATCHES = (1, 16)
@@ -120,6 +127,21 @@ def compiled_peer(model: nn.Module, dtype: torch.dtype, inputs: NDArray[np.float
     return torch_peer(torch.compile(model, dynamic=False), dtype, inputs)
 
 
+def keras_peer(name: str, pixels: NDArray[Any]) -> Call:
+    """Keras' own network with random weights, as a tf.function that XLA compiles."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    import keras
+    import tensorflow
+
+    with suppress(RuntimeError):  # the first network has set it
+        tensorflow.config.threading.set_intra_op_parallelism_threads(processor().cores)
+    model = getattr(keras.applications, name)(weights=None)
+    run = tensorflow.function(lambda x: model(x, training=False), jit_compile=True)
+    given = tensorflow.constant(pixels.astype(np.float32))
+    return lambda: np.asarray(run(given))
+
+
 def onnxruntime_peer(graph: Path, inputs: NDArray[np.float32]) -> Call:
     import onnxruntime
 
@@ -135,12 +157,11 @@ def onnxruntime_peer(graph: Path, inputs: NDArray[np.float32]) -> Call:
 
 
 def openvino_peer(graph: Path, precision: EnginePrecision, inputs: NDArray[np.float32]) -> Call:
-    import openvino
-
+    openvino = import_openvino()
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": processor().cores,
-        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16", "int8": "f32"}[precision],
     }
     model = openvino.Core().compile_model(str(graph), "CPU", settings)
     request = model.create_infer_request()
@@ -151,8 +172,39 @@ def openvino_peer(graph: Path, precision: EnginePrecision, inputs: NDArray[np.fl
     return call
 
 
+def int8_peers(
+    graph: Path, folder: Path, calibration: NDArray[np.float32], inputs: NDArray[np.float32]
+) -> dict[str, Call]:
+    """Returns the runtimes with graphs that their own tools quantise, with the tools' defaults."""
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.images = iter(calibration)
+
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            image = next(self.images, None)
+            return None if image is None else {"images": image[None]}
+
+    theirs = folder / "onnxruntime-int8.onnx"
+    quantize_static(str(graph), str(theirs), Reader(), per_channel=True)
+    nncf = import_nncf()
+    images = nncf.Dataset([image[None] for image in calibration], lambda one: {"images": one})
+    model = nncf.quantize(onnx.load(str(graph)), images, subset_size=len(calibration))
+    onnx.save(model, str(folder / "nncf.onnx"))
+    return {
+        "onnxruntime": onnxruntime_peer(theirs, inputs),
+        "openvino": openvino_peer(folder / "nncf.onnx", "int8", inputs),
+    }
+
+
 def peers(
-    network: forebear.Network, graph: Path, precision: EnginePrecision, inputs: NDArray[np.float32]
+    title: str,
+    network: forebear.Network,
+    graph: Path,
+    precision: EnginePrecision,
+    inputs: NDArray[np.float32],
 ) -> dict[str, Call]:
     """Returns the peers as their users run them, on the network as it is."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -165,11 +217,14 @@ def peers(
     }
     if precision == "fp32":
         found["onnxruntime"] = onnxruntime_peer(graph, inputs)
+        with suppress(ImportError):
+            if title in KERAS:
+                found["keras"] = keras_peer(KERAS[title], inputs.transpose(0, 2, 3, 1))
     with suppress(ImportError):
         add_torchvision_operators()
         import timm
 
-        if network_name := TIMM.get(f"{network.dialect.name}/{network.table.name}"):
+        if network_name := TIMM.get(title):
             theirs = timm.create_model(network_name).eval().to(dtype).to(memory_format=lasts)
             found["timm"] = torch_peer(theirs, dtype, inputs)
     return found
@@ -201,7 +256,7 @@ def measure(
         rounds.append(((_computed() - all_before - own) / spent / processor().cores, taken))
     rounds.sort(key=lambda one: one[0])
     kept = max(LEAST, sum(others < QUIET for others, _ in rounds))
-    times = {name: [taken[name] for _, taken in rounds[:kept]] for name in calls}
+    times = {name: [round(taken[name], 4) for _, taken in rounds[:kept]] for name in calls}
     return times, max(rounds[kept - 1][0], 0.0)
 
 
@@ -232,11 +287,12 @@ def contest(name: str, seconds: float) -> list[Row]:
     torch.set_num_threads(processor().cores)
     network = random_network(name)
     precisions: list[EnginePrecision] = ["fp32", "bf16"] if processor().bf16 else ["fp32"]
+    precisions.append("int8")
     with tempfile.TemporaryDirectory() as folder:
-        graph = Path(folder) / "network.onnx"
-        write_onnx(network, graph, pixels=False, lowered=False)
+        place = Path(folder)
+        write_onnx(network, place / PLAIN, pixels=False, lowered=False)
         return [
-            _row(name, network, graph, precision, batch, seconds)
+            _row(name, network, place, precision, batch, seconds)
             for precision in precisions
             for batch in BATCHES
         ]
@@ -245,17 +301,18 @@ def contest(name: str, seconds: float) -> list[Row]:
 def _row(
     name: str,
     network: forebear.Network,
-    graph: Path,
+    place: Path,
     precision: EnginePrecision,
     batch: int,
     seconds: float,
 ) -> Row:
+    """Measures one row; `place` is a folder for graphs."""
     torch.compiler.reset()
     pixels, inputs = images(network, max(BATCHES))
     with torch.inference_mode():
         wanted = network(torch.from_numpy(inputs)).numpy()
     auto, left_out, calls = "", {}, {}
-    with EngineMaker(network, precision) as maker:
+    with _maker(network, precision, place) as maker:
         names = installed(precision)
         try:  # before the peers' threads are there
             choice = choose(maker, names, pixels, wanted, batch=batch, seconds=2.0)
@@ -265,9 +322,13 @@ def _row(
             left_out = {OURS + engine: str(error) for engine in names}
         for engine in names:
             calls[OURS + engine] = _engine(maker, engine, pixels[:batch])
-    calls |= peers(network, graph, precision, inputs[:batch])
+    if precision == "int8":
+        calibration = images(network, CALIBRATION)[1]
+        calls |= int8_peers(place / PLAIN, place, calibration, inputs[:batch])
+    else:
+        calls |= peers(name, network, place / PLAIN, precision, inputs[:batch])
     differences = {}
-    for contender in [one for one in calls if one != "timm"]:  # it has weights of its own
+    for contender in [one for one in calls if one not in ("timm", "keras")]:  # own weights
         apart = difference(calls[contender](), wanted[:batch], TIE)
         differences[contender] = apart.largest
         if not apart.within(*TOLERANCES[precision]):
@@ -278,7 +339,22 @@ def _row(
     return Row(name, batch, precision, auto, times, others, differences, left_out)
 
 
-def _engine(maker: EngineMaker, name: EngineName, pixels: NDArray[Any]) -> Call:
+@contextmanager
+def _maker(network: forebear.Network, precision: EnginePrecision, place: Path) -> Iterator[Maker]:
+    """Makes forebear's engines; int8 graphs are quantised once, with images of their own."""
+    if precision != "int8":
+        with EngineMaker(network, precision) as maker:
+            yield maker
+        return
+    card = write_onnx(network, place / FP32)
+    if not (place / INT8).exists():
+        pixels, _ = images(network, CALIBRATION)
+        classes = OnnxRuntimeEngine(place / FP32)(pixels).argmax(1).tolist()
+        quantize(place / FP32, place / INT8, pixels, pixels, classes, limit=100)
+    yield Int8Maker(place, card, None)
+
+
+def _engine(maker: Maker, name: EngineName, pixels: NDArray[Any]) -> Call:
     engine = maker.make(name)
     return lambda: engine(pixels)
 

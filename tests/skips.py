@@ -33,7 +33,12 @@ EXPECTED: tuple[tuple[str, Callable[[], bool]], ...] = (
     (r"beside the repository|on this machine", _no_shared),
     (r"could not import 'datasets'", _lacks("datasets")),
     (r"could not import 'litert_torch'", _lacks("litert_torch")),
+    (r"could not import 'nncf'", _lacks("nncf")),
+    (r"could not import 'mlflow'", _lacks("mlflow")),
+    (r"could not import '(alembic|sqlalchemy)'", _lacks("alembic", "sqlalchemy")),
+    (r"could not import 'wandb'", _lacks("wandb")),
     (r"could not import 'ray'", _lacks("ray")),
+    (r"could not import '(torchvision|timm)'", _lacks("torchvision", "timm")),
     (r"could not import 'tritonclient", _lacks("tritonclient")),
     (r"its small sisters stand for it: 1001 and 1202 layers", lambda: True),
     (

@@ -77,6 +77,7 @@ def test_an_older_public_name_works_and_names_the_new_one() -> None:
         ["train", "--help"],
         ["predict", "--help"],
         ["features", "--help"],
+        ["explain", "--help"],
         ["evaluate", "--help"],
         ["check", "--help"],
         ["calibrate", "--help"],

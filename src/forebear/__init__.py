@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from forebear.errors import DataError, ForebearError, RunError, TableError, WeightsError
 from forebear.tables.dialects import Dialect
-from forebear.tables.files import read_table, table_from_lists
 from forebear.tables.preprocessing import Preprocessing
-from forebear.tables.registry import networks
 from forebear.tables.rows import Average, Block, Conv, Dropout, Norm, Pool, Table
 from forebear.version import __version__ as __version__
 
@@ -17,6 +15,8 @@ if TYPE_CHECKING:
     from forebear.engines.classifier import Classifier
     from forebear.network.create import create
     from forebear.network.network import Network
+    from forebear.tables.files import read_table, table_from_lists
+    from forebear.tables.registry import networks
     from forebear.tasks.train.api import TrainResult, resume, train
     from forebear.tasks.train.events import observe
     from forebear.tasks.train.request import TrainConfig
@@ -55,7 +55,7 @@ __all__ = [
     "table_from_lists",
     "train",
 ]
-# What needs torch is imported at its first use, so that help and list answer at once.
+# What needs torch or takes time is imported at its first use, so that programs start at once.
 _LATE = {
     "Classifier": "forebear.engines.classifier",
     "Network": "forebear.network.network",
@@ -64,10 +64,13 @@ _LATE = {
     "create": "forebear.network.create",
     "load": "forebear.weights.load",
     "load_arrays": "forebear.weights.assign",
+    "networks": "forebear.tables.registry",
     "observe": "forebear.tasks.train.events",
     "read_arrays": "forebear.weights.load",
+    "read_table": "forebear.tables.files",
     "resume": "forebear.tasks.train.api",
     "save": "forebear.weights.native_format",
+    "table_from_lists": "forebear.tables.files",
     "train": "forebear.tasks.train.api",
 }
 

@@ -9,12 +9,14 @@ import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
-
-from filelock import FileLock
+from typing import TYPE_CHECKING
 
 from forebear.limits import TEXT_BYTES
 from forebear.text import printable
 from forebear.untrusted import read_bytes
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 # What the operating system reports if a file system has no locks.
 NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
@@ -119,6 +121,8 @@ def process_lock(path: Path, *, wait: float = -1) -> FileLock:
         path: of the file that is locked; it is made if it is missing.
         wait: seconds after which `acquire` raises `filelock.Timeout`; -1 waits without end.
     """
+    from filelock import FileLock  # an import of 5 ms
+
     return FileLock(path, timeout=wait, thread_local=False, fallback_to_soft=False)
 
 

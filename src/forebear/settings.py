@@ -127,19 +127,23 @@ def setting(
 
 
 def override(
-    known: Setting, *, default_text: str, help: str | None = None, least: float | None = None
+    known: Setting,
+    *,
+    default_text: str | None = None,
+    help: str | None = None,
+    least: float | None = None,
 ) -> Any:
     """Declares a field whose value replaces that of another record; None leaves it as it is.
 
     Args:
         known: the setting of the other record's field, whose help, unit, range and choices count.
-        default_text: what None stands for.
+        default_text: what None stands for; in place of the other's.
         help: in place of the other's.
         least: in place of the other's.
     """
     changed = dataclasses.replace(
         known,
-        default_text=default_text,
+        default_text=known.default_text if default_text is None else default_text,
         help=known.help if help is None else help,
         least=known.least if least is None else least,
     )

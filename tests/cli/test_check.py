@@ -119,7 +119,7 @@ def test_copies_are_found_across_parts_and_classes(
     assert main(["check", f"folder:{root}"]) == 0
     lines = words(capsys.readouterr().out)
     assert "copies 6 images share 3 contents" in lines
-    at = lines.index("1 copies across train and val, which inflate validation accuracy")
+    at = lines.index("1 copies across parts, which inflate accuracy")
     assert lines[at + 1 : at + 3] == [
         f"{root}/train/down/0.png (train, down)",
         f"{root}/val/down/copy.png (val, down)",
@@ -140,6 +140,7 @@ def test_the_manifest_has_a_line_an_image(tmp_path: Path) -> None:
         "name": str(root / "train/across/0.png"),
         "part": "train",
         "label": "across",
+        "group": None,
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
         "width": 16,
@@ -175,7 +176,7 @@ def test_arrays_have_no_files_and_a_class_may_be_empty(
     lines = words(capsys.readouterr().out)
     assert lines[3:6] == ["a 2 1", "'b\\n' 0 0", "c 2 0"]
     assert "empty 1 classes have no training images" in lines
-    assert any(line.startswith("1 copies across train and val") for line in lines)
+    assert any(line.startswith("1 copies across parts") for line in lines)
 
 
 def test_of_many_classes_only_the_smallest_and_the_largest_are_listed(

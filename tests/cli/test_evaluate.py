@@ -11,6 +11,7 @@ import pytest
 import forebear
 from forebear.cli import output
 from forebear.cli.main import main
+from forebear.data.sources.read_options import ReadOptions
 from forebear.network.network import Network
 from forebear.tasks import evaluate as task
 from forebear.tasks.evaluate import Evaluation
@@ -52,19 +53,22 @@ def test_figures_and_matrix_are_printed(
     asked = given(monkeypatch)
     words = ["--batch", "7", "--precision", "bf16", "--device", "cpu"]
     assert main(["evaluate", str(saved), "--data", "digits", *words]) == 0
+    options: dict[str, object]
     options = {"part": None, "batch": 7, "precision": "bf16", "device": "cpu", "bad": "fail"}
-    assert asked == [("resnet20", "digits", options | {"say": output.note})]
+    options |= {"say": output.note, "reading": ReadOptions()}
+    assert asked == [("resnet20", "digits", options)]
     assert capsys.readouterr().out.splitlines() == [
-        "images 4",
-        "top-1  75.00%",
-        "F1     77.78% (mean over classes)",
-        "loss   0.7500",
-        "ECE    25.00% (not calibrated)",
+        "images    4",
+        "top-1     75.00% (95% interval: 30.1 to 95.4%)",
+        "balanced  83.33% (95% interval: 50.0 to 100.0%), mean recall of the classes",
+        "F1        77.78% (95% interval: 33.3 to 100.0%), mean of the classes",
+        "loss      0.7500",
+        "ECE       25.00% (not calibrated)",
         "",
-        "class   images  recall  precision",
-        "class0       2   50.0%     100.0%",
-        "class1       1  100.0%      50.0%",
-        "class2       1  100.0%     100.0%",
+        "class   images  recall     95% interval  precision",
+        "class0       2   50.0%     9.5 to 90.5%     100.0%",
+        "class1       1  100.0%   20.7 to 100.0%      50.0%",
+        "class2       1  100.0%   20.7 to 100.0%     100.0%",
         "",
         "confusion matrix: true classes in rows, predictions in columns",
         "             0   1   2",
@@ -86,7 +90,7 @@ def test_many_classes_have_a_top_5_and_no_matrix(
     given(monkeypatch, classes)
     assert main(["evaluate", str(saved), "--data", "digits"]) == 0
     out = capsys.readouterr().out
-    assert ("top-5  100.00%\n" in out) == top5
+    assert ("top-5     100.00%\n" in out) == top5
     assert ("confusion matrix" in out) == matrix
     assert "\nclass3 " not in out  # classes without images have no line
 
@@ -97,11 +101,18 @@ def test_json_has_all_classes_and_the_matrix(
     given(monkeypatch)
     assert main(["evaluate", str(saved), "--data", "digits", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["classes"][0] == {"class": "class0", "images": 2, "recall": 0.5, "precision": 1.0}
+    first = found["classes"][0]
+    assert first.pop("recall_interval") == pytest.approx([0.0945312, 0.9054688])
+    assert first == {"class": "class0", "images": 2, "recall": 0.5, "precision": 1.0}
     assert found["confusion"] == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
     assert (found["images"], found["top1"], found["loss"]) == (4, 0.75, 0.75)
     assert (found["ece"], found["calibrated"]) == (0.25, False)
     assert found["macro_f1"] == pytest.approx(7 / 9)
+    assert found["balanced"] == pytest.approx(5 / 6)
+    assert list(found["intervals"]) == ["top1", "balanced", "macro_f1"]
+    assert found["intervals"]["top1"] == pytest.approx([0.3006418, 0.9544127])
+    low, high = found["intervals"]["balanced"]
+    assert 0 < low < found["balanced"] < high == 1
 
 
 def test_a_network_is_evaluated_on_a_folder(

@@ -46,6 +46,7 @@ def test_a_run_ends_in_a_folder_that_names_new_images(
     assert "epoch 6/6  loss " in told.err
     assert sorted(path.name for path in run.iterdir()) == [
         "best.safetensors",
+        "classes.json",
         "confusion.png",
         "curves.png",
         "index.html",
@@ -85,7 +86,7 @@ def test_a_run_ends_in_a_folder_that_names_new_images(
     assert main(words("predict", tmp_path / "synsets.safetensors", images[0], "--top", 1)) == 0
     assert ": n01440764 (tench) " in capsys.readouterr().out
     assert main(words("evaluate", run, "--data", f"folder:{tmp_path / 'data'}")) == 0
-    assert "top-1  100.00%" in capsys.readouterr().out
+    assert "top-1     100.00%" in capsys.readouterr().out
     matrix = tmp_path / "confusion.png"
     same = ("--data", f"folder:{tmp_path / 'data'}", "--json", "--draw", matrix)
     assert main(words("evaluate", run, *same)) == 0

@@ -136,3 +136,59 @@ def test_in_order_every_image_comes_once_over_all_processes() -> None:
     expected = (middle * np.float32(rule.scale) - mean) / std
     assert np.allclose(images[4].permute(1, 2, 0).numpy(), expected, atol=1e-6)
     assert Image.fromarray(middle).size == (8, 8)
+
+
+BALANCED = Order(augment=RULES["resized"], seed=7, balanced=True)
+
+
+def uneven(batch: int, *, rank: int = 0, ranks: int = 1, memory: int = 2**30) -> Loader:
+    """The images of `batches`, of which class 1 has 3 and class 0 the others."""
+    source = batches(batch, rank=rank, ranks=ranks, memory=memory)
+    return replace(source, labels=np.isin(np.arange(COUNT), (4, 9, 20)).astype(np.int64))
+
+
+def looks(source: Loader, order: Order, first: int = 0) -> list[tuple[int, int, bytes]]:
+    """Image, view and pixels of all draws of an epoch, in their order."""
+    found = []
+    for draft in source.drafts(order, 2, first):
+        images, labels = source.view(draft, order, 2, 8)
+        assert np.array_equal(labels.numpy(), source.labels[draft.samples])
+        rows = zip(draft.samples.tolist(), draft.views.tolist(), images.numpy(), strict=True)
+        found += [(sample, view, image.tobytes()) for sample, view, image in rows]
+    return found
+
+
+def test_rare_images_come_again_and_look_different_each_time() -> None:
+    seen = looks(uneven(7), BALANCED)
+    assert len(seen) == COUNT
+    rare = [one for one in seen if one[0] in (4, 9, 20)]
+    assert len(rare) in (COUNT // 2, COUNT // 2 + 1)
+    assert len({pixels for _, _, pixels in rare}) == len(rare)
+    assert sorted(view for sample, view, _ in rare if sample == 4)[:3] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("memory", [2**30, 0])
+def test_balanced_images_are_the_same_for_any_batch_and_processes(memory: int) -> None:
+    whole = sorted(looks(uneven(7, memory=memory), BALANCED))
+    assert len(whole) == COUNT
+    assert whole == sorted(looks(uneven(23, memory=memory), BALANCED))
+    parts = [looks(uneven(7, rank=rank, ranks=2, memory=memory), BALANCED) for rank in range(2)]
+    assert whole == sorted(parts[0] + parts[1])
+    done = len(looks(uneven(7, memory=memory), BALANCED, first=2))
+    again = looks(uneven(7, memory=memory), BALANCED, first=2)
+    assert again == looks(uneven(7, memory=memory), BALANCED)[-done:]
+
+
+def test_balanced_images_are_repeated_within_a_batch_too() -> None:
+    order = replace(BALANCED, repeats=2)
+    seen = looks(uneven(6), order)
+    assert len({(sample, view) for sample, view, _ in seen}) == len(seen) == COUNT
+    assert all(one[0] == other[0] for one, other in zip(seen[:6:2], seen[1:6:2], strict=True))
+
+
+def test_only_images_that_are_read_are_balanced() -> None:
+    among = np.array([1, 4, 6, 9, 13, 17])
+    drawn = [n for draft in uneven(3).drafts(BALANCED, 1, among=among) for n in draft.samples]
+    assert sorted(set(drawn)) == sorted({4, 9} | set(drawn))
+    assert set(drawn) <= set(among.tolist())
+    assert sum(n in (4, 9) for n in drawn) == 3

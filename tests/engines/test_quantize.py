@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from forebear.engines import quantize as module
 from forebear.engines.graph_card import read_card
 from forebear.engines.make import check_pixels
-from forebear.engines.quantize import Accuracy, quantize
+from forebear.engines.quantize import METHODS, Accuracy, methods, quantize
 from forebear.errors import WeightsError
 from tests.engines.test_onnx_model import distance
 from tests.tasks.export.test_formats import small
@@ -39,6 +40,7 @@ def test_the_int8_graph_is_smaller_near_and_judged(
     labels = plain.argmax(1).tolist()
     target = graph.with_name("int8.onnx")
     found = quantize(graph, target, images(16, 2), pixels, labels, limit=20)
+    assert found.method == ("nncf" if "nncf" in methods() else found.method)
     assert (found.images, found.before) == (24, 24)
     assert found.after == found.same >= 20
     engine = OnnxRuntimeEngine(target)
@@ -47,6 +49,23 @@ def test_the_int8_graph_is_smaller_near_and_judged(
     assert read_card(target).classes == ("a", "b", "c")
     weights = sum(len(one) for one in (target.read_bytes(),)) / graph.stat().st_size
     assert weights < 0.9
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_gives_a_graph(
+    method: str, graph: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if method not in methods():
+        pytest.skip("could not import 'nncf'")
+    monkeypatch.setattr(module, "methods", lambda: (method,))
+    pixels = images(24, 1)
+    plain = OnnxRuntimeEngine(graph)(pixels)
+    target = graph.with_name("int8.onnx")
+    found = quantize(graph, target, images(16, 2), pixels, plain.argmax(1).tolist(), limit=20)
+    assert found.method == method
+    assert 1e-5 < distance(OnnxRuntimeEngine(target)(pixels), plain) < 0.5  # random weights
+    assert read_card(target).precision == "int8"
     assert capsys.readouterr() == ("", "")
 
 
@@ -63,3 +82,4 @@ def test_points_are_of_the_accuracy() -> None:
     found = Accuracy(images=200, before=180, after=179, same=190, method="minmax")
     assert found.lost == pytest.approx(0.5)
     assert found.line().startswith("top-1 90.00% before, 89.50% after, on 200 images; 95.00% have")
+    assert found.line().endswith("ranges from the smallest to the largest value")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from forebear.engines.engine import EnginePrecision
 from forebear.engines.torch_engine import TorchEngine
 from forebear.hardware import processor
 from forebear.tables.preprocessing import KERAS_CAFFE, SLIM_VGG, TIMM_V2, Preprocessing
@@ -29,6 +30,17 @@ def test_bf16_is_near() -> None:
     engine = TorchEngine(network, precision="bf16")
     assert 1e-5 < distance(engine(given), wanted) < 0.05
     assert next(network.parameters()).dtype.itemsize == 4
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32),
+                                                  ("bf16", torch.bfloat16)])  # fmt: skip
+def test_logits_stay_on_the_device(precision: EnginePrecision, dtype: torch.dtype) -> None:
+    """The device "meta" has shapes only."""
+    network = prepared(make(table("basic"), "torchvision", num_classes=4), sized(TIMM_V2, 65))
+    engine = TorchEngine(network, precision=precision, device="meta")
+    logits = engine.logits(torch.empty(2, 65, 65, 3, dtype=torch.uint8, device="meta"))
+    assert (logits.shape, logits.dtype, logits.device.type) == ((2, 4), dtype, "meta")
+    assert next(network.parameters()).device.type == "cpu"
 
 
 @pytest.mark.slow

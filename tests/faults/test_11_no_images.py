@@ -67,7 +67,7 @@ def test_a_run_that_may_skip_them_skips_exactly_these(
     again = zygote.start(*words, "--bad", "skip", folder=tmp_path / "again").wait()
     again.succeeded()
     assert again.stderr.count("left out: ") == len(BAD)
-    assert "images 100" in again.stdout
+    assert "images    100" in again.stdout
 
 
 def test_predict_answers_the_others(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from forebear.data.dataset import ArrayImages, Dataset, EncodedImages, Images
+from forebear.data.groups import grouped
 from forebear.tasks.check import Checked, Row, check
 from tests.data.making import encoded, noise
 
@@ -56,6 +58,30 @@ def test_rows_come_in_order_with_their_part_label_and_digest() -> None:
     assert found.counts == [("cat", 1, 0), ("dog", 1, 1)]
     assert not found.bad
     assert found.seconds > 0
+
+
+def test_rows_of_a_test_part_come_last_and_each_has_its_group() -> None:
+    data = Dataset(
+        spec="x",
+        classes=("cat",),
+        train=images(("a", A, 0), ("b", B, 0)),
+        val=images(("c", C, 0)),
+        test=images(("again", A, 0)),
+        side=8,
+        mirror=True,
+        split="",
+        fingerprint="",
+        groups=grouped("patient", {"train": ["p", "q"], "val": ["r"], "test": ["s"]}),
+    )
+    found = check(data)
+    assert [(row.name, row.part, row.group) for row in found.rows] == [
+        ("a", "train", "p"),
+        ("b", "train", "q"),
+        ("c", "val", "r"),
+        ("again", "test", "s"),
+    ]
+    assert names(found.leaks()) == [["a", "again"]]
+    assert {row.group for row in check(replace(data, groups={})).rows} == {None}
 
 
 def test_a_class_without_training_images_is_empty() -> None:

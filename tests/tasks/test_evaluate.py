@@ -48,8 +48,8 @@ def drawn(count: int, classes: int = 3) -> tuple[Tensor, Tensor]:
 def of(labels: list[int], guesses: list[int], losses: list[float]) -> Evaluation:
     return Evaluation(
         classes=CLASSES,
-        labels=np.array(labels),
-        guesses=np.array(guesses),
+        labels=np.array(labels, np.int64),
+        guesses=np.array(guesses, np.int64),
         in_top5=np.ones(len(labels), bool),
         losses=np.array(losses, np.float32),
         confidences=np.ones(len(labels), np.float32),
@@ -92,6 +92,31 @@ def test_macro_f1_is_the_mean_over_the_classes_that_have_images() -> None:
     got = of([0, 0, 0, 1], [0, 0, 1, 1], [0.1] * 4)
     assert got.macro_f1 == pytest.approx((4 / 5 + 2 / 3) / 2)
     assert of([0, 1, 2], [0, 1, 2], [0.0] * 3).macro_f1 == 1
+
+
+def test_each_class_counts_the_same_in_balanced_accuracy() -> None:
+    got = of([0, 0, 0, 1], [0, 0, 1, 1], [0.1] * 4)
+    assert got.top1 == 0.75
+    assert got.balanced == pytest.approx((2 / 3 + 1) / 2)  # no owl
+
+
+def test_a_set_without_images_has_no_hits_and_the_widest_intervals() -> None:
+    got = of([], [], [])
+    assert (got.top1, got.balanced, got.macro_f1) == (0, 0, 0)
+    assert got.intervals() == ((0, 1), (0, 1), (0, 1))
+
+
+def test_intervals_surround_what_was_measured() -> None:
+    labels = [0] * 30 + [1] * 20 + [2] * 10
+    got = of(labels, [0] * 35 + [1] * 15 + [2, 0] * 5, [0.1] * 60)
+    for name, (low, high) in got.intervals()._asdict().items():
+        assert 0 < low < getattr(got, name) < high < 1
+    assert got.intervals() == got.intervals()  # the seed is fixed
+    for row in got.per_class():
+        assert row.recall_interval.low <= row.recall <= row.recall_interval.high
+    names = [row.name for row in got.per_class()]
+    assert (names, got.per_class()[2].images) == (list(CLASSES), 10)
+    assert of([0], [0], [0.1]).per_class()[2].recall_interval == (0, 1)  # no owl
 
 
 @pytest.mark.parametrize(("count", "ranks"), [(11, 2), (12, 4), (2, 3), (5, 1)])

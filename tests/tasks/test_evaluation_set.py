@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from forebear.data.dataset import ArrayImages, Dataset
+from forebear.data.groups import grouped
 from forebear.data.sources.registry import read_data
 from forebear.errors import DataError
 from forebear.tables.imagenet_classes import class_names
-from forebear.tasks.evaluation_set import choose_images, match_classes
+from forebear.tasks.evaluation_set import choose_images, match_classes, other_split
 
 
 def dataset(*classes: str) -> Dataset:
@@ -95,3 +96,14 @@ def test_a_part_can_be_asked_for() -> None:
     tested = replace(data, test=data.val)
     assert choose_images(tested, "test", {}).images is data.val
     assert len(choose_images(tested, "all", {}).images) == 10
+
+
+def test_a_network_of_another_split_is_pointed_out() -> None:
+    data = read_data("digits")
+    said = other_split(data, {"group_by": "patient", "fingerprint": "other"})
+    assert said.startswith("the network was trained with --group-by patient: if these are the same")
+    assert not other_split(data, {})
+    assert not other_split(data, {"group_by": "patient", "fingerprint": data.fingerprint})
+    assert not other_split(replace(data, whole=None), {"group_by": "patient"})
+    groups = grouped("patient", {"train": ["a"]})
+    assert not other_split(replace(data, groups=groups), {"group_by": "patient"})

@@ -129,7 +129,7 @@ def test_the_published_file_predicts_and_evaluates_straight_away(
     assert provenance["converter"] == f"forebear {forebear.__version__}"
     data = f"npz:{SHARED / 'data' / 'cifar10_exact_subset.npz'}"
     assert main(["evaluate", str(PUBLISHED), "--data", data]) == 0
-    assert "top-1  91.64%" in capsys.readouterr().out
+    assert "top-1     91.64%" in capsys.readouterr().out
 
 
 def test_a_run_folder_is_taken_wherever_a_checkpoint_is(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_grey_checkpoint_predicts_and_evaluates_colour_images(
     assert main(["predict", "--weights", str(grey), str(pictures / "a" / "0.png")]) == 0
     assert "images turn grey" in capsys.readouterr().err
     assert main(["evaluate", "--weights", str(grey), "--data", f"folder:{pictures}"]) == 0
-    assert "images 8" in capsys.readouterr().out
+    assert "images    8" in capsys.readouterr().out
 
 
 def test_a_grey_checkpoint_is_trained_further_on_colour_images(

@@ -45,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against",
         metavar="P,...",
-        help="compare with the same network of torchvision, timm or keras in one run",
+        help="compare with the same network of other libraries in one run: all, or some of "
+        "torchvision, timm and keras",
     )
     parser.add_argument(
         "--forward", action="store_true", help="compare forward passes (default: if not --backward)"
@@ -159,8 +160,6 @@ def _refuse_ignored(args: argparse.Namespace) -> None:
     ignored = {
         "--dialect": args.dialect is not None and args.dialect,
         "--steps": args.steps != 100 and args.steps,
-        "--precision": args.precision != "fp32" and args.precision,
-        "--device": args.device not in ("auto", "cpu") and args.device,
         "--no-channels-last": not args.channels_last,
     }
     for flag, value in ignored.items():
@@ -168,15 +167,17 @@ def _refuse_ignored(args: argparse.Namespace) -> None:
             shown = flag if value is True else f"{flag} {value}"
             raise ValueError(
                 f"{shown}: a comparison does not have this option. Expected a published network in "
-                f"fp32 on the CPU, in rounds. Leave out {flag}, or time one network and batch size "
-                "without --engine, --against, --forward and --backward."
+                f"its own dialect, channels last, in rounds. Leave out {flag}, or time one network "
+                "and batch size without --engine, --against, --forward and --backward."
             )
 
 
 def _compare(args: argparse.Namespace, batches: list[int]) -> int:
     from forebear.cli.speed_table import as_dict, draw, lines
-    from forebear.tasks.compare_speed import ENGINES, PEERS, compare
+    from forebear.tasks.compare_speed import compare
+    from forebear.tasks.speed_contenders import ENGINES, PEERS, full_name
 
+    names = [full_name(name, output.note) for name in args.networks]
     _refuse_ignored(args)
     engines: Any = _chosen(args.engine, ENGINES, "--engine", ["torch"])
     peers = _chosen(args.against, PEERS, "--against", [])
@@ -184,9 +185,9 @@ def _compare(args: argparse.Namespace, batches: list[int]) -> int:
     found = [
         compare(
             name, batch=batch, size=args.size, backward=backward, engines=engines, peers=peers,
-            say=output.note,
+            precision=args.precision, device=args.device, say=output.note,
         )
-        for name in args.networks
+        for name in names
         for batch in batches
         for backward in (*kinds, *([True] if args.backward else []))
     ]  # fmt: skip

@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forebear.cli import faults, output
+from forebear.cli.flags import add_flags
 from forebear.cli.text_table import columns
 from forebear.data.sources.kinds import listed_specs
+from forebear.data.sources.read_options import ReadOptions
+from forebear.settings import settings
 from forebear.text import one_line, printable
 
 if TYPE_CHECKING:
@@ -28,23 +33,29 @@ Line = tuple[str, str]  # a line and its style, as rich calls it
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument("data", metavar="DATA", help=listed_specs())
+    add_flags(parser, settings(ReadOptions).values())
     parser.add_argument(
         "--manifest",
         type=Path,
         metavar="FILE",
-        help="write one JSON object per image: name, bytes, sha256, size, mode, format, error, ...",
+        help="write one JSON object per image: name, part, label, group, bytes, sha256, size, "
+        "mode, format, error, ...",
     )
+    faults.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the report, and returns 1 if any image cannot be used."""
+    """Prints the report, and returns 1 if an image cannot be used or a group is in two parts."""
     from rich.console import Console
     from rich.text import Text
 
+    from forebear.data.sources.group_by import shared_groups
     from forebear.data.sources.registry import read_data
     from forebear.tasks.check import check
 
-    data = read_data(args.data)
+    network = faults.opened(args)
+    options = ReadOptions(**{name: getattr(args, name) for name in settings(ReadOptions)})
+    data = read_data(args.data, options)
     with _progress() as progress:
         found = check(data, progress)
     if args.manifest is not None:
@@ -55,10 +66,16 @@ def run(args: argparse.Namespace) -> int:
                 f"--manifest {args.manifest}: cannot be written ({error.strerror}). Expected a "
                 "file in an existing, writable folder. Choose another path."
             ) from error
+    failed = 1 if found.bad or shared_groups(data) else 0
+    suggested = None if network is None else faults.written(network, args.out, data, found)
+    if args.json:
+        output.result_json(faults.as_json(args, found, suggested))
+        return failed
     console = Console(highlight=False, soft_wrap=True)
-    for line, style in _report(found, data):
+    lines = [] if suggested is None else faults.lines(suggested, args.out)
+    for line, style in chain(_report(found, data), lines):
         console.print(Text(one_line(line), style))
-    return 1 if found.bad else 0
+    return failed
 
 
 @contextmanager
@@ -94,14 +111,15 @@ def _report(found: Checked, data: Dataset) -> Iterator[Line]:
     yield "", ""
     yield from _classes(found)
     yield "", ""
-    yield from ((line, "") for line in columns(list(_facts(found, data.split)), "<<"))
+    yield from ((line, "") for line in columns(list(_facts(found, data)), "<<"))
     for kind, rows in found.odd().items():
         yield from _listed(kind, rows, "yellow")
     for kind, groups in (
-        ("copies across train and val, which inflate validation accuracy", found.leaks()),
+        ("copies across parts, which inflate accuracy", found.leaks()),
         ("copies under different classes", found.disagreements()),
     ):
         yield from _listed(kind, [row for rows in groups for row in rows], "red", len(groups))
+    yield from _shared(data)
     bad = found.bad
     yield from _listed("cannot be used", bad, "red")
     yield "", ""
@@ -111,6 +129,19 @@ def _report(found: Checked, data: Dataset) -> Iterator[Line]:
         yield f"{len(bad):,} of {count:,} images cannot be used ({speed})", "bold red"
     else:
         yield f"all {count:,} images can be used ({speed})", "bold green"
+
+
+def _shared(data: Dataset) -> Iterator[Line]:
+    """Yields the groups that are in several parts, which train refuses."""
+    from forebear.data.sources.group_by import shared_groups
+
+    shared = shared_groups(data)
+    if shared:
+        yield "", ""
+        yield f"{len(shared):,} groups across given parts, which train --group-by refuses", "red"
+        yield from ((f"  {group}", "") for group in shared[:_NAMES])
+    if len(shared) > _NAMES:
+        yield f"  ... and {len(shared) - _NAMES:,} more", "dim"
 
 
 def _classes(found: Checked) -> Iterator[Line]:
@@ -127,10 +158,15 @@ def _classes(found: Checked) -> Iterator[Line]:
         yield line, "" if train else "red"
 
 
-def _facts(found: Checked, split: str) -> Iterator[tuple[str, str]]:
-    parts = [sum(row.part == part for row in found.rows) for part in ("train", "val")]
-    yield "images", f"{parts[0]:,} training, {parts[1]:,} validation"
-    yield "split", split
+def _facts(found: Checked, data: Dataset) -> Iterator[tuple[str, str]]:
+    from forebear.data.sources.summary import group_counts
+
+    parts = [sum(row.part == part for row in found.rows) for part in ("train", "val", "test")]
+    tests = f", {parts[2]:,} test" if data.test is not None else ""
+    yield "images", f"{parts[0]:,} training, {parts[1]:,} validation{tests}"
+    yield "split", data.split
+    if data.groups:
+        yield "groups", group_counts(data)
     if found.sizes:
         least, median, greatest = (f"{width} x {height}" for width, height in found.sizes)
         yield "pixels", f"smallest {least}, median {median}, largest {greatest}"

@@ -133,6 +133,8 @@ def _as_json(results: Sequence[Result], groups: Sequence[Spread]) -> dict[str, o
                 "minutes": _number(result.minutes),
                 "best": _number(result.best),
                 "last": _number(result.last),
+                "balanced": _number(result.run.last("val_balanced")),
+                "macro_f1": _number(result.run.last("val_macro_f1")),
                 "test": None if result.run.tested is None else result.run.tested[0],
             }
             for result in results

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from forebear.cli import load_model, output
+from forebear.cli.flags import add_flags
 from forebear.cli.output_path import check_drawing
 from forebear.data.choices import Bad
 from forebear.data.sources.kinds import listed_specs
+from forebear.data.sources.read_options import ReadOptions
+from forebear.settings import settings
 
 if TYPE_CHECKING:
     from forebear.network.calibration import Calibration
     from forebear.tasks.evaluate import Evaluation
+    from forebear.tasks.metrics import Interval
 
 SUMMARY = "Evaluates a trained network on the validation images of a data set."
 EXAMPLE = "forebear evaluate runs/first --data digits"
@@ -30,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     load_model.add_arguments(parser)
     parser.add_argument("--data", required=True, metavar="KIND:PATH", help=listed_specs())
+    add_flags(parser, settings(ReadOptions).values())
     parser.add_argument(
         "--batch", type=int, default=64, metavar="N", help="batch size (default: %(default)s)"
     )
@@ -71,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     measured = evaluate_on(
         network,
         args.data,
+        reading=ReadOptions(**{name: getattr(args, name) for name in settings(ReadOptions)}),
         part=args.part,
         batch=args.batch,
         precision=args.precision,
@@ -99,11 +105,19 @@ def _as_json(measured: Evaluation) -> dict[str, object]:
         "images": measured.images,
         "top1": measured.top1,
         "top5": measured.top5,
+        "balanced": measured.balanced,
         "macro_f1": measured.macro_f1,
+        "intervals": measured.intervals()._asdict(),
         "loss": measured.loss,
         "classes": [
-            {"class": name, "images": count, "recall": recall, "precision": precision}
-            for name, count, recall, precision in measured.per_class()
+            {
+                "class": row.name,
+                "images": row.images,
+                "recall": row.recall,
+                "recall_interval": row.recall_interval,
+                "precision": row.precision,
+            }
+            for row in measured.per_class()
         ],
         "confusion": measured.confusion.tolist(),
     }
@@ -114,22 +128,29 @@ def _ece_line(ece: float, fitted: Calibration | None) -> str:
     how = (
         "not calibrated" if fitted is None else f"calibrated, temperature {fitted.temperature:.4g}"
     )
-    return f"ECE    {ece:.2%} ({how})"
+    return f"ECE       {ece:.2%} ({how})"
 
 
 def _as_text(measured: Evaluation, ece: str) -> str:
-    classes, confusion = measured.classes, measured.confusion
-    lines = [f"images {measured.images:,}", f"top-1  {measured.top1:.2%}"]
+    classes, confusion, intervals = measured.classes, measured.confusion, measured.intervals()
+    lines = [f"images    {measured.images:,}", _line("top-1", measured.top1, intervals.top1)]
     if len(classes) > 5:
-        lines.append(f"top-5  {measured.top5:.2%}")
-    lines.append(f"F1     {measured.macro_f1:.2%} (mean over classes)")
-    lines.append(f"loss   {measured.loss:.4f}")
-    lines.append(ece)
+        lines.append(f"top-5     {measured.top5:.2%}")
+    lines += [
+        _line("balanced", measured.balanced, intervals.balanced) + ", mean recall of the classes",
+        _line("F1", measured.macro_f1, intervals.macro_f1) + ", mean of the classes",
+        f"loss      {measured.loss:.4f}",
+        ece,
+    ]
     width = max(5, *(len(name) for name in classes))
-    lines += ["", f"{'class':<{width}}  images  recall  precision"]
-    for name, count, recall, precision in measured.per_class():
-        if count:
-            lines.append(f"{name:<{width}}  {count:>6,}  {recall:>6.1%}  {precision:>9.1%}")
+    lines += ["", f"{'class':<{width}}  images  recall     95% interval  precision"]
+    for row in measured.per_class():
+        if row.images:
+            low, high = (100 * end for end in row.recall_interval)
+            lines.append(
+                f"{row.name:<{width}}  {row.images:>6,}  {row.recall:>6.1%}  "
+                f"{f'{low:.1f} to {high:.1f}%':>15}  {row.precision:>9.1%}"
+            )
     if len(classes) <= 20:
         cell = max(4, len(str(confusion.max())) + 1)
         head = "".join(f"{number:>{cell}}" for number in range(len(classes)))
@@ -139,3 +160,8 @@ def _as_text(measured: Evaluation, ece: str) -> str:
             cells = "".join(f"{count:>{cell}}" for count in row)
             lines.append(f"{number:>3} {name:<{width}}{cells}")
     return "\n".join(lines)
+
+
+def _line(name: str, value: float, interval: Interval) -> str:
+    low, high = (100 * end for end in interval)
+    return f"{name:<9} {value:.2%} (95% interval: {low:.1f} to {high:.1f}%)"

@@ -37,6 +37,7 @@ VERBS = {
     "quantize": "make an int8 graph of a network, and say what accuracy it loses",
     "serve": "answer images over HTTP",
     "features": "write the features of images at any end point to a file",
+    "explain": "draw which places of images speak for a class, and their neighbours",
     "convert": "write a checkpoint in another format",
     "export": "write a network for ONNX Runtime, OpenVINO, torch.export, LiteRT or Core ML",
     "benchmark": "time a network forward and backward",

@@ -13,17 +13,20 @@ if TYPE_CHECKING:
     from forebear.tasks.compare_speed import Comparison, Contender
 
 _PASSES = {"forward": 1, "forward-backward": 3}  # a backward pass has two products for each
+# The memory of a contender: by how much the peak grew while it was made and warmed up.
+_MEMORY = {"cpu": "growth of process peak memory", "cuda": "growth of GPU peak memory"}
 
 
 def lines(found: Comparison) -> Iterator[str]:
     """Yields a heading, a row for each contender, and the shares of the blocks."""
     yield (
         f"{found.network}, {found.what}, batch {found.batch}, {found.size} x {found.size} pixels, "
+        f"{_precision(found)} on {found.device_name}, "
         f"{found.multiply_adds / 1e9:.3f} G multiply-adds per image, peak of a matrix product "
         f"{2 * found.peak / 1e9:,.0f} GFLOP/s"
     )
     head = ("", "ms per image", "p10", "p90", "ratio", "95 % interval", "GFLOP/s", "of peak")
-    rows: list[tuple[str, ...]] = [(*head, "memory", "warm-up")]
+    rows: list[tuple[str, ...]] = [(*head, _MEMORY[found.device], "warm-up")]
     for one in found.contenders:
         ratio, low, high = found.ratio(one)
         rate = _rate(found, one)
@@ -44,6 +47,11 @@ def lines(found: Comparison) -> Iterator[str]:
         shares = ", ".join(f"{part} {share:.0%}" for part, share in found.blocks)
         yield f"time of the parts, eager: {shares}"
     yield ""
+
+
+def _precision(found: Comparison) -> str:
+    without = found.device == "cuda" and found.precision == "fp32"
+    return "fp32 without TF32" if without else found.precision
 
 
 def _rate(found: Comparison, one: Contender) -> float:

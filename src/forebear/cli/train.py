@@ -25,11 +25,16 @@ EXAMPLE = "forebear train --data digits --network paper/resnet20 --out runs/firs
 
 # The fields of TrainConfig whose flags stand under each title of the help
 GENERAL = ("data", "network", "dialect", "out", "replace")
-RECIPE = ("recipe", "sets", "budget", "epochs", "batch", "lr", "size", "mirror", "seed")
-START = ("weights", "partial", "hold_out", "unknown", "sample_range", "bad")
+DATA = ("images", "image_column", "label_column", "group_by")
+RECIPE = (
+    "recipe", "sets", "budget", "epochs", "batch", "lr", "size", "mirror", "balance", "seed",
+)  # fmt: skip
+START = (
+    "weights", "partial", "hold_out", "metric", "patience", "unknown", "sample_range", "bad",
+)  # fmt: skip
 MACHINE = (
     "precision", "device", "threads", "deterministic", "compile", "workers", "every",
-    "keep_memory", "tensorboard",
+    "keep_memory", "track", "tensorboard",
 )  # fmt: skip
 
 
@@ -37,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments, most of them read off TrainConfig."""
     known = _known()
     add_flags(parser, (known[name] for name in GENERAL))
+
+    add_flags(parser.add_argument_group("data"), (known[name] for name in DATA))
 
     recipe = parser.add_argument_group("recipe")
     add_flags(recipe, (known[name] for name in RECIPE), parse={"budget": _seconds})
@@ -88,7 +95,7 @@ def _resumed(args: argparse.Namespace, started: float) -> list[TrainResult]:
 
 
 def _trained(args: argparse.Namespace, started: float) -> list[TrainResult]:
-    given = {name: getattr(args, name) for name in (*GENERAL, *RECIPE, *START, *MACHINE)}
+    given = {name: getattr(args, name) for name in (*GENERAL, *DATA, *RECIPE, *START, *MACHINE)}
     given["sets"] = tuple(args.sets)
     request = TrainConfig(**given, started=started)  # refuses mistakes before torch is loaded
     from forebear.tasks.train.api import seeds, train

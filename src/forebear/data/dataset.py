@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from forebear.data.groups import Groups
 from forebear.data.images.decode import ChooseBox, open_image, open_part, resized
 from forebear.data.images.flatten import Levels
 from forebear.errors import DataError
@@ -256,6 +257,7 @@ class Dataset:
     origins: Mapping[Any, str] = field(default_factory=dict)  # where each part is: "val": "valid/"
     skipped: Mapping[str, int] = field(default_factory=dict)  # files that are no images, by reason
     notes: tuple[str, ...] = ()  # what the user should know about the layout
+    groups: Mapping[Any, Groups] = field(default_factory=dict)  # of each part, with --group-by
 
     @property
     def channels(self) -> int:

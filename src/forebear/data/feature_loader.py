@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,19 +37,25 @@ class FeatureLoader:
             yield self._taken(samples, np.zeros(len(samples), np.int64))
 
     def drafts(self, order: Order, epoch: int, first: int = 0) -> Iterator[RawBatch]:
-        """Yields the steps of one epoch, starting at step `first`. Each image occurs once."""
-        chosen = np.random.default_rng((order.seed, epoch)).permutation(self.values.shape[1])
-        for step, part in enumerate(np.array_split(chosen, len(self))):
+        """Yields the steps of one epoch, starting at step `first`.
+
+        Each image occurs once, unless the classes are balanced; `order.repeats` has no effect.
+        """
+        drawn = np.stack(replace(order, repeats=1).draws(self.labels, epoch))
+        for step, part in enumerate(np.array_split(drawn, len(self), axis=1)):
             if step >= first:
-                mine = np.array_split(part, self.ranks)[self.rank]
-                zeros = np.zeros(len(mine), np.int64)
+                samples, views = np.array_split(part, self.ranks, axis=1)[self.rank]
                 yield RawBatch(
-                    step=step, pixels=self.values[0], samples=mine, views=zeros, total=len(part)
+                    step=step,
+                    pixels=self.values[0],
+                    samples=samples,
+                    views=views,
+                    total=part.shape[1],
                 )
 
     def view(self, draft: RawBatch, order: Order, epoch: int, size: int) -> Batch:
         """Returns the features of a step, for each image at random unflipped or flipped."""
-        draws = CounterRNG(order.seed, epoch, draft.samples)
+        draws = CounterRNG(order.seed, epoch, draft.samples, draft.views)
         return self._taken(draft.samples, draws.integers("mirror", len(self.values)))
 
     def _taken(self, samples: NDArray[np.int64], views: NDArray[np.int64]) -> Batch:

@@ -1,8 +1,8 @@
 """Turns stored pixels into batches of tensors: shuffled, augmented and normalised.
 
-The augmentation of an image depends only on (seed, epoch, image), and the order of the images only
-on (seed, epoch). Neither depends on the batch size, the number of threads or processes, or the step
-at which a run was resumed.
+The augmentation of an image depends only on (seed, epoch, image, view), and the order of the images
+only on (seed, epoch), and on the labels if the classes are balanced. Neither depends on the batch
+size, the number of threads or processes, or the step at which a run was resumed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from forebear.data.augment.config import Augment
 from forebear.data.augment.counter_rng import CounterRNG
 from forebear.data.augment.crop import to_device
 from forebear.data.augment.pipeline import augment, resized_box
+from forebear.data.balanced_draws import balanced_draws
 from forebear.data.decoder import Indices
 from forebear.data.images.decode import Box
 from forebear.data.pixel_cache import Pixels
@@ -50,6 +51,31 @@ class Order:
     augment: Augment
     seed: int
     repeats: int = 1  # augmented views of an image in one batch (Hoffer et al. 2019)
+    balanced: bool = False  # whether an epoch has as many images of every class
+
+    def draws(self, labels: Indices, epoch: int) -> tuple[Indices, Indices]:
+        """Returns the images of an epoch in their order, and the augmented view of each.
+
+        Each image occurs once, unless the classes are balanced. With `repeats` above 1, each drawn
+        image occurs that many times in a row, and fewer images are drawn so that the epoch keeps
+        its length. The same image has another view each time.
+
+        Args:
+            labels: Class indices [N] of the images to draw from.
+            epoch: Number of the epoch, from 1.
+
+        Returns:
+            Indices [N] into `labels`, and views [N], from 0.
+        """
+        count, repeats = len(labels), self.repeats
+        drawn = -(-count // repeats)
+        if self.balanced:
+            chosen, seen = balanced_draws(labels, drawn, seed=self.seed, epoch=epoch)
+        else:
+            chosen = np.random.default_rng((self.seed, epoch)).permutation(count)[:drawn]
+            seen = np.zeros(drawn, np.int64)
+        views = seen[:, None] * repeats + np.arange(repeats)
+        return np.repeat(chosen, repeats)[:count], views.ravel()[:count]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -136,9 +162,8 @@ class Loader:
     ) -> Iterator[RawBatch]:
         """Yields the steps of one epoch of training, starting at step `first`.
 
-        Each image occurs once. With `order.repeats` above 1, each drawn image occurs that many
-        times in a row, and fewer images are drawn so that the epoch keeps its length. Batch sizes
-        differ by at most one image, but a skipped image is missing from its batch.
+        `Order.draws` says which images an epoch has. Batch sizes differ by at most one image, but a
+        skipped image is missing from its batch.
 
         Args:
             order: Order of the images and their augmentation.
@@ -149,14 +174,11 @@ class Loader:
         Raises:
             DataError: An image cannot be decoded.
         """
-        count = len(self.store) if among is None else len(among)
-        chosen = np.random.default_rng((order.seed, epoch)).permutation(count)
+        labels = self.labels if among is None else self.labels[among]
+        chosen, views = order.draws(labels, epoch)
         if among is not None:
             chosen = among[chosen]
-        if order.repeats > 1:
-            chosen = np.repeat(chosen, order.repeats)[:count]
-        views = np.arange(len(chosen)) % order.repeats
-        steps = -(-count // self.batch)
+        steps = -(-len(labels) // self.batch)
         parts = np.array_split(np.stack((chosen, views)), steps, axis=1)
         mine = [np.array_split(part, self.ranks, axis=1)[self.rank] for part in parts]
         read = partial(self._read, order, epoch)
@@ -193,15 +215,16 @@ class Loader:
             found, pixels = self._take(wanted[0])
             return wanted[:, np.isin(wanted[0], found)], pixels
         kept, parts = [], []
-        for view in np.unique(wanted[1]).tolist():
+        for group in _distinct(wanted):
+            views = dict(zip(*group.tolist(), strict=True))
 
-            def box(index: int, width: int, height: int, view: int = view) -> Box:
-                draws = CounterRNG(order.seed, epoch, np.array([index]), view)
+            def box(index: int, width: int, height: int, views: dict[int, int] = views) -> Box:
+                draws = CounterRNG(order.seed, epoch, np.array([index]), views[index])
                 left, top, right, bottom = resized_box(width, height, order.augment, draws)[0]
                 return float(left), float(top), float(right), float(bottom)
 
-            found, part = self.store.take_crops(wanted[0, wanted[1] == view], box)
-            kept.append(np.stack((found, np.full_like(found, view))))
+            found, part = self.store.take_crops(group[0], box)
+            kept.append(group[:, np.isin(group[0], found)])
             parts.append(part)
         return np.concatenate(kept, axis=1), np.concatenate(parts)
 
@@ -224,6 +247,15 @@ class Loader:
         values = (pixels * self.rule.scale - mean) / std
         labels = to_device(self.labels[indices], self.device)
         return values.permute(0, 3, 1, 2), labels  # channels last in memory
+
+
+def _distinct(wanted: Indices) -> list[Indices]:
+    """Splits (image, view) [2, n] into parts in which each image occurs at most once."""
+    by_image = np.argsort(wanted[0], kind="stable")
+    counts = np.unique(wanted[0], return_counts=True)[1]
+    turn = np.empty(wanted.shape[1], np.int64)
+    turn[by_image] = np.arange(len(turn)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return [wanted[:, turn == number] for number in range(counts.max(initial=1))]
 
 
 def _ahead(

@@ -16,6 +16,8 @@ from forebear.errors import WeightsError
 from forebear.tables.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
+    import torch
+
     from forebear.network.network import Network
 
 IMAGES = 8  # to compare engines on
@@ -90,6 +92,7 @@ class EngineMaker:
         precision: EnginePrecision,
         threads: int | None = None,
         folder: Path | None = None,
+        device: str | torch.device = "cpu",
     ) -> None:
         """Prepares; nothing is written yet.
 
@@ -98,9 +101,10 @@ class EngineMaker:
             precision: Of all engines.
             threads: Compute threads; None takes all cores.
             folder: Of the cache; None keeps nothing.
+            device: Of torch and compile. The other engines compute on the processor.
         """
         self._network, self._precision, self._threads = network, precision, threads
-        self._folder = folder
+        self._folder, self._device = folder, device
         self._place: tempfile.TemporaryDirectory[str] | None = None
         self._graph: tuple[Path, GraphCard] | None = None
         self._made: dict[EngineName, Engine] = {}
@@ -130,6 +134,7 @@ class EngineMaker:
                 self._network,
                 precision=self._precision,
                 compiled=name == "compile",
+                device=self._device,
                 threads=self._threads,
             )
         if self._graph is None:

@@ -119,11 +119,24 @@ def check_request(request: EngineRequest) -> None:
                 f"precision={request.precision}: {request.engine} computes in {', '.join(known)}. "
                 "Pass one of these, or --engine auto."
             )
-    if request.precision == "bf16" and not processor().bf16:
+    if request.precision == "bf16":
+        check_bf16("fp32 or int8")
+
+
+def check_bf16(instead: str) -> None:
+    """Refuses bf16 on a processor without its arithmetic.
+
+    Args:
+        instead: The precisions to pass.
+
+    Raises:
+        ValueError: The message names the processor.
+    """
+    if not processor().bf16:
         raise ValueError(
             f"precision=bf16: {processor().name or 'this processor'} (level {processor().level}) "
             "has no bfloat16 arithmetic, which is many times slower there. Expected AVX-512-bf16 "
-            "or AMX. Pass --precision fp32 or int8."
+            f"or AMX. Pass --precision {instead}."
         )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from forebear.engines.engine import EngineName, EnginePrecision, Pixels
 from forebear.engines.graph_card import PROPERTY, GraphCard, parse_card, read_card
+from forebear.engines.openvino_import import import_openvino
 from forebear.errors import WeightsError
 from forebear.hardware import processor
 from forebear.text import truncated
@@ -45,8 +46,7 @@ class OpenVinoEngine:
         Raises:
             WeightsError: The file is no such graph, or OpenVINO cannot load it.
         """
-        import openvino
-
+        openvino = import_openvino()
         self.card = card or (openvino_card(path) if path.suffix == ".xml" else read_card(path))
         self.precision: EnginePrecision = precision or self.card.precision
         settings: dict[str, Any] = {
@@ -78,8 +78,7 @@ def openvino_card(path: Path) -> GraphCard:
     Raises:
         WeightsError: The file is missing, or forebear did not write it.
     """
-    import openvino
-
+    openvino = import_openvino()
     with reading(path, "an .xml file from forebear export --to openvino"), opened(path):
         model = openvino.Core().read_model(str(path))
         if not model.has_rt_info([PROPERTY]):

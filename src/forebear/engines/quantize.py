@@ -1,11 +1,14 @@
 """Post-training quantisation: an int8 graph, calibrated and judged on real images.
 
-ONNX Runtime's static quantisation: weights in int8 with a scale per output channel, activations in
-uint8 with a scale per tensor. Nagel et al. 2021, "A white paper on neural network quantization".
+Weights are in int8 with a scale per output channel, activations in 8 bits with a scale per tensor.
+Nagel et al. 2021, "A white paper on neural network quantization". NNCF writes the graphs, if it is
+installed, and ONNX Runtime's static quantisation. Both engines run NNCF's graph of a ResNet-50 1.3
+to 1.6 times as fast as ONNX Runtime's, since it leaves fewer values in float32.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import logging
 import tempfile
@@ -21,12 +24,19 @@ from numpy.typing import NDArray
 from forebear.engines.engine import Engine, Pixels
 from forebear.engines.graph_card import GraphCard, read_card
 from forebear.engines.onnxruntime_engine import OnnxRuntimeEngine
+from forebear.engines.openvino_import import import_nncf
 from forebear.errors import WeightsError
 from forebear.files import write_whole
 from forebear.hardware import processor
 
 BATCH = 16  # images at a time
-METHODS = ("minmax", "percentile")  # of choosing the range of activations
+METHODS = ("nncf", "minmax", "percentile")  # NNCF's, and ONNX Runtime's two ranges of activations
+NNCF = METHODS[0]
+_TITLES = {
+    "nncf": "NNCF",
+    "minmax": "ONNX Runtime, ranges from the smallest to the largest value",
+    "percentile": "ONNX Runtime, ranges by percentiles",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +47,7 @@ class Accuracy:
     before: int  # images that the fp32 graph classifies correctly
     after: int  # that the int8 graph does
     same: int  # images with the same class
-    method: str  # how the ranges were chosen
+    method: str  # one of METHODS
 
     @property
     def lost(self) -> float:
@@ -49,8 +59,8 @@ class Accuracy:
         count = max(self.images, 1)
         return (
             f"top-1 {self.before / count:.2%} before, {self.after / count:.2%} after, on "
-            f"{self.images:,} images; {self.same / count:.2%} have the same class; activations by "
-            f"{self.method}"
+            f"{self.images:,} images; {self.same / count:.2%} have the same class; quantised by "
+            f"{_TITLES[self.method]}"
         )
 
 
@@ -77,7 +87,8 @@ def quantize(
 ) -> Accuracy:
     """Writes the int8 graph of an fp32 graph, and returns how it answers labelled images.
 
-    The ranges of activations are chosen by each of two methods, and the better graph is kept.
+    Each of the methods writes a graph. NNCF's is kept if it loses no more than the limit, because
+    it is faster; otherwise the one that loses least is kept.
 
     Args:
         graph: That `write_onnx` wrote.
@@ -95,9 +106,11 @@ def quantize(
     truth = np.asarray(labels)
     best: tuple[Accuracy, bytes] | None = None
     with tempfile.TemporaryDirectory(prefix="forebear-") as place:
-        for method in METHODS:
+        for method in methods():
             path = Path(place) / f"{method}.onnx"
-            _write(graph, path, card, calibration, method)
+            write = _write_nncf if method == NNCF else _write
+            with _silence():
+                write(graph, path, card, calibration, method)
             found = _classes(OnnxRuntimeEngine(path), pixels)
             accuracy = Accuracy(
                 images=len(truth),
@@ -106,7 +119,7 @@ def quantize(
                 same=int((found == wanted).sum()),
                 method=method,
             )
-            if best is None or (accuracy.after, accuracy.same) > (best[0].after, best[0].same):
+            if best is None or _merit(accuracy, limit) > _merit(best[0], limit):
                 best = accuracy, path.read_bytes()
     assert best is not None
     accuracy, content = best
@@ -120,6 +133,16 @@ def quantize(
     return accuracy
 
 
+def methods() -> tuple[str, ...]:
+    """Returns the methods whose library is installed."""
+    missing = importlib.util.find_spec("nncf") is None
+    return tuple(name for name in METHODS if not (missing and name == NNCF))
+
+
+def _merit(found: Accuracy, limit: float) -> tuple[bool, int, int]:
+    return found.method == NNCF and found.lost <= limit, found.after, found.same
+
+
 def _put(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
@@ -131,7 +154,6 @@ def _classes(engine: Engine, pixels: Pixels) -> NDArray[np.int64]:
 
 def _write(graph: Path, path: Path, card: GraphCard, calibration: Pixels, method: str) -> None:
     import onnx
-    from onnx import helper
     from onnxruntime.quantization import (
         CalibrationMethod,
         QuantFormat,
@@ -145,28 +167,53 @@ def _write(graph: Path, path: Path, card: GraphCard, calibration: Pixels, method
         card.graph_input(calibration[at : at + step])
         for at in range(0, len(calibration) - step + 1, step)
     )
-    with _silence():
-        quantize_static(
-            str(graph),
-            str(path),
-            _Reader("pixels", batches),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv", "Gemm", "Add", "MaxPool", "ReduceMean"],
-            per_channel=True,
-            # Without VNNI, sums of two products of 8 bits overflow 16 bits.
-            reduce_range=not processor().level.startswith("avx512"),
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=kinds[method],
-        )
-    model = onnx.load(str(path))
+    quantize_static(
+        str(graph),
+        str(path),
+        _Reader("pixels", batches),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=["Conv", "Gemm", "Add", "MaxPool", "ReduceMean"],
+        per_channel=True,
+        reduce_range=_overflows(),
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=kinds[method],
+    )
+    _save(onnx.load(str(path)), path, card)
+
+
+def _write_nncf(graph: Path, path: Path, card: GraphCard, calibration: Pixels, _: str) -> None:
+    import onnx
+
+    nncf = import_nncf()
+    images = [card.graph_input(calibration[at : at + 1]) for at in range(len(calibration))]
+    fix = nncf.OverflowFix.ENABLE if _overflows() else nncf.OverflowFix.DISABLE
+    model = nncf.quantize(
+        onnx.load(str(graph)),
+        nncf.Dataset(images, lambda one: {"pixels": one}),
+        subset_size=len(images),
+        target_device=nncf.TargetDevice.CPU,
+        advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=fix),
+    )
+    _save(model, path, card)
+
+
+def _overflows() -> bool:
+    """Whether weights need 7 bits: without VNNI, two products of 8 bits overflow 16 bits."""
+    return not processor().level.startswith("avx512")
+
+
+def _save(model: Any, path: Path, card: GraphCard) -> None:
+    import onnx
+    from onnx import helper
+
     helper.set_model_props(model, replace(card, precision="int8").properties())
     onnx.save(model, str(path))
 
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keeps ONNX Runtime's progress and its advice from the terminal."""
+    """Keeps the libraries' progress and advice from the terminal."""
     logging.disable(logging.WARNING)
     try:
         with redirect_stdout(io.StringIO()):

@@ -86,13 +86,20 @@ class TorchEngine:
         model: nn.Module = PixelNetwork(low).to(self._device).eval()
         self._model = torch.compile(model, dynamic=False) if compiled else model
 
-    @torch.inference_mode()
     def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
         """Returns the logits, [N, classes]."""
-        logits: Tensor = self._model(
-            torch.from_numpy(np.require(pixels, requirements=("C", "W"))).to(self._device)
-        )
-        return logits.float().cpu().numpy()
+        given = torch.from_numpy(np.require(pixels, requirements=("C", "W"))).to(self._device)
+        return self.logits(given).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Returns the logits on the device, [N, classes], in the precision of the engine.
+
+        Args:
+            pixels: As of an engine, on its device.
+        """
+        logits: Tensor = self._model(pixels)
+        return logits
 
 
 def _copy(network: Network) -> Network:

@@ -12,7 +12,6 @@ from forebear.limits import TABLE_UNITS
 from forebear.tables.checks import check_keys, shown
 from forebear.tables.dialects import Dialect
 from forebear.tables.preprocessing import Preprocessing
-from forebear.tables.registry import find, find_dialect
 from forebear.tables.rows import Average, Block, Conv, Dropout, Norm, Pool, Table
 from forebear.text import truncated
 from forebear.untrusted import parse_json, parse_toml, read_text
@@ -34,6 +33,8 @@ def resolve(network: str | Path | Table, dialect: str | Dialect | None) -> tuple
         TypeError: `network` is not a name, a path or a table.
         TableError: The file cannot be read or does not contain a valid table.
     """
+    from forebear.tables.registry import find, find_dialect  # it makes all tables: 5 ms
+
     chosen = find_dialect(dialect) if isinstance(dialect, str) else dialect
     if isinstance(network, Path) or str(network).endswith((".toml", ".json")):
         network = read_table(Path(str(network)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -237,7 +237,6 @@ def _timed(
 ) -> Timing:
     for _ in range(_warm_up(setup)):
         step()
-    clock = _gpu_seconds if device.type == "cuda" else _cpu_seconds
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
@@ -247,7 +246,7 @@ def _timed(
                 progress(what, number, setup.steps)
             yield
 
-    seconds = clock(step, reported(), device)
+    seconds = seconds_of(step, reported(), device)
     rate = setup.batch / statistics.fmean(seconds)
     return Timing(
         what=what,
@@ -259,8 +258,24 @@ def _timed(
     )
 
 
+def seconds_of(
+    step: Callable[[], object], turns: Iterable[None], device: torch.device
+) -> list[float]:
+    """Returns the seconds of each step.
+
+    On a GPU they are by its clock, from the end of each step to the end of the next, and the GPU
+    is idle before the first one.
+
+    Args:
+        step: Does the work. Its output may stay on the device.
+        turns: One for each step; the next is taken before the step begins.
+        device: Of the step.
+    """
+    return (_gpu_seconds if device.type == "cuda" else _cpu_seconds)(step, turns, device)
+
+
 def _cpu_seconds(
-    step: Callable[[], None], turns: Iterator[None], device: torch.device
+    step: Callable[[], object], turns: Iterable[None], device: torch.device
 ) -> list[float]:
     seconds = []
     for _ in turns:
@@ -271,9 +286,8 @@ def _cpu_seconds(
 
 
 def _gpu_seconds(
-    step: Callable[[], None], turns: Iterator[None], device: torch.device
+    step: Callable[[], object], turns: Iterable[None], device: torch.device
 ) -> list[float]:
-    """Returns the seconds from the end of each step to the end of the next, by the GPU's clock."""
     torch.cuda.synchronize(device)
     stream = torch.cuda.current_stream(device)
 

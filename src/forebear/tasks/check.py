@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 
 from forebear.data.dataset import Dataset, Images
+from forebear.data.groups import Groups
 from forebear.data.images.decode import Facts, look_at
 from forebear.data.images.large import GATE
 from forebear.errors import DataError
@@ -30,8 +31,9 @@ class Row:
     """One image."""
 
     name: str
-    part: str  # train or val
+    part: str  # train, val or test
     label: str  # name of the class
+    group: str | None  # None without --group-by
     bytes: int | None  # size of the file; None if images are arrays, or the file cannot be read
     sha256: str | None  # of the file, or of an array's pixels
     facts: Facts | None  # None if there is no header, or it cannot be read
@@ -54,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was found, in the order of the images, training images first."""
+    """What was found, in the order of the images: training, validation and test images."""
 
     classes: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -121,7 +123,7 @@ class Checked:
         return [rows for rows in alike.values() if len(rows) > 1]
 
     def leaks(self) -> list[list[Row]]:
-        """Returns groups of copies that are in both the training and the validation set."""
+        """Returns groups of copies that are in more than one part."""
         return [rows for rows in self.copies() if len({row.part for row in rows}) > 1]
 
     def disagreements(self) -> list[list[Row]]:
@@ -146,32 +148,57 @@ class Checked:
 
 
 def check(data: Dataset, progress: Callable[[int, int], None] | None = None) -> Checked:
-    """Decodes every image of the training and the validation set.
+    """Decodes every image of the training, the validation and the test part.
 
     Args:
         data: As returned by `read_data`.
         progress: Called in this thread with the number of images done and the total.
     """
     started = time.perf_counter()
-    parts = [("train", data.train), ("val", data.val)]
-    total = sum(len(images) for _, images in parts)
+    parts = [
+        _Part(name, images, data.classes, data.groups.get(name))
+        for name, images in (("train", data.train), ("val", data.val), ("test", data.test))
+        if images is not None
+    ]
+    total = sum(len(part.images) for part in parts)
     rows: list[Row] = []
     with ThreadPoolExecutor(processor().cores, "check") as threads:
-        for part, images in parts:
-
-            def look(index: int, part: str = part, images: Images = images) -> Row:
-                return _row(images, index, part, data.classes)
-
-            for start in range(0, len(images), _CHUNK):
-                stop = min(start + _CHUNK, len(images))
-                rows += threads.map(look, range(start, stop))
+        for part in parts:
+            for start in range(0, len(part.images), _CHUNK):
+                stop = min(start + _CHUNK, len(part.images))
+                rows += threads.map(part.row, range(start, stop))
                 if progress is not None:
                     progress(len(rows), total)
     return Checked(data.classes, tuple(rows), time.perf_counter() - started)
 
 
-def _row(images: Images, index: int, part: str, classes: tuple[str, ...]) -> Row:
-    name, label = images.name(index), classes[int(images.labels[index])]
+@dataclass(frozen=True, slots=True)
+class _Part:
+    name: str
+    images: Images
+    classes: tuple[str, ...]
+    groups: Groups | None
+
+    def row(self, index: int) -> Row:
+        """Looks at an image."""
+        name = self.images.name(index)
+        size, digest, facts, fault = _looked_at(self.images, index, name)
+        return Row(
+            name=name,
+            part=self.name,
+            label=self.classes[int(self.images.labels[index])],
+            group=None if self.groups is None else self.groups.name(index),
+            bytes=size,
+            sha256=digest,
+            facts=facts,
+            error=fault,
+        )
+
+
+def _looked_at(
+    images: Images, index: int, name: str
+) -> tuple[int | None, str | None, Facts | None, str | None]:
+    """Returns the bytes, sha256 and facts of an image, and why it cannot be used."""
     size = digest = facts = fault = None
     try:
         source, digest = images.source(index), images.digest(index).hex()
@@ -187,6 +214,4 @@ def _row(images: Images, index: int, part: str, classes: tuple[str, ...]) -> Row
         if source is not None:
             with GATE.scope():
                 facts, fault = look_at(source, name)
-    return Row(
-        name=name, part=part, label=label, bytes=size, sha256=digest, facts=facts, error=fault
-    )
+    return size, digest, facts, fault

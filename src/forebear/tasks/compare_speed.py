@@ -2,54 +2,50 @@
 
 The contenders take turns, round after round, so that a change of the machine's speed meets all of
 them, and each round gives one ratio for each pair. Warm-up ends when a contender stops getting
-faster.
+faster. On a GPU, events time each step, which begins on an idle GPU.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import copy
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch.nn import functional as F
 
-from forebear.engines.choose import TIE, TOLERANCES
-from forebear.engines.compare import difference
-from forebear.engines.engine import EngineName, missing_library
-from forebear.engines.make import EngineMaker, reference
+from forebear.engines.engine import EngineName
+from forebear.engines.open import check_bf16
 from forebear.network.create import create
 from forebear.network.network import Network
 from forebear.network.plan.cost import measure
-from forebear.tasks.machine.device import peak_bytes
+from forebear.tasks.benchmark import seconds_of
+from forebear.tasks.machine.device import (
+    Precision,
+    device_name,
+    find_device,
+    find_precision,
+    has_bf16,
+    peak_bytes,
+)
+from forebear.tasks.speed_contenders import (
+    Conditions,
+    Step,
+    engine_step,
+    full_name,
+    peer_step,
+    reason,
+)
 
 ROUNDS = 30  # at most
 SECONDS = 20.0  # for all rounds of one comparison
 WARM_UP = 10  # steps at most, for each contender
-ENGINES: tuple[EngineName, ...] = ("torch", "compile", "onnxruntime", "openvino")
-PEERS = ("torchvision", "timm", "keras")
-# Names of the same networks in other libraries, by the end of forebear's name.
-SAME = {
-    "resnet_v1_50": "resnet50",
-    "resnet_v1_101": "resnet101",
-    "resnet_v1_152": "resnet152",
-    "ResNet50": "resnet50",
-    "ResNet101": "resnet101",
-    "ResNet152": "resnet152",
-    "resnet_v2_50": "resnetv2_50",
-    "ResNet50V2": "resnetv2_50",
-    "resnetv2_50": "resnetv2_50",
-    "alexnet_v2": "alexnet",
-}
-KERAS = {"resnet50": "ResNet50", "resnet101": "ResNet101", "resnet152": "ResNet152",
-         "resnetv2_50": "ResNet50V2"}  # fmt: skip
-
-Step = Callable[[], object]
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +55,7 @@ class Contender:
     name: str
     seconds: tuple[float, ...]  # of each round
     warm_up: int  # steps before
-    memory: int  # bytes by which the largest memory of the process grew while it was made and ran
+    memory: int  # bytes by which the peak grew while it was made and ran, see Comparison.device
     fault: str = ""  # why it did not run
 
     def quantile(self, share: float) -> float:
@@ -75,8 +71,11 @@ class Comparison:
     batch: int
     size: int
     what: str  # "forward" or "forward-backward"
+    device: str  # cpu: memory is that of the process; cuda: that of torch's tensors on the GPU
+    device_name: str
+    precision: Precision
     multiply_adds: int  # per image, forward
-    peak: float  # multiply-adds per second of a matrix product in float32
+    peak: float  # multiply-adds per second of a matrix product in the precision
     contenders: tuple[Contender, ...]
     blocks: tuple[tuple[str, float], ...] = field(default=())  # share of the eager network's time
 
@@ -101,6 +100,8 @@ def compare(
     backward: bool = False,
     engines: Sequence[EngineName] = ("torch",),
     peers: Sequence[str] = (),
+    precision: str = "fp32",
+    device: str = "auto",
     seconds: float = SECONDS,
     say: Callable[[str], None] = lambda line: None,
 ) -> Comparison:
@@ -114,74 +115,135 @@ def compare(
             PyTorch and the peers on it can do that.
         engines: Of forebear's.
         peers: torchvision, timm or keras.
+        precision: fp32, bf16, or auto for bf16 where the device has its arithmetic. On a GPU, fp32
+            is without TF32, so that engines agree with eager PyTorch.
+        device: auto, cpu or cuda; auto is the GPU if there is one.
         seconds: For all rounds together.
         say: Takes a line for each contender that cannot run.
 
     Raises:
-        ValueError: The network is unknown, or no contender can run.
+        ValueError: The network, the device or the precision is unknown, the device has no bf16
+            arithmetic, or no contender can run.
     """
+    name = full_name(name, say)
+    where = find_device(device)
     network = create(name).eval()
-    side = size or network.preprocessing.size
-    makers: list[tuple[str, Callable[[], Step]]] = []
-    for engine in engines:
-        makers.append((f"forebear {engine}", _engine(network, engine, batch, side, backward)))
-    for peer in peers:
-        makers.append((peer, _peer(peer, name, batch, side, backward)))
+    conditions = Conditions(
+        batch=batch,
+        side=size or network.preprocessing.size,
+        backward=backward,
+        device=where,
+        precision=find_precision(precision, where),
+    )
+    if conditions.precision == "bf16":
+        _check_bf16(where)
+    makers: dict[str, Callable[[], Step]] = {
+        f"forebear {engine}": partial(engine_step, network, engine, conditions)
+        for engine in engines
+    }
+    makers |= {peer: partial(peer_step, network, peer, name, conditions) for peer in peers}
+    with _without_tf32(where):
+        return _compared(name, network, makers, conditions, seconds, say)
+
+
+def _check_bf16(device: torch.device) -> None:
+    if device.type == "cpu":
+        check_bf16("fp32")
+    elif not has_bf16(device):
+        raise ValueError(
+            f"precision=bf16: {device_name(device)} has no bfloat16 arithmetic. Expected a GPU of "
+            "compute capability 8.0 or higher. Pass --precision fp32."
+        )
+
+
+@contextmanager
+def _without_tf32(device: torch.device) -> Iterator[None]:
+    """Lets float32 convolutions on a GPU keep all bits of their factors, as products do."""
+    cudnn, before = torch.backends.cudnn, torch.backends.cudnn.allow_tf32
+    cudnn.allow_tf32 = before and device.type != "cuda"
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32 = before
+
+
+def _compared(
+    name: str,
+    network: Network,
+    makers: dict[str, Callable[[], Step]],
+    conditions: Conditions,
+    seconds: float,
+    say: Callable[[str], None],
+) -> Comparison:
     steps: dict[str, Step] = {}
-    grown: dict[str, int] = {}
-    faults: dict[str, str] = {}
-    warm: dict[str, int] = {}
-    for label, make in makers:
-        before = _largest()
+    ready: dict[str, tuple[int, int]] = {}
+    faults: list[str] = []
+    for label, make in makers.items():
         try:
-            steps[label] = make()
-            warm[label] = warm_up(steps[label])
+            step, warm, grown = _ready(make, conditions.device)
         except Exception as error:  # every library has exceptions of its own
-            faults[label] = str(error)
-            steps.pop(label, None)
-            say(f"{label} left out: {error}")
+            faults.append(f"{label} left out: {reason(error)}")
+            say(faults[-1])
             continue
-        grown[label] = _largest() - before
+        steps[label], ready[label] = step, (warm, grown)
     if not steps:
         raise ValueError(
-            f"{name}: no contender can run ({'; '.join(faults.values())}). Expected one at least. "
-            "Pass another --engine."
+            f"{name}: no contender can run ({'; '.join(faults) or 'none was named'}). Expected one "
+            "at least. Pass another --engine or --against."
         )
-    times = rounds(steps, seconds=seconds)
+    times = rounds(steps, seconds=seconds, device=conditions.device)
     return Comparison(
         network=name,
-        batch=batch,
-        size=side,
-        what="forward-backward" if backward else "forward",
-        multiply_adds=_multiply_adds(network, side),
-        peak=peak_rate(),
+        batch=conditions.batch,
+        size=conditions.side,
+        what="forward-backward" if conditions.backward else "forward",
+        device=conditions.device.type,
+        device_name=device_name(conditions.device),
+        precision=conditions.precision,
+        multiply_adds=_multiply_adds(network, conditions.side),
+        peak=peak_rate(device=conditions.device, dtype=conditions.dtype),
         contenders=tuple(
-            Contender(
-                name=label,
-                seconds=tuple(times[label]),
-                warm_up=warm[label],
-                memory=grown[label],
-            )
-            for label in steps
+            Contender(name=label, seconds=tuple(times[label]), warm_up=warm, memory=grown)
+            for label, (warm, grown) in ready.items()
         ),
-        blocks=() if backward else tuple(block_shares(network, batch, side)),
+        blocks=() if conditions.backward else tuple(block_shares(network, conditions)),
     )
 
 
-def warm_up(step: Step, most: int = WARM_UP) -> int:
+def _ready(make: Callable[[], Step], device: torch.device) -> tuple[Step, int, int]:
+    """Returns a step after its warm-up, how many steps that took, and the growth of the peak."""
+    before = _start_memory(device)
+    step = make()
+    steps = warm_up(step, device=device)
+    return step, steps, (peak_bytes(device) or 0) - before
+
+
+def _start_memory(device: torch.device) -> int:
+    """Returns the peak so far in bytes. That of a GPU begins again at what is allocated."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    return peak_bytes(device) or 0
+
+
+def timed(step: Step, device: torch.device) -> float:
+    """Returns the seconds of one step that begins on an idle device."""
+    return seconds_of(step, [None], device)[0]
+
+
+def warm_up(step: Step, most: int = WARM_UP, device: torch.device = CPU) -> int:
     """Runs a step until it is no longer 5 % faster than before, and returns how often."""
     last = float("inf")
     for number in range(1, most + 1):
-        begun = time.perf_counter()
-        step()
-        taken = time.perf_counter() - begun
+        taken = timed(step, device)
         if number >= 3 and taken > 0.95 * last:
             return number
         last = min(last, taken)
     return most
 
 
-def rounds(steps: dict[str, Step], *, seconds: float) -> dict[str, list[float]]:
+def rounds(
+    steps: dict[str, Step], *, seconds: float, device: torch.device = CPU
+) -> dict[str, list[float]]:
     """Returns the seconds of each step in each round. The order changes from round to round."""
     times: dict[str, list[float]] = {label: [] for label in steps}
     labels = list(steps)
@@ -191,173 +253,64 @@ def rounds(steps: dict[str, Step], *, seconds: float) -> dict[str, list[float]]:
             break
         turn = number % len(labels)
         for label in labels[turn:] + labels[:turn]:
-            start = time.perf_counter()
-            steps[label]()
-            times[label].append(time.perf_counter() - start)
+            times[label].append(timed(steps[label], device))
     return times
 
 
-def peak_rate(side: int = 1024, repeats: int = 5) -> float:
-    """Returns the multiply-adds per second of a product of two square matrices in float32."""
-    left, right = torch.randn(side, side), torch.randn(side, side)
-    taken = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        left @ right
-        taken.append(time.perf_counter() - start)
+def peak_rate(
+    side: int | None = None,
+    repeats: int = 5,
+    *,
+    device: torch.device = CPU,
+    dtype: torch.dtype = torch.float32,
+) -> float:
+    """Returns the multiply-adds per second of a product of two square matrices.
+
+    Args:
+        side: Rows of each; None is large enough for the device.
+        repeats: The fastest counts.
+        device: Where they are multiplied.
+        dtype: Of the matrices.
+    """
+    side = side or (8192 if device.type == "cuda" else 1024)
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    taken = seconds_of(lambda: left @ right, [None] * repeats, device)
     return float(side**3 / min(taken))
 
 
-def block_shares(network: Network, batch: int, side: int) -> list[tuple[str, float]]:
+def block_shares(network: Network, conditions: Conditions) -> list[tuple[str, float]]:
     """Returns the share of each top-level part in the time of an eager forward pass."""
+    device, side = conditions.device, conditions.side
+    network = copy.deepcopy(network).to(device, conditions.dtype)
     begun: dict[str, float] = {}
     taken: dict[str, list[float]] = {}
-    hooks = []
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
     for part, module in network.named_children():
 
         def before(_: Any, __: Any, part: str = part) -> None:
-            begun[part] = time.perf_counter()
+            begun[part] = now()
 
         def after(_: Any, __: Any, ___: Any, part: str = part) -> None:
-            taken.setdefault(part, []).append(time.perf_counter() - begun[part])
+            taken.setdefault(part, []).append(now() - begun[part])
 
-        hooks += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
-    images = torch.randn(batch, network.plan.in_channels, side, side)
-    try:
-        with torch.inference_mode():
-            for _ in range(4):
-                network(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+        module.register_forward_pre_hook(before)
+        module.register_forward_hook(after)
+    shape = (conditions.batch, network.plan.in_channels, side, side)
+    images = torch.randn(shape, device=device, dtype=conditions.dtype)
+    with torch.inference_mode():
+        for _ in range(4):
+            network(images)
     medians = {part: statistics.median(times[1:]) for part, times in taken.items()}
     whole = sum(medians.values())
     return [(part, share / whole) for part, share in medians.items()]
-
-
-def _engine(
-    network: Network, engine: EngineName, batch: int, side: int, backward: bool
-) -> Callable[[], Step]:
-    def make() -> Step:
-        missing = missing_library(engine)
-        if missing:
-            raise ValueError(missing)
-        if backward:
-            if engine not in ("torch", "compile"):
-                raise ValueError(f"{engine} has no backward pass")
-            return _training(
-                network, batch, side, compiled=engine == "compile",
-                channels=network.plan.in_channels, classes=network.plan.num_classes or 1,
-            )  # fmt: skip
-        draws = np.random.default_rng(0)
-        shape = (batch, side, side, network.preprocessing.channels)
-        pixels: NDArray[np.uint8] = draws.integers(0, 256, shape, np.uint8)
-        sized = _sized(network, side)
-        given, wanted = reference(sized)
-        with EngineMaker(sized, "fp32") as maker:
-            run = maker.make(engine)
-            apart = difference(run(given), wanted, TIE)
-        if not apart.within(*TOLERANCES["fp32"]):
-            raise ValueError(f"its logits differ by {apart.largest:.1e} of the largest logit")
-        return lambda: run(pixels)
-
-    return make
-
-
-def _sized(network: Network, side: int) -> Network:
-    import copy
-    from dataclasses import replace
-
-    if side == network.preprocessing.size:
-        return network
-    found = copy.copy(network)
-    rule = replace(network.preprocessing, size=side, side=side, resize="square")
-    found.card = replace(network.card, preprocessing=rule)
-    return found
-
-
-def _training(
-    model: Any,
-    batch: int,
-    side: int,
-    *,
-    compiled: bool = False,
-    channels: int = 3,
-    classes: int = 1000,
-) -> Step:
-    import copy
-
-    model = copy.deepcopy(model).train().to(memory_format=torch.channels_last)
-    run = torch.compile(model) if compiled else model
-    images = torch.randn(batch, channels, side, side)
-    images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(classes, (batch,))
-
-    def step() -> None:
-        F.cross_entropy(run(images), labels).backward()  # type: ignore[no-untyped-call]
-        model.zero_grad(set_to_none=True)
-
-    return step
-
-
-def _peer(peer: str, name: str, batch: int, side: int, backward: bool) -> Callable[[], Step]:
-    last = name.rpartition("/")[2]
-    same = SAME.get(last, last)
-
-    def make() -> Step:
-        module = "keras" if peer == "keras" else peer
-        if importlib.util.find_spec(module) is None:
-            raise ValueError(f"{peer} is not installed; run pip install {peer}")
-        if peer == "keras":
-            return _keras(same, batch, side, backward)
-        model = _model_of(peer, same)
-        if backward:
-            return _training(model, batch, side)
-        model = model.eval().to(memory_format=torch.channels_last)
-        images = torch.randn(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
-
-        def step() -> None:
-            with torch.inference_mode():
-                model(images)
-
-        return step
-
-    return make
-
-
-def _model_of(peer: str, same: str) -> Any:
-    if peer == "timm":
-        import timm
-
-        return timm.create_model(same)
-    for operator in ("nms", "qnms"):  # torchvision without its own operators
-        with_schema = f"torchvision::{operator}"
-        try:
-            torch.library.define(with_schema, "(Tensor a, Tensor b, float c) -> Tensor")
-        except RuntimeError:
-            continue  # they are there
-    import torchvision
-
-    return getattr(torchvision.models, same)(weights=None)
-
-
-def _keras(same: str, batch: int, side: int, backward: bool) -> Step:
-    import keras
-
-    if same not in KERAS or backward:
-        raise ValueError(f"keras.applications has no {same} to compare with")
-    model = getattr(keras.applications, KERAS[same])(weights=None)
-    images = np.random.default_rng(0).standard_normal((batch, side, side, 3)).astype(np.float32)
-    model.predict(images, verbose=0)
-    return lambda: model.predict_on_batch(images)
 
 
 def _multiply_adds(network: Network, side: int) -> int:
     inside = {unit.path for unit in network.plan.units()}
     rows = measure(network.plan, side)
     return sum(row.multiply_adds for row in rows if row.path not in inside)
-
-
-def _largest() -> int:
-    """Returns the largest memory of the process so far, in bytes."""
-    return peak_bytes(torch.device("cpu")) or 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -15,13 +15,16 @@ from torch import Tensor, nn
 from forebear.data.choices import Bad
 from forebear.data.loader import Batch, Loader
 from forebear.data.pixel_store import PixelStore
+from forebear.data.sources.group_by import refuse_shared_groups
+from forebear.data.sources.read_options import DEFAULTS, ReadOptions
 from forebear.data.sources.registry import read_data
 from forebear.engines.graph_network import GraphNetwork
 from forebear.network.finite import check_finite
 from forebear.network.network import Network
-from forebear.tasks.evaluation_set import choose_images, match_classes
+from forebear.tasks.evaluation_set import choose_images, match_classes, other_split
 from forebear.tasks.machine.device import Precision, find_device, find_precision
 from forebear.tasks.machine.thread_tuning import ThreadTuner
+from forebear.tasks.metrics import ClassCounts, Interval, bootstrap, count_classes, wilson
 from forebear.tasks.train.out_of_memory import explain_evaluation
 
 LOGITS = 4_000_000  # values that an evaluation keeps at most, 16 MB: 4,000 images of ImageNet
@@ -39,6 +42,24 @@ class KeptLogits:
         rows = places[self.rows]
         order = np.argsort(rows, kind="stable")
         return KeptLogits(rows[order], self.logits[order])
+
+
+class Intervals(NamedTuple):
+    """95 % confidence intervals of an evaluation."""
+
+    top1: Interval  # Wilson's
+    balanced: Interval  # percentile bootstrap
+    macro_f1: Interval  # percentile bootstrap
+
+
+class ClassResult(NamedTuple):
+    """What was measured of one class."""
+
+    name: str
+    images: int
+    recall: float  # 0 to 1; 0 if the class has no images
+    precision: float  # 0 to 1; 0 if the class was never predicted
+    recall_interval: Interval  # Wilson's, 95 %; 0 to 1 if the class has no images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,31 +102,40 @@ class Evaluation:
         return cells.reshape(count, count)
 
     @property
+    def counts(self) -> ClassCounts:
+        """Images, predictions and hits of each class."""
+        return count_classes(self.labels, self.guesses, len(self.classes))
+
+    @property
+    def balanced(self) -> float:
+        """Balanced accuracy, 0 to 1: the mean recall of the classes that have images."""
+        return float(self.counts.balanced())
+
+    @property
     def macro_f1(self) -> float:
         """Mean F1, 2 hits / (images + predictions), of the classes that have images.
 
         Every class has the same weight, however many images it has.
         """
-        predicted = np.bincount(self.guesses, minlength=len(self.classes))
-        count = np.bincount(self.labels, minlength=len(self.classes))
-        correct = self.labels[self.guesses == self.labels]
-        hits = np.bincount(correct, minlength=len(self.classes))
-        there = count > 0
-        return _mean(2 * hits[there] / (count + predicted)[there])
+        return float(self.counts.macro_f1())
 
-    def per_class(self) -> list[tuple[str, int, float, float]]:
-        """Returns name, images, recall and precision of each class.
+    def intervals(self) -> Intervals:
+        """Returns 95 % confidence intervals: Wilson's for top-1, bootstrap for the others.
 
-        Recall and precision are 0 to 1; precision is 0 if the class was never predicted.
+        The bootstrap has 1,000 draws with a fixed seed, so the same images have the same interval.
         """
-        confusion = self.confusion
-        predicted = confusion.sum(0)
-        rows = []
-        for number, name in enumerate(self.classes):
-            hits, count = confusion[number, number], int(confusion[number].sum())
-            recall, precision = hits / max(count, 1), hits / max(int(predicted[number]), 1)
-            rows.append((name, count, float(recall), float(precision)))
-        return rows
+        hits = int((self.guesses == self.labels).sum())
+        balanced, macro_f1 = bootstrap(self.labels, self.guesses, len(self.classes))
+        return Intervals(_interval(wilson(hits, self.images)), balanced, macro_f1)
+
+    def per_class(self) -> list[ClassResult]:
+        """Returns what was measured of each class, in the order of the classes."""
+        counts = self.counts
+        recall = counts.hits / np.maximum(counts.images, 1)
+        precision = counts.hits / np.maximum(counts.predicted, 1)
+        columns = (counts.images.tolist(), recall.tolist(), precision.tolist())
+        intervals = map(_interval, wilson(counts.hits, counts.images))
+        return list(map(ClassResult, self.classes, *columns, intervals))
 
     def worst(self, count: int) -> NDArray[np.int64]:
         """Returns the indices of up to `count` images: mistakes first, each kind by falling loss.
@@ -126,6 +156,10 @@ def sorted_by(evaluation: Evaluation, places: NDArray[np.int64]) -> Evaluation:
     rows = {name: getattr(evaluation, name)[order] for name in _COLUMNS}
     kept = None if evaluation.kept is None else evaluation.kept.moved(np.argsort(order))
     return Evaluation(classes=evaluation.classes, kept=kept, **rows)
+
+
+def _interval(ends: NDArray[np.float64]) -> Interval:
+    return Interval(*ends.tolist())
 
 
 def _mean(values: NDArray[Any]) -> float:
@@ -290,6 +324,7 @@ def evaluate_on(
     network: Network | GraphNetwork,
     spec: str,
     *,
+    reading: ReadOptions = DEFAULTS,
     part: str | None = None,
     batch: int = 64,
     precision: str = "fp32",
@@ -306,6 +341,7 @@ def evaluate_on(
         network: With its classes and preprocessing, in evaluation mode; or an exported graph,
             which runs on the CPU.
         spec: The data set, as in `read_data`. Its classes are matched with the network's by name.
+        reading: Columns, folder and groups of the data set.
         part: val, train, test or all; None chooses as `choose_images` does.
         batch: Images at a time.
         precision: auto, fp32 or bf16.
@@ -315,7 +351,8 @@ def evaluate_on(
         say: Takes the lines that say which images are evaluated, and which were left out.
 
     Raises:
-        DataError: The network lacks one of the classes, or an image cannot be read.
+        DataError: The network lacks one of the classes, an image cannot be read, or parts that
+            came with the data have a group in common.
         ValueError: The part, precision, device or batch is not possible.
         RunError: A batch does not fit in memory.
         WeightsError: The logits are not finite.
@@ -323,10 +360,12 @@ def evaluate_on(
     if batch < 1:
         raise ValueError(f"batch={batch}: expected 1 or more.")
     where = torch.device("cpu") if isinstance(network, GraphNetwork) else find_device(device)
-    data = read_data(spec)
+    data = read_data(spec, reading)
+    refuse_shared_groups(data)
     chosen = choose_images(data, part, network.card.metrics)
     match = match_classes(network.classes, network.plan.num_classes or 0, data)
-    for line in (f"{chosen.said}; {match.said}", *data.notes):
+    other = other_split(data, network.card.metrics)
+    for line in (f"{chosen.said}; {match.said}", *filter(None, (other,)), *data.notes):
         say(line)
     store = PixelStore(chosen.images, network.preprocessing, bad=bad)
     batches = Loader(

@@ -75,6 +75,23 @@ def choose_images(data: Dataset, part: str | None, metrics: Mapping[str, object]
     )
 
 
+def other_split(data: Dataset, metrics: Mapping[str, object]) -> str:
+    """Returns a warning if the validation images are other ones than in training, else "".
+
+    Args:
+        data: As it was read.
+        metrics: Of the network's card. They say by which groups the images were split.
+    """
+    by = metrics.get("group_by")
+    known = (metrics.get("fingerprint"), metrics.get("data_fingerprint"))
+    if not by or data.whole is None or data.groups or data.fingerprint in known:
+        return ""
+    return (
+        f"the network was trained with --group-by {printable(by)}: if these are the same images, "
+        "pass it, or images that it was trained on are evaluated"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ClassMatch:
     """The logit of each class of a data set, and how they were matched."""

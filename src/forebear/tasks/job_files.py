@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import Timeout
-
 from forebear.errors import RunError
 from forebear.files import process_lock, write_text
 from forebear.text import printable
@@ -69,6 +67,8 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         RunError: Another process writes it, or its folder does not exist or cannot be written to.
     """
+    from filelock import Timeout
+
     folder = path.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         what = "cannot be written to" if folder.is_dir() else "does not exist"

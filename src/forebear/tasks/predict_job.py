@@ -19,6 +19,7 @@ from forebear.errors import DataError
 from forebear.hardware import processor
 from forebear.tasks.result_file import Answer
 
+Source = TypeVar("Source")  # such as a path, or the number of an image in a data set
 Decoded = TypeVar("Decoded")
 AHEAD = 4  # batches that are decoded while the engine answers one
 
@@ -56,32 +57,32 @@ def answers(
 
 
 def decoded(
-    decode: Callable[[Path], Decoded],
-    images: Iterable[Path],
+    decode: Callable[[Source], Decoded],
+    images: Iterable[Source],
     *,
     batch: int,
     threads: int | None = None,
-) -> Iterator[list[tuple[Path, Future[Decoded]]]]:
+) -> Iterator[list[tuple[Source, Future[Decoded]]]]:
     """Yields batches of images that threads decode some batches ahead, in their order.
 
     Args:
         decode: Decodes an image.
-        images: Paths.
+        images: Paths, or whatever else `decode` takes.
         batch: Images at a time.
         threads: Decoding threads; None takes one per core.
     """
 
-    def held(path: Path) -> Decoded:
+    def held(image: Source) -> Decoded:
         with GATE.scope():
-            return decode(path)
+            return decode(image)
 
     with ThreadPoolExecutor(threads or processor().cores, "decode") as pool:
-        waiting: deque[tuple[Path, Future[Decoded]]] = deque()
+        waiting: deque[tuple[Source, Future[Decoded]]] = deque()
         source = iter(images)
         try:
             while True:
-                for path in islice(source, AHEAD * batch - len(waiting) + batch):
-                    waiting.append((path, pool.submit(held, path)))
+                for image in islice(source, AHEAD * batch - len(waiting) + batch):
+                    waiting.append((image, pool.submit(held, image)))
                 if not waiting:
                     return
                 yield [waiting.popleft() for _ in range(min(batch, len(waiting)))]

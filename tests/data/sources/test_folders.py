@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from forebear.data.sources.group_by import refuse_shared_groups
+from forebear.data.sources.read_options import ReadOptions
 from forebear.data.sources.registry import read_data
 from forebear.errors import DataError
 from tests.data.making import encoded, noise, shared, write
@@ -174,3 +176,35 @@ def test_given_parts_are_not_decoded_to_start(tmp_path: Path) -> None:
 def test_imagenette_is_counted() -> None:
     data = read_data(f"folder:{shared('data/imagenette')}")
     assert (len(data.train), len(data.val), len(data.classes)) == (9469, 3925, 10)
+
+
+def test_groups_are_read_off_the_paths_and_stay_on_one_side(tmp_path: Path) -> None:
+    for seed in range(40):
+        kind, video = "ab"[seed % 2], seed // 4
+        write(tmp_path / kind / f"v{kind}{video}" / f"{seed}.png", encoded(noise(seed), "PNG"))
+    data = read_data(f"folder:{tmp_path}", ReadOptions(group_by="{group}/*"))
+    sides = [
+        {Path(part.name(i)).parent.name for i in range(len(part))}
+        for part in (data.train, data.val)
+    ]
+    assert not sides[0] & sides[1]
+    assert len(sides[0] | sides[1]) == 20
+    assert [data.groups[part].count for part in ("train", "val")] == [len(side) for side in sides]
+    with pytest.raises(DataError, match=r"a folder of images has no columns\. Expected a pattern"):
+        read_data(f"folder:{tmp_path}", ReadOptions(group_by="video"))
+    fill(tmp_path / "a", 1, first=99)
+    with pytest.raises(DataError, match=r"a/99\.png: does not match .* \(1 of 41 images do not\)"):
+        read_data(f"folder:{tmp_path}", ReadOptions(group_by="v{group}/*"))
+
+
+def test_groups_in_two_given_parts_are_refused_and_unused_parts_have_none(tmp_path: Path) -> None:
+    for seed, place in enumerate(("train/a/p1_0", "train/b/p2_0", "valid/a/p3_0", "test/a/p1_1")):
+        write(tmp_path / f"{place}.png", encoded(noise(seed), "PNG"))
+    data = read_data(f"folder:{tmp_path}", ReadOptions(group_by="{group}_*"))
+    with pytest.raises(DataError, match=r"the group p1 is in train \(1 image, .*\) and test \("):
+        refuse_shared_groups(data)
+    (tmp_path / "test/a").rename(tmp_path / "test/c")  # a class that is not in training
+    data = read_data(f"folder:{tmp_path}", ReadOptions(group_by="{group}_*"))
+    assert data.test is None
+    assert set(data.groups) == {"train", "val"}
+    refuse_shared_groups(data)

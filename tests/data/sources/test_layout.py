@@ -130,6 +130,9 @@ def test_outputs_and_folders_of_systems_are_never_classes(tmp_path: Path) -> Non
         "runs/second/model.safetensors",
         "wandb/run-1/files/config.yaml",
         "wandb/run-1/files/media.png",
+        "mlflow/mlflow.db",
+        "mlflow/artifacts/1/artifacts/curves.png",
+        "trackio/forebear.db",
         "__MACOSX/cat/1.png",
         "@eaDir/1.png",
     )
@@ -137,7 +140,7 @@ def test_outputs_and_folders_of_systems_are_never_classes(tmp_path: Path) -> Non
     assert classes(layout) == {"train": ["cat", "dog"]}
     assert layout.notes == tuple(
         f"{name}/ is not used, as it contains the outputs of training runs"
-        for name in ("first", "runs", "wandb")
+        for name in ("first", "mlflow", "runs", "trackio", "wandb")
     )
 
 
@@ -145,3 +148,13 @@ def test_a_class_called_runs_stays_one(tmp_path: Path) -> None:
     laid_out(tmp_path, "runs/1.png", "walks/1.png")
     assert classes(recognise(tmp_path)) == {"train": ["runs", "walks"]}
     assert not is_output(tmp_path / "runs")
+
+
+def test_a_class_called_as_a_tracker_stays_one(tmp_path: Path) -> None:
+    laid_out(tmp_path, "wandb/1.png", "mlflow/1.png", "trackio/1.png")
+    assert classes(recognise(tmp_path)) == {"train": ["mlflow", "trackio", "wandb"]}
+
+
+def test_an_offline_run_of_weights_and_biases_is_an_output(tmp_path: Path) -> None:
+    laid_out(tmp_path, "wandb/offline-run-1/run-1.wandb", "wandb/offline-run-1/files/page.png")
+    assert is_output(tmp_path / "wandb")

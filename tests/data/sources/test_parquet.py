@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from forebear.data.sources.group_by import refuse_shared_groups
+from forebear.data.sources.read_options import ReadOptions
 from forebear.data.sources.registry import read_data
 from forebear.errors import DataError
 from tests.data.making import encoded, noise, shared, write
@@ -167,3 +169,33 @@ def test_class_names_must_differ(tmp_path: Path) -> None:
     path = save(tmp_path / "x.parquet", images(4), [0, 1, 0, 1], ["a", "a"])
     with pytest.raises(DataError, match="the class name 'a' is the name of two classes"):
         read_data(f"parquet:{path}")
+
+
+@pytest.mark.parametrize("names", [[f"p{n // 2}" for n in range(20)], [n // 2 for n in range(20)]])
+def test_a_column_of_groups_stays_on_one_side(names: list[str] | list[int], tmp_path: Path) -> None:
+    columns = {"image": images(20), "label": [n // 2 % 2 for n in range(20)], "patient": names}
+    path = tmp_path / "all.parquet"
+    parquet.write_table(pyarrow.table(columns), path)
+    data = read_data(f"parquet:{path}", ReadOptions(group_by="patient"))
+    train, val = data.groups["train"], data.groups["val"]
+    assert not set(train.numbers.tolist()) & set(val.numbers.tolist())
+    assert train.names == tuple(sorted({str(name) for name in names}))
+    row = int(data.val.name(0).rpartition(" ")[2])
+    assert val.name(0) == str(names[row])
+    with pytest.raises(DataError, match="no column place, only image, label, patient.*another"):
+        read_data(f"parquet:{path}", ReadOptions(group_by="place"))
+    with pytest.raises(DataError, match="images in Parquet files have no paths"):
+        read_data(f"parquet:{path}", ReadOptions(group_by="{group}_*"))
+
+
+def test_groups_of_given_files_are_compared_and_empty_ones_refused(tmp_path: Path) -> None:
+    for part, first, patients in (("train", 0, ["p", "q"]), ("val", 2, ["r", "q"])):
+        columns = {"image": images(2, first), "label": [0, 1], "patient": patients}
+        parquet.write_table(pyarrow.table(columns), tmp_path / f"{part}.parquet")
+    data = read_data(f"parquet:{tmp_path}", ReadOptions(group_by="patient"))
+    with pytest.raises(DataError, match=r"the group q is in train \(1 image, such as .* row 1\)"):
+        refuse_shared_groups(data)
+    columns = {"image": images(2), "label": [0, 1], "patient": ["p", None]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "val.parquet")
+    with pytest.raises(DataError, match="column patient is string with 1 empty rows"):
+        read_data(f"parquet:{tmp_path}", ReadOptions(group_by="patient"))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from forebear.data.dataset import ArrayImages, EncodedImages
+from forebear.data.dataset import ArrayImages, Dataset, EncodedImages
+from forebear.data.groups import Groups, grouped
 from forebear.data.sources.split import digests_of, fingerprint, split_validation, validating
 from forebear.errors import DataError
 
@@ -46,6 +47,66 @@ def test_a_class_that_cannot_be_on_both_sides_is_named() -> None:
     images = ArrayImages(pixels, np.array([0, 0, 1, 1]), "test")
     with pytest.raises(DataError, match=r"class dog has 2 images, 2 of them for validation"):
         split_validation(images, fraction=0.2, spec="npz:x", classes=("cat", "dog"), side=1)
+
+
+def by_groups(
+    contents: list[int], labels: list[int], names: list[str], fraction: float = 0.2
+) -> tuple[Dataset, Groups]:
+    pixels = np.array(contents, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    groups = grouped("patient", {"all": names})["all"]
+    data = split_validation(
+        ArrayImages(pixels, np.array(labels), "test"),
+        fraction=fraction,
+        spec="npz:x",
+        classes=("cat", "dog"),
+        side=1,
+        groups=groups,
+    )
+    return data, groups
+
+
+def test_groups_and_copies_stay_on_one_side() -> None:
+    contents = [*range(40), 0]  # the last one is a copy of the first, in another group
+    names = [f"p{at // 4}" for at in range(40)] + ["p9"]
+    data, groups = by_groups(contents, [0] * 20 + [1] * 20 + [1], names)
+    sides = [
+        {data.groups[part].name(i) for i in range(len(images))}
+        for part, images in (("train", data.train), ("val", data.val))
+    ]
+    assert not sides[0] & sides[1]
+    assert ("p0" in sides[0]) == ("p9" in sides[0])
+    assert sides[0] | sides[1] == set(groups.names)
+    assert (len(data.train), len(data.val)) in ((33, 8), (32, 9))
+    assert data.whole is not None
+    assert len(data.whole) == 41
+
+
+@pytest.mark.parametrize(
+    ("contents", "labels", "names", "said"),
+    [
+        ([0, 1, 2], [0, 0, 1], ["p", "p", "p"], "the whole data set has 3 images, all of them in "
+         "the group p by patient"),
+        ([0, 1, 2, 3], [0, 0, 1, 1], ["p", "q", "r", "r"], "class dog has 2 images, all of them in "
+         "the group r by patient. Expected at least one group for training and one for val"),
+        ([0, 1, 2, 2], [0, 0, 1, 1], ["p", "q", "r", "s"], "class dog has 2 images, all of them in "
+         "the groups r, s by patient, which share copies of images and stay together"),
+    ],
+)  # fmt: skip
+def test_groups_that_cannot_be_split_say_why(
+    contents: list[int], labels: list[int], names: list[str], said: str
+) -> None:
+    with pytest.raises(DataError, match=f"^npz:x: {said}"):
+        by_groups(contents, labels, names)
+
+
+def test_groups_whose_classes_exclude_each_other_are_refused() -> None:
+    pixels = np.arange(6, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    groups = grouped("patient", {"all": ["p", "p", "q", "q", "r", "r"]})["all"]
+    with pytest.raises(DataError, match="is in 2 groups by patient, which no split was found for"):
+        split_validation(
+            ArrayImages(pixels, np.array([0, 2, 0, 1, 1, 2]), "test"),
+            fraction=0.2, spec="npz:x", classes=("a", "b", "c"), side=1, groups=groups,
+        )  # fmt: skip
 
 
 def test_fingerprint_tells_content_label_part_and_class_names_but_not_order() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from forebear.data.groups import grouped
 from forebear.data.sources.registry import read_data
 from forebear.data.sources.summary import summary
 from tests.data.making import encoded, noise, write
@@ -39,3 +40,11 @@ def test_a_split_says_how_it_was_made() -> None:
 def test_many_reasons_are_cut() -> None:
     data = replace(read_data("digits"), skipped={f".{n}": 1 for n in range(7)})
     assert summary(data).endswith("7 files skipped: 1 .0, 1 .1, 1 .2, 1 .3, 1 .4, 1 .5, ...")
+
+
+def test_groups_are_counted_over_the_parts() -> None:
+    groups = grouped("patient", {"train": ["a", "b", "a"], "val": ["b"], "test": ["c"]})
+    line = summary(replace(read_data("digits"), groups=groups))
+    assert line.endswith("; 3 groups by patient (train 2, validation 1, test 1)")
+    alone = summary(replace(read_data("digits"), groups=grouped("x\n", {"train": ["a"]})))
+    assert alone.endswith("; 1 group by 'x\\n' (train 1)")

@@ -34,6 +34,17 @@ def test_figures_are_the_last_the_best_and_the_median(tmp_path: Path) -> None:
     assert all(map(math.isnan, figures))
 
 
+def test_the_best_accuracy_is_that_of_the_epoch_that_the_metric_chose(tmp_path: Path) -> None:
+    by_loss = Made(accuracies=(0.5, 0.9, 0.8), more={"request": {"metric": "loss"}})
+    old = Made(accuracies=(0.5, 0.9, 0.8), recipe={"seed": 1})
+    top1 = Made(accuracies=(0.5, 0.9, 0.8), more={"request": {"metric": "top1"}})
+    results = compare(
+        [write_run(tmp_path / str(at), made) for at, made in enumerate((by_loss, old, top1))]
+    )
+    assert [result.best for result in results] == [0.8, 0.9, 0.9]  # the loss falls to the end
+    assert [result.setting for result in results] == [0, 1, 1]  # top-1 was the metric of old runs
+
+
 def test_runs_on_other_images_or_another_split_are_told_apart(tmp_path: Path) -> None:
     old: dict[str, Any] = {"fingerprint": None}
     datas: list[dict[str, Any]] = [

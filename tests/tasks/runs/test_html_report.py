@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from jinja2 import UndefinedError
 
 from forebear.errors import RunError
 from forebear.settings import in_force
+from forebear.tasks.metrics import Interval
+from forebear.tasks.runs.class_table import ClassLine, ClassTable, write_class_table
 from forebear.tasks.runs.html_report import _template, write_index
 from forebear.tasks.train.recipe import Recipe
 from tests.tasks.making import Made, write_run
@@ -76,6 +79,61 @@ def test_what_was_tested_comes_first(tmp_path: Path) -> None:
     assert "62.50% of 4,000 test images correct, evaluated once 70.00% of 359" in words
     (tmp_path / "run" / "model.safetensors").write_bytes(b"damaged")
     assert "test images" not in " ".join(page(tmp_path / "run").words)
+
+
+def evaluated(run: Path, count: int, *, epoch: float = 3) -> None:
+    """Writes what the last evaluation of a run with `count` classes measured of each class."""
+    rows = range(count)
+    line = ClassLine(
+        name="", train=0, images=10, recall=0, recall_interval=Interval(0.25, 0.5), precision=0.5
+    )
+    table = ClassTable(
+        epoch=epoch,
+        intervals=dict.fromkeys(("top1", "balanced", "macro_f1"), Interval(0.1, 0.85)),
+        classes=tuple(
+            replace(line, name=f"class<{row}>", train=10 * row, recall=row / count) for row in rows
+        ),
+    )
+    write_class_table(table, run)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    more = [{**line, "val_balanced": 0.8 / line["epoch"], "val_macro_f1": 0.5} for line in lines]
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in more))
+
+
+def test_classes_are_a_table_with_the_worst_first_and_the_balance_of_the_training_set(
+    tmp_path: Path,
+) -> None:
+    run = write_run(tmp_path / "run", Made(more={"request": {"metric": "balanced"}}))
+    assert "Classes" not in page(run).words
+    evaluated(run, 3)
+    shown = page(run)
+    words = " ".join(shown.words)
+    assert "26.67% balanced accuracy (95% interval: 10.0 to 85.0%)" in words
+    assert "50.00% macro-F1 (95% interval: 10.0 to 85.0%)" in words
+    assert "80.00% best balanced accuracy, after epoch 1" in words
+    assert "has 0 training images, the median class 10 and the largest 20." in words
+    assert "after epoch 3, the smallest recall first" in words
+    assert "class<0> 0 10 0.00% 25.0 to 50.0 50.00% class<1> 10 10 33.33%" in words
+    text = (run / "index.html").read_text(encoding="utf-8")
+    assert 'style="width: 50.0%"' in text
+    assert "The other" not in words
+    evaluated(run, 3, epoch=2)  # the intervals are not those of the last epoch
+    assert "26.67% balanced accuracy 50.00% macro-F1 80" in " ".join(page(run).words)
+
+
+def test_of_many_classes_the_ten_worst_are_shown_and_the_others_folded(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    evaluated(run, 25)
+    shown = page(run)
+    at = shown.words.index("The other 15 classes")
+    assert shown.words.index("class<9>") < at < shown.words.index("class<10>")
+    assert shown.tags.count("details") == 2  # with that of the epochs
+
+
+def test_an_even_training_set_says_so(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    evaluated(run, 1)
+    assert "Every class has 0 training images." in page(run).words
 
 
 def test_an_unfinished_run_says_so_and_how_to_go_on(tmp_path: Path) -> None:

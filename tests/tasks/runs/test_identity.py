@@ -30,6 +30,9 @@ def test_the_layout_of_the_file_does_not_matter() -> None:
         ("request", "bad", "skip", False),
         ("data", "spec", "folder:there", True),
         ("request", "workers", 0, True),
+        ("request", "track", "mlflow", True),
+        ("request", "images", "there", True),
+        ("request", "group_by", "patient", False),
     ],
 )
 def test_only_what_decides_the_result_is_compared(

@@ -115,6 +115,10 @@ def test_links_to_folders_and_special_files_are_refused(tmp_path: Path) -> None:
     for name, make, said in (
         ("checkpoints", lambda path: path.symlink_to(other), "a link"),
         ("tensorboard", lambda path: path.symlink_to(other), "a link"),
+        ("mlflow", lambda path: path.symlink_to(other), "a link"),
+        ("wandb", lambda path: path.symlink_to(other), "a link"),
+        ("trackio", lambda path: path.symlink_to(other), "a link"),
+        ("tracking.json", lambda path: path.symlink_to(other), "a link"),
         ("checkpoints", lambda path: path.touch(), "a special file. Expected a folder"),
         (".lock", os.mkfifo, "a pipe. Expected a file"),
         ("settings.json", lambda path: path.mkdir(), "a folder. Expected a file"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -14,8 +14,11 @@ from tests.tasks.runs.test_folder import EPOCH
 
 def test_a_line_comes_back() -> None:
     assert Epoch.read(json.dumps(asdict(EPOCH))) == EPOCH
+    newer = replace(EPOCH, val_balanced=0.25, val_macro_f1=0.5)
+    assert Epoch.read(json.dumps(asdict(newer))) == newer
     older = asdict(EPOCH)
-    del older["val_images"]
+    for name in ("val_images", "val_balanced", "val_macro_f1"):
+        del older[name]
     assert Epoch.read(json.dumps(older)) == EPOCH
 
 
@@ -24,6 +27,8 @@ def test_a_line_comes_back() -> None:
     [
         ({"losses": "abc"}, "losses='abc' is no number"),
         ({"lrs": [None]}, r"lrs=\[None\] is no number"),
+        ({"val_loss": None}, "val_loss=None is no number"),
+        ({"val_balanced": "0.5"}, "val_balanced='0.5' is no number"),
         ({"step": True}, "step=True is no number"),
         ({"other": 1}, "the field other is unknown"),
     ],

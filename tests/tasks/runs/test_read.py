@@ -47,6 +47,16 @@ def test_of_equal_accuracies_the_first_is_the_best(tmp_path: Path) -> None:
     assert read_run(path).best == 1
 
 
+def test_the_best_epoch_is_chosen_by_the_metric_of_the_run(tmp_path: Path) -> None:
+    for metric, best in (("loss", 2), ("balanced", 0), ("top1", 1), ("other", 1), ([], 1)):
+        made = Made(more={"request": {"metric": metric}})
+        path = write_run(tmp_path / str(metric), made)
+        lines = [json.loads(line) for line in (path / METRICS).read_text().splitlines()]
+        lines[0]["val_balanced"] = 0.1  # the others have none
+        (path / METRICS).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        assert read_run(path).best == best  # the loss falls in every epoch
+
+
 def test_a_line_that_was_cut_or_is_no_object_is_left_out(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run")
     with (path / METRICS).open("a") as file:

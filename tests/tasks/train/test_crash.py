@@ -639,7 +639,7 @@ def test_images_that_cannot_be_written_cost_the_run_nothing(
 def test_a_place_that_cannot_be_written_to_is_refused_before_data_are_read(
     tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def read(_: str) -> None:
+    def read(*_: object) -> None:
         raise Crash
 
     monkeypatch.setattr("forebear.tasks.train.setup.read_data", read)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from forebear.tasks.train.loss import loss, soft
 from forebear.tasks.train.recipe import Recipe
@@ -62,3 +63,33 @@ def test_indifferent_logits_cost_the_logarithm_of_the_classes() -> None:
     label = torch.tensor([4])
     assert float(loss(even, label, recipe("ce"))) == pytest.approx(math.log(10))
     assert float(loss(even, label, recipe("bce"))) == pytest.approx(math.log(2))
+
+
+WEIGHTS = torch.tensor([0.5, 4.0, 1.5])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("kind", ["ce", "bce"])
+def test_an_image_has_its_loss_times_the_weight_of_its_class(kind: str, smoothing: float) -> None:
+    chosen = recipe(kind, smoothing)
+    expected = torch.tensor([0.5, 4.0]) * loss(LOGITS, LABELS, chosen)
+    assert torch.equal(loss(LOGITS, LABELS, chosen, WEIGHTS), expected)
+    assert torch.allclose(loss(LOGITS, soft(LABELS, 3), chosen, WEIGHTS), expected)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("kind", ["ce", "bce"])
+def test_a_mixed_image_has_the_mixture_of_the_weighted_losses_of_its_parts(
+    kind: str, smoothing: float
+) -> None:
+    chosen, other = recipe(kind, smoothing), torch.tensor([2, 0])
+    mixed = 0.7 * soft(LABELS, 3) + 0.3 * soft(other, 3)
+    parts = [loss(LOGITS, labels, chosen, WEIGHTS) for labels in (LABELS, other)]
+    expected = 0.7 * parts[0] + 0.3 * parts[1]
+    assert torch.allclose(loss(LOGITS, mixed, chosen, WEIGHTS), expected)
+
+
+def test_mixed_targets_are_weighted_as_torch_does_it() -> None:
+    mixed = torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.5, 0.5]])
+    expected = F.cross_entropy(LOGITS, mixed, weight=WEIGHTS, reduction="none")
+    assert torch.allclose(loss(LOGITS, mixed, recipe("ce"), WEIGHTS), expected)

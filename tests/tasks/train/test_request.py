@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from forebear.data.sources.read_options import ReadOptions
 from forebear.settings import settings
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.request import TrainConfig
@@ -47,6 +48,8 @@ def test_a_field_in_place_of_the_recipes_has_its_unit_and_its_values() -> None:
         ({"precision": "fp8"}, "precision='fp8': expected one of auto, fp32, bf16."),
         ({"budget": 0.0}, "budget=0.0: expected a number above 0."),
         ({"hold_out": 1.0}, "hold_out=1.0: expected a fraction between 0 and 1."),
+        ({"metric": "f1"}, "metric='f1': expected one of top1, balanced, macro-f1, loss."),
+        ({"patience": 0}, "patience=0: expected 1 or more."),
         ({"bad": "warn"}, "bad='warn': expected one of fail, skip."),
         ({"threads": 0}, "threads=0: expected 1 to 1,024."),
         ({"workers": -1}, "workers=-1: expected 0 to 1,024."),
@@ -66,6 +69,14 @@ def test_a_path_given_as_text_is_a_path() -> None:
     assert (config.out, config.weights) == (Path("runs/x"), Path.home() / "y.pth")
     with pytest.raises(TypeError, match="out=5: expected a path, as text or a pathlib.Path"):
         TrainConfig(data="zeros", out=5)  # type: ignore[arg-type]
+
+
+def test_how_the_data_are_read_is_part_of_a_request() -> None:
+    config = TrainConfig(data="csv:x", images="~", group_by="patient")  # type: ignore[arg-type]
+    assert config.reading == ReadOptions(images=Path.home(), group_by="patient")
+    assert TrainConfig(data="csv:x").reading == ReadOptions()
+    with pytest.raises(ValueError, match="label_column='': expected a name"):
+        TrainConfig(data="csv:x", label_column="")
 
 
 def test_zero_is_left_to_the_data_and_the_machine() -> None:

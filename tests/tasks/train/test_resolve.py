@@ -138,6 +138,30 @@ def test_every_value_says_who_chose_it() -> None:
     assert {name: found.origins[name] for name in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("given", "balance", "by"),
+    [
+        ({}, "sampler", "data"),
+        ({"balance": "loss"}, "loss", "user"),
+        ({"sets": ("balance=none",)}, "none", "user"),
+        ({"recipe": "finetune"}, "none", "default"),  # as every recipe but the default one
+        ({"recipe": "cifar-modern", "balance": "auto"}, "sampler", "data"),
+    ],
+)
+def test_classes_of_unequal_size_are_balanced_by_default_alone(
+    given: dict[str, Any], balance: str, by: str
+) -> None:
+    config = TrainConfig(data="zeros", **given)
+    even = data(320)
+    assert isinstance(even.train, ArrayImages)
+    uneven = replace(even, train=replace(even.train, labels=np.arange(320) // 200))
+    asked = read_config(config)
+    found = resolve_recipe(asked, config, uneven, norms=True, device=CPU)
+    assert (found.recipe.balance, found.origins["balance"]) == (balance, by)
+    found = resolve_recipe(asked, config, even, norms=True, device=CPU)
+    assert found.recipe.balance == (balance if by == "user" else "none")
+
+
 def test_a_checkpoint_and_a_network_without_norms_choose_too() -> None:
     config = TrainConfig(data="zeros", weights=Path("trained.safetensors"), lr=0.05)
     found = resolved(config, checkpoint_size=48)

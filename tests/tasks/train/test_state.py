@@ -24,6 +24,7 @@ def test_a_good_record_comes_back() -> None:
         ({"place": 10**10}, "place=10000000000 is no count"),
         ({"epoch": 0}, "epoch=0 is no count"),
         ({"step": True}, "step=True is no count"),
+        ({"waited": -1}, "waited=-1 is no count"),
         ({"seconds": float("nan")}, "seconds=nan is no time"),
         ({"seconds": "9"}, "seconds='9' is no time"),
         ({"losses": [0.5, 0.5]}, "not consistent"),
@@ -34,6 +35,12 @@ def test_a_good_record_comes_back() -> None:
 def test_values_out_of_range_are_refused(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         TrainState.read(asdict(GOOD) | changed)
+
+
+def test_the_checkpoint_of_an_older_version_has_not_waited() -> None:
+    data = asdict(GOOD)
+    del data["waited"]
+    assert TrainState.read(data) == GOOD
 
 
 def test_a_missing_field_is_named() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import forebear
 from forebear import Block, Conv, Table
@@ -66,8 +66,8 @@ def spoil_picture(value: float) -> Callable[[Tensor], None]:
 
 
 def add_to_loss(value: float, patch: pytest.MonkeyPatch) -> None:
-    def spoiled(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
-        return loss(logits, targets, recipe) + value
+    def spoiled(logits: Tensor, targets: Tensor, recipe: Recipe, weights: Tensor | None) -> Tensor:
+        return loss(logits, targets, recipe, weights) + value
 
     patch.setattr("forebear.tasks.train.step.losses_of", spoiled)
 
@@ -183,3 +183,24 @@ def test_no_state_is_given_away_that_is_not_finite(which: str, value: float) -> 
         tensor[(0,) * tensor.ndim] = value
     with pytest.raises(RunError, match="no longer finite, and are not saved"):
         one.state()
+
+
+def test_weights_of_classes_scale_the_gradients_in_any_number_of_parts() -> None:
+    weights = torch.tensor([0.2, 1.0, 3.0])
+    draws = torch.Generator().manual_seed(1)
+    images = torch.randn(8, 3, 16, 16, generator=draws).to(memory_format=torch.channels_last)
+    labels = torch.tensor([0, 0, 0, 0, 1, 1, 2, 0])
+    found = []
+    for parts in (1, 3):
+        one = stepper(ema=0.0, weight_decay=0.0, accumulate=parts)
+        one.weights = weights
+        one.network.eval()  # statistics of a part are not those of the batch
+        one(images, labels, labels, total=8, share=0.0)
+        found.append([p.grad for p in one.network.parameters() if p.grad is not None])
+    network = stepper().network.eval()
+    losses = nn.functional.cross_entropy(network(images), labels, weight=weights, reduction="none")
+    losses.mean().backward()  # type: ignore[no-untyped-call]
+    expected = [p.grad for p in network.parameters() if p.grad is not None]
+    for gradients in found:
+        for ours, wanted in zip(gradients, expected, strict=True):
+            torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-6)

@@ -42,6 +42,8 @@ def test_an_epoch_has_the_means_over_images_not_over_steps() -> None:
     assert epoch.accuracy == pytest.approx(3 / 6)
     assert epoch.images_per_second == pytest.approx(6 / 2.0)
     assert (epoch.val_loss, epoch.val_accuracy, epoch.val_images) == (0.5, 0.75, 4)
+    assert epoch.val_balanced == 0.75
+    assert epoch.val_macro_f1 == pytest.approx(6 / 7)
     assert (epoch.seconds, epoch.memory, epoch.skipped) == (9.0, 7.0, 1)
     assert (epoch.losses, epoch.lrs) == ((2.0, 0.5), (0.1, 0.2))
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from forebear.data.dataset import Dataset, EncodedImages
+from forebear.data.groups import Groups, grouped
+from forebear.data.sources.csv_table import CsvTable, read_table
+from forebear.data.sources.group_by import groups_of_paths, is_pattern
 from forebear.data.sources.label_checks import checked_classes
 from forebear.data.sources.part_names import PARTS, Part, part_of
+from forebear.data.sources.read_options import DEFAULTS, ReadOptions
 from forebear.data.sources.split import given, split_validation
 from forebear.errors import DataError
-from forebear.limits import TABLE_BYTES
 from forebear.text import printable
-from forebear.untrusted import read_bytes
 
 SIDE = 224  # pixels
 VALIDATION_FRACTION = 0.15  # of each class, if there is no column with a validation part
@@ -35,51 +34,34 @@ _LABEL = (
 )  # fmt: skip
 _SPLIT = ("split", "part", "subset", "set", "partition", "data set", "dataset", "is_valid")
 _ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")  # left out by some tables
-_LAYOUT = "a header, a column of image files and a column of labels"
-_SHOWN = 3  # missing images that are named
+_SHOWN = 3  # images that are named
 
 
-def read_csv(path: Path, spec: str) -> Dataset:
+def read_csv(path: Path, spec: str, *, options: ReadOptions = DEFAULTS) -> Dataset:
     """Reads a CSV file with a column of image files and a column of labels.
 
-    The columns are found by their usual names, such as `image` or `filename` and `label` or
-    `class`; a file with two columns needs no known name for the label. Paths are relative to the
-    folder of the CSV, or to a folder in it, and may lack their extension. A column `split` names
-    the part of each image; rows of a test part are never used for validation. Without a validation
-    part, 15 % of each class are split off.
+    The columns are those of the options, or else found by their usual names, such as `image` or
+    `filename` and `label` or `class`; a file with two columns needs no known name for the label.
+    Paths are relative to the folder of the CSV or to that of the options, or to a folder in it, and
+    may lack their extension. A column `split` names the part of each image; rows of a test part are
+    never used for validation. Without a validation part, 15 % of each class are split off.
 
     Raises:
-        DataError: The file is not such a table, an image has two labels, or no image is found.
+        DataError: The file is not such a table, two rows of an image differ, or an image is not
+            found.
     """
-    shown = printable(path)
-    rows = _rows(path, shown)
-    columns = _columns(rows, shown)
-    found = _Finder(path.parent)
-    files: dict[Part, list[str]] = {part: [] for part in PARTS}
-    labels: dict[Part, list[str]] = {part: [] for part in PARTS}
-    seen: dict[str, str] = {}
-    missing, skipped = [], Counter[str]()
-    for number, row in enumerate(rows[1:], 2):
-        name, label = row[columns.image].strip(), row[columns.label].strip()
-        if not name or not label:
-            raise DataError(
-                f"{shown}: line {number} has no {'label' if name else 'image'}. Expected both in "
-                "each row. Complete the row, or remove it."
-            )
-        file = found(name)
-        if file is None:
-            missing.append(name)
-            continue
-        if file in seen:
-            _refuse_two_labels(shown, number, name, seen[file], label)
-            skipped["rows that repeat an image"] += 1
-            continue
-        seen[file] = label
-        part = _part(row[columns.split], shown, number) if columns.split is not None else "train"
-        files[part].append(file)
-        labels[part].append(label)
-    _refuse_missing(missing, len(rows) - 1, shown)
-    return _dataset(files, labels, spec, shown, dict(skipped))
+    table = read_table(path)
+    columns = _columns(table, options)
+    folder = path.parent if options.images is None else options.images
+    if not folder.is_dir():
+        raise DataError(
+            f"--images {printable(folder)}: no such folder. Expected the folder that the paths in "
+            f"{table.shown} are relative to. Check the path."
+        )
+    rows, repeats = _rows(table, columns, folder)
+    parts = _parts(rows, table.shown)
+    data = _dataset(parts, _groups(parts, options.group_by, folder), spec, table.shown)
+    return _with_repeats(data, repeats, table.shown)
 
 
 def table_in(folder: Path) -> Path | None:
@@ -87,7 +69,7 @@ def table_in(folder: Path) -> Path | None:
     found = []
     for path in sorted(folder.glob("*.csv")):
         try:
-            _columns(_rows(path, printable(path)), printable(path))
+            _columns(read_table(path), DEFAULTS)
         except DataError:
             continue
         found.append(path)
@@ -99,53 +81,102 @@ class _Columns:
     image: int
     label: int
     split: int | None
+    group: int | None
 
 
-def _rows(path: Path, shown: str) -> list[list[str]]:
-    """Returns the rows of the file, the header first; empty ones are left out."""
-    try:
-        text = read_bytes(path, most=TABLE_BYTES).decode("utf-8-sig")
-        first = text.partition("\n")[0]
-        delimiter = max(",;\t|", key=first.count)
-        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(row)]
-    except FileNotFoundError:
-        raise DataError(f"{shown}: no such file. Expected a CSV file. Check the path.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise DataError(
-            f"{shown}: cannot be read ({printable(why)}). Expected a CSV file in UTF-8 with "
-            f"{_LAYOUT}. Save it again."
-        ) from error
-    if len(rows) < 2:
-        raise DataError(f"{shown}: no rows. Expected {_LAYOUT}. Save it again.")
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(rows[0]):
-            raise DataError(
-                f"{shown}: row {number} has {len(row)} columns, the header {len(rows[0])}. "
-                f"Expected {_LAYOUT}. Correct the row."
-            )
-    return rows
+@dataclass(frozen=True, slots=True)
+class _Row:
+    line: int
+    name: str  # of the image, as it is written
+    file: str
+    label: str
+    part: Part
+    group: str  # "" without a column of groups
 
 
-def _columns(rows: list[list[str]], shown: str) -> _Columns:
-    names = [name.strip().casefold() for name in rows[0]]
-    split = _first(_SPLIT, names)
-    label = _first(_LABEL, names)
-    image = _first(_IMAGE, [name if at != label else "" for at, name in enumerate(names)])
+def _columns(table: CsvTable, options: ReadOptions) -> _Columns:
+    image = label = group = None
+    if options.image_column is not None:
+        image = table.named(options.image_column, "--image-column")
+    if options.label_column is not None:
+        label = table.named(options.label_column, "--label-column")
+    if options.group_by is not None and not is_pattern(options.group_by):
+        group = table.named(options.group_by, "--group-by")
+    if label is None:
+        label = table.known(_LABEL, without=(image, group))
+    split = table.known(_SPLIT, without=(image, label, group))
+    if image is None:
+        image = table.known(_IMAGE, without=(label, group))
     if image is not None and label is None:
-        others = [at for at in range(len(names)) if at not in (image, split)]
+        known = (image, split, group)
+        others = [at for at in range(len(table.header)) if at not in known]
         label = others[0] if len(others) == 1 else None
     if image is None or label is None:
-        lacking = "images" if image is None else "labels"
+        lacking = "image" if image is None else "label"
         raise DataError(
-            f"{shown}: columns {', '.join(map(printable, rows[0][:12]))}, none of them known as "
-            f"that of {lacking}. Expected a column image and a column label. Rename the columns."
+            f"{table.shown}: columns {table.columns}, none of them known as that of {lacking}s. "
+            "Expected a column image and a column label. Rename the columns, or pass "
+            f"--{lacking}-column."
         )
-    return _Columns(image, label, split)
+    return _Columns(image, label, split, group)
 
 
-def _first(known: Sequence[str], names: Sequence[str]) -> int | None:
-    return next((names.index(name) for name in known if name in names), None)
+def _rows(
+    table: CsvTable, columns: _Columns, folder: Path
+) -> tuple[list[_Row], list[tuple[_Row, int]]]:
+    """Returns the first row of each image, and the rows that repeat one with that one's line.
+
+    Raises:
+        DataError: A cell is empty, rows of one image differ, or images are not found.
+    """
+    find = _Finder(folder)
+    seen: dict[str, _Row] = {}
+    repeats, missing = [], []
+    for cells, line in zip(table.rows, table.lines, strict=True):
+        name, label = cells[columns.image].strip(), cells[columns.label].strip()
+        group = "" if columns.group is None else cells[columns.group].strip()
+        _refuse_empty(table, columns, line, {"image": name, "label": label, "group": group})
+        file = find(name)
+        if file is None:
+            missing.append(f"{printable(name)} (line {line})")
+            continue
+        split = columns.split
+        part = "train" if split is None else _part(cells[split], table.shown, line)
+        row = _Row(line, name, file, label, part, group)
+        first = seen.setdefault(file, row)
+        if first is not row:
+            _refuse_contradiction(first, row, table.shown)
+            repeats.append((row, first.line))
+    if missing:
+        named = ", ".join(missing[:_SHOWN]) + (", ..." if missing[_SHOWN:] else "")
+        raise DataError(
+            f"{table.shown}: {len(missing):,} of {len(table.rows):,} images are not found below "
+            f"{printable(folder)}, or several files have their names: {named}. Expected paths that "
+            "are relative to that folder. Pass another --images, add the images, or remove the "
+            "rows."
+        )
+    return list(seen.values()), repeats
+
+
+def _refuse_empty(table: CsvTable, columns: _Columns, line: int, cells: Mapping[str, str]) -> None:
+    for what, at in (("image", columns.image), ("label", columns.label), ("group", columns.group)):
+        if at is not None and not cells[what]:
+            column = printable(table.header[at])
+            raise DataError(
+                f"{table.shown}: line {line} has no {what} in the column {column}. Expected one in "
+                "each row. Complete the row, or remove it."
+            )
+
+
+def _refuse_contradiction(first: _Row, row: _Row, shown: str) -> None:
+    for what in ("label", "part", "group"):
+        before, now = getattr(first, what), getattr(row, what)
+        if before != now:
+            raise DataError(
+                f"{shown}: line {row.line} gives {printable(row.name)} the {what} "
+                f"{printable(now)}, line {first.line} the {what} {printable(before)}. Expected one "
+                f"{what} for each image. Remove one of the rows."
+            )
 
 
 class _Finder:
@@ -204,54 +235,37 @@ def _part(value: str, shown: str, number: int) -> Part:
     )
 
 
-def _refuse_two_labels(shown: str, number: int, name: str, before: str, label: str) -> None:
-    if before != label:
+def _parts(rows: list[_Row], shown: str) -> dict[Part, list[_Row]]:
+    """Returns the rows of each part that has any; a lone part is all that there is to train on."""
+    parts: dict[Part, list[_Row]] = {part: [] for part in PARTS}
+    for row in rows:
+        parts[row.part].append(row)
+    found = {part: own for part, own in parts.items() if own}
+    if "train" not in found and len(found) > 1:
         raise DataError(
-            f"{shown}: line {number} gives {printable(name)} the label {printable(label)}, an "
-            f"earlier line {printable(before)}. Expected one label for each image. "
-            "Remove one of the rows."
+            f"{shown}: no row is of the training part. Expected the parts train, val and test. "
+            "Correct the column."
         )
+    return found if "train" in found else {"train": rows}
 
 
-def _refuse_missing(missing: list[str], count: int, shown: str) -> None:
-    if missing:
-        named = ", ".join(map(printable, missing[:_SHOWN])) + (", ..." if missing[_SHOWN:] else "")
-        raise DataError(
-            f"{shown}: {len(missing):,} of {count:,} images are not found below its folder, or "
-            f"several files have their names: {named}. Expected paths that are relative to the "
-            "CSV. Add the images, or remove the rows."
-        )
+def _groups(
+    parts: Mapping[Part, list[_Row]], group_by: str | None, folder: Path
+) -> dict[Part, Groups]:
+    if group_by is None:
+        return {}
+    if is_pattern(group_by):
+        paths = {part: [row.file for row in rows] for part, rows in parts.items()}
+        return groups_of_paths(group_by, paths, folder)
+    return grouped(group_by, {part: [row.group for row in rows] for part, rows in parts.items()})
 
 
 def _dataset(
-    files: dict[Part, list[str]],
-    labels: dict[Part, list[str]],
-    spec: str,
-    shown: str,
-    skipped: dict[str, int],
+    parts: Mapping[Part, list[_Row]], groups: dict[Part, Groups], spec: str, shown: str
 ) -> Dataset:
-    classes = checked_classes(_classes(labels["train"] or labels["val"] or labels["test"]), shown)
+    classes = checked_classes(_classes(parts["train"]), shown)
     number = {name: at for at, name in enumerate(classes)}
-    unknown = sorted({one for part in labels.values() for one in part} - number.keys())
-    if unknown:
-        raise DataError(
-            f"{shown}: class {printable(unknown[0])} ({len(unknown)} such classes) has no training "
-            "images. Expected the classes of the training part. Correct the labels."
-        )
-    images = {
-        part: EncodedImages(
-            files[part], files[part], np.array([number[n] for n in labels[part]], dtype=np.int64)
-        )
-        for part in PARTS
-        if files[part]
-    }
-    if "train" not in images:
-        if len(images) > 1:
-            raise DataError(
-                f"{shown}: no row is of the training part. Expected the parts train, val and test. "
-                "Correct the column."
-            )
-        images = {"train": next(iter(images.values()))}
+    images = {part: _images(rows, number, shown) for part, rows in parts.items()}
     if "val" in images:
         data = given(
             images["train"],
@@ -263,15 +277,50 @@ def _dataset(
         )
     else:
         data = split_validation(
-            images["train"], fraction=VALIDATION_FRACTION, spec=spec, classes=classes, side=SIDE
+            images["train"],
+            fraction=VALIDATION_FRACTION,
+            spec=spec,
+            classes=classes,
+            side=SIDE,
+            groups=groups.get("train"),
         )
-    origins = dict.fromkeys(images, shown)
-    return replace(data, test=images.get("test"), origins=origins, skipped=skipped)
+    return replace(
+        data,
+        test=images.get("test"),
+        origins=dict.fromkeys(images, shown),
+        groups={**groups, **data.groups},
+    )
 
 
-def _classes(labels: list[str]) -> tuple[str, ...]:
+def _images(rows: list[_Row], number: Mapping[str, int], shown: str) -> EncodedImages:
+    unknown = [row for row in rows if row.label not in number]
+    if unknown:
+        raise DataError(
+            f"{shown}: line {unknown[0].line}: class {printable(unknown[0].label)} "
+            f"({len({row.label for row in unknown})} such classes) has no training images. "
+            "Expected the classes of the training part. Correct the labels."
+        )
+    files = [row.file for row in rows]
+    labels = np.array([number[row.label] for row in rows], dtype=np.int64)
+    return EncodedImages(files, files, labels)
+
+
+def _with_repeats(data: Dataset, repeats: list[tuple[_Row, int]], shown: str) -> Dataset:
+    """Returns the data set with the rows that repeat an image counted, and the first ones named."""
+    if not repeats:
+        return data
+    named = ", ".join(
+        f"line {row.line} repeats {printable(row.name)} of line {first}"
+        for row, first in repeats[:_SHOWN]
+    )
+    note = f"{shown}: {named}{', ...' if len(repeats) > _SHOWN else ''}"
+    skipped = {**data.skipped, "rows that repeat an image": len(repeats)}
+    return replace(data, skipped=skipped, notes=(*data.notes, note))
+
+
+def _classes(rows: list[_Row]) -> tuple[str, ...]:
     """Returns the different labels: numbers by their value, names by their bytes."""
-    found = set(labels)
+    found = {row.label for row in rows}
     if all(label.isascii() and label.isdigit() for label in found):
         return tuple(sorted(found, key=lambda label: (int(label[:18]), label)))
     return tuple(sorted(found, key=lambda label: label.encode(errors="surrogateescape")))

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from forebear.data.dataset import Dataset, EncodedImages
+from forebear.data.groups import Groups
 from forebear.data.images.sniff import START, image_format, what_is
 from forebear.data.sources.csv_labels import read_csv, table_in
+from forebear.data.sources.group_by import groups_of_paths, is_pattern
 from forebear.data.sources.label_checks import checked_classes
 from forebear.data.sources.layout import (
     EXTENSIONS,
@@ -27,6 +29,7 @@ from forebear.data.sources.layout import (
     recognise,
 )
 from forebear.data.sources.part_names import Part
+from forebear.data.sources.read_options import DEFAULTS, ReadOptions
 from forebear.data.sources.split import given, split_validation
 from forebear.errors import DataError, near_misses
 from forebear.text import printable
@@ -38,28 +41,32 @@ _NAMED = ("pipe", "device", "socket", "special file", "broken link", "unreadable
 _MOST_NAMED = 5  # such files
 
 
-def read_folder(root: Path, spec: str) -> Dataset:
+def read_folder(root: Path, spec: str, *, options: ReadOptions = DEFAULTS) -> Dataset:
     """Reads the images of a folder in one of the layouts of `forebear.data.sources.layout`.
 
     Classes are sorted by the bytes of their names. Images in subfolders of a class folder belong
     to the class. A file is an image if its name ends as those of images do, or if its content says
     so; other files are counted in `Dataset.skipped`. Hidden files are ignored. Without a validation
     folder, 15 % of each class are split off. A test folder is never used for validation.
+    Groups are read off the paths.
 
     Raises:
-        DataError: The folder has another layout, or a class is empty.
+        DataError: The folder has another layout, a class is empty, or an image has no group.
     """
     layout = recognise(root)
     if len(layout.parts.get("train", ())) < 2:  # the labels may be in a table
         table = table_in(root)
         if table is not None:
-            return read_csv(table, spec)
+            return read_csv(table, spec, options=options)
     if not layout.parts.get("train"):
         raise _no_classes(layout)
     scans = {part: _scan(classes) for part, classes in layout.parts.items()}
     train = scans["train"]
     classes = checked_classes(train.classes, printable(root))
     images = {part: _images(scan, classes, part) for part, scan in scans.items() if part != "test"}
+    test, notes = _test(layout, scans, classes)
+    used = {part: scan.paths for part, scan in scans.items() if part != "test" or test is not None}
+    groups = _groups(options.group_by, used, root)
     if "val" in images:
         data = given(
             images["train"],
@@ -72,9 +79,13 @@ def read_folder(root: Path, spec: str) -> Dataset:
         )
     else:
         data = split_validation(
-            images["train"], fraction=VALIDATION_FRACTION, spec=spec, classes=classes, side=SIDE
+            images["train"],
+            fraction=VALIDATION_FRACTION,
+            spec=spec,
+            classes=classes,
+            side=SIDE,
+            groups=groups.get("train"),
         )
-    test, notes = _test(layout, scans, classes)
     notes += [line for scan in scans.values() for line in scan.odd][:_MOST_NAMED]
     skipped = sum((scan.skipped for scan in scans.values()), Counter[str]())
     loose = sum(_loose(folder) for folder in {root, *(_above(layout))})
@@ -86,7 +97,20 @@ def read_folder(root: Path, spec: str) -> Dataset:
         origins=layout.origins,
         skipped=dict(skipped.most_common()),
         notes=(*layout.notes, *notes),
+        groups={**groups, **data.groups},
     )
+
+
+def _groups(group_by: str | None, paths: dict[Part, list[str]], root: Path) -> dict[Part, Groups]:
+    if group_by is None:
+        return {}
+    if not is_pattern(group_by):
+        raise DataError(
+            f"--group-by {printable(group_by)}: a folder of images has no columns. Expected a "
+            "pattern of paths with {group}, such as '{group}_*.jpg'. Pass one, or list the images "
+            "and the column in a CSV and pass csv:FILE."
+        )
+    return groups_of_paths(group_by, paths, root)
 
 
 def images_below(folder: Path) -> Iterator[str]:

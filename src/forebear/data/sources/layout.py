@@ -31,9 +31,13 @@ _SYSTEM = frozenset(  # folders that systems and tools put next to the user's, i
     ("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "__pycache__")
 )
 _OUTPUTS = frozenset(  # usual names of folders with the outputs of training runs, in lower case
-    ("runs", "run", "logs", "log", "wandb", "mlruns", "lightning_logs", "tb_logs", "tensorboard")
+    (
+        *("runs", "run", "logs", "log", "wandb", "mlruns", "mlflow", "trackio", "tensorboard"),
+        *("lightning_logs", "tb_logs"),
+    )
 )
 _WEIGHTS = (".safetensors", ".ckpt", ".pth", ".pt", ".h5", ".keras", ".onnx", ".tfevents")
+_TRACKED = (".wandb", ".db")  # files of experiment trackers
 _SETTINGS = ("args.yaml", "hparams.yaml", "config.yaml", "meta.yaml")  # of other trainers
 _FOLD = re.compile(r"(?:k?fold|cv|split|part|batch)[ _-]?\d+", re.IGNORECASE)
 _DETECTION = frozenset(("labels", "annotations", "masks", "bboxes", "label"))
@@ -148,7 +152,7 @@ def _has_weights(folder: Path, depth: int = 4) -> bool:
     """Whether there are weights, logs or settings of a trainer, some levels deep."""
     for entry in entries(folder):
         name = entry.name.casefold()
-        if name.endswith(_WEIGHTS) or ".tfevents." in name or name in _SETTINGS:
+        if name.endswith((*_WEIGHTS, *_TRACKED)) or ".tfevents." in name or name in _SETTINGS:
             return True
         deeper = depth and is_folder(entry) and not entry.is_symlink()
         if deeper and _has_weights(Path(entry.path), depth - 1):

@@ -11,13 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.dataset import Dataset, EncodedImages
+from forebear.data.groups import Groups, grouped
 from forebear.data.sources.data_room import data_room
+from forebear.data.sources.group_by import is_pattern
 from forebear.data.sources.label_checks import (
     checked_classes,
     checked_labels,
     numbered_classes,
 )
 from forebear.data.sources.optional_imports import extra
+from forebear.data.sources.part_names import Part
+from forebear.data.sources.read_options import DEFAULTS, ReadOptions
 from forebear.data.sources.split import given, split_validation
 from forebear.errors import DataError, near_misses
 from forebear.limits import ROWS, TEXT_BYTES
@@ -32,7 +36,7 @@ VALIDATION_FRACTION = 0.15  # fraction of each class for validation, if there is
 VALIDATION = ("val", "test")  # name prefixes, in order of preference; "val" includes validation
 
 
-def read_parquet(path: Path, spec: str) -> Dataset:
+def read_parquet(path: Path, spec: str, *, options: ReadOptions = DEFAULTS) -> Dataset:
     """Reads the columns `image` (encoded bytes, or {bytes, path}) and `label`.
 
     Labels are integers or strings. Class names come from the metadata of `datasets` if present.
@@ -42,47 +46,70 @@ def read_parquet(path: Path, spec: str) -> Dataset:
         path: A file, or a folder with train*.parquet and val*.parquet or test*.parquet. Without a
             validation file, 15 % of each class are used for validation.
         spec: The spec given to `read_data`.
+        options: `group_by` names a column of integers or strings.
 
     Raises:
         DataError: A file or column is missing, or a label has no class.
     """
     train_files, val_files = _files(path)
-    tables = [_Table(file) for file in train_files]
+    by = _group_column(options.group_by)
+    tables = [_Table(file, by) for file in train_files]
     classes = _classes(tables)
     train = _images(tables, classes)
+    val_tables = [_Table(file, by) for file in val_files]
+    groups = _groups(by, {"train": tables, "val": val_tables})
     if not val_files:
         return split_validation(
-            train, fraction=VALIDATION_FRACTION, spec=spec, classes=classes, side=SIDE
+            train,
+            fraction=VALIDATION_FRACTION,
+            spec=spec,
+            classes=classes,
+            side=SIDE,
+            groups=groups.get("train"),
         )
-    val = _images([_Table(file) for file in val_files], classes)
+    val = _images(val_tables, classes)
     return given(
         train,
         val,
         spec=spec,
         classes=classes,
         side=SIDE,
+        groups=groups,
         split=f"given by the files {train_files[0].name} and {val_files[0].name}"
         + (", ..." if len(train_files) + len(val_files) > 2 else ""),
     )
 
 
-class _Table:
-    """The image and label columns of one file, with their types checked."""
+def _group_column(group_by: str | None) -> str | None:
+    if group_by is not None and is_pattern(group_by):
+        raise DataError(
+            f"--group-by {printable(group_by)}: images in Parquet files have no paths. Expected "
+            "the name of a column. Pass one."
+        )
+    return group_by
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+
+class _Table:
+    """The image, label and group columns of one file, with their types checked."""
+
+    def __init__(self, file: Path, group: str | None) -> None:
+        self.file, self._group = file, group
         self.shown = printable(file)
         extra("pyarrow", "pyarrow")  # refused by name if it is missing
         with _reading(self.shown):
             self._load()
 
     def _load(self) -> None:
-        batches, schema = _read(self.file, self.shown)
+        columns = ["image", "label"] + ([] if self._group is None else [self._group])
+        batches, schema = _read(self.file, self.shown, columns)
         table = extra("pyarrow", "pyarrow").Table.from_batches(batches) if batches else None
         if table is None or not table.num_rows:
             raise DataError(f"{self.shown}: no rows. Expected images. Write the file again.")
         self.images: list[object] = self._images(table.column("image"))
-        self.labels: NDArray[Any] = self._labels(table.column("label"))
+        self.labels: NDArray[Any] = self._words(table.column("label"), "label")
+        self.groups: list[str] = []
+        if self._group is not None:
+            self.groups = [str(one) for one in self._words(table.column(self._group), self._group)]
         self.names = _label_names(schema.metadata or {})
 
     def _images(self, column: Any) -> list[object]:
@@ -102,15 +129,17 @@ class _Table:
             )
         return images
 
-    def _labels(self, column: Any) -> NDArray[Any]:
+    def _words(self, column: Any, name: str) -> NDArray[Any]:
+        """Returns the labels or groups: integers or strings."""
         types = extra("pyarrow", "pyarrow").types
         if not (types.is_integer(column.type) or types.is_string(column.type)) or column.null_count:
             raise DataError(
-                f"{self.shown}: column label is {column.type} with {column.null_count} empty rows. "
-                "Expected an integer or a string in each row. Convert it, or drop the empty rows."
+                f"{self.shown}: column {printable(name)} is {column.type} with "
+                f"{column.null_count} empty rows. Expected an integer or a string in each row. "
+                "Convert it, or drop the empty rows."
             )
-        labels: NDArray[Any] = column.to_numpy()
-        return labels
+        words: NDArray[Any] = column.to_numpy()
+        return words
 
 
 def _files(path: Path) -> tuple[list[Path], list[Path]]:
@@ -127,8 +156,8 @@ def _files(path: Path) -> tuple[list[Path], list[Path]]:
     return train, next(filter(None, parts), [])
 
 
-def _read(file: Path, shown: str) -> tuple[list[Any], Any]:
-    """Returns the batches of the columns image and label, and the schema.
+def _read(file: Path, shown: str, columns: list[str]) -> tuple[list[Any], Any]:
+    """Returns the batches of the columns, and the schema.
 
     Raises:
         DataError: The file lacks a column, or unpacks to more than fits in memory.
@@ -142,13 +171,13 @@ def _read(file: Path, shown: str) -> tuple[list[Any], Any]:
             thrift_container_size_limit=_MOST_PARTS,
         ) as table,
     ):
-        _check_columns(table.schema_arrow.names, shown)
+        _check_columns(table.schema_arrow.names, shown, columns)
         if table.metadata.num_rows > ROWS:
             raise DataError(
                 f"{shown}: {table.metadata.num_rows:,} rows. Expected at most {ROWS:,}. "
                 "Split the file."
             )
-        return list(_batches(table, shown)), table.schema_arrow
+        return list(_batches(table, shown, columns)), table.schema_arrow
 
 
 @contextmanager
@@ -170,10 +199,10 @@ def _reading(shown: str) -> Iterator[None]:
         ) from error
 
 
-def _batches(table: Any, shown: str) -> Iterator[Any]:
+def _batches(table: Any, shown: str, columns: list[str]) -> Iterator[Any]:
     """Yields the rows in pieces, and stops when they no longer fit in memory."""
     most, taken = data_room(), 0
-    for batch in table.iter_batches(batch_size=_ROWS, columns=["image", "label"]):
+    for batch in table.iter_batches(batch_size=_ROWS, columns=columns):
         taken += batch.nbytes
         if taken > most:
             raise DataError(
@@ -183,13 +212,15 @@ def _batches(table: Any, shown: str) -> Iterator[Any]:
         yield batch
 
 
-def _check_columns(names: list[str], shown: str) -> None:
-    for column in ("image", "label"):
+def _check_columns(names: list[str], shown: str, columns: list[str]) -> None:
+    for column in columns:
         if column not in names:
+            group = column not in ("image", "label")
+            remedy = "Pass another --group-by." if group else "Rename the columns."
             raise DataError(
-                f"{shown}: no column {column}, only {truncated(', '.join(names))}."
-                f"{near_misses(column, names)} Expected the columns image and label. "
-                "Rename the columns."
+                f"{shown}: no column {printable(column)}, only {truncated(', '.join(names))}."
+                f"{near_misses(column, names)} Expected the columns {' and '.join(columns)}. "
+                f"{remedy}"
             )
 
 
@@ -212,6 +243,19 @@ def _classes(tables: list[_Table]) -> tuple[str, ...]:
         return checked_classes(sorted(set(labels.tolist()), key=str.encode), where)
     remedy = "use strings, or the ClassLabel of datasets"
     return numbered_classes(labels, where, remedy=remedy)
+
+
+def _groups(by: str | None, parts: dict[Part, list[_Table]]) -> dict[Part, Groups]:
+    if by is None:
+        return {}
+    return grouped(
+        by,
+        {
+            part: [name for table in tables for name in table.groups]
+            for part, tables in parts.items()
+            if tables
+        },
+    )
 
 
 def _images(tables: list[_Table], classes: tuple[str, ...]) -> EncodedImages:

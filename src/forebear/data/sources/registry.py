@@ -15,15 +15,21 @@ from forebear.data.sources.idx import read_idx
 from forebear.data.sources.kinds import SPECS, listed_specs
 from forebear.data.sources.numpy_arrays import read_digits, read_npz
 from forebear.data.sources.parquet import read_parquet
+from forebear.data.sources.read_options import (
+    DEFAULTS,
+    USES,
+    ReadOptions,
+    refuse_unused,
+)
 from forebear.data.sources.webdataset import read_shards
 from forebear.errors import near_misses
 from forebear.files import expanded
 from forebear.text import printable
 
-__all__ = ["KINDS", "Dataset", "read_data"]
+__all__ = ["KINDS", "Dataset", "ReadOptions", "read_data"]
 
-# The readers of all kinds in `SPECS` but digits, which has no path.
-KINDS: dict[str, Callable[[Path, str], Dataset]] = {
+# The readers of all kinds in `SPECS` but digits, which has no path. Those in `USES` take options.
+KINDS: dict[str, Callable[..., Dataset]] = {
     "folder": read_folder,
     "csv": read_csv,
     "cifar10": read_cifar10,
@@ -36,18 +42,26 @@ KINDS: dict[str, Callable[[Path, str], Dataset]] = {
 }
 
 
-def read_data(spec: str) -> Dataset:
+def read_data(spec: str, options: ReadOptions = DEFAULTS) -> Dataset:
     """Reads the labelled images of a spec: `digits`, or KIND:PATH with a kind of `KINDS`.
 
+    Args:
+        spec: Of this form.
+        options: Columns, folder and groups. Groups that are in several parts that came with the
+            data are not refused here; see `group_by.refuse_shared_groups`.
+
     Raises:
-        ValueError: The spec does not have this form.
+        ValueError: The spec does not have this form, or its kind of data cannot use an option.
         DataError: The data are missing, damaged, or have another layout.
     """
+    kind, _, path = spec.partition(":")
+    if spec == "digits" or (kind in KINDS and path):
+        refuse_unused(options, spec)
     if spec == "digits":
         return read_digits(spec)
-    kind, _, path = spec.partition(":")
     if kind in KINDS and path:
-        return KINDS[kind](expanded(path), spec)
+        taken = {"options": options} if kind in USES else {}
+        return KINDS[kind](expanded(path), spec, **taken)
     raise ValueError(
         f"data={spec!r}: {_fault(spec, kind)} Expected {listed_specs()}. "
         "Write the kind, a colon and the path."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePath
 
@@ -13,9 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.dataset import Dataset, Images
+from forebear.data.groups import Groups
+from forebear.data.sources.part_names import Part
+from forebear.data.sources.units import distribute, units_of
 from forebear.errors import DataError
 from forebear.hardware import processor
-from forebear.text import printable
+from forebear.text import printable, truncated
+
+_SHOWN = 3  # groups that are named
 
 
 def split_validation(
@@ -26,17 +31,29 @@ def split_validation(
     classes: tuple[str, ...],
     side: int,
     mirror: bool = True,
+    groups: Groups | None = None,
 ) -> Dataset:
     """Returns a data set with a fraction of each class split off for validation, by content.
 
+    With `groups`, all images of a group are on one side.
+
     Raises:
-        DataError: A class is too small to be in both the training and the validation set.
+        DataError: A class is too small to be in both the training and the validation set, or all
+            of its images are in one group.
     """
     digests = digests_of(images)
-    val = validating(digests, images.labels, fraction)
-    _refuse_one_sided(val, images.labels, classes, spec)
+    split = f"{fraction:.0%} of each class held out for validation"
+    if groups is None:
+        val = validating(digests, images.labels, fraction)
+        _refuse_one_sided(val, images.labels, classes, spec)
+    else:
+        units = units_of(digests, groups.numbers)
+        val = distribute(units, images.labels, (1 - fraction, fraction)) == 1
+        split = f"about {split} in whole groups by {printable(groups.by)}"
+        _refuse_one_sided_groups(val, units, images.labels, groups, classes, spec)
     parts = [np.flatnonzero(~val), np.flatnonzero(val)]
     entries = [[(digests[i], int(images.labels[i])) for i in part] for part in parts]
+    sides = zip(("train", "val"), parts, strict=True)
     return Dataset(
         spec=spec,
         classes=classes,
@@ -44,12 +61,12 @@ def split_validation(
         val=images.take(parts[1]),
         side=side,
         mirror=mirror,
-        split=f"{fraction:.0%} of each class held out for validation, chosen by sha256 of the "
-        "images",
+        split=f"{split}, chosen by sha256 of the images",
         fingerprint=fingerprint(classes, *entries),
         order=order_of(*entries),
         splits_off=True,
         whole=images,
+        groups={} if groups is None else {name: groups.take(part) for name, part in sides},
     )
 
 
@@ -62,6 +79,7 @@ def given(
     side: int,
     split: str,
     mirror: bool = True,
+    groups: Mapping[Part, Groups] | None = None,
 ) -> Dataset:
     """Returns a data set that came with a training and a validation set; `split` describes them."""
     entries = [
@@ -77,6 +95,7 @@ def given(
         split=split,
         fingerprint=fingerprint(classes, *entries),
         order=order_of(*entries),
+        groups=groups or {},
     )
 
 
@@ -154,3 +173,52 @@ def _refuse_one_sided(
                 "of them for validation (copies stay together). Expected at least one for training "
                 "and one for validation. Add images of this class, or split the data yourself."
             )
+
+
+def _refuse_one_sided_groups(
+    val: NDArray[np.bool_],
+    units: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    groups: Groups,
+    classes: tuple[str, ...],
+    spec: str,
+) -> None:
+    """Refuses a split by groups in which a class, or everything, is on one side.
+
+    Args:
+        val: Mask of the validation images [N].
+        units: The unit of each image [N]: a group, or several that share copies of an image.
+        labels: Class indices [N].
+        groups: Of all images.
+        classes: Names of the classes.
+        spec: Of the data set.
+    """
+
+    def fault(what: str, own: NDArray[np.intp]) -> str:
+        count = len(np.unique(units[own]))
+        if count > 1:
+            return (
+                f"{what} is in {count} groups by {printable(groups.by)}, which no split was found "
+                "for, as other classes need their images"
+            )
+        names = sorted({groups.name(int(index)) for index in own})
+        shown = ", ".join(truncated(name, 60) for name in names[:_SHOWN])
+        more = ", ..." if len(names) > _SHOWN else ""
+        alike = ", which share copies of images and stay together" if len(names) > 1 else ""
+        plural = "s" if len(names) > 1 else ""
+        return (
+            f"{what} has {len(own):,} images, all of them in the group{plural} {shown}{more} by "
+            f"{printable(groups.by)}{alike}"
+        )
+
+    faults = [fault("the whole data set", np.arange(len(labels)))] if not units.any() else []
+    for label, name in enumerate(classes):
+        own = np.flatnonzero(labels == label)
+        if not faults and (val[own].all() or not val[own].any()):
+            faults.append(fault(f"class {printable(name)}", own))
+    if faults:
+        raise DataError(
+            f"{printable(spec)}: {faults[0]}. Expected at least one group for training and one for "
+            "validation in each class. Add images of another group, split the data yourself, or "
+            "leave out --group-by."
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from forebear.data.dataset import Dataset
+from forebear.text import printable
 
 _REASONS = 6  # kinds of skipped files that are named
 
@@ -24,6 +25,8 @@ def summary(data: Dataset, *, tests: bool = False) -> str:
     if data.test is not None:
         use = "evaluated once at the end" if tests else "not used"
         parts.append(f"test: {len(data.test):,}{_from(data, 'test')}, {use}")
+    if data.groups:
+        parts.append(group_counts(data))
     count = sum(data.skipped.values())
     if count:
         named = [f"{n:,} {why}" for why, n in list(data.skipped.items())[:_REASONS]]
@@ -31,6 +34,16 @@ def summary(data: Dataset, *, tests: bool = False) -> str:
         files = "file" if count == 1 else "files"
         parts.append(f"{count:,} {files} skipped: {', '.join(named)}{more}")
     return "; ".join(parts)
+
+
+def group_counts(data: Dataset) -> str:
+    """Returns how many groups there are: "34 groups by patient (train 29, validation 5)"."""
+    known = list(data.groups.values())
+    numbers = set[int]().union(*(groups.numbers.tolist() for groups in known))
+    names = {"val": "validation"}
+    each = ", ".join(f"{names.get(part, part)} {own.count:,}" for part, own in data.groups.items())
+    plural = "" if len(numbers) == 1 else "s"
+    return f"{len(numbers):,} group{plural} by {printable(known[0].by)} ({each})"
 
 
 def _from(data: Dataset, part: str) -> str:

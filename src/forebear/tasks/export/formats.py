@@ -112,10 +112,10 @@ def _run_onnx(path: Path, card: GraphCard) -> Runner:
 
 
 def _write_openvino(network: Network, path: Path, options: Options) -> GraphCard:
-    import openvino
-
     from forebear.engines.onnx_model import build
+    from forebear.engines.openvino_import import import_openvino
 
+    openvino = import_openvino()
     model, card = build(network, pixels=options.pixels, any_size=options.any_size)
     plain = path.with_suffix(".onnx")
     plain.write_bytes(model.SerializeToString())

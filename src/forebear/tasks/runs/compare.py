@@ -49,7 +49,7 @@ class Result:
 
     @property
     def best(self) -> float:
-        """The highest validation accuracy, 0 to 1."""
+        """Validation accuracy of the best epoch by the run's own metric, 0 to 1."""
         at = self.run.best
         return math.nan if at is None else self.run.column("val_accuracy")[at]
 
@@ -157,6 +157,7 @@ def _setting(run: Run) -> str:
     table = {name: value for name, value in run.part("table").items() if name != "source"}
     names = ("network", "dialect", "preprocessing", "weights")
     settings = [run.settings.get(name) for name in names]
+    settings += [run.measure.column, request.get("patience")]
     return _key([table, *settings, _images(run), recipe, budget])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +19,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from forebear.files import write_text
 from forebear.settings import in_force
+from forebear.tasks.metrics import Interval
+from forebear.tasks.runs.class_table import ClassTable, read_class_table
 from forebear.tasks.runs.formatting import (
+    DASH,
     class_title,
     digits,
     duration,
@@ -48,7 +52,20 @@ class _Row:
     """One epoch in the table."""
 
     cells: tuple[str, ...]
-    best: bool  # whether its accuracy is the highest
+    best: bool  # by the metric of the run
+
+
+@dataclass(frozen=True, slots=True)
+class _ClassRow:
+    """One class in the table."""
+
+    name: str
+    share: float  # percent of the training images of the largest class, for a bar
+    train: str
+    images: str
+    recall: str
+    interval: str
+    precision: str
 
 
 _FIGURES = (
@@ -83,6 +100,7 @@ def page(run: Run) -> str:
     figures = [figure for figure in _FIGURES if (run.path / figure.file).is_file()]
     recipe = run.part("recipe")
     columns, rows = _epochs(run)
+    table = read_class_table(run.path)
     return _template().render(
         title=f"{run.network} on {run.data}",
         network=run.network,
@@ -90,7 +108,10 @@ def page(run: Run) -> str:
         finished=run.finished,
         progress=_progress(run),
         started=_started(run),
-        tiles=_tiles(run) if run.epochs else [],
+        tiles=_tiles(run, table) if run.epochs else [],
+        balance=_balance(table),
+        class_rows=_class_rows(table),
+        classes_after="" if table is None else passes(table.epoch),
         figures=figures,
         commands=_commands(run),
         network_and_data=_network_and_data(run),
@@ -157,7 +178,7 @@ def _epochs_of(run: Run) -> str:
     return f"{passes(done)}{of} {'epoch' if done == 1 and not of else 'epochs'}"
 
 
-def _tiles(run: Run) -> list[tuple[str, str]]:
+def _tiles(run: Run, table: ClassTable | None) -> list[tuple[str, str]]:
     """Returns the main numbers of a run with epochs, each with its caption."""
     count = run.part("data").get("held_out")
     of = (
@@ -169,10 +190,18 @@ def _tiles(run: Run) -> list[tuple[str, str]]:
     if run.tested is not None:
         accuracy, images = run.tested
         tiles.insert(0, (percent(accuracy), f"of {images:,} test images correct, evaluated once"))
+    current = table is not None and table.epoch == run.last("epoch")
+    for name, title in (("balanced", "balanced accuracy"), ("macro_f1", "macro-F1")):
+        if not math.isnan(run.last(f"val_{name}")):
+            ends = _ends(table.intervals[name]) if table is not None and current else ""
+            interval = f" (95% interval: {ends}%)" if ends else ""
+            tiles.append((percent(run.last(f"val_{name}")), title + interval))
     best = run.best
     if best is not None and best != len(run.epochs) - 1:
-        at = passes(run.column("epoch")[best])
-        tiles.append((percent(run.column("val_accuracy")[best]), f"best, after epoch {at}"))
+        at, measure = passes(run.column("epoch")[best]), run.measure
+        what = "best" if measure.column == "val_accuracy" else f"best {measure.title}"
+        value = measure.text(run.column(measure.column)[best])
+        tiles.append((value, f"{what}, after epoch {at}"))
     tiles.append((nats(run.last("val_loss")), "validation loss, nats"))
     tiles.append((duration(run.last("seconds")), f"for {_epochs_of(run)}"))
     tiles.append((whole(run.last("images_per_second")), "images/s in training"))
@@ -182,6 +211,44 @@ def _tiles(run: Run) -> list[tuple[str, str]]:
     if skipped > 0:
         tiles.append((whole(skipped), "steps skipped: their gradient was not finite"))
     return tiles
+
+
+def _balance(table: ClassTable | None) -> str:
+    """Returns how even the training set's classes are, in a sentence; "" if it is not known."""
+    if table is None or not table.classes:
+        return ""
+    counts = [row.train for row in table.classes]
+    least, most = min(counts), max(counts)
+    if least == most:
+        return f"Every class has {most:,} training images."
+    ratio = f", {most / least:.3g} times as many" if least else ""
+    return (
+        f"The smallest class has {least:,} training images, the median class "
+        f"{statistics.median_low(counts):,} and the largest {most:,}{ratio}."
+    )
+
+
+def _class_rows(table: ClassTable | None) -> list[_ClassRow]:
+    """Returns the rows of the table of classes, the worst first."""
+    rows = [] if table is None else table.worst_first
+    most = max((row.train for row in rows), default=0)
+    return [
+        _ClassRow(
+            name=class_title(row.name),
+            share=round(100 * row.train / most, 1) if most else 0.0,
+            train=whole(row.train),
+            images=whole(row.images),
+            recall=percent(row.recall) if row.images else DASH,
+            interval=_ends(row.recall_interval) if row.images else DASH,
+            precision=percent(row.precision),
+        )
+        for row in rows
+    ]
+
+
+def _ends(interval: Interval) -> str:
+    """Formats an interval in percent, without the sign."""
+    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
 
 
 def _commands(run: Run) -> list[tuple[str, str]]:
@@ -233,6 +300,8 @@ _COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "accuracy": ("accuracy", percent),
     "val_loss": ("validation loss", nats),
     "val_accuracy": ("validation accuracy", percent),
+    "val_balanced": ("balanced accuracy", percent),
+    "val_macro_f1": ("macro-F1", percent),
     "images_per_second": ("images/s", whole),
     "seconds": ("time", duration),
     "memory": ("MiB", whole),

@@ -13,7 +13,7 @@ from forebear.untrusted import parse_json
 # Values of settings.json that may be edited between start and resume, by their group
 _FREE = {
     "data": ("spec",),
-    "request": ("workers", "every", "keep_memory", "tensorboard", "compile"),
+    "request": ("workers", "every", "keep_memory", "tensorboard", "track", "compile", "images"),
 }
 
 

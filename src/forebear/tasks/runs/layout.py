@@ -4,15 +4,18 @@ runs/first/
 ├── settings.json       everything that the run was made from, with versions and seed
 ├── metrics.jsonl       one JSON object per epoch
 ├── checkpoints/        the states from which an unfinished run resumes; deleted at its end
-├── best.safetensors    the network with the highest validation accuracy, if there is one
+├── best.safetensors    the best network on the validation set by --metric, if there is one
 ├── pictures.png        training images as the network saw them
 ├── curves.png          loss, accuracy and learning rate over the epochs
+├── classes.json        recall, precision and training images of each class
 ├── confusion.png       the confusion matrix of the validation images
 ├── mistakes.png        the validation images with the largest errors
 ├── index.html          all of this on one page
 ├── model.safetensors   the network and all that it needs; only in a finished run
 ├── model-epoch-N.safetensors   the network before the run was extended beyond epoch N
 ├── tensorboard/        TensorBoard events, if asked for
+├── mlflow/, wandb/, trackio/   what these trackers write, if asked for
+├── tracking.json       the ids of the tracked runs, with which a resumed run continues them
 └── .lock               the number of the process that trains here; only while it runs
 """
 
@@ -26,14 +29,20 @@ CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 INDEX = "index.html"
 CURVES = "curves.png"
+CLASSES = "classes.json"
 CONFUSION = "confusion.png"
 MISTAKES = "mistakes.png"
 PICTURES = "pictures.png"
 TENSORBOARD = "tensorboard"
+MLFLOW = "mlflow"
+WANDB = "wandb"
+TRACKIO = "trackio"
+TRACKING = "tracking.json"
+FOLDERS = frozenset((CHECKPOINTS, TENSORBOARD, MLFLOW, WANDB, TRACKIO))
 NAMES = frozenset(
     (
-        *(SETTINGS, METRICS, WEIGHTS, BEST, CHECKPOINTS, LOCK, INDEX, CURVES, CONFUSION),
-        *(MISTAKES, PICTURES, TENSORBOARD),
+        *(SETTINGS, METRICS, WEIGHTS, BEST, LOCK, INDEX, CURVES, CONFUSION, CLASSES, MISTAKES),
+        *(PICTURES, TRACKING, *FOLDERS),
     )
 )
 

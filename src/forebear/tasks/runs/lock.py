@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from forebear.errors import RunError
 from forebear.files import NO_LOCKS, process_lock
-from forebear.tasks.runs.layout import CHECKPOINTS, LOCK, METRICS, NAMES, TENSORBOARD
+from forebear.tasks.runs.layout import FOLDERS, LOCK, METRICS, NAMES
 from forebear.text import printable
 from forebear.untrusted import kind_of, read_bytes
 
@@ -96,7 +96,7 @@ def refuse_links(folder: Path) -> None:
             raise _not_ours(path, "a link", "the file itself")
         wanted, fits = (
             ("a folder", stat.S_ISDIR(state.st_mode))
-            if name in (CHECKPOINTS, TENSORBOARD)
+            if name in FOLDERS
             else ("a file", stat.S_ISREG(state.st_mode))
         )
         if not fits:

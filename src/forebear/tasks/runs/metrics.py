@@ -7,6 +7,9 @@ from dataclasses import dataclass, fields
 from forebear.text import elided
 from forebear.untrusted import parse_json
 
+_OPTIONAL = {"val_balanced", "val_macro_f1"}  # fields that may be None
+_NEWER = {"val_images", *_OPTIONAL}  # fields that runs of older versions lack
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
@@ -24,6 +27,8 @@ class Epoch:
     skipped: int  # steps so far whose gradient was not finite
     memory: float  # MiB, the peak so far; of the GPU if there is one
     val_images: int = 0  # validation images that were evaluated; 0 in runs of older versions
+    val_balanced: float | None = None  # balanced accuracy, 0 to 1; None in runs of older versions
+    val_macro_f1: float | None = None  # mean F1 of the classes, 0 to 1; None in older runs
     losses: tuple[float, ...]  # the loss in up to 20 equal parts, in order
     lrs: tuple[float, ...]  # the learning rate at the end of each part
 
@@ -38,11 +43,13 @@ class Epoch:
         if not isinstance(data, dict):
             raise ValueError(f"{elided(line)} is no object")
         names = {one.name for one in fields(cls)}
-        unknown, missing = data.keys() - names, names - data.keys() - {"val_images"}
+        unknown, missing = data.keys() - names, names - data.keys() - _NEWER
         if unknown or missing:
             name = elided(min(unknown or missing))
             raise ValueError(f"the field {name} is {'unknown' if unknown else 'missing'}")
         for name, value in data.items():
+            if value is None and name in _OPTIONAL:
+                continue
             listed = value if name in ("losses", "lrs") else [value]
             if not isinstance(listed, list) or not all(map(_is_number, listed)):
                 raise ValueError(f"{name}={elided(repr(value))} is no number")

@@ -17,6 +17,7 @@ from forebear.limits import METRICS_BYTES
 from forebear.network.plan.cost import parameters
 from forebear.network.plan.expand import expand
 from forebear.tables.files import dialect_from_dict, preprocessing_from_dict, table_from_dict
+from forebear.tasks.runs.choosing import Measure, measure_of
 from forebear.tasks.runs.layout import METRICS, SETTINGS, WEIGHTS
 from forebear.untrusted import parse_json, read_json, read_text
 
@@ -58,10 +59,15 @@ class Run:
 
     @property
     def best(self) -> int | None:
-        """Index in `epochs` of the highest validation accuracy, the first if tied; None if none."""
-        accuracies = self.column("val_accuracy")
-        known = [at for at, value in enumerate(accuracies) if not math.isnan(value)]
-        return max(known, key=accuracies.__getitem__, default=None)
+        """Index in `epochs` of the best one by `measure`, the first if tied; None if none."""
+        scores = [self.measure.score(epoch) for epoch in self.epochs]
+        known = [at for at, score in enumerate(scores) if score > -math.inf]
+        return max(known, key=scores.__getitem__, default=None)
+
+    @property
+    def measure(self) -> Measure:
+        """The metric that chooses the best epoch."""
+        return measure_of(self.part("request"))
 
     @property
     def planned(self) -> float | None:

@@ -6,6 +6,7 @@ import time
 import warnings
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from forebear.errors import StopError
@@ -14,9 +15,10 @@ from forebear.tasks.machine.allocator import keep_memory
 from forebear.tasks.machine.device import algorithms
 from forebear.tasks.machine.distributed import World
 from forebear.tasks.machine.thread_tuning import ThreadTuner
+from forebear.tasks.runs.choosing import MEASURES
 from forebear.tasks.runs.folder import RunFolder
 from forebear.tasks.runs.layout import CHECKPOINTS
-from forebear.tasks.runs.tensorboard import summary_writer
+from forebear.tasks.runs.tracking.trackers import check_installed
 from forebear.tasks.train.budget.compile_mode import compiling
 from forebear.tasks.train.events import Finished, notify, observe
 from forebear.tasks.train.loop import start_loop
@@ -135,15 +137,19 @@ def _resume(
 def _run(setup: RunSetup) -> TrainResult:
     """Trains to the end, and leaves a finished folder."""
     config = setup.config
-    if config.tensorboard and setup.world.writes:
-        summary_writer()  # refused before images are decoded
+    setup.world.on_rank0(partial(check_installed, config.trackers, setup.folder.path))
     if config.keep_memory:
         keep_memory()
     epochs = 0 if config.budget else setup.resolved.recipe.epochs
     with (
         algorithms(setup.device, deterministic=config.deterministic),
         closing(ThreadTuner(setup.device, config.threads, careful=bool(config.budget))) as threads,
-        ProgressBar(epochs, config.budget or 0.0, shows=setup.world.writes) as display,
+        ProgressBar(
+            epochs,
+            config.budget or 0.0,
+            measure=MEASURES[config.metric],
+            shows=setup.world.writes,
+        ) as display,
         closing(setup.folder),
         StopSignals(says=setup.world.writes) as stop,
     ):
@@ -162,11 +168,10 @@ def _train(
     if run.mode != "off":
         threads.chooses = False  # another number of threads would be compiled for again
     loop = start_loop(run, stop, threads)
-    recorder = Recorder(run, display)
     if run.background is not None:
         run.background.start()
     try:
-        with compiling(run.mode):
+        with compiling(run.mode), closing(Recorder(run, display)) as recorder:
             for event in loop.events():
                 notify(event)
                 recorder.record(event)

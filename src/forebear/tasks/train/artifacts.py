@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from forebear.data.dataset import Dataset
 from forebear.data.loader import Loader, Order
 from forebear.errors import DataError
 from forebear.tasks.evaluate import Evaluation
+from forebear.tasks.runs.class_table import class_table, write_class_table
 from forebear.tasks.runs.html_report import write_index
 from forebear.tasks.runs.image_grid import as_pixels, draw_mistakes, draw_sheet
 from forebear.tasks.runs.layout import CONFUSION, CURVES, MISTAKES, PICTURES
@@ -27,18 +29,17 @@ DRAWING = 30  # times what drawing the curves takes, at least, until they are dr
 class Artifacts:
     """Draws into the folder of a run. A full disk costs a plot, not the run."""
 
-    def __init__(
-        self, path: Path, title: str, classes: Sequence[str], display: ProgressBar
-    ) -> None:
+    def __init__(self, path: Path, title: str, data: Dataset, display: ProgressBar) -> None:
         """Draws nothing yet.
 
         Args:
             path: Folder of the run.
             title: Of the plots.
-            classes: Names by label.
+            data: That the run is trained on.
             display: Shows that something could not be written.
         """
-        self.path, self.title, self.classes, self.display = path, title, classes, display
+        self.path, self.title, self.classes, self.display = path, title, data.classes, display
+        self.training_images = np.bincount(data.train.labels, minlength=len(data.classes)).tolist()
         self._again = 0.0  # time.perf_counter() before which the curves are not drawn again
 
     def attempt(self, write: Callable[[], None]) -> None:
@@ -62,20 +63,33 @@ class Artifacts:
 
         self.attempt(draw)
 
-    def curves_in_training(self, epochs: Sequence[Epoch]) -> None:
-        """Draws the curves and the page, unless that was done a moment ago."""
+    def curves_in_training(self, epochs: Sequence[Epoch], last: Evaluation) -> None:
+        """Draws the curves and the page, unless that was done a moment ago.
+
+        Args:
+            epochs: All so far.
+            last: Evaluation after the last one of them.
+        """
         started = time.perf_counter()
         if started > self._again:
-            self.curves(epochs)
+            self.curves(epochs, last)
             now = time.perf_counter()
             self._again = started + DRAWING * (now - started)
 
-    def curves(self, epochs: Sequence[Epoch]) -> None:
-        """Draws the curves and the page up to the last epoch."""
+    def curves(self, epochs: Sequence[Epoch], last: Evaluation) -> None:
+        """Draws the curves and the page up to the last epoch.
+
+        Args:
+            epochs: All so far.
+            last: Evaluation after the last one of them.
+        """
 
         def draw() -> None:
             if can_draw() and epochs:
                 draw_curves(epochs, self.path / CURVES, self.title)
+            if epochs and last.images:
+                table = class_table(last, self.training_images, epochs[-1].epoch)
+                write_class_table(table, self.path)
             write_index(self.path)
 
         self.attempt(draw)

@@ -73,7 +73,7 @@ class EpochEnd:
 
     epoch: Epoch
     evaluation: Evaluation
-    best: Network | None  # a copy, if its accuracy is the highest so far and weights are chosen
+    best: Network | None  # a copy, if it is the best so far by --metric and weights are chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

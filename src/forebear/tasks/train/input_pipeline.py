@@ -55,7 +55,12 @@ def order_of(recipe: Recipe) -> Order:
         recipe: Resolved.
     """
     rule = Augment(**{name: getattr(recipe, name) for name in settings(Augment)})
-    return Order(augment=rule, seed=recipe.seed, repeats=recipe.repeated_augmentation)
+    return Order(
+        augment=rule,
+        seed=recipe.seed,
+        repeats=recipe.repeated_augmentation,
+        balanced=recipe.balance == "sampler",
+    )
 
 
 def preprocessing_of(

@@ -18,7 +18,9 @@ from forebear.network.plan.cost import smallest_side
 from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.machine.device import peak_memory
 from forebear.tasks.machine.thread_tuning import ThreadTuner
+from forebear.tasks.runs.choosing import MEASURES
 from forebear.tasks.runs.metrics import Epoch
+from forebear.tasks.train.balance import loss_weights
 from forebear.tasks.train.budget.adapt import AdaptiveSize
 from forebear.tasks.train.budget.progress import FINISH, Progress
 from forebear.tasks.train.budget.timing import Operations
@@ -37,6 +39,7 @@ from forebear.tasks.train.events import (
 )
 from forebear.tasks.train.input_pipeline import order_of
 from forebear.tasks.train.out_of_memory import explain_out_of_memory
+from forebear.tasks.train.patience import Patience
 from forebear.tasks.train.prepare import Prepared, share_of
 from forebear.tasks.train.resume.restore import restore_state
 from forebear.tasks.train.saving import SaveClock
@@ -77,7 +80,15 @@ def start_loop(run: Prepared, stop: StopSignals, threads: ThreadTuner) -> Loop:
         synchronise_norms(network)
     setup.world.broadcast([*network.parameters(), *network.buffers()])
     with explain_out_of_memory(network, recipe, setup.device):
-        stepper = Stepper(model, network, recipe, setup.device, setup.world, mode=run.mode)
+        stepper = Stepper(
+            model,
+            network,
+            recipe,
+            setup.device,
+            setup.world,
+            mode=run.mode,
+            weights=loss_weights(setup.data, recipe),
+        )
     stop.wait()
     begun = time.perf_counter()
     progress = _progress(run)
@@ -108,7 +119,12 @@ def start_loop(run: Prepared, stop: StopSignals, threads: ThreadTuner) -> Loop:
         epochs=epochs,
         notes=notes,
         begun=begun,
-        best=max((epoch.val_accuracy for epoch in epochs), default=-1.0),
+        patience=Patience(
+            measure=MEASURES[setup.config.metric],
+            most=setup.config.patience if setup.chooses else None,
+            state=state,
+            epochs=epochs,
+        ),
     )
 
 
@@ -143,6 +159,15 @@ def _adaptive_size(run: Prepared, progress: Progress) -> AdaptiveSize | None:
     )
 
 
+def _copy_of_network(trainer: Trainer) -> Network | None:
+    """Returns a copy of the network, or of its moving average, if this process is to keep it."""
+    setup = trainer.run.setup
+    if not (setup.chooses and setup.world.writes):
+        return None
+    with trainer.stepper.averaged():
+        return copy.deepcopy(setup.network)
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Loop:
     """A run on its way, new or resumed."""
@@ -151,11 +176,11 @@ class Loop:
     trainer: Trainer
     stop: StopSignals
     progress: Progress
+    patience: Patience
     saves: SaveClock
     epochs: tuple[Epoch, ...] = ()  # completed before the run was resumed
     notes: tuple[str, ...] = ()  # to be said at the start
     begun: float  # time.perf_counter() when the state was about to be restored
-    best: float = -1.0  # highest accuracy on the validation set so far
     looked: float = 0.0  # time.perf_counter() of the last event of progress
 
     def events(self) -> Iterator[Event]:
@@ -205,7 +230,7 @@ class Loop:
         """Trains and evaluates; returns the last evaluation, or None if all was done before."""
         state, last = self.trainer.state, None
         self.saves.start()
-        over = self._agree().over
+        over = self._agree().over or self.patience.over
         while not over or state.losses:  # a state can be saved between a step and its evaluation
             if not over:
                 over = yield from self._epoch()
@@ -216,6 +241,8 @@ class Loop:
                 continue
             last = yield from self._evaluate()
             self.trainer.next_epoch()
+            if not over and (over := self.patience.over):
+                yield Message(line=self.patience.line)
             if over or self._save_due(ended=True):
                 yield from self._save()
         return last
@@ -293,19 +320,12 @@ class Loop:
             memory=peak_memory(run.setup.device),
         )
         started = time.perf_counter()
-        yield EpochEnd(epoch=epoch, evaluation=evaluation, best=self._best(epoch))
+        improves = self.patience.take(epoch)  # in all processes, which have the same metrics
+        best = _copy_of_network(trainer) if improves else None
+        yield EpochEnd(epoch=epoch, evaluation=evaluation, best=best)
         self._keep_back(3 * (time.perf_counter() - started))  # as often drawn at the end
         trainer.tally.clear()
         return evaluation
-
-    def _best(self, epoch: Epoch) -> Network | None:
-        """Returns a copy of the network if it is to be kept as the best one so far."""
-        setup = self.run.setup
-        if not (setup.chooses and setup.world.writes and epoch.val_accuracy > self.best):
-            return None
-        self.best = epoch.val_accuracy
-        with self.trainer.stepper.averaged():
-            return copy.deepcopy(setup.network)
 
     def _validate(self) -> Generator[Event, None, Evaluation]:
         """Evaluates the network, or its moving average, on the validation set."""

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from forebear.tasks.train.recipe import Recipe
 
 
-def loss(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
+def loss(logits: Tensor, targets: Tensor, recipe: Recipe, weights: Tensor | None = None) -> Tensor:
     """Returns the loss of each image, [n], in nats.
 
     Label smoothing distributes a fraction of every target evenly over all classes (Szegedy et al.
@@ -17,11 +17,24 @@ def loss(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
     fractions of mixed targets, as timm's BinaryCrossEntropy does by default, which Wightman et al.
     2021 use.
 
+    With weights, the loss of an image, smoothing included, is multiplied by the weight of its
+    class. A mixed image has the mixture of the weighted losses of its parts. Without smoothing this
+    is `F.cross_entropy(weight=...)` for each image. With smoothing it is not: torch multiplies the
+    smoothed fraction of each class by the weight of that class, so that a rare class with a large
+    weight would be a large part of the target of every image.
+
     Args:
         logits: [n, classes] floats.
         targets: [n] class numbers, or [n, classes] fractions that sum to 1.
         recipe: gives the loss and the smoothing.
+        weights: [classes] positive floats, or None for 1.
     """
+    if weights is not None:
+        if targets.ndim == 1:
+            return weights[targets] * loss(logits, targets, recipe)
+        parts = targets * weights
+        scale = parts.sum(1, keepdim=True)
+        return scale[:, 0] * loss(logits, parts / scale, recipe)
     if recipe.loss == "ce":
         return F.cross_entropy(
             logits, targets, reduction="none", label_smoothing=recipe.label_smoothing

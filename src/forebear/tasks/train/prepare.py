@@ -19,6 +19,7 @@ from forebear.network.accelerate import accelerate
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tasks.machine.device import device_name, has_bf16
 from forebear.tasks.runs.plots import can_draw
+from forebear.tasks.train.balance import balance_line
 from forebear.tasks.train.budget.compile_mode import mode_of
 from forebear.tasks.train.budget.deadlines import Deadlines
 from forebear.tasks.train.budget.evaluation import EvaluationPlan, plan_evaluation
@@ -120,6 +121,9 @@ def announce(setup: RunSetup, display: ProgressBar) -> None:
     )
     for note in (*data.notes, *setup.notes):
         display.say(note)
+    if recipe.balance != "none" or setup.config.balance == "auto":
+        by = setup.resolved.origins["balance"]
+        display.say(balance_line(recipe.balance, by, data.train.labels))
     if recipe.precision == "bf16" and not has_bf16(setup.device):
         display.say(
             f"{device_name(setup.device)} has no bfloat16 instructions: fp32 is many times faster"

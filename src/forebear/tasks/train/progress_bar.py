@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from forebear.tasks.runs.choosing import MEASURES, Measure
 from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.train.events import EpochProgress
 from forebear.text import one_line
+
+_ALWAYS = ("val_accuracy", "val_loss")  # in the line of every run
 
 
 class _Console(Console):
@@ -27,15 +31,23 @@ class _Console(Console):
 class ProgressBar:
     """Writes to stderr; use it as a context."""
 
-    def __init__(self, epochs: int, budget: float = 0.0, *, shows: bool = True) -> None:
+    def __init__(
+        self,
+        epochs: int,
+        budget: float = 0.0,
+        *,
+        measure: Measure = MEASURES["top1"],
+        shows: bool = True,
+    ) -> None:
         """Shows nothing yet.
 
         Args:
             epochs: Of the run; 0 if a budget ends it.
             budget: Seconds of the run; 0 without a budget.
+            measure: The metric of the run.
             shows: Whether anything is written.
         """
-        self.epochs, self.budget = epochs, budget
+        self.epochs, self.budget, self.measure = epochs, budget, measure
         self.console = _Console(stderr=True, highlight=False, quiet=not shows)
         self.live = Progress(
             TextColumn("{task.description}"),
@@ -87,10 +99,13 @@ class ProgressBar:
         else:
             named = f"epoch {epoch.epoch:>{len(str(self.epochs))}}/{self.epochs}"
             left = epoch.seconds / epoch.epoch * (self.epochs - epoch.epoch)
+        measure, chosen_by = self.measure, ""
+        if measure.column not in _ALWAYS:
+            chosen_by = f"  {measure.title} {measure.text(asdict(epoch)[measure.column])}"
         skipped = f"  {epoch.skipped} steps skipped" if epoch.skipped else ""
         self.say(
             f"{named}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:7.2%}"
-            f"  validation loss {epoch.val_loss:.4f}  accuracy {epoch.val_accuracy:7.2%}"
+            f"  validation loss {epoch.val_loss:.4f}  accuracy {epoch.val_accuracy:7.2%}{chosen_by}"
             f"  {epoch.images_per_second:,.0f} images/s{skipped}  {max(left, 0):,.0f} s left"
         )
 

@@ -16,6 +16,8 @@ from forebear.settings import check, setting
 Optimizer = Literal["sgd", "caffe", "adam", "adamw", "lamb", "muon"]
 Schedule = Literal["constant", "step", "cosine", "triangular", "onecycle"]
 BatchNorm = Literal["own", "sync", "frozen", "auto"]
+Balance = Literal["none", "loss", "sampler", "auto"]
+BalanceWeights = Literal["effective", "inverse"]
 
 RENAMED = {  # fields of older versions, which recipes and run folders may still have
     "backbone": "backbone_lr_scale",
@@ -226,6 +228,24 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BalanceConfig:
+    """What is done about classes with unequal numbers of images."""
+
+    balance: Balance = setting(
+        "none",
+        help="classes of unequal size; loss: weights of the classes in the loss; sampler: epochs "
+        "with as many images of each class (Kang et al. 2020, section 3); auto: sampler if the "
+        "largest class has more than 1.5 times the images of the smallest",
+    )
+    balance_weights: BalanceWeights = setting(
+        "effective",
+        help="weights of the classes in the loss; effective: 1 / effective number of images (Cui "
+        "et al. 2019, proposition 1); inverse: 1 / number of images",
+        needs=("balance", "loss"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class InputConfig:
     """The sizes of images, and how they are mixed."""
 
@@ -296,7 +316,15 @@ class Compute:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(
-    Compute, Augment, InputConfig, ModelConfig, ScheduleConfig, OptimizerConfig, Length, About
+    Compute,
+    Augment,
+    InputConfig,
+    BalanceConfig,
+    ModelConfig,
+    ScheduleConfig,
+    OptimizerConfig,
+    Length,
+    About,
 ):
     """How a network is trained. 0 and "auto" leave a choice to the data and the machine.
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from forebear.tasks.calibration import calibrate, least_images
 from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.runs.layout import BEST
 from forebear.tasks.runs.metrics import Epoch
-from forebear.tasks.runs.tensorboard import Scalars
+from forebear.tasks.runs.tracking.trackers import Trackers
 from forebear.tasks.train.artifacts import Artifacts
 from forebear.tasks.train.events import (
     CheckpointDue,
@@ -61,11 +60,13 @@ class Recorder:
         self.epochs: list[Epoch] = []
         self.left_out: list[str] = []  # images that cannot be decoded, and why
         self.best: Network | None = None  # not written yet
-        self.artifacts = Artifacts(
-            self.folder.path, run.setup.title, run.setup.data.classes, display
-        )
-        writes = run.setup.config.tensorboard and run.setup.world.writes
-        self.scalars = Scalars(self.folder.path) if writes else None
+        self.artifacts = Artifacts(self.folder.path, run.setup.title, run.setup.data, display)
+        names = self.setup.config.trackers if self.setup.world.writes else ()
+        self.trackers = Trackers(names, self.folder.path, display.say)
+
+    def close(self) -> None:
+        """Ends the tracked runs, finished or not."""
+        self.trackers.close()
 
     def record(self, event: Event) -> None:
         """Writes what the event stands for.
@@ -101,6 +102,9 @@ class Recorder:
             self.setup.world.on_rank0(lambda: self.folder.begin(settings_of(self.run)))
         elif self.setup.world.writes:
             self.folder.keep(self.epochs)
+        self.setup.world.on_rank0(  # the others wait, as a server may be slow
+            lambda: self.trackers.start(settings_of(self.run), self.epochs, resumed=event.resumed)
+        )
 
     def _name_left_out(self) -> None:
         """Prints which images have been skipped since the last time."""
@@ -146,16 +150,15 @@ class Recorder:
         if event.best is not None:
             event.best.card = replace(
                 self._card(event.evaluation, event.epoch.seconds),
-                calibration=self._calibration(event.evaluation),
+                calibration=_calibration(self.run, event.evaluation),
             )
             self.best = event.best
         if not self.setup.world.writes:
             return
         self.display.epoch(event.epoch)
         self.artifacts.attempt(lambda: self.folder.epoch(event.epoch))
-        if self.scalars is not None:
-            self.artifacts.attempt(partial(self.scalars.epoch, asdict(event.epoch)))
-        self.artifacts.curves_in_training(self.epochs)
+        self.trackers.epoch(event.epoch)
+        self.artifacts.curves_in_training(self.epochs, event.evaluation)
 
     def _write_best(self) -> None:
         with _explained(self.folder.path):
@@ -173,7 +176,9 @@ class Recorder:
         ):
             network = self.setup.network
             # The weights that were tested are those of best.safetensors, with their calibration.
-            fitted = network.card.calibration if tested else self._calibration(event.evaluation)
+            fitted = (
+                network.card.calibration if tested else _calibration(self.run, event.evaluation)
+            )
             card = self._card(event.evaluation, event.seconds, event.test)
             network.card = replace(card, calibration=fitted)
             self.folder.weights(network)
@@ -183,7 +188,8 @@ class Recorder:
                 f"{fitted.temperature:.3f}, ECE {fitted.ece_before:.2%} before and "
                 f"{fitted.ece_after:.2%} after"
             )
-        self.artifacts.curves(self.epochs)
+        self.artifacts.curves(self.epochs, event.evaluation)
+        self.trackers.finish(network.card.metrics)
 
     def _card(
         self, measured: Evaluation, seconds: float, tested: Evaluation | None = None
@@ -202,6 +208,8 @@ class Recorder:
             "fingerprint": data.fingerprint,
             "data_fingerprint": (self.setup.test or data).fingerprint,  # before a part was held out
         }
+        if self.setup.config.group_by is not None:
+            metrics["group_by"] = self.setup.config.group_by
         if self.left_out:
             metrics["images_left_out"] = len(self.left_out)
         reading = run.training_images.reading
@@ -212,24 +220,6 @@ class Recorder:
             metrics |= {"test_accuracy": tested.top1, "test_images": tested.images}
             metrics["test_images_in_set"] = len(self.setup.test.val)
         return ModelCard(classes=data.classes, preprocessing=run.rule, metrics=metrics)
-
-    def _calibration(self, measured: Evaluation) -> Calibration | None:
-        """Returns the calibration that validation images give; None if they cannot give one.
-
-        They cannot if they may be a test set, if there are too few of them, or if training failed.
-        """
-        kept, unknown = measured.kept, self.setup.config.unknown
-        if kept is None or len(kept.rows) < least_images(unknown):
-            return None
-        if not np.isfinite(kept.logits).all():
-            return None
-        fit = calibrate(
-            kept.logits,
-            measured.labels[kept.rows],
-            unknown=unknown,
-            fingerprint=self.setup.data.fingerprint,
-        )
-        return fit.calibration
 
 
 @contextmanager
@@ -242,3 +232,22 @@ def _explained(path: Path) -> Iterator[None]:
             f"{path}: the trained weights cannot be written ({error.strerror or error}). Expected "
             f"room on the disk. Make some and go on by {RESUME} {path}: the checkpoints are whole."
         ) from error
+
+
+def _calibration(run: Prepared, measured: Evaluation) -> Calibration | None:
+    """Returns the calibration that validation images give; None if they cannot give one.
+
+    They cannot if they may be a test set, if there are too few of them, or if training failed.
+    """
+    kept, unknown = measured.kept, run.setup.config.unknown
+    if kept is None or len(kept.rows) < least_images(unknown):
+        return None
+    if not np.isfinite(kept.logits).all():
+        return None
+    fit = calibrate(
+        kept.logits,
+        measured.labels[kept.rows],
+        unknown=unknown,
+        fingerprint=run.setup.data.fingerprint,
+    )
+    return fit.calibration

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from forebear.data.choices import Bad
+from forebear.data.sources.read_options import ReadOptions
 from forebear.files import expanded
 from forebear.settings import check, override, setting, settings
+from forebear.tasks.runs.choosing import Metric
+from forebear.tasks.runs.tracking.names import TRACKERS, parse_trackers
 from forebear.tasks.train.recipe import Recipe
 
 Compile = Literal["auto", "off", "on", "graphs"]
@@ -16,6 +19,7 @@ Compile = Literal["auto", "off", "on", "graphs"]
 MOST_THREADS = 1024  # torch's OpenMP crashes if it is asked for many more
 
 _RECIPE = settings(Recipe)
+_READ = settings(ReadOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +27,15 @@ class TrainConfig:
     """What the caller asks for; None leaves the choice to the recipe, the data or the machine.
 
     Raises:
-        ValueError: a field is out of its range, or a budget is combined with epochs or
-            deterministic.
+        ValueError: a field is out of its range, a tracker is unknown, or a budget is combined with
+            epochs or deterministic.
     """
 
     data: str = setting(help="the dataset, such as folder:PATH", flag="--data KIND:PATH")
+    images: Path | None = override(_READ["images"])
+    image_column: str | None = override(_READ["image_column"])
+    label_column: str | None = override(_READ["label_column"])
+    group_by: str | None = override(_READ["group_by"])
     network: str | None = setting(
         None,
         help="a name from forebear list, or a .toml or .json table file",
@@ -74,6 +82,7 @@ class TrainConfig:
         help="random horizontal flips",
         default_text="the recipe's, which may depend on the data",
     )
+    balance: str | None = override(_RECIPE["balance"], default_text="the recipe's")
     seed: int | None = override(_RECIPE["seed"], default_text="the recipe's")
 
     weights: Path | None = setting(
@@ -92,6 +101,19 @@ class TrainConfig:
         above=0,
         below=1,
         flag="--hold-out FRACTION",
+    )
+    metric: Metric = setting(
+        "top1",
+        help="metric of the validation set that chooses best.safetensors",
+        default_text="top-1 accuracy",
+    )
+    patience: int | None = setting(
+        None,
+        help="end the training after this many evaluations in a row without a better metric; the "
+        "learning-rate schedule stays that of the whole run",
+        unit="evaluations",
+        least=1,
+        flag="--patience N",
     )
     unknown: float = setting(
         0.05,
@@ -148,7 +170,13 @@ class TrainConfig:
     keep_memory: bool = setting(
         False, help="do not return freed memory to the system, which is faster"
     )
-    tensorboard: bool = setting(False, help="also write TensorBoard events")
+    track: str | None = setting(
+        None,
+        help=f"also send the metrics to experiment trackers: {', '.join(TRACKERS)}; several with "
+        "commas",
+        flag="--track NAMES",
+    )
+    tensorboard: bool = setting(False, help="the same as --track tensorboard")
     started: float | None = setting(
         None,
         help="time.perf_counter() from which a budget counts",
@@ -158,7 +186,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuses values out of range, and what would have to be ignored."""
-        for name in ("out", "weights"):
+        for name in ("out", "weights", "images"):
             value = getattr(self, name)
             if isinstance(value, str):  # a path given as text is a path
                 object.__setattr__(self, name, expanded(value))
@@ -167,6 +195,8 @@ class TrainConfig:
                     f"{name}={value!r}: expected a path, as text or a pathlib.Path. Pass one."
                 )
         check(self)
+        parse_trackers(self.track)
+        self.reading  # noqa: B018 - refuses empty names
         if self.budget is None:
             return
         if self.epochs is not None:
@@ -180,3 +210,14 @@ class TrainConfig:
                 "takes other steps each time. Expected one of them. Pass epochs, or do without "
                 "the same bits."
             )
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The names of the trackers, each once."""
+        asked = parse_trackers(self.track)
+        return tuple(dict.fromkeys((*(("tensorboard",) if self.tensorboard else ()), *asked)))
+
+    @property
+    def reading(self) -> ReadOptions:
+        """How the data set is read."""
+        return ReadOptions(**{name: getattr(self, name) for name in _READ})

@@ -11,6 +11,7 @@ import torch
 
 from forebear.data.dataset import Dataset, typical_side
 from forebear.tasks.machine.device import find_precision
+from forebear.tasks.train.balance import choose_balance
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipe_files import read_recipe_fields
 from forebear.tasks.train.request import TrainConfig
@@ -90,7 +91,7 @@ def read_config(config: TrainConfig, *, checkpoint_size: int = 0) -> ResolvedRec
 
 def _overrides(config: TrainConfig) -> Iterator[tuple[str, Any]]:
     """Yields the recipe's fields that have a flag of their own, if the flag is given."""
-    for name in ("epochs", "batch", "lr", "size", "seed", "precision"):
+    for name in ("epochs", "batch", "lr", "size", "balance", "seed", "precision"):
         value = getattr(config, name)
         if value is not None:
             yield name, value
@@ -129,6 +130,8 @@ def resolve_recipe(
         chosen["shift"] = max(1, size // 8)
     if recipe.mirror == "auto":
         chosen["mirror"] = "random" if data.mirror else "none"
+    if recipe.balance == "auto":
+        chosen["balance"] = choose_balance(data.train.labels)
     if recipe.batch_norm == "auto":
         chosen["batch_norm"] = "frozen" if batch < 16 else "own"
     resolved = asked.choose("data", **chosen)

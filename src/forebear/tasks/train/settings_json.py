@@ -17,8 +17,9 @@ from forebear.version import __version__
 
 # What a resumed run needs in addition to the recipe
 KEPT = (
-    "hold_out", "unknown", "bad", "workers", "threads", "every", "budget", "keep_memory",
-    "tensorboard", "compile", "deterministic",
+    "hold_out", "bad", "workers", "threads", "every", "budget", "keep_memory", "tensorboard",
+    "track", "compile", "deterministic", "images", "image_column", "label_column", "group_by",
+    "metric", "patience", "unknown",
 )  # fmt: skip
 
 
@@ -32,6 +33,7 @@ def settings_of(run: Prepared) -> dict[str, Any]:
     setup = run.setup
     data, config = setup.data, setup.config
     request = {name: getattr(config, name) for name in KEPT} | {"compile": run.mode}
+    request["images"] = None if config.images is None else str(config.images)
     return {
         "table": table_to_dict(setup.network.table),
         "dialect": asdict(setup.network.dialect),
@@ -46,6 +48,7 @@ def settings_of(run: Prepared) -> dict[str, Any]:
             "split": data.split,
             "fingerprint": data.fingerprint,
             "order": data.order,
+            "groups": {part: groups.count for part, groups in data.groups.items()},
         },
         "recipe": asdict(run.recipe),
         "chosen_by": dict(run.resolved.origins),

@@ -13,6 +13,7 @@ import torch
 
 from forebear.data.dataset import Dataset
 from forebear.data.sample_levels import find_levels
+from forebear.data.sources.group_by import refuse_shared_groups
 from forebear.data.sources.registry import read_data
 from forebear.data.sources.split import split_validation
 from forebear.errors import DataError, RunError
@@ -46,6 +47,10 @@ from forebear.weights.assign import load_arrays
 from forebear.weights.load import find_card, find_network, library_arrays
 from forebear.weights.understand import understand_as
 
+_NO_CHOICE = (
+    "--metric {}: no best.safetensors is written, since the data's own validation set measures the "
+    "result; with --hold-out 0.1 weights are chosen on held-out training images"
+)
 SMALL = 48  # pixels: up to here the default network has the CIFAR root
 
 
@@ -100,8 +105,9 @@ def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
         world.on_rank0(partial(RunFolder, config.out, replace=config.replace))
     if config.network is not None:
         resolve(config.network, config.dialect)  # so is an unknown name
-    data, test = split_data(read_data(config.data), config.hold_out)
+    data, test = split_data(read_data(config.data, config.reading), config.hold_out)
     _refuse_one_class(data)
+    _refuse_patience(config, chooses=test is not None or data.splits_off)
     _refuse_if_spent(config)
     card = None if config.weights is None else find_card(config.weights)
     asked = read_config(config, checkpoint_size=0 if card is None else card.preprocessing.size)
@@ -121,6 +127,8 @@ def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
             asked = asked.choose("budget", batch=fitted.batch)
         resolved = resolve_recipe(asked, config, data, norms=norms, device=device)
         notes = (fitted.line,) if fitted.line else ()
+    if config.metric != "top1" and test is None and not data.splits_off:
+        notes += (_NO_CHOICE.format(config.metric),)
     network.card = card or network.card
     if config.weights is not None:
         notes += load_initial_weights(network, config, data, resolved.recipe)
@@ -155,8 +163,23 @@ def _refuse_one_class(data: Dataset) -> None:
     if len(data.classes) == 1:
         raise DataError(
             f"{printable(data.spec)}: only one class, {printable(data.classes[0])}, so a network "
-            "that always answers it is right. Expected two classes or more. Add a folder of images "
-            "that are something else, or pass the folder that contains the class folders."
+            "that always answers it is right. Expected two classes or more. Add images that are "
+            "something else, or pass the folder or the table that has all classes."
+        )
+
+
+def _refuse_patience(config: TrainConfig, *, chooses: bool) -> None:
+    """Refuses to end the training by images that are to measure the result.
+
+    Raises:
+        ValueError: The validation set came with the data.
+    """
+    if config.patience is not None and not chooses:
+        raise ValueError(
+            f"--patience {config.patience}: {printable(config.data)} has a validation set of its "
+            "own, and its accuracy would be too high if it also decided when the training ends. "
+            "Expected validation images that are split off from the training images. Pass "
+            "--hold-out 0.1 as well: the data's own validation set is then the test set."
         )
 
 
@@ -213,7 +236,11 @@ def split_data(data: Dataset, fraction: float | None) -> tuple[Dataset, Dataset 
     Args:
         data: As it was read.
         fraction: Of the training images, to use for validation; None keeps the data as is.
+
+    Raises:
+        DataError: Parts that came with the data have a group in common, or no split is possible.
     """
+    refuse_shared_groups(data)
     if fraction is None:
         return data, None
     split = split_validation(
@@ -223,9 +250,18 @@ def split_data(data: Dataset, fraction: float | None) -> tuple[Dataset, Dataset 
         classes=data.classes,
         side=data.side,
         mirror=data.mirror,
+        groups=data.groups.get("train"),
     )
     origins = {"train": data.origins.get("train", ""), "test": data.origins.get("val", "")}
-    split = replace(split, test=data.val, origins=origins, skipped=data.skipped, notes=data.notes)
+    groups = dict(split.groups) | ({"test": data.groups["val"]} if data.groups else {})
+    split = replace(
+        split,
+        test=data.val,
+        origins=origins,
+        skipped=data.skipped,
+        notes=data.notes,
+        groups=groups,
+    )
     return split, data
 
 

@@ -21,6 +21,7 @@ class TrainState:
     trained: float = 0.0  # of these, in training since the last evaluation
     skipped: int = 0  # steps whose loss or gradient was not finite
     in_row: int = 0  # of these, those since the last good step
+    waited: int = 0  # evaluations since the best one, for --patience
     # Of each step since the last evaluation, over all processes:
     losses: list[float] = field(default_factory=list)  # sum over its images, nats
     hits: list[float] = field(default_factory=list)
@@ -35,8 +36,9 @@ class TrainState:
             KeyError: A field is missing.
             ValueError: A value is out of range.
         """
+        data = {"waited": 0, **data}  # which checkpoints of older versions lack
         values = {one.name: data[one.name] for one in fields(cls)}
-        for name in ("step", "epoch", "place", "skipped", "in_row"):
+        for name in ("step", "epoch", "place", "skipped", "in_row", "waited"):
             least = 1 if name == "epoch" else 0
             if type(values[name]) is not int or not least <= values[name] <= MOST:
                 raise ValueError(f"{name}={elided(repr(values[name]))} is no count")

@@ -33,6 +33,7 @@ class Stepper:
         world: World,
         *,
         mode: Mode = "off",
+        weights: Tensor | None = None,
     ) -> None:
         """Makes the optimizer and the moving average.
 
@@ -43,10 +44,12 @@ class Stepper:
             device: Where the images are.
             world: The processes that share every batch.
             mode: Whether torch.compile runs the forward and the backward pass.
+            weights: [classes] weights of the classes in the loss, or None for 1.
         """
         self.model, self.network, self.recipe = model, network, recipe
         self.device, self.world = device, world
         self.mode: Mode = mode
+        self.weights = None if weights is None else weights.to(device)
         self.parallel = DataParallel(_compiled(model, mode), world)
         self.optimizer = make_optimizer(network, recipe)
         self.average = EMA(network, recipe.ema, recipe.ema_every) if recipe.ema else None
@@ -90,7 +93,7 @@ class Stepper:
         with torch.autocast(self.device.type, torch.bfloat16, recipe.precision == "bf16"):
             logits = self.parallel(images)
         logits = logits.float()
-        wanted = losses_of(logits, targets, recipe).sum()
+        wanted = losses_of(logits, targets, recipe, self.weights).sum()
         (wanted * (self.world.size / total)).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             plain = nn.functional.cross_entropy(logits, labels, reduction="sum")

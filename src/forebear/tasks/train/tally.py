@@ -83,6 +83,7 @@ class Tally:
         images = int(counts.sum())
         parts = min(PARTS, len(losses))
         passes = state.step / steps  # fewer than state.epoch while images are still being read
+        classes = evaluation.counts
         return Epoch(
             epoch=int(passes) if passes == int(passes) else round(passes, 3),
             step=state.step,
@@ -92,6 +93,8 @@ class Tally:
             val_loss=evaluation.loss,
             val_accuracy=evaluation.top1,
             val_images=evaluation.images,
+            val_balanced=float(classes.balanced()),
+            val_macro_f1=float(classes.macro_f1()),
             images_per_second=images / state.trained,
             seconds=seconds,
             skipped=state.skipped,

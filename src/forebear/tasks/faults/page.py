@@ -1,0 +1,156 @@
+"""Writes the suggestions for a data set: suggestions.csv, and suggestions.html with thumbnails.
+
+The page needs no other file. This module chooses the contents; page.html.j2 has the markup.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from PIL import Image
+
+from forebear.data.dataset import Dataset, Images
+from forebear.errors import DataError
+from forebear.files import write_text
+from forebear.tasks.faults.observe import all_images
+from forebear.tasks.faults.suggestions import Faults, Kind, Suggestion
+from forebear.text import elided, printable
+
+TABLE, PAGE = "suggestions.csv", "suggestions.html"
+SHOWN = 60  # suggestions of each kind on the page; the table has all of them
+SIDE = 160  # pixels: longest side of a thumbnail
+_QUALITY = 80  # of its JPEG; 60 x 4 thumbnails of about 5 kB give a page of 2 MB at most
+
+
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """A suggestion on the page."""
+
+    pictures: tuple[tuple[str, str], ...]  # the data URI of each image, "" if unreadable; its path
+    title: str
+    facts: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """The suggestions of one kind."""
+
+    title: str
+    advice: str
+    cards: tuple[_Card, ...]
+    more: int  # suggestions that are only in the table
+
+
+_ADVICE: dict[Kind, tuple[str, str]] = {
+    "label": (
+        "Likely label errors",
+        "The score is 1 minus the probability that the image has its label.",
+    ),
+    "near-duplicate": (
+        "Near-duplicates",
+        "Pairs across training and validation come first, as they inflate validation accuracy. "
+        "The score is the cosine similarity of the features.",
+    ),
+    "outlier": (
+        "Outliers",
+        "The score is the distance to the nearest images of the class, in robust standard "
+        "deviations above the median.",
+    ),
+}
+
+
+def check_folder(folder: Path, *, replace: bool) -> None:
+    """Checks that the suggestions may be written to a folder.
+
+    Raises:
+        ValueError: It is a file, or it is not empty and `replace` is false.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(
+            f"{printable(folder)}: it is a file. Expected a folder. Pass another --out."
+        )
+    if folder.is_dir() and not replace and any(folder.iterdir()):
+        raise ValueError(
+            f"{printable(folder)}: the folder is not empty. Expected a new or an empty folder. "
+            f"Pass another --out, or --replace to overwrite its {TABLE} and {PAGE}."
+        )
+
+
+def write_suggestions(folder: Path, faults: Faults, data: Dataset) -> None:
+    """Writes the table and the page, each of them atomically.
+
+    Args:
+        folder: An existing one.
+        faults: What was found.
+        data: The same data set, of which thumbnails are made.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    write_text(folder / TABLE, faults.csv())
+    write_text(folder / PAGE, page(faults, data))
+
+
+def page(faults: Faults, data: Dataset) -> str:
+    """Returns the page as HTML; the template escapes all text."""
+    images = all_images(data)
+    return _template().render(
+        data=data.spec,
+        images=faults.images,
+        skipped=faults.skipped,
+        across=faults.across,
+        counts=faults.counts,
+        methods=faults.methods,
+        table=TABLE,
+        sections=[
+            _section(kind, faults.of(kind), lambda place: thumbnail(images, place))
+            for kind in _ADVICE
+        ],
+    )
+
+
+def thumbnail(images: Images, place: int) -> str:
+    """Returns an image as the data URI of a small JPEG; "" if it cannot be read."""
+    try:
+        image = images.image(place)
+    except DataError:
+        return ""
+    image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    file = BytesIO()
+    image.save(file, "JPEG", quality=_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+def _section(kind: Kind, found: Sequence[Suggestion], picture: Callable[[int], str]) -> _Section:
+    title, advice = _ADVICE[kind]
+    cards = tuple(_card(one, picture) for one in found[:SHOWN])
+    return _Section(title, advice, cards, len(found) - len(cards))
+
+
+def _card(one: Suggestion, picture: Callable[[int], str]) -> _Card:
+    pictures = [(picture(one.place), one.path)]
+    if one.other is not None:
+        pictures.append((picture(one.other), one.other_path))
+    arrow = f" → {one.suggested}" if one.suggested else ""
+    return _Card(tuple(pictures), f"{one.label}{arrow}", f"{one.part}, score {one.score:.3f}")
+
+
+@cache
+def _template() -> Template:
+    """Returns the template, which escapes its variables and refuses undefined ones."""
+    environment = Environment(
+        loader=PackageLoader("forebear.tasks.faults", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["line"] = elided
+    return environment.get_template("page.html.j2")

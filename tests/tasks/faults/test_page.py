@@ -1,0 +1,111 @@
+"""The table and the page of suggestions."""
+
+from __future__ import annotations
+
+import base64
+import re
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from forebear.data.dataset import ArrayImages
+from forebear.tasks.faults.page import (
+    PAGE,
+    SHOWN,
+    SIDE,
+    TABLE,
+    check_folder,
+    page,
+    thumbnail,
+    write_suggestions,
+)
+from forebear.tasks.faults.suggestions import Faults, Kind, Suggestion
+from tests.tasks.faults import making
+
+DATA = making.dataset([*making.rows(1, side=400), ("broken.png", b"words", 0)], making.rows(1))
+
+
+def one(kind: Kind = "label", place: int = 0, **more: object) -> Suggestion:
+    return Suggestion(
+        **{  # type: ignore[arg-type]
+            "place": place,
+            "path": "across/0.png",
+            "part": "train",
+            "label": "across",
+            "kind": kind,
+            "score": 0.75,
+            **more,
+        }
+    )
+
+
+def faults(*suggestions: Suggestion) -> Faults:
+    return Faults(
+        images=6, skipped=1, suggestions=suggestions, across=1, methods=("by <b>hand</b>",)
+    )
+
+
+def test_the_page_needs_no_other_file_and_no_script() -> None:
+    near = one("near-duplicate", other=4, other_path="across/4.png")
+    text = page(faults(one(suggested="down"), near, one("outlier")), DATA)
+    assert text.count("data:image/jpeg;base64,") == 4
+    assert re.findall(r'(?:src|href)="(?!data:)', text) == []
+    assert "<script" not in text
+    assert "across → down" in text
+    assert "train, score 0.750" in text
+    assert "across/4.png" in text
+    assert "images that cannot be used" in text
+
+
+def test_all_text_is_escaped() -> None:
+    bad = "<img src=x onerror=alert(1)>"
+    text = page(faults(one(path=bad, label=bad, suggested=bad)), DATA)
+    assert "<img src=x" not in text
+    assert "&lt;img src=x onerror" in text
+    assert "by &lt;b&gt;hand" in text
+
+
+def test_the_page_shows_the_first_suggestions_of_each_kind() -> None:
+    many = [one() for _ in range(SHOWN + 7)]
+    text = page(faults(*many, one("outlier")), DATA)
+    assert text.count("<figure>") == SHOWN + 1
+    assert "7 more in suggestions.csv" in text
+    assert "Near-duplicates</h2>" not in text
+
+
+def test_a_thumbnail_is_a_small_jpeg() -> None:
+    uri = thumbnail(DATA.train, 0)
+    image = Image.open(BytesIO(base64.b64decode(uri.partition(",")[2])))
+    assert (image.format, image.size) == ("JPEG", (SIDE, SIDE))
+    grey = ArrayImages(np.zeros((1, 8, 8, 1), np.uint8), np.zeros(1, np.int64), "x")
+    assert thumbnail(grey, 0).startswith("data:image/jpeg")
+
+
+def test_an_image_that_can_no_longer_be_read_is_said() -> None:
+    assert thumbnail(DATA.train, 3) == ""
+    assert "cannot be read" in page(faults(one(place=3)), DATA)
+
+
+def test_both_files_are_written(tmp_path: Path) -> None:
+    write_suggestions(tmp_path, faults(one()), DATA)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [TABLE, PAGE]
+    assert (tmp_path / TABLE).read_text().splitlines()[
+        1
+    ] == "across/0.png,train,across,label,,0.75,"
+    assert (tmp_path / PAGE).read_text().startswith("<!doctype html>")
+
+
+def test_only_a_new_or_an_empty_folder_is_taken_unless_it_may_be_replaced(tmp_path: Path) -> None:
+    check_folder(tmp_path / "new", replace=False)
+    check_folder(tmp_path, replace=False)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"the folder is not empty\. Expected a new or an empty"):
+        check_folder(tmp_path, replace=False)
+    check_folder(tmp_path, replace=True)
+    write_suggestions(tmp_path, faults(), DATA)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    with pytest.raises(ValueError, match=r"it is a file\. Expected a folder"):
+        check_folder(tmp_path / "notes.txt", replace=True)
