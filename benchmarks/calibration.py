@@ -73,7 +73,8 @@ def calibration_row(name: str, epochs: float, known: Evaluation, fit: Fit, secon
     halves = ", ".join(f"{100 * before:.2f} and {100 * after:.2f}" for before, after in fit.halves)
     return (
         f"| {name} | {epochs:.1f} | {100 * known.top1:.2f} | {made.images:,} | "
-        f"{made.temperature:.3f} | {100 * made.ece_before:.2f} | {100 * made.ece_after:.2f} | {halves} | "
+        f"{made.temperature:.3f} | {100 * made.ece_before:.2f} | "
+        f"{100 * made.ece_after:.2f} | {halves} | "
         f"{100 * fit.adaptive_before:.2f} | {100 * fit.adaptive_after:.2f} | {1e3 * seconds:.0f} |"
     )
 
