@@ -68,12 +68,13 @@ def foreign(network: forebear.Network, images: NDArray[np.uint8]) -> NDArray[np.
     return np.concatenate(rows)
 
 
-def calibration_row(name: str, known: Evaluation, fit: Fit, seconds: float) -> str:
+def calibration_row(name: str, epochs: float, known: Evaluation, fit: Fit, seconds: float) -> str:
     made = fit.calibration
     halves = ", ".join(f"{100 * before:.2f} and {100 * after:.2f}" for before, after in fit.halves)
     return (
-        f"| {name} | {100 * known.top1:.2f} | {made.images:,} | {made.temperature:.3f} | "
-        f"{100 * made.ece_before:.2f} | {100 * made.ece_after:.2f} | {halves} | "
+        f"| {name} | {epochs:.1f} | {100 * known.top1:.2f} | {made.images:,} | "
+        f"{made.temperature:.3f} | {100 * made.ece_before:.2f} | "
+        f"{100 * made.ece_after:.2f} | {halves} | "
         f"{100 * fit.adaptive_before:.2f} | {100 * fit.adaptive_after:.2f} | {1e3 * seconds:.0f} |"
     )
 
@@ -115,7 +116,9 @@ def main() -> None:
         fit = calibrate(known.kept.logits, known.labels)
         seconds = time.perf_counter() - started
         title = f"{network.table.name} on {name.replace('-hard', ' without label smoothing')}"
-        calibrations.append(calibration_row(title, known, fit, seconds))
+        calibrations.append(
+            calibration_row(title, network.card.metrics["epochs"], known, fit, seconds)
+        )
         plot = args.out.with_name(f"calibration-{name}.png")
         draw_reliability({"before": fit.before, "after": fit.after}, plot, title)
         strange = foreign(network, fashion(args.fashion, 10_000 if name == "digits" else 2_000))
@@ -131,12 +134,13 @@ def main() -> None:
         f"forebear {forebear.__version__}, torch {torch.__version__}, Python "
         f"{platform.python_version()}. All errors and rates are percentages.\n\n"
         f"The networks of Imagenette were trained for {minutes} minutes at 64 pixels with label "
-        "smoothing of 0.1, as in the default recipe, and without. Each half of the validation "
-        "images is measured with the temperature that was fitted on the other half. The time of "
-        "the fit includes this measurement.\n\n"
-        "| network | top-1 | images | temperature | ECE before | ECE after | ECE of each half, "
-        "before and after | adaptive ECE before | after | fit, ms |\n"
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
+        "smoothing of 0.1, as in the default recipe, and without. Other programs ran at the same "
+        "time, so that they took different numbers of epochs: compare the columns of a row, and "
+        "not the rows. Each half of the validation images is measured with the temperature that "
+        "was fitted on the other half. The time of the fit includes this measurement.\n\n"
+        "| network | epochs | top-1 | images | temperature | ECE before | ECE after | ECE of each "
+        "half, before and after | adaptive ECE before | after | fit, ms |\n"
+        f"| {' | '.join(['---'] * 11)} |\n"
         + "\n".join(calibrations)
         + "\n\nShares that are called unknown, of the known images (by halves, as above) and of "
         "foreign ones. AUROC compares the scores of both.\n\n"

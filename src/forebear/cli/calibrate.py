@@ -78,8 +78,9 @@ def run(args: argparse.Namespace) -> int:
     """Prints the temperature, the calibration errors and the rate of unknown images."""
     check_drawing(args.plot)
     _check(args)
-    from forebear.tasks.calibrate import calibrate_on, held, target_of, write
+    from forebear.tasks.calibrate import calibrate_on, held, target_of
     from forebear.tasks.runs.plots import draw_reliability
+    from forebear.weights.native_format import save
 
     source = args.run_folder or (None if args.weights is None else Path(args.weights))
     target = target_of(source, args.out, replaces=args.replace)
@@ -98,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
             bad=args.bad,
             say=output.note,
         )
-        write(network, target)
+        save(network, target.path)
     if args.plot is not None:
         title = f"{network.table.name} on {args.data}"
         draw_reliability({"before": fit.before, "after": fit.after}, args.plot, title)

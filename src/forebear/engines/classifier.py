@@ -118,7 +118,7 @@ class Classifier:
         if UNKNOWN in self.classes:
             raise ValueError(
                 f"unknown: {truncated(self.source or self.network)} has a class named {UNKNOWN!r}. "
-                "Expected other names, so that an unknown image can be told from one of this "
+                "Expected other names, so that an unknown image differs from one of this "
                 "class. Rename the class, or do without unknown."
             )
         return self.calibration

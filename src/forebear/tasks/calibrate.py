@@ -16,7 +16,6 @@ from forebear.tasks.evaluate import evaluate_on
 from forebear.tasks.runs.layout import SETTINGS, WEIGHTS
 from forebear.tasks.runs.lock import FolderLock
 from forebear.text import printable
-from forebear.weights.native_format import save
 
 
 def calibrate_on(
@@ -59,7 +58,8 @@ def calibrate_on(
         say(f"of these, a random part of {len(kept.rows):,} is used")
     data = read_data(spec)
     known = network.card.metrics
-    if part in ("train", "all") and known.get("fingerprint") == data.fingerprint:
+    own = data.fingerprint in (known.get("fingerprint"), known.get("data_fingerprint"))
+    if part in ("train", "all") and own:
         say(
             "the network was trained on these images, so it is more confident on them than on "
             "others. Pass images that it has not seen, such as --part val."
@@ -129,12 +129,3 @@ def held(target: Target) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def write(network: Network, target: Target) -> None:
-    """Writes the weights with their calibration, atomically.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
-    save(network, target.path)

@@ -82,10 +82,15 @@ def test_a_run_that_breaks_off_ends_in_the_same_calibration(
         assert stored(broken, name) == stored(tmp_path / "whole", name)
 
 
-def test_weights_that_were_tested_have_the_calibration_of_the_best(tmp_path: Path) -> None:
+def test_weights_that_were_tested_have_the_calibration_of_the_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(words(tmp_path, "--hold-out", 0.2)) == 0
-    assert stored(tmp_path / "run") == stored(tmp_path / "run", "best.safetensors")
-    assert stored(tmp_path / "run") is not None
+    found = stored(tmp_path / "run")
+    assert found == stored(tmp_path / "run", "best.safetensors")
+    assert found is not None
+    said = f"calibrated on {found.images} validation images: temperature {found.temperature:.3f}, "
+    assert said in capsys.readouterr().err
 
 
 def test_images_that_may_be_a_test_set_calibrate_nothing(tmp_path: Path) -> None:

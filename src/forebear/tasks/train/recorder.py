@@ -182,6 +182,12 @@ class Recorder:
             card = self._card(event.evaluation, event.seconds, event.test)
             network.card = replace(card, calibration=fitted)
             self.folder.weights(network)
+        if fitted is not None:
+            self.display.say(
+                f"calibrated on {fitted.images:,} validation images: temperature "
+                f"{fitted.temperature:.3f}, ECE {fitted.ece_before:.2%} before and "
+                f"{fitted.ece_after:.2%} after"
+            )
         self.artifacts.curves(self.epochs, event.evaluation)
         self.trackers.finish(network.card.metrics)
 
