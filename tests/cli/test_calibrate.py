@@ -51,7 +51,7 @@ def test_a_run_gets_its_calibration_in_place_and_nothing_else_changes(
     before = load_run(run)
     assert main(["calibrate", str(run), "--data", data, "--part", "all", "--json"]) == 0
     out, err = capsys.readouterr()
-    assert f"{run / 'model.safetensors'} will be replaced; only its calibration changes" in err
+    assert f"{run / 'model.safetensors'} is replaced; only its calibration changes" in err
     found, after = json.loads(out), load_run(run)
     assert before.card.calibration is None
     fitted = after.card.calibration
@@ -138,6 +138,11 @@ def test_what_cannot_be_is_refused_in_one_line_and_writes_nothing(
 def test_a_graph_is_refused(data: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["calibrate", "m.onnx", "--data", data]) == 2
     assert "an exported graph is not calibrated" in capsys.readouterr().err
+
+
+def test_a_missing_run_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate", "nowhere", "--data", "digits"]) == 2
+    assert "nowhere: no such file or folder" in capsys.readouterr().err
 
 
 def test_weights_that_are_no_file_need_a_name(

@@ -86,8 +86,6 @@ def run(args: argparse.Namespace) -> int:
     target = target_of(source, args.out, replaces=args.replace)
     with held(target):
         network = load_model.load_model(args.run_folder, args)
-        if target.run is not None:
-            output.note(f"{printable(target.path)} will be replaced; only its calibration changes")
         fit = calibrate_on(
             network,
             args.data,
@@ -99,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
             bad=args.bad,
             say=output.note,
         )
+        if target.run is not None:
+            output.note(f"{printable(target.path)} is replaced; only its calibration changes")
         save(network, target.path)
     if args.plot is not None:
         title = f"{network.table.name} on {args.data}"
@@ -115,6 +115,11 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(
             f"unknown={args.unknown:g}: expected a fraction between 0 and 1. Pass the fraction of "
             "known images that may be called unknown, such as 0.05."
+        )
+    if args.run_folder is not None and not args.run_folder.exists():
+        raise ValueError(
+            f"{printable(args.run_folder)}: no such file or folder. Expected a run folder or a "
+            "weights file. Check the path."
         )
     graph = args.run_folder or Path(args.weights or "")
     if graph.suffix in (".onnx", ".xml"):

@@ -108,7 +108,7 @@ class Evaluation:
 
     @property
     def balanced(self) -> float:
-        """Balanced accuracy, 0 to 1: the mean recall of the classes that have images."""
+        """Mean recall of the classes that have images (balanced accuracy), 0 to 1."""
         return float(self.counts.balanced())
 
     @property
