@@ -116,16 +116,16 @@ def _check(args: argparse.Namespace) -> None:
             f"unknown={args.unknown:g}: expected a fraction between 0 and 1. Pass the fraction of "
             "known images that may be called unknown, such as 0.05."
         )
-    if args.run_folder is not None and not args.run_folder.exists():
-        raise ValueError(
-            f"{printable(args.run_folder)}: no such file or folder. Expected a run folder or a "
-            "weights file. Check the path."
-        )
     graph = args.run_folder or Path(args.weights or "")
     if graph.suffix in (".onnx", ".xml"):
         raise ValueError(
             f"{printable(graph)}: an exported graph is not calibrated. Expected a run or weights. "
             "Calibrate those, and export them again."
+        )
+    if args.run_folder is not None and not args.run_folder.exists():
+        raise ValueError(
+            f"{printable(args.run_folder)}: no such file or folder. Expected a run folder or a "
+            "weights file. Check the path."
         )
 
 
