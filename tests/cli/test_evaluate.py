@@ -55,7 +55,7 @@ def test_figures_and_matrix_are_printed(
     assert main(["evaluate", str(saved), "--data", "digits", *words]) == 0
     options: dict[str, object]
     options = {"part": None, "batch": 7, "precision": "bf16", "device": "cpu", "bad": "fail"}
-    options |= {"say": output.note, "reading": ReadOptions()}
+    options |= {"mirrored": False, "say": output.note, "reading": ReadOptions()}
     assert asked == [("resnet20", "digits", options)]
     assert capsys.readouterr().out.splitlines() == [
         "images    4",
@@ -142,3 +142,21 @@ def test_a_drawing_that_cannot_be_made_is_refused_before_the_work(
     assert asked == []
     assert main([*words, str(tmp_path / "a.png")]) == 0
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_mirror_images_are_answered_too(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = given(monkeypatch)
+    assert main(["evaluate", str(saved), "--data", "digits", "--tta", "mirror"]) == 0
+    assert "'mirrored': True" in str(asked)
+    assert "takes twice the time" in capsys.readouterr().err
+
+
+def test_mirror_images_change_the_losses(saved: Path, tmp_path: Path) -> None:
+    spec = f"folder:{folder(tmp_path / 'set', 6)}"
+    network = forebear.load(saved)
+    plain, both = (task.evaluate_on(network, spec, mirrored=on) for on in (False, True))
+    assert plain.images == both.images
+    assert np.abs(plain.losses - both.losses).max() > 1e-6
+    assert not network.training

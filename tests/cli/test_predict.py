@@ -220,6 +220,7 @@ def test_shards_patterns_and_stdin(
         (["--json", "--out", "r.csv"], "--json and --out"),
         (["--out", "r.txt"], "Expected one of .csv, .jsonl, .parquet"),
         (["--precision", "int8"], "Run forebear quantize"),
+        (["--tta", "mirror", "--ray", "auto"], "--tta mirror: the workers of --ray"),
     ],
 )
 def test_arguments_that_cannot_be(
@@ -281,3 +282,20 @@ def test_unknown_without_a_threshold_names_the_verb_that_makes_one(
     (line,) = capsys.readouterr().err.splitlines()
     assert "has no threshold for unknown images" in line
     assert "Run forebear calibrate" in line
+
+
+def test_mirror_images_change_the_answers_and_the_job(
+    saved: Path, images: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", str(saved), str(images[0]), "--json"]
+    shown = []
+    for more in ([], ["--tta", "mirror"]):
+        assert main([*words, *more]) == 0
+        said = capsys.readouterr()
+        shown.append(said.out)
+        assert ("takes twice the time" in said.err) == bool(more)
+    assert shown[0] != shown[1]
+    job = ["predict", str(saved), str(images[0]), "--out", str(tmp_path / "r.csv")]
+    assert main(job) == 0
+    assert main([*job, "--tta", "mirror"]) == 2
+    assert "weights differ" in capsys.readouterr().err

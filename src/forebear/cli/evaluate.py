@@ -57,6 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="images that cannot be decoded: stop with an error, or skip them "
         "(default: %(default)s)",
     )
+    parser.add_argument(
+        "--tta",
+        default="none",
+        choices=("none", "mirror"),
+        help="test-time augmentation: mirror averages the logits of each image and its mirror "
+        "image, which takes twice the time (default: %(default)s)",
+    )
     parser.add_argument("--draw", type=Path, metavar="FILE.png", help="draw the confusion matrix")
     parser.add_argument(
         "--draw-calibration", type=Path, metavar="FILE.png", help="draw the reliability diagram"
@@ -73,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
     from forebear.tasks.runs.plots import draw_confusion, draw_reliability
 
     network = load_model.load_network_or_graph(args.run_folder, args)
+    if args.tta == "mirror":
+        output.note("each image and its mirror image are answered, which takes twice the time")
     measured = evaluate_on(
         network,
         args.data,
@@ -82,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
         precision=args.precision,
         device=args.device,
         bad=args.bad,
+        mirrored=args.tta == "mirror",
         say=output.note,
     )
     if args.draw is not None:

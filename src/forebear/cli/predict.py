@@ -69,6 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     engine_flags.add_arguments(parser)
     parser.add_argument(
+        "--tta",
+        default="none",
+        choices=("none", "mirror"),
+        help="test-time augmentation: mirror averages the logits of each image and its mirror "
+        "image, which takes twice the time (default: %(default)s)",
+    )
+    parser.add_argument(
         "--ray",
         metavar="ADDRESS",
         help="answer on this Ray cluster; auto takes the one that runs here, or starts one; needs "
@@ -132,12 +139,18 @@ def _check(args: argparse.Namespace) -> None:
     if args.ray is not None:
         from forebear.tasks.ray_predict import check
 
+        if args.tta != "none":
+            raise ValueError(
+                f"--tta {args.tta}: the workers of --ray do not have it. Expected one of both. "
+                "Leave out --tta or --ray."
+            )
         if args.out is None:
             raise ValueError("--ray: expected --out with it. Pass --out FILE.jsonl.")
         check(args.workers)
 
 
 def _classifier(run: Path | None, args: argparse.Namespace, batch: int) -> Classifier:
+    from forebear.engines.mirror import mirrored
     from forebear.engines.open import open_classifier
 
     if (run is None) == (args.weights is None):
@@ -162,6 +175,9 @@ def _classifier(run: Path | None, args: argparse.Namespace, batch: int) -> Class
         found.require_threshold()
     if found.note:
         output.note(f"{printable(source)}: {found.note}")
+    if args.tta == "mirror":
+        output.note("each image and its mirror image are answered, which takes twice the time")
+        return mirrored(found)
     return found
 
 

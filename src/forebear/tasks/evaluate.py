@@ -20,6 +20,7 @@ from forebear.data.sources.read_options import DEFAULTS, ReadOptions
 from forebear.data.sources.registry import read_data
 from forebear.engines.graph_network import GraphNetwork
 from forebear.network.finite import check_finite
+from forebear.network.mirror import MirrorNetwork
 from forebear.network.network import Network
 from forebear.tasks.evaluation_set import choose_images, match_classes, other_split
 from forebear.tasks.machine.device import Precision, find_device, find_precision
@@ -331,6 +332,7 @@ def evaluate_on(
     device: str = "auto",
     bad: Bad = "fail",
     keep_logits: bool = False,
+    mirrored: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
     """Evaluates a trained network on images of a data set.
@@ -348,6 +350,7 @@ def evaluate_on(
         device: auto, cpu or cuda.
         bad: "fail" raises an error for an image that cannot be decoded, "skip" leaves it out.
         keep_logits: Whether the logits are kept, of as many images as `kept_images` allows.
+        mirrored: Whether the logits are the means of those of each image and its mirror image.
         say: Takes the lines that say which images are evaluated, and which were left out.
 
     Raises:
@@ -380,9 +383,10 @@ def evaluate_on(
     if kind == "bf16" or where.type == "cpu":  # the faster memory layout for convolutions
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     classes, fitted = network.classes or data.classes, network.card.calibration
-    with closing(ThreadTuner(where)) as threads, explain_evaluation(model, batches, kind):
+    answers = MirrorNetwork(model) if mirrored else model
+    with closing(ThreadTuner(where)) as threads, explain_evaluation(answers, batches, kind):
         measured = evaluate(
-            model,
+            answers,
             batches,
             classes,
             precision=kind,
@@ -392,6 +396,5 @@ def evaluate_on(
         )
     for why in store.skipped.values():
         say(f"left out: {why}")
-    losses = torch.from_numpy(measured.losses)[:, None]
-    check_finite(model, losses, chosen.images.name)
+    check_finite(model, torch.from_numpy(measured.losses)[:, None], chosen.images.name)
     return measured
