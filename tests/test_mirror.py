@@ -22,6 +22,7 @@ SMALL = 30  # lines of code of a module that needs no tests of its own
 # import the module, or other modules that do.
 TESTED_IN = {
     "__init__.py": "test_package.py",
+    "cli/evaluation_flags.py": "cli/test_evaluate.py",
     "cli/image_bar.py": "cli/test_predict.py",
     "cli/image_paths.py": "cli/test_predict.py",
     "data/dataset.py": "data/test_reading.py",

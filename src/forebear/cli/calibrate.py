@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from forebear.cli import load_model, output
+from forebear.cli.evaluation_flags import add_evaluation
 from forebear.cli.output_path import check_drawing
-from forebear.data.choices import Bad
 from forebear.data.sources.kinds import listed_specs
 from forebear.text import printable
 
@@ -55,22 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--replace", action="store_true", help="overwrite an existing --out")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the reliability")
-    parser.add_argument(
-        "--batch", type=int, default=64, metavar="N", help="batch size (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--precision", default="fp32", metavar="P", help="auto, fp32 or bf16 (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--device", default="auto", metavar="D", help="auto, cpu or cuda (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--bad",
-        default="fail",
-        choices=get_args(Bad),
-        help="images that cannot be decoded: stop with an error, or skip them "
-        "(default: %(default)s)",
-    )
+    add_evaluation(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

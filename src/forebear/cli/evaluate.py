@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from forebear.cli import load_model, output
+from forebear.cli.evaluation_flags import add_evaluation, add_tta, mirrors
 from forebear.cli.flags import add_flags
 from forebear.cli.output_path import check_drawing
-from forebear.data.choices import Bad
 from forebear.data.sources.kinds import listed_specs
 from forebear.data.sources.read_options import ReadOptions
 from forebear.settings import settings
@@ -35,35 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     load_model.add_arguments(parser)
     parser.add_argument("--data", required=True, metavar="KIND:PATH", help=listed_specs())
     add_flags(parser, settings(ReadOptions).values())
-    parser.add_argument(
-        "--batch", type=int, default=64, metavar="N", help="batch size (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--precision", default="fp32", metavar="P", help="auto, fp32 or bf16 (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--device", default="auto", metavar="D", help="auto, cpu or cuda (default: %(default)s)"
-    )
+    add_evaluation(parser)
     parser.add_argument(
         "--part",
         metavar="PART",
         help="val, train, test or all (default: the validation images if they came with the data "
         "or the network was trained on the others, else all)",
     )
-    parser.add_argument(
-        "--bad",
-        default="fail",
-        choices=get_args(Bad),
-        help="images that cannot be decoded: stop with an error, or skip them "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--tta",
-        default="none",
-        choices=("none", "mirror"),
-        help="test-time augmentation: mirror averages the logits of each image and its mirror "
-        "image, which takes twice the time (default: %(default)s)",
-    )
+    add_tta(parser)
     parser.add_argument("--draw", type=Path, metavar="FILE.png", help="draw the confusion matrix")
     parser.add_argument(
         "--draw-calibration", type=Path, metavar="FILE.png", help="draw the reliability diagram"
@@ -80,8 +59,6 @@ def run(args: argparse.Namespace) -> int:
     from forebear.tasks.runs.plots import draw_confusion, draw_reliability
 
     network = load_model.load_network_or_graph(args.run_folder, args)
-    if args.tta == "mirror":
-        output.note("each image and its mirror image are answered, which takes twice the time")
     measured = evaluate_on(
         network,
         args.data,
@@ -91,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         precision=args.precision,
         device=args.device,
         bad=args.bad,
-        mirrored=args.tta == "mirror",
+        mirrored=mirrors(args),
         say=output.note,
     )
     if args.draw is not None:

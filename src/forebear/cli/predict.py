@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from forebear.cli import engine_flags, load_model, output
+from forebear.cli.evaluation_flags import add_tta, mirrors
 from forebear.cli.image_bar import Bar
 from forebear.cli.image_paths import images_of
 from forebear.data.choices import Bad
@@ -68,13 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"images at a time (default: 1 or {_BATCH})",
     )
     engine_flags.add_arguments(parser)
-    parser.add_argument(
-        "--tta",
-        default="none",
-        choices=("none", "mirror"),
-        help="test-time augmentation: mirror averages the logits of each image and its mirror "
-        "image, which takes twice the time (default: %(default)s)",
-    )
+    add_tta(parser)
     parser.add_argument(
         "--ray",
         metavar="ADDRESS",
@@ -175,10 +170,7 @@ def _classifier(run: Path | None, args: argparse.Namespace, batch: int) -> Class
         found.require_threshold()
     if found.note:
         output.note(f"{printable(source)}: {found.note}")
-    if args.tta == "mirror":
-        output.note("each image and its mirror image are answered, which takes twice the time")
-        return mirrored(found)
-    return found
+    return mirrored(found) if mirrors(args) else found
 
 
 def _print_all(

@@ -11,10 +11,12 @@ from jinja2 import UndefinedError
 
 from forebear.errors import RunError
 from forebear.settings import in_force
+from forebear.tasks.html_template import template
 from forebear.tasks.metrics import Interval
 from forebear.tasks.runs.class_table import ClassLine, ClassTable, write_class_table
-from forebear.tasks.runs.html_report import _template, write_index
+from forebear.tasks.runs.html_report import write_index
 from forebear.tasks.train.recipe import Recipe
+from forebear.text import elided
 from tests.tasks.making import Made, write_run
 
 EMPTY = {"meta", "img", "br"}
@@ -175,7 +177,7 @@ def test_the_template_is_shipped_with_the_package() -> None:
 
 def test_a_value_that_the_template_is_not_given_is_an_error() -> None:
     with pytest.raises(UndefinedError, match="'title' is undefined"):
-        _template().render()
+        template("forebear.tasks.runs", "report.html.j2", elided).render()
 
 
 def test_an_older_run_with_fewer_keys_is_told_as_well(tmp_path: Path) -> None:

@@ -8,11 +8,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from io import BytesIO
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from PIL import Image
 
 from forebear.data.dataset import Dataset, Images
@@ -20,6 +18,7 @@ from forebear.errors import DataError
 from forebear.files import write_text
 from forebear.tasks.faults.observe import all_images
 from forebear.tasks.faults.suggestions import Faults, Kind, Suggestion
+from forebear.tasks.html_template import template
 from forebear.text import elided, printable
 
 TABLE, PAGE = "suggestions.csv", "suggestions.html"
@@ -100,7 +99,7 @@ def write_suggestions(folder: Path, faults: Faults, data: Dataset) -> None:
 def page(faults: Faults, data: Dataset) -> str:
     """Returns the page as HTML; the template escapes all text."""
     images = all_images(data)
-    return _template().render(
+    return template("forebear.tasks.faults", "page.html.j2", elided).render(
         data=data.spec,
         images=faults.images,
         skipped=faults.skipped,
@@ -139,18 +138,3 @@ def _card(one: Suggestion, picture: Callable[[int], str]) -> _Card:
         pictures.append((picture(one.other), one.other_path))
     arrow = f" → {one.suggested}" if one.suggested else ""
     return _Card(tuple(pictures), f"{one.label}{arrow}", f"{one.part}, score {one.score:.3f}")
-
-
-@cache
-def _template() -> Template:
-    """Returns the template, which escapes its variables and refuses undefined ones."""
-    environment = Environment(
-        loader=PackageLoader("forebear.tasks.faults", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["line"] = elided
-    return environment.get_template("page.html.j2")

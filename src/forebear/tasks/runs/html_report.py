@@ -11,14 +11,12 @@ import shlex
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-
 from forebear.files import write_text
 from forebear.settings import in_force
+from forebear.tasks.html_template import template
 from forebear.tasks.metrics import Interval
 from forebear.tasks.runs.class_table import ClassTable, read_class_table
 from forebear.tasks.runs.formatting import (
@@ -101,7 +99,7 @@ def page(run: Run) -> str:
     recipe = run.part("recipe")
     columns, rows = _epochs(run)
     table = read_class_table(run.path)
-    return _template().render(
+    return template("forebear.tasks.runs", "report.html.j2", _line).render(
         title=f"{run.network} on {run.data}",
         network=run.network,
         data=run.data,
@@ -137,21 +135,6 @@ def _recipe_in_force(recipe: Mapping[str, Any], chosen_by: Mapping[str, Any]) ->
         by = _CHOSEN_BY.get(str(chosen_by.get(name)))
         found[name] = f"{_text(value)} (chosen by the {by})" if by else _text(value)
     return {name: text for name, text in found.items() if name not in _PROSE}
-
-
-@cache
-def _template() -> Template:
-    """Returns the template, which escapes its variables and refuses undefined ones."""
-    environment = Environment(
-        loader=PackageLoader("forebear.tasks.runs", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["line"] = _line
-    return environment.get_template("report.html.j2")
 
 
 def _line(value: object, most: int) -> str:
