@@ -58,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the answers to this .csv, .jsonl or .parquet file; a job that was stopped "
         "continues where it was",
     )
-    parser.add_argument("--replace", action="store_true", help="overwrite an existing --out")
+    parser.add_argument(
+        "--replace", action="store_true", help="overwrite an existing --out, and start again"
+    )
     parser.add_argument(
         "--shard", metavar="I/N", help="answer only the I-th of N parts of the images"
     )
