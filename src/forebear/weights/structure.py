@@ -38,6 +38,9 @@ _DIALECTS: dict[str, tuple[Dialect, ...]] = {
     "timm-v2": (dialects.TIMM_PREACT, dialects.TIMM_PREACT_BASIC),
     "keras": (dialects.KERAS_V1, dialects.KERAS_V2),
     "slim": (dialects.SLIM_V1, dialects.SLIM_V2),
+    "paddle": (dialects.PADDLE,),
+    "caffe2": (dialects.DETECTRON, dialects.DETECTRON_RESNEXT),
+    "detectron2": (dialects.DETECTRON2, dialects.DETECTRON2_RESNEXT),
 }
 # What stands for a slot of a name's template, as a number from 1 after the difference is added.
 _NUMBERS = {
@@ -69,7 +72,7 @@ class Structure:
         groups = {block.groups for block in blocks}
         grouped = "" if groups == {1} else f", {', '.join(map(str, sorted(groups)))} groups"
         return (
-            f"no published network: read from the shapes as {self.table.form} units, {units} in "
+            f"the network is read from the shapes: {self.table.form} units, {units} in "
             f"{len(blocks)} blocks of {channels} channels{grouped}; strides as in dialect "
             f"{self.dialect.name}"
         )
@@ -93,6 +96,8 @@ def structures(names: Mapping[str, str], shape: Callable[[str], Shape]) -> Itera
             if size is None:
                 continue
             place = _place(match)
+            if min(place.values()) < 1:  # Keras counts the projection as convolution 0
+                continue
             prefix = name[: match.start()]
             units = found[prefix, match.groupdict().get("net") or ""][place["block"]]
             units.setdefault(place["unit"], {})[place["conv"]] = size
@@ -118,6 +123,8 @@ def _conv_pattern(key: str) -> re.Pattern[str]:
             made += re.escape(part)
         elif part in _WORDS:
             made += _WORDS[part]
+        elif part == "branch":
+            made += "(?P<branch>[a-z])"
         else:
             made += rf"(?P<{part}>\d{{1,4}})"
     return re.compile(f"{made}$")
@@ -127,7 +134,9 @@ def _place(match: re.Match[str]) -> dict[str, int]:
     """Returns the numbers of the block, the unit and the convolution, from 1."""
     found = {}
     for slot, text in match.groupdict().items():
-        if slot in _NUMBERS:
+        if slot == "branch":
+            found["conv"] = ord(text) - ord("a") + 1
+        elif slot in _NUMBERS:
             what, more = _NUMBERS[slot]
             found[what] = int(text) + more
     return found
@@ -226,6 +235,9 @@ def _form(row: Block) -> Form | None:
 
 
 def _in_dialect(table: Table, dialect: Dialect) -> Iterator[Structure]:
+    grouped = any(block.groups > 1 for block in table.blocks)
+    if dialect.name.startswith("detectron") and grouped != dialect.name.endswith("-resnext"):
+        return
     yield Structure(table, dialect)
     # Networks whose first block has a stride too, such as transformers' downsample_in_first_stage
     first = replace(table.blocks[0], stride=2)
