@@ -66,6 +66,7 @@ SOURCES: dict[str, Source] = {
     "timm-v2":             Source(_TORCH, ".", layouts.SAME, layouts.OIHW_LINEAR),
     "cifar":               Source(_TORCH, ".", layouts.SAME, layouts.SAME),
     "transformers":        Source(_TORCH, ".", layouts.SAME, layouts.SAME),
+    "weiaicunzai":         Source(_TORCH, ".", layouts.SAME, layouts.SAME),
     "paddle":              Source(_PADDLE, ".", layouts.SAME, layouts.IO),
     "caffe2":              Source(_CAFFE2, ".", layouts.SAME, layouts.SAME),
     "detectron2":          Source(_TORCH, ".", layouts.SAME, layouts.SAME),
