@@ -170,11 +170,11 @@ def notes(plan: Plan, facts: GraphFacts) -> Iterator[str]:
             "biases"
         )
     elif normed > here:
-        yield f"{normed - here} of its norms are folded and only add the biases"
+        yield f"norms folded into convolutions, which now only add the biases: {normed - here}"
     elif normed < here:
-        yield f"{here - normed} norms that the network does not have are folded into convolutions"
+        yield f"norms that the dialect does not have, folded into convolutions: {here - normed}"
     moved = sum(conv.bias is not None and conv.norm is not None for conv in convs)
     if moved and not plan.dialect.bias_before_norm and normed >= here:
-        yield f"{moved} biases before norms are part of the running means"
+        yield f"biases before norms, now part of the running means: {moved}"
     if facts.head.softmax:
         yield "its Softmax is left off: the outputs are logits"

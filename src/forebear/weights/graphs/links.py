@@ -20,7 +20,6 @@ _STRANGERS = {
     "LRN": "the first AlexNet normalises across channels",
     "Sigmoid": "an SE-ResNet or an EfficientNet weights its channels",
     "HardSigmoid": "a MobileNet weights its channels",
-    "Mul": "an SE-ResNet weights its channels",
     "GlobalAveragePool": "an SE-ResNet weights its channels",
     "ReduceMean": "an SE-ResNet weights its channels",
     "Split": "a Res2Net or a ResNeSt splits its channels",

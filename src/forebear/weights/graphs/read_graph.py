@@ -22,7 +22,7 @@ from forebear.weights.choose_set import BODY, RAW
 from forebear.weights.graphs.facts import GraphFacts, StrangerError
 from forebear.weights.graphs.fill import GraphArrays, notes
 from forebear.weights.graphs.links import Links
-from forebear.weights.graphs.match import Match, match
+from forebear.weights.graphs.match import NAME, Match, match
 from forebear.weights.graphs.walk import walk
 from forebear.weights.hub_facts import Facts
 from forebear.weights.readers.errors import reading, refused
@@ -165,7 +165,8 @@ def _about_images(
             f"mean {_rounded(facts.preprocessing.mean)}, std {_rounded(facts.preprocessing.std)}"
         )
     if own is None:
-        yield f"the graph names no preprocessing: images are preprocessed as in {dialect.name}"
+        whose = "torchvision's networks" if dialect.name == NAME else f"dialect {dialect.name}"
+        yield f"the graph names no preprocessing: images are preprocessed as for {whose}"
 
 
 def _rounded(values: tuple[float, ...]) -> str:
