@@ -150,9 +150,7 @@ def _window(node: Node, kernel: tuple[int, ...], pads: Pads, side: int | None) -
         whole = "same"
     elif auto not in ("NOTSET", "VALID"):
         raise StrangerError(f"node {node.shown} has auto_pad {auto!r}", "NOTSET or SAME_UPPER")
-    window = Window(
-        kernel=kernel[0], stride=strides[0], rate=rates[0], pads=whole, side=side
-    )
+    window = Window(kernel=kernel[0], stride=strides[0], rate=rates[0], pads=whole, side=side)
     return _ceiled(node, window) if node.number("ceil_mode", 0) else window
 
 

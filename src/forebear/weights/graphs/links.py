@@ -70,7 +70,8 @@ class Links:
         if not found:
             raise StrangerError(f"nothing takes {truncated(tensor)!r}", expected)
         raise StrangerError(
-            f"{len(found)} nodes take {truncated(tensor)!r}, the first is {found[0].shown}", expected
+            f"{len(found)} nodes take {truncated(tensor)!r}, the first is {found[0].shown}",
+            expected,
         )
 
     def follows(self, tensor: str, op: str) -> Node | None:

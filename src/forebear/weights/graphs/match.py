@@ -11,7 +11,7 @@ from forebear.errors import TableError
 from forebear.network.plan.expand import expand
 from forebear.network.plan.plan import Plan
 from forebear.tables import dialects
-from forebear.tables.dialects import Dialect, Shortcut
+from forebear.tables.dialects import Dialect, Names, Shortcut
 from forebear.tables.rows import Block, Conv, Form, Pool, Table
 from forebear.weights.graphs.compare import Difference, first_difference
 from forebear.weights.graphs.facts import (
@@ -93,7 +93,7 @@ def match(facts: GraphFacts) -> Match:
 def _named(table: Table, dialect: Dialect, facts: GraphFacts) -> Match:
     """Returns the match in a known dialect of the same function, if there is one."""
     known = [one for one in _known(facts) if _function(one) == _function(dialect)]
-    schemes = (dialect.names, "torchvision", "timm-v2", "cifar")
+    schemes: tuple[Names, ...] = (dialect.names, "torchvision", "timm-v2", "cifar")
     others = [replace(dialect, names=names) for names in schemes]
     for one in (*known, *others):
         plan = expand(table, one, num_classes=facts.head.classes, in_channels=facts.in_channels)
@@ -181,9 +181,7 @@ def _positive(facts: GraphFacts, pool: PoolFact) -> bool:
     return isinstance(before, ConvFact) and before.relu
 
 
-def _strided_conv(
-    facts: GraphFacts, form: Form, late: list[ConvFact]
-) -> Literal["conv1", "conv2"]:
+def _strided_conv(facts: GraphFacts, form: Form, late: list[ConvFact]) -> Literal["conv1", "conv2"]:
     first = any(unit.convs[0].window.stride > 1 for unit in facts.units)
     if form == "bottleneck" and first and not any(conv.window.stride > 1 for conv in late):
         return "conv1"
@@ -209,10 +207,10 @@ def _table(facts: GraphFacts, form: Form, last: bool) -> Table | None:
             number = 1 + sum(isinstance(one, Conv) for one in root)
             half = window.kernel // 2
             plain = window.pads_equally(half) or window.pads == "same" or window.pads_same
-            own = window.pads[0] if window.pads != "same" and not plain else "same"
-            root.append(
-                Conv(f"conv{number}", row.channels, window.kernel, window.stride, own)
-            )
+            own: int | Literal["same"] = "same"
+            if window.pads != "same" and not plain:
+                own = window.pads[0]
+            root.append(Conv(f"conv{number}", row.channels, window.kernel, window.stride, own))
         else:
             number = 1 + sum(isinstance(one, Pool) for one in root)
             valid = window.pads_equally(0) and window.kernel > window.stride
@@ -253,9 +251,7 @@ def _blocks(units: tuple[UnitFact, ...], last: bool) -> tuple[Block, ...]:
         elif last and len(run) == 1 and len(runs) > 1:
             stride = 1
         rows.append(
-            Block(
-                f"block{number}", len(run), width, channels, stride, groups=groups, rate=rate
-            )
+            Block(f"block{number}", len(run), width, channels, stride, groups=groups, rate=rate)
         )
     return tuple(rows)
 
@@ -271,4 +267,3 @@ def _stride(unit: UnitFact) -> int:
     for conv in unit.convs:
         stride *= conv.window.stride
     return stride
-

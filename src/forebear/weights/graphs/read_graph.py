@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from forebear.errors import WeightsError
 from forebear.limits import CLASSES
@@ -133,7 +133,7 @@ def _as_known(arrays: OnnxArrays, plan: Plan, table: Table, dialect: Dialect) ->
     verdict = same_function(known, plan)
     shapes = [[layer.channels for layer in one.layers()] for one in (known, plan)]
     if verdict.answer != "same" or shapes[0] != shapes[1]:
-        why = "; ".join(verdict.reasons) or "the channels differ"
+        why = next(iter(verdict.reasons), "its layers have other channels")
         raise refused(
             arrays.path,
             f"this graph is another network than {table.name} in dialect {dialect.name}: {why}",
@@ -156,9 +156,7 @@ def _shape(plan: Plan) -> str:
     )
 
 
-def _about_images(
-    facts: GraphFacts, own: Preprocessing | None, dialect: Dialect
-) -> Iterator[str]:
+def _about_images(facts: GraphFacts, own: Preprocessing | None, dialect: Dialect) -> Iterator[str]:
     if facts.preprocessing is not None:
         yield (
             "what the graph does to its input is part of the preprocessing: "

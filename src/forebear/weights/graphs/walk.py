@@ -107,9 +107,7 @@ def _unit(links: Links, x: str, side: int | None) -> tuple[UnitFact, str, int | 
     return unit, y if relu is None else links.use(relu), convs[-1].window.out_side
 
 
-def _branch(
-    links: Links, node: Node, x: str, side: int | None
-) -> tuple[list[Row], Node, str]:
+def _branch(links: Links, node: Node, x: str, side: int | None) -> tuple[list[Row], Node, str]:
     """Returns the layers of a branch, the addition at its end, and what it adds."""
     rows = list[Row]()
     while node.op not in _JOINS:

@@ -114,9 +114,7 @@ def _opset(message: memoryview) -> tuple[str, int]:
     return domain, version
 
 
-def _graph(
-    message: memoryview, producer: str, opset: int, properties: dict[str, str]
-) -> OnnxGraph:
+def _graph(message: memoryview, producer: str, opset: int, properties: dict[str, str]) -> OnnxGraph:
     nodes, tensors = list[Node](), dict[str, Tensor]()
     inputs, outputs = list[Value](), list[Value]()
     for one in fields(message):
@@ -188,7 +186,8 @@ def _name(one: Field) -> str:
 
 def _attribute(message: memoryview) -> tuple[str, Attribute | None]:
     """Returns the name and the value of an attribute; None for subgraphs and other values."""
-    name, value, listed = "", None, list[int]()
+    name, listed = "", list[int]()
+    value: Attribute | None = None
     for one in fields(message):
         if one.number == 1:
             name = _name(one)
