@@ -43,16 +43,21 @@ class Links:
         self.used: set[int] = set()  # the nodes that the network consists of, by id
         self._names: dict[str, str] = {}
         self._takers: defaultdict[str, list[Node]] = defaultdict(list)
+        passing = [one for one in graph.nodes if one.op in _PASSING and one.inputs and one.output]
+        for node in passing:
+            self._names[node.output] = node.inputs[0]
         for node in graph.nodes:
-            if node.op in _PASSING and node.inputs and node.output:
-                self._names[node.output] = self.name(node.inputs[0])
-            elif node.op != "Shape":  # its result only feeds the shape of a Reshape
+            if node.output not in self._names and node.op != "Shape":  # which only feeds a Reshape
                 for name in dict.fromkeys(map(self.name, node.inputs)):
                     self._takers[name].append(node)
 
     def name(self, tensor: str) -> str:
         """Returns the name of a tensor before the nodes that only pass it on."""
-        return self._names.get(tensor, tensor)
+        for _ in self._names:  # at most as often as there are such nodes, which may form a circle
+            if tensor not in self._names:
+                break
+            tensor = self._names[tensor]
+        return tensor
 
     def takers(self, tensor: str) -> list[Node]:
         """Returns the nodes that take a tensor."""

@@ -263,7 +263,4 @@ def _kind(unit: UnitFact) -> tuple[int, int, int, int]:
 
 
 def _stride(unit: UnitFact) -> int:
-    stride = 1
-    for conv in unit.convs:
-        stride *= conv.window.stride
-    return stride
+    return max(conv.window.stride for conv in unit.convs)

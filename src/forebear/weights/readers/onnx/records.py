@@ -180,7 +180,7 @@ def _node(message: memoryview) -> Node:
 def _name(one: Field) -> str:
     name = text(one)
     if len(name) > ARRAY_NAME:
-        raise DamageError(f"{truncated(name)}: this name has {len(name)} characters")
+        raise DamageError(f"a name has {len(name)} characters, more than {ARRAY_NAME:,}")
     return name
 
 
