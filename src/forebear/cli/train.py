@@ -54,6 +54,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train N runs with consecutive seeds and report mean and standard deviation",
     )
 
+    recipe.add_argument(
+        "--folds",
+        type=int,
+        metavar="N",
+        help="cross-validate: train N runs, each of which validates on another part of the images, "
+        "stratified by class and in whole groups; report mean and standard deviation, and predict "
+        "each image by the network that did not see it; started again, it continues. --budget is "
+        "then that of all runs together",
+    )
+
     start = parser.add_argument_group("initialisation and validation")
     start.add_argument(
         "--resume",
@@ -94,13 +104,51 @@ def _resumed(args: argparse.Namespace, started: float) -> list[TrainResult]:
     ]
 
 
-def _trained(args: argparse.Namespace, started: float) -> list[TrainResult]:
+def _request(args: argparse.Namespace, started: float) -> TrainConfig:
+    """Returns what the flags ask for; refuses mistakes before torch is loaded."""
     given = {name: getattr(args, name) for name in (*GENERAL, *DATA, *RECIPE, *START, *MACHINE)}
     given["sets"] = tuple(args.sets)
-    request = TrainConfig(**given, started=started)  # refuses mistakes before torch is loaded
+    return TrainConfig(**given, started=started)
+
+
+def _trained(args: argparse.Namespace, started: float) -> list[TrainResult]:
+    request = _request(args, started)
     from forebear.tasks.train.api import seeds, train
 
     return [train(request)] if args.seeds is None else seeds(request, args.seeds)
+
+
+def _cross_validated(args: argparse.Namespace, started: float) -> int:
+    """Cross-validates, and prints the results of each fold and of all of them."""
+    if args.seeds is not None:
+        raise ValueError(
+            f"--folds {args.folds} and --seeds {args.seeds}: each of them trains several runs. "
+            "Expected one of them. Leave one out; --seed chooses the seed of all folds."
+        )
+    request = _request(args, started)
+    replace(request, fold=f"1/{args.folds}")  # refuses a wrong number before torch is loaded
+    from forebear.tasks.folds.job import TABLE, cross_validate
+    from forebear.tasks.folds.results import TITLES
+    from forebear.text import printable
+
+    found = cross_validate(request, args.folds, say=output.note)
+    for fold in found.folds:
+        measures = ", ".join(f"{TITLES[name]} {value:.2%}" for name, value in fold.measures.items())
+        output.result(
+            f"fold {fold.number}: {measures}; {fold.images:,} validation images. Run folder: "
+            f"{printable(fold.folder)}"
+        )
+    for one in found.summaries:
+        output.result(
+            f"{TITLES[one.name]}: mean {one.mean:.2%}, standard deviation {one.deviation:.2%}"
+        )
+    counted = int(found.predictions.counts.images.sum())
+    low, high = (100 * end for end in found.interval)
+    output.result(
+        f"out-of-fold: {found.pooled['top1']:.2%} of {counted:,} images correct (95% interval: "
+        f"{low:.1f} to {high:.1f}%). Predictions: {printable(found.folder / TABLE)}"
+    )
+    return 0
 
 
 def _seconds(text: str) -> float:
@@ -141,6 +189,8 @@ def run(args: argparse.Namespace) -> int:
             "--data and --resume: expected exactly one of them. Pass --data KIND:PATH, or "
             "--resume RUN."
         )
+    if args.folds is not None and args.resume is None:
+        return _cross_validated(args, started)
     outcomes = _resumed(args, started) if args.resume is not None else _trained(args, started)
     if os.environ.get("RANK", "0") != "0":  # only the process of rank 0 prints
         return 0

@@ -15,14 +15,12 @@ from torch import Tensor, nn
 from forebear.data.choices import Bad
 from forebear.data.loader import Batch, Loader
 from forebear.data.pixel_store import PixelStore
-from forebear.data.sources.group_by import refuse_shared_groups
 from forebear.data.sources.read_options import DEFAULTS, ReadOptions
-from forebear.data.sources.registry import read_data
 from forebear.engines.graph_network import GraphNetwork
 from forebear.network.finite import check_finite
 from forebear.network.mirror import MirrorNetwork
 from forebear.network.network import Network
-from forebear.tasks.evaluation_set import choose_images, match_classes, other_split
+from forebear.tasks.evaluation_set import choose_images, match_classes, other_split, read_own
 from forebear.tasks.machine.device import Precision, find_device, find_precision
 from forebear.tasks.machine.thread_tuning import ThreadTuner
 from forebear.tasks.metrics import ClassCounts, Interval, bootstrap, count_classes, wilson
@@ -363,8 +361,7 @@ def evaluate_on(
     if batch < 1:
         raise ValueError(f"batch={batch}: expected 1 or more.")
     where = torch.device("cpu") if isinstance(network, GraphNetwork) else find_device(device)
-    data = read_data(spec, reading)
-    refuse_shared_groups(data)
+    data = read_own(spec, reading, network.card.metrics)
     chosen = choose_images(data, part, network.card.metrics)
     match = match_classes(network.classes, network.plan.num_classes or 0, data)
     other = other_split(data, network.card.metrics)

@@ -10,6 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.dataset import Dataset, Images, joined
+from forebear.data.fold import Fold
+from forebear.data.sources.fold_split import split_fold
+from forebear.data.sources.group_by import refuse_shared_groups
+from forebear.data.sources.read_options import ReadOptions
+from forebear.data.sources.registry import read_data
 from forebear.errors import DataError, near_misses
 from forebear.tables.imagenet_classes import class_names, synset_name
 from forebear.text import printable
@@ -26,6 +31,26 @@ class EvaluationSet:
 
     images: Images
     said: str
+
+
+def read_own(spec: str, reading: ReadOptions, metrics: Mapping[str, object]) -> Dataset:
+    """Reads a data set, split as in training if a fold of a cross-validation was trained on it.
+
+    Args:
+        spec: As in `read_data`.
+        reading: Columns, folder and groups of the data set.
+        metrics: Of the network's card. They name its fold, and its images by their fingerprint.
+
+    Raises:
+        DataError: The data cannot be read, or parts that came with them have a group in common.
+    """
+    data = read_data(spec, reading)
+    refuse_shared_groups(data)
+    try:
+        own = split_fold(data, Fold.parse(str(metrics.get("fold"))))
+    except (ValueError, DataError):  # no fold, or images that have no such folds
+        return data
+    return own if own.fingerprint == metrics.get("fingerprint") else data
 
 
 def choose_images(data: Dataset, part: str | None, metrics: Mapping[str, object]) -> EvaluationSet:

@@ -51,8 +51,46 @@ def split_validation(
         val = distribute(units, images.labels, (1 - fraction, fraction)) == 1
         split = f"about {split} in whole groups by {printable(groups.by)}"
         _refuse_one_sided_groups(val, units, images.labels, groups, classes, spec)
+    return parted(
+        images,
+        val,
+        digests,
+        spec=spec,
+        classes=classes,
+        side=side,
+        mirror=mirror,
+        groups=groups,
+        split=split,
+    )
+
+
+def parted(
+    images: Images,
+    val: NDArray[np.bool_],
+    digests: Sequence[bytes],
+    *,
+    spec: str,
+    classes: tuple[str, ...],
+    side: int,
+    mirror: bool,
+    groups: Groups | None,
+    split: str,
+) -> Dataset:
+    """Returns a data set whose validation images are a part of all images, chosen by a mask.
+
+    Args:
+        images: All images [N].
+        val: Mask of the validation images [N].
+        digests: The sha256 of each image [N].
+        spec: Of the data set.
+        classes: Names in the order of the labels.
+        side: Default input size, in pixels.
+        mirror: Whether a horizontal flip keeps the class.
+        groups: Of all images; None if there are no groups.
+        split: Says which images are in which part.
+    """
     parts = [np.flatnonzero(~val), np.flatnonzero(val)]
-    entries = [[(digests[i], int(images.labels[i])) for i in part] for part in parts]
+    entries = [[(digests[i], int(images.labels[i])) for i in part.tolist()] for part in parts]
     sides = zip(("train", "val"), parts, strict=True)
     return Dataset(
         spec=spec,

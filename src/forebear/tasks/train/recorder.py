@@ -208,6 +208,8 @@ class Recorder:
             "fingerprint": data.fingerprint,
             "data_fingerprint": (self.setup.test or data).fingerprint,  # before a part was held out
         }
+        if self.setup.config.fold is not None:
+            metrics["fold"] = self.setup.config.fold
         if self.setup.config.group_by is not None:
             metrics["group_by"] = self.setup.config.group_by
         if self.left_out:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from forebear.data.choices import Bad
+from forebear.data.fold import Fold
 from forebear.data.sources.read_options import ReadOptions
 from forebear.files import expanded
 from forebear.settings import check, override, setting, settings
@@ -101,6 +102,9 @@ class TrainConfig:
         above=0,
         below=1,
         flag="--hold-out FRACTION",
+    )
+    fold: str | None = setting(
+        None, help="the fold of a cross-validation that validates, such as 2/5"
     )
     metric: Metric = setting(
         "top1",
@@ -197,6 +201,13 @@ class TrainConfig:
         check(self)
         parse_trackers(self.track)
         self.reading  # noqa: B018 - refuses empty names
+        if self.fold is not None:
+            Fold.parse(self.fold)
+            if self.hold_out is not None:
+                raise ValueError(
+                    f"hold_out={self.hold_out:g} and folds: each fold is the validation set of one "
+                    "run. Expected one of them. Leave one out."
+                )
         if self.budget is None:
             return
         if self.epochs is not None:

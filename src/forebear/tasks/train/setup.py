@@ -12,7 +12,9 @@ from pathlib import Path
 import torch
 
 from forebear.data.dataset import Dataset
+from forebear.data.fold import Fold
 from forebear.data.sample_levels import find_levels
+from forebear.data.sources.fold_split import as_test, split_fold
 from forebear.data.sources.group_by import refuse_shared_groups
 from forebear.data.sources.registry import read_data
 from forebear.data.sources.split import split_validation
@@ -105,7 +107,7 @@ def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
         world.on_rank0(partial(RunFolder, config.out, replace=config.replace))
     if config.network is not None:
         resolve(config.network, config.dialect)  # so is an unknown name
-    data, test = split_data(read_data(config.data, config.reading), config.hold_out)
+    data, test = split_data(read_data(config.data, config.reading), config.hold_out, config.fold)
     _refuse_one_class(data)
     _refuse_patience(config, chooses=test is not None or data.splits_off)
     _refuse_if_spent(config)
@@ -230,17 +232,22 @@ def new_folder(name: str) -> Path:
     return folder
 
 
-def split_data(data: Dataset, fraction: float | None) -> tuple[Dataset, Dataset | None]:
+def split_data(
+    data: Dataset, fraction: float | None, fold: str | None = None
+) -> tuple[Dataset, Dataset | None]:
     """Returns the training and validation sets, and the original data if it serves as test set.
 
     Args:
         data: As it was read.
         fraction: Of the training images, to use for validation; None keeps the data as is.
+        fold: The fold of a cross-validation that validates, such as "2/5".
 
     Raises:
         DataError: Parts that came with the data have a group in common, or no split is possible.
     """
     refuse_shared_groups(data)
+    if fold is not None:
+        return split_fold(data, Fold.parse(fold)), None if data.splits_off else data
     if fraction is None:
         return data, None
     split = split_validation(
@@ -252,17 +259,7 @@ def split_data(data: Dataset, fraction: float | None) -> tuple[Dataset, Dataset 
         mirror=data.mirror,
         groups=data.groups.get("train"),
     )
-    origins = {"train": data.origins.get("train", ""), "test": data.origins.get("val", "")}
-    groups = dict(split.groups) | ({"test": data.groups["val"]} if data.groups else {})
-    split = replace(
-        split,
-        test=data.val,
-        origins=origins,
-        skipped=data.skipped,
-        notes=data.notes,
-        groups=groups,
-    )
-    return split, data
+    return as_test(split, data), data
 
 
 def choose_network(config: TrainConfig, recipe: Recipe, size: int) -> tuple[str, Table, Dialect]:

@@ -83,7 +83,7 @@ def restore_setup(
             f"{path}: its settings are not those of a run ({_reason(error)}). Expected "
             "settings.json as forebear train wrote it. Train again with --replace."
         ) from error
-    data, test = split_data(read_data(spec, config.reading), config.hold_out)
+    data, test = split_data(read_data(spec, config.reading), config.hold_out, config.fold)
     fault = changed_images(settings, data)
     if fault:
         raise RunError(
