@@ -60,8 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="cross-validate: train N runs, each of which validates on another part of the images, "
         "stratified by class and in whole groups; report mean and standard deviation, and predict "
-        "each image by the network that did not see it; started again, it continues. --budget is "
-        "then that of all runs together",
+        "each image by the network that did not see it; the same command continues it; --budget is "
+        "the time of all runs together",
     )
 
     start = parser.add_argument_group("initialisation and validation")
