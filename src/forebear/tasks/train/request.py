@@ -28,8 +28,8 @@ class TrainConfig:
     """What the caller asks for; None leaves the choice to the recipe, the data or the machine.
 
     Raises:
-        ValueError: a field is out of its range, a tracker is unknown, or a budget is combined with
-            epochs or deterministic.
+        ValueError: a field is out of its range, a tracker is unknown, a budget is combined with
+            epochs or deterministic, or a fold with hold_out.
     """
 
     data: str = setting(help="the dataset, such as folder:PATH", flag="--data KIND:PATH")
@@ -201,26 +201,7 @@ class TrainConfig:
         check(self)
         parse_trackers(self.track)
         self.reading  # noqa: B018 - refuses empty names
-        if self.fold is not None:
-            Fold.parse(self.fold)
-            if self.hold_out is not None:
-                raise ValueError(
-                    f"hold_out={self.hold_out:g} and folds: each fold is the validation set of one "
-                    "run. Expected one of them. Leave one out."
-                )
-        if self.budget is None:
-            return
-        if self.epochs is not None:
-            raise ValueError(
-                f"budget={self.budget:g} seconds and epochs={self.epochs}: either ends a run. "
-                "Expected one of them. Leave one out."
-            )
-        if self.deterministic:
-            raise ValueError(
-                f"budget={self.budget:g} seconds and deterministic: a run that the clock ends "
-                "takes other steps each time. Expected one of them. Pass epochs, or do without "
-                "the same bits."
-            )
+        _refuse_combinations(self)
 
     @property
     def trackers(self) -> tuple[str, ...]:
@@ -232,3 +213,31 @@ class TrainConfig:
     def reading(self) -> ReadOptions:
         """How the data set is read."""
         return ReadOptions(**{name: getattr(self, name) for name in _READ})
+
+
+def _refuse_combinations(config: TrainConfig) -> None:
+    """Refuses values of which one would have to be ignored.
+
+    Raises:
+        ValueError: There are such values.
+    """
+    if config.fold is not None:
+        Fold.parse(config.fold)
+        if config.hold_out is not None:
+            raise ValueError(
+                f"hold_out={config.hold_out:g} and folds: each fold is the validation set of one "
+                "run. Expected one of them. Leave one out."
+            )
+    if config.budget is None:
+        return
+    if config.epochs is not None:
+        raise ValueError(
+            f"budget={config.budget:g} seconds and epochs={config.epochs}: either ends a run. "
+            "Expected one of them. Leave one out."
+        )
+    if config.deterministic:
+        raise ValueError(
+            f"budget={config.budget:g} seconds and deterministic: a run that the clock ends "
+            "takes other steps each time. Expected one of them. Pass epochs, or do without "
+            "the same bits."
+        )
