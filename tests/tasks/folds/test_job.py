@@ -12,7 +12,7 @@ import pytest
 
 import forebear
 from forebear.cli.main import main
-from forebear.errors import RunError
+from forebear.errors import RunError, StopError
 from forebear.tasks.folds import job
 from forebear.tasks.folds.job import cross_validate
 from forebear.tasks.runs.read import load_run
@@ -135,6 +135,23 @@ def test_what_was_stopped_continues_with_the_same_bits(tmp_path: Path) -> None:
     said.clear()
     cross_validate(config(tmp_path), 3, say=said.append)
     assert said == [f"fold {number}/3: finished, kept" for number in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(("replaces", "more"), [(False, ""), (True, " and without --replace")])
+def test_a_signal_says_how_to_go_on_with_all_folds(
+    tmp_path: Path, replaces: bool, more: str
+) -> None:
+    def end(event: Event) -> None:
+        if isinstance(event, EpochEnd):
+            raise StopError("stopped by a signal after step 3.", 15)
+
+    with observe(end), pytest.raises(StopError) as caught:
+        cross_validate(config(tmp_path, replace=replaces), 3)
+    assert str(caught.value) == (
+        "stopped by a signal after step 3. To go on: the same command with --out "
+        f"{tmp_path / 'out'}{more}"
+    )
+    assert caught.value.code == 143
 
 
 def test_a_fold_that_was_killed_before_its_first_checkpoint_starts_again(tmp_path: Path) -> None:

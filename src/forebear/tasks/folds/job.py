@@ -107,10 +107,10 @@ def _run(config: TrainConfig, out: Path, *, fresh: bool, say: Callable[[str], No
             say(f"fold {config.fold}: training")
             train(replace(config, started=None, replace=config.replace or not fresh))
     except StopError as error:
+        said = str(error).partition(" To go on: ")[0]  # with this fold alone
+        without = " and without --replace" if config.replace else ""
         raise StopError(
-            f"{error} To go on with all folds: the same command, with --out {printable(out)} and "
-            "without --replace.",
-            error.number,
+            f"{said} To go on: the same command with --out {printable(out)}{without}", error.number
         ) from None
 
 
