@@ -28,7 +28,7 @@ def is_multi(labels: Labels) -> bool:
 def counts(labels: Labels, classes: int) -> NDArray[np.int64]:
     """Returns the number of images [classes] that have each label."""
     if is_multi(labels):
-        return labels.sum(0, dtype=np.int64)
+        return np.asarray(labels.sum(0), np.int64)
     return np.bincount(labels, minlength=classes)
 
 
@@ -87,7 +87,7 @@ def names(label: Any, classes: Sequence[str], separator: str = ";") -> str:
     """
     if np.ndim(label) == 0:
         return classes[int(label)]
-    return separator.join(classes[at] for at in np.flatnonzero(label)) or NONE
+    return separator.join(classes[int(at)] for at in np.flatnonzero(label)) or NONE
 
 
 def listed(classes: Sequence[str]) -> str:

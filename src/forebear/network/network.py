@@ -71,6 +71,15 @@ class Network(nn.Module):
         """The class names in the order of the logits, or an empty tuple if they are unknown."""
         return self.card.classes
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image can have several labels, or none.
+
+        Then the probability of a label is the sigmoid of its logit, and `card.multi_label` has the
+        threshold of each label. Otherwise the probabilities are the softmax of the logits.
+        """
+        return self.card.multi_label is not None
+
     def forward(self, images: Tensor) -> Tensor:
         """Returns the logits of a batch of images.
 
@@ -126,7 +135,7 @@ class Network(nn.Module):
             names: The end points to keep. None keeps all of them. Only the requested tensors take
                 memory. The path of every module is an end point, such as
                 "block3.unit_2.conv2.norm". "predictions" is the softmax of "logits" over the
-                classes.
+                classes, or the sigmoid of each if the network is multi-label.
             style: "original" uses the names of the dialect's original library, such as
                 "resnet_v1_50/block3/unit_2/bottleneck_v1/conv2".
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.dataset import Dataset, Images, joined
+from forebear.data.labels import Labels, is_multi
 from forebear.errors import DataError, near_misses
 from forebear.tables.imagenet_classes import class_names, synset_name
 from forebear.text import printable
@@ -135,6 +136,22 @@ def match_classes(known: Sequence[str], logits: int, data: Dataset) -> ClassMatc
             list(range(logits)), "classes are matched by order: the network has no class names"
         )
     raise _unknown(known, logits, data)
+
+
+def matched(labels: Labels, match: ClassMatch, logits: int) -> Labels:
+    """Returns the labels of images in the order of the logits.
+
+    Args:
+        labels: In the order of the classes of the data set. If they are multi-label, labels of the
+            network that the data set does not have are 0.
+        match: Of these classes.
+        logits: Number of logits.
+    """
+    if not is_multi(labels):
+        return match.numbers[labels]
+    found = np.zeros((len(labels), logits), np.uint8)
+    found[:, match.numbers] = labels
+    return found
 
 
 def _match(numbers: list[int], said: str) -> ClassMatch:

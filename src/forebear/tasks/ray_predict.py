@@ -186,7 +186,9 @@ class Actor:
 
         paths = [Path(os.fsdecode(path)) for path in table["path"].to_pylist()]
         try:
-            rows = [[one.guesses, one.error, one.unknown] for one in self._answers(paths)]
+            rows = [
+                [one.guesses, one.error, one.unknown, one.labels] for one in self._answers(paths)
+            ]
         except (ForebearError, ValueError, OSError) as error:
             return pa.table({"answer": [json.dumps(str(error))]})
         return pa.table({"answer": [json.dumps(row) for row in rows]})
@@ -221,7 +223,10 @@ def _ordered(dataset: Any, images: Sequence[Path]) -> Iterator[list[Answer]]:
             guesses = tuple((name, share) for name, share in row[0])
             path = images[done + len(found)]
             error = row[1].replace(printable(_absolute(path)), printable(path), 1)
-            found.append(Answer(path=str(path), guesses=guesses, error=error, unknown=row[2]))
+            labels = None if row[3] is None else tuple(row[3])
+            found.append(
+                Answer(path=str(path), guesses=guesses, error=error, unknown=row[2], labels=labels)
+            )
         done += len(found)
         yield found
 

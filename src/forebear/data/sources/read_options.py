@@ -15,9 +15,14 @@ from forebear.settings import setting, settings
 # The options that each kind of data can use; the others can use none.
 USES = {
     "csv": (
-        "images", "image_column", "label_column", "multi_label", "label_columns",
-        "label_separator", "group_by",
-    ),  # fmt: skip
+        "images",
+        "image_column",
+        "label_column",
+        "multi_label",
+        "label_columns",
+        "label_separator",
+        "group_by",
+    ),
     "folder": ("group_by",),
     "parquet": ("group_by",),
 }

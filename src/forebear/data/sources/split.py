@@ -89,9 +89,7 @@ def given(
     groups: Mapping[Part, Groups] | None = None,
 ) -> Dataset:
     """Returns a data set that came with a training and a validation set; `split` describes them."""
-    entries = [
-        list(zip(digests_of(part), keys(part.labels), strict=True)) for part in (train, val)
-    ]
+    entries = [list(zip(digests_of(part), keys(part.labels), strict=True)) for part in (train, val)]
     return Dataset(
         spec=spec,
         classes=classes,
