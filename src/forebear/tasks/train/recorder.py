@@ -18,7 +18,7 @@ from forebear.network.network import Network
 from forebear.tasks.calibration import calibrate, least_images
 from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.label_evaluation import AnyEvaluation, LabelEvaluation
-from forebear.tasks.label_metrics import choose_thresholds
+from forebear.tasks.label_metrics import LEAST_POSITIVES, choose_thresholds
 from forebear.tasks.runs.layout import BEST
 from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.runs.tracking.trackers import Trackers
@@ -274,6 +274,11 @@ def fitted_lines(card: ModelCard, *, chooses: bool) -> list[str]:
             f"the threshold of all {total:,} labels is {DEFAULT:g}, since the data's own "
             "validation set measures the result; with --hold-out 0.1 thresholds are chosen on "
             "held-out training images"
+        ]
+    if not several.images:
+        return [
+            f"the threshold of all {total:,} labels is {DEFAULT:g}, since fewer than "
+            f"{LEAST_POSITIVES} validation images have the label or lack it"
         ]
     rest = f"; {left:,} have too few images, or the best is {DEFAULT:g}" if left else ""
     return [

@@ -127,7 +127,9 @@ def resolve_recipe(
     chosen: dict[str, Any] = {"size": size, "batch": batch, "epochs": epochs}
     chosen["eval_size"] = recipe.eval_size or size
     if recipe.crop == "auto":
-        chosen["crop"] = "resized" if size >= PHOTOGRAPH else "shift"
+        # A random part of a photograph may lack what its labels name, unlike its one subject.
+        parts = size >= PHOTOGRAPH and not data.multi_label
+        chosen["crop"] = "resized" if parts else "shift"
     if recipe.shift < 0:
         chosen["shift"] = max(1, size // 8)
     if recipe.mirror == "auto":
