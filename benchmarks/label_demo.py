@@ -1,9 +1,9 @@
 """Makes a multi-label and a grouped, imbalanced data set from Imagenette, and uses them end to end.
 
 The multi-label images are mosaics: one to three photographs of different classes in a grid of two
-by two, whose other places are noise, as JPEG files. They are listed twice, with several labels in a cell and with one 0/1 column a label. The
-single-label table has photographs whose classes have from 8 to 80 images, and whose groups are
-numbered scenes of four photographs each.
+by two, whose other places are noise, as JPEG files. They are listed twice, with several labels in a
+cell and with one 0/1 column a label. The single-label table has photographs whose classes have from
+8 to 80 images, and whose groups are numbered scenes of four photographs each.
 
     python benchmarks/label_demo.py IMAGENETTE FOLDER --mosaics 1200 --epochs 30
 
@@ -47,7 +47,7 @@ def square(path: Path) -> Image.Image:
 def mosaics(photographs: dict[str, list[Path]], folder: Path, count: int, seed: int) -> None:
     """Writes the mosaics, cells.csv with labels in one cell, and columns.csv with 0/1 columns.
 
-    Every tenth mosaic shows only noise, so that it has no label. A photograph is in one mosaic only.
+    Every tenth mosaic shows only noise, so that it has no label. A photograph is in one mosaic.
     """
     random, names = np.random.default_rng(seed), list(photographs)
     left = {name: iter(random.permutation(len(own))) for name, own in photographs.items()}

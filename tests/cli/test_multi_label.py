@@ -13,6 +13,7 @@ import pytest
 import forebear
 from forebear.cli.main import main
 from forebear.engines.classifier import classifier_of
+from forebear.tasks.explain import explain
 from forebear.tasks.runs.read import read_run
 from tests.tasks.labels_making import LABELS, multi_network, multi_table, words
 
@@ -61,9 +62,8 @@ def test_the_weights_hold_the_thresholds_and_the_task(world: Path) -> None:
 
 
 def test_the_run_says_what_it_chose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        main(words(tmp_path, "--epochs", 1, count=48, columns=False, *()) + ["--multi-label"]) == 0
-    )
+    more = ("--epochs", 1, "--multi-label")
+    assert main(words(tmp_path, *more, count=48, columns=False)) == 0
     out, err = capsys.readouterr()
     assert "validation images. Run folder:" in out
     assert out.startswith("mAP ")
@@ -224,3 +224,54 @@ def test_a_classifier_of_a_multi_label_network_gives_sigmoids() -> None:
     assert classifier.labels(logits) == [("across", "down"), ("down", "bright")]
     other = classifier_of(Engine(), multi_network())  # type: ignore[arg-type]
     assert classifier.identity != classifier.answers_as() != other.answers_as()
+
+
+def test_an_exported_graph_answers_with_the_same_labels(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    graph = tmp_path / "a.onnx"
+    assert main(["export", str(world / "run"), "--to", "onnx", "--out", str(graph)]) == 0
+    images = [str(world / "data" / f"{at}.png") for at in range(8)]
+    answers = []
+    for source in (str(world / "run" / "model.safetensors"), str(graph)):
+        capsys.readouterr()
+        assert main(["predict", source, *images, "--json"]) == 0
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        answers.append([row["labels"] for row in rows])
+    assert answers[0] == answers[1]
+    assert any(answers[0])
+    data = f"csv:{world / 'data' / 'labels.csv'}"
+    assert main(["evaluate", str(graph), "--data", data, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["mAP"] > 0.8
+
+
+def test_compare_has_map_in_place_of_accuracy(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", str(world / "run"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["runs"][0]
+    run = read_run(world / "run")
+    assert found["last"] == run.epochs[-1]["val_map"]
+    assert run.tested is not None
+    assert found["test"] == run.tested[0]
+
+
+def test_explain_takes_the_most_probable_label(world: Path, tmp_path: Path) -> None:
+    pytest.importorskip("captum")
+    network = forebear.load(world / "run")
+    image = world / "data" / "1.png"
+    for method in ("grad-cam", "occlusion"):
+        found = explain(network, image, method=method)
+        shares = network(network.preprocess(image)).sigmoid()[0].detach().numpy()
+        np.testing.assert_allclose(found.probabilities, shares, rtol=1e-4)
+        assert found.number == shares.argmax()
+
+
+def test_served_classes_say_whether_they_are_labels(world: Path) -> None:
+    pytest.importorskip("starlette")
+    from forebear.tasks.serve.app import _answers
+
+    classifier = classifier_of(None, multi_network(thresholds=(0.5, 0.2, 0.9)))  # type: ignore[arg-type]
+    (found,) = _answers(classifier, np.array([[0.0, -1.0, 2.0]], np.float32), 2)
+    assert [(one["class"], one["label"]) for one in found] == [("bright", False), ("across", True)]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from forebear.data.sources.read_options import ReadOptions
+from forebear.data.sources.registry import read_data
 from forebear.errors import DataError
 from forebear.network.multi_label import MultiLabel
 from forebear.tasks.evaluate import evaluate_on
@@ -15,8 +18,10 @@ from forebear.tasks.label_evaluation import (
     LabelEvaluation,
     evaluate_labels,
     evaluate_labels_on,
+    in_order,
     joined_labels,
 )
+from tests.cli.making import folder
 from tests.tasks.labels_making import multi_network, multi_table
 
 LABELS = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 1, 0]], np.uint8)
@@ -73,14 +78,14 @@ def test_the_worst_images_have_faults_and_come_by_falling_loss() -> None:
 
 def test_parts_of_several_processes_are_joined_in_the_order_of_the_set() -> None:
     whole = measured()
-    parts = [whole.rows(np.arange(rank, 4, 2)) for rank in range(2)]
+    parts = [in_order(whole, np.arange(rank, 4, 2)) for rank in range(2)]
     again = joined_labels(parts)
     assert again.labels.tolist() == LABELS.tolist()
     assert again.logits.tolist() == LOGITS.tolist()
 
 
 def test_no_images_are_an_evaluation_too() -> None:
-    empty = measured().rows(np.empty(0, np.int64))
+    empty = in_order(measured(), np.empty(0, np.int64))
     values = (empty.loss, empty.mean_ap, empty.micro_f1, empty.macro_f1, empty.exact_match)
     assert values == (0.0,) * 5
     assert empty.intervals().mAP == (0.0, 1.0)
@@ -97,11 +102,22 @@ def test_data_and_network_must_be_of_one_kind(tmp_path: Path) -> None:
     network, file = multi_network(), multi_table(tmp_path)
     found = evaluate_labels_on(network, f"csv:{file}", part="all", device="cpu")
     assert found.images == 24
+    network.card = multi_network(several=False).card
     with pytest.raises(DataError, match="the images have several labels, the network has one"):
-        network.card = multi_network(several=False).card
         evaluate_on(network, f"csv:{file}", part="all", device="cpu")
-    single = tmp_path / "single.csv"
-    rows = [f"{at}.png,{'abc'[at % 3]}" for at in range(24)]
-    single.write_text("\n".join(["image,label", *rows]))
+    plain = folder(tmp_path / "plain", 8)
     with pytest.raises(DataError, match="one class each, the network is multi-label"):
-        evaluate_labels_on(multi_network(), f"csv:{single}", part="all", device="cpu")
+        evaluate_labels_on(multi_network(), f"folder:{plain}", part="all", device="cpu")
+
+
+def test_a_table_is_read_as_the_network_needs_it(tmp_path: Path) -> None:
+    file, said = multi_table(tmp_path, columns=False), list[str]()
+    network = multi_network()
+    found = evaluate_labels_on(network, f"csv:{file}", part="all", device="cpu", say=said.append)
+    assert found.labels.sum() == 36
+    assert not any("thresholds were chosen" in line for line in said)
+    data = read_data(f"csv:{file}", ReadOptions(multi_label=True))
+    own = MultiLabel(thresholds=(0.4,) * 3, images=4, fingerprint=data.fingerprint)
+    network.card = replace(network.card, multi_label=own)
+    evaluate_labels_on(network, f"csv:{file}", part="val", device="cpu", say=said.append)
+    assert said[-1].startswith("the thresholds were chosen on these images, so F1 and exact")

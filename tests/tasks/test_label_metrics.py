@@ -68,7 +68,8 @@ def test_intervals_contain_the_measures_and_shrink_with_more_images() -> None:
     true, logits = made(count=400)
     found = bootstrap_labels(true, logits, logits >= 0)
     counts = count_labels(true, logits >= 0)
-    measures = mean_of(average_precision(true, logits)), counts.micro_f1(), counts.macro_f1()
+    mean = mean_of(average_precision(true, logits))
+    measures = mean, float(counts.micro_f1()), float(counts.macro_f1())
     for interval, value in zip(found, measures, strict=True):
         assert interval.low < value < interval.high
     assert found == bootstrap_labels(true, logits, logits >= 0)

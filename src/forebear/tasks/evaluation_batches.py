@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
 import torch
@@ -80,6 +80,11 @@ class Chosen:
     answers: nn.Module  # the model, or its mean over each image and its mirror image
     precision: Precision
     classes: tuple[str, ...]  # in the order of the logits
+    validates: str  # fingerprint of the data set if the images are its validation images, else ""
+
+    def chose(self, fingerprint: str) -> bool:
+        """Whether what was chosen on the validation images of this data set was on these images."""
+        return bool(fingerprint) and fingerprint == self.validates
 
 
 def choose_batches(
@@ -105,6 +110,8 @@ def choose_batches(
     if batch < 1:
         raise ValueError(f"batch={batch}: expected 1 or more.")
     where = torch.device("cpu") if isinstance(network, GraphNetwork) else find_device(device)
+    if network.multi_label and reading.multi_label is None and spec.startswith("csv:"):
+        reading = replace(reading, multi_label=True)
     data = read_data(spec, reading)
     refuse_shared_groups(data)
     _refuse_other_task(network, spec, multi=data.multi_label)
@@ -132,6 +139,7 @@ def choose_batches(
         answers=MirrorNetwork(model) if mirrored else model,
         precision=kind,
         classes=network.classes or data.classes,
+        validates=data.fingerprint if chosen.images is data.val else "",
     )
 
 

@@ -22,7 +22,6 @@ from forebear.network.network import Network
 from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.evaluation_batches import InOrder, choose_batches, logits_of
 from forebear.tasks.label_metrics import (
-    LabelCounts,
     average_precision,
     bootstrap_labels,
     count_labels,
@@ -89,11 +88,6 @@ class LabelEvaluation:
         return average_precision(self.labels, self.logits)
 
     @property
-    def counts(self) -> LabelCounts:
-        """Positive images, predictions and hits of each label."""
-        return count_labels(self.labels, self.predicted)
-
-    @property
     def mean_ap(self) -> float:
         """Mean average precision (mAP) of the labels that an image has, 0 to 1."""
         return mean_of(self.precisions)
@@ -101,12 +95,12 @@ class LabelEvaluation:
     @property
     def micro_f1(self) -> float:
         """F1 of all pairs of an image and a label, at the thresholds, 0 to 1."""
-        return float(self.counts.micro_f1())
+        return float(count_labels(self.labels, self.predicted).micro_f1())
 
     @property
     def macro_f1(self) -> float:
         """Mean F1 of the labels that an image has, at the thresholds, 0 to 1."""
-        return float(self.counts.macro_f1())
+        return float(count_labels(self.labels, self.predicted).macro_f1())
 
     @property
     def exact_match(self) -> float:
@@ -129,7 +123,7 @@ class LabelEvaluation:
 
     def per_label(self) -> list[LabelResult]:
         """Returns what was measured of each label, in the order of the classes."""
-        counts = self.counts
+        counts = count_labels(self.labels, self.predicted)
         columns = (
             counts.positives.tolist(),
             counts.predicted.tolist(),
@@ -145,17 +139,18 @@ class LabelEvaluation:
         """Returns the indices of up to `count` images: those with faults first, by falling loss."""
         return np.lexsort((-self.losses, self.faults == 0))[:count]
 
-    def rows(self, order: NDArray[np.int64]) -> LabelEvaluation:
-        """Returns the evaluation with the images at these indices, in this order."""
-        return replace(
-            self,
-            labels=self.labels[order],
-            logits=self.logits[order],
-            losses=self.losses[order],
-        )
-
 
 AnyEvaluation = Evaluation | LabelEvaluation
+
+
+def in_order(evaluation: LabelEvaluation, order: NDArray[np.int64]) -> LabelEvaluation:
+    """Returns the evaluation of the images at these indices, in this order."""
+    return replace(
+        evaluation,
+        labels=evaluation.labels[order],
+        logits=evaluation.logits[order],
+        losses=evaluation.losses[order],
+    )
 
 
 def joined_labels(parts: Sequence[LabelEvaluation]) -> LabelEvaluation:
@@ -171,7 +166,7 @@ def joined_labels(parts: Sequence[LabelEvaluation]) -> LabelEvaluation:
         logits=np.concatenate([part.logits for part in parts]),
         losses=np.concatenate([part.losses for part in parts]),
     )
-    return whole.rows(np.argsort(turns, kind="stable"))
+    return in_order(whole, np.argsort(turns, kind="stable"))
 
 
 def evaluate_labels(
@@ -249,6 +244,12 @@ def evaluate_labels_on(
             precision=kind,
             threads=threads,
             several=network.card.multi_label,
+        )
+    several = network.card.multi_label
+    if chosen.chose(several.fingerprint if several is not None else ""):
+        say(
+            "the thresholds were chosen on these images, so F1 and exact matches are higher than "
+            "on others"
         )
     for why in batches.store.skipped.values():
         say(f"left out: {why}")

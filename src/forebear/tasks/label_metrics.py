@@ -132,9 +132,10 @@ def choose_thresholds(
     """Returns the threshold of each label that has the highest F1 on these images.
 
     It lies half-way, as a logit, between two images, so that neither all images get the label nor
-    none. Of equally good thresholds it is the nearest to 0.5. A label with fewer than 10 positive or negative images keeps 0.5: the best threshold on so
-    few would be chance. Choosing each label's threshold for its own F1 is best for macro-F1
-    (Lipton et al. 2014, "Optimal thresholding of classifiers to maximize F1 measure", section 5).
+    none. Of equally good thresholds it is the nearest to 0.5. A label with fewer than 10 positive
+    or negative images keeps 0.5: the best threshold on so few would be chance. Choosing each
+    label's threshold for its own F1 is best for macro-F1 (Lipton et al. 2014, "Optimal thresholding
+    of classifiers to maximize F1 measure", section 5).
 
     Args:
         labels: [n, classes] of 0 and 1, of images that the network was not trained on.

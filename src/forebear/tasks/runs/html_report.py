@@ -30,7 +30,7 @@ from forebear.tasks.runs.formatting import (
     percent,
     whole,
 )
-from forebear.tasks.runs.label_section import label_rows, label_tiles
+from forebear.tasks.runs.label_section import label_rows, label_tiles, stored_thresholds
 from forebear.tasks.runs.label_table import LabelTable, read_label_table
 from forebear.tasks.runs.layout import BEST, CONFUSION, CURVES, INDEX, MISTAKES, PICTURES
 from forebear.tasks.runs.read import Run, read_run
@@ -111,7 +111,7 @@ def page(run: Run) -> str:
         tiles=_tiles(run, table, labels) if run.epochs else [],
         balance=_balance(labels or table),
         class_rows=_class_rows(table),
-        label_rows=label_rows(labels, run.thresholds),
+        label_rows=label_rows(labels, stored_thresholds(run)),
         classes_after="" if table is None else passes(table.epoch),
         labels_after="" if labels is None else passes(labels.epoch),
         figures=figures,

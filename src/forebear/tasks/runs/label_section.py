@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from safetensors import SafetensorError, safe_open
+
 from forebear.tasks.runs.formatting import DASH, class_title, percent, whole
 from forebear.tasks.runs.label_table import LabelLine, LabelTable
+from forebear.tasks.runs.layout import WEIGHTS
 from forebear.tasks.runs.read import Run
+from forebear.untrusted import parse_json
 
 _TILES = (
     ("mAP", "val_map", "mAP of the validation images"),
@@ -46,6 +50,16 @@ def label_tiles(run: Run, table: LabelTable | None) -> list[tuple[str, str]]:
         value, images = run.tested
         tiles.insert(0, (percent(value), f"mAP of {images:,} test images, evaluated once"))
     return tiles
+
+
+def stored_thresholds(run: Run) -> tuple[float, ...]:
+    """Returns the thresholds in the weights of a finished run; empty if there are none."""
+    try:
+        with safe_open(run.path / WEIGHTS, "np") as file:
+            several = parse_json((file.metadata() or {})["multi_label"])
+        return tuple(float(value) for value in several["thresholds"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return ()
 
 
 def label_rows(table: LabelTable | None, thresholds: Sequence[float] = ()) -> list[LabelRow]:

@@ -97,16 +97,6 @@ class Run:
             return None
 
     @cached_property
-    def thresholds(self) -> tuple[float, ...]:
-        """Thresholds of the labels of a finished multi-label run; empty if it is none."""
-        try:
-            with safe_open(self.path / WEIGHTS, "np") as file:
-                several = parse_json((file.metadata() or {})["multi_label"])
-            return tuple(float(value) for value in several["thresholds"])
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-            return ()
-
-    @cached_property
     def parameters(self) -> int | None:
         """Trainable parameters of the network; None if the settings do not describe it."""
         try:

@@ -151,7 +151,8 @@ class Recorder:
         self.epochs.append(event.epoch)
         self._name_left_out()
         if event.best is not None:
-            event.best.card = self._fitted(event.evaluation, event.epoch.seconds)
+            card = self._card(event.evaluation, event.epoch.seconds)
+            event.best.card = _fitted(self.run, card, event.evaluation)
             self.best = event.best
         if not self.setup.world.writes:
             return
@@ -182,19 +183,13 @@ class Recorder:
                     multi_label=network.card.multi_label,
                 )
             else:
-                network.card = self._fitted(event.evaluation, event.seconds)
+                card = self._card(event.evaluation, event.seconds)
+                network.card = _fitted(self.run, card, event.evaluation)
             self.folder.weights(network)
         for line in fitted_lines(network.card, chooses=self.setup.chooses):
             self.display.say(line)
         self.artifacts.curves(self.epochs, event.evaluation)
         self.trackers.finish(network.card.metrics)
-
-    def _fitted(self, measured: AnyEvaluation, seconds: float) -> ModelCard:
-        """Returns the card with what the validation images give: temperature or thresholds."""
-        card = self._card(measured, seconds)
-        if isinstance(measured, LabelEvaluation):
-            return replace(card, multi_label=_thresholds(self.run, measured))
-        return replace(card, calibration=_calibration(self.run, measured))
 
     def _card(
         self, measured: AnyEvaluation, seconds: float, tested: AnyEvaluation | None = None
@@ -236,6 +231,13 @@ def _explained(path: Path) -> Iterator[None]:
             f"{path}: the trained weights cannot be written ({error.strerror or error}). Expected "
             f"room on the disk. Make some and go on by {RESUME} {path}: the checkpoints are whole."
         ) from error
+
+
+def _fitted(run: Prepared, card: ModelCard, measured: AnyEvaluation) -> ModelCard:
+    """Returns the card with what the validation images give: temperature or thresholds."""
+    if isinstance(measured, LabelEvaluation):
+        return replace(card, multi_label=_thresholds(run, measured))
+    return replace(card, calibration=_calibration(run, measured))
 
 
 def _numbers(measured: AnyEvaluation) -> dict[str, float]:

@@ -200,19 +200,7 @@ class TrainConfig:
         check(self)
         parse_trackers(self.track)
         self.reading  # noqa: B018 - refuses empty names
-        if self.budget is None:
-            return
-        if self.epochs is not None:
-            raise ValueError(
-                f"budget={self.budget:g} seconds and epochs={self.epochs}: either ends a run. "
-                "Expected one of them. Leave one out."
-            )
-        if self.deterministic:
-            raise ValueError(
-                f"budget={self.budget:g} seconds and deterministic: a run that the clock ends "
-                "takes other steps each time. Expected one of them. Pass epochs, or do without "
-                "the same bits."
-            )
+        _check_budget(self)
 
     @property
     def trackers(self) -> tuple[str, ...]:
@@ -224,3 +212,20 @@ class TrainConfig:
     def reading(self) -> ReadOptions:
         """How the data set is read."""
         return ReadOptions(**{name: getattr(self, name) for name in _READ})
+
+
+def _check_budget(config: TrainConfig) -> None:
+    """Refuses what a budget would have to ignore."""
+    if config.budget is None:
+        return
+    if config.epochs is not None:
+        raise ValueError(
+            f"budget={config.budget:g} seconds and epochs={config.epochs}: either ends a run. "
+            "Expected one of them. Leave one out."
+        )
+    if config.deterministic:
+        raise ValueError(
+            f"budget={config.budget:g} seconds and deterministic: a run that the clock ends "
+            "takes other steps each time. Expected one of them. Pass epochs, or do without "
+            "the same bits."
+        )

@@ -112,12 +112,11 @@ class Tally:
 def _measured(evaluation: AnyEvaluation) -> dict[str, Any]:
     """Returns the fields of an epoch that an evaluation of the validation images gives."""
     if isinstance(evaluation, LabelEvaluation):
-        labels = evaluation.counts
         return {
             "val_accuracy": evaluation.exact_match,
             "val_images": evaluation.images,
-            "val_macro_f1": float(labels.macro_f1()),
-            "val_micro_f1": float(labels.micro_f1()),
+            "val_macro_f1": evaluation.macro_f1,
+            "val_micro_f1": evaluation.micro_f1,
             "val_map": evaluation.mean_ap,
         }
     classes = evaluation.counts

@@ -14,7 +14,7 @@ from forebear.data.feature_loader import FeatureLoader
 from forebear.data.loader import Loader
 from forebear.tasks.evaluate import Evaluation, combined, evaluate, kept_images, sorted_by
 from forebear.tasks.evaluation_batches import InOrder
-from forebear.tasks.label_evaluation import AnyEvaluation, evaluate_labels, joined_labels
+from forebear.tasks.label_evaluation import AnyEvaluation, evaluate_labels, in_order, joined_labels
 from forebear.tasks.machine.device import Precision
 from forebear.tasks.runs.layout import BEST
 from forebear.tasks.train.budget.evaluation import UntilTime
@@ -73,7 +73,7 @@ def validate(
     places = batches.places[: whole.images]
     if isinstance(whole, Evaluation):
         return sorted_by(whole, places)
-    return whole.rows(np.argsort(places, kind="stable"))
+    return in_order(whole, np.argsort(places, kind="stable"))
 
 
 def _evaluated(
