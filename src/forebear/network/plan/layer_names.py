@@ -208,6 +208,35 @@ _TRANSFORMERS = NamingScheme(
         ("logits", "out"):    "classifier.1",
     },
 )
+# facebookresearch/Detectron, and Caffe2's networks: the norm of a convolution has its own name.
+_CAFFE2 = NamingScheme(
+    {
+        ("root", "conv"):     "conv1",
+        ("root", "norm"):     "res_conv1_bn",
+        ("shortcut", "conv"): "res{B}_{v}_branch1",
+        ("shortcut", "norm"): "res{B}_{v}_branch1_bn",
+        ("conv", "conv"):     "res{B}_{v}_branch2{branch}",
+        ("conv", "norm"):     "res{B}_{v}_branch2{branch}_bn",
+        ("logits", "conv"):   "fc1000",
+        ("logits", "out"):    "fc1000",
+    },
+    other_logits=("pred",),
+)
+# detectron2/modeling/backbone/resnet.py.
+_DETECTRON2 = NamingScheme(
+    {
+        ("root", "conv"):     "stem.conv1",
+        ("root", "norm"):     "stem.conv1.norm",
+        ("shortcut", "conv"): "res{B}.{v}.shortcut",
+        ("shortcut", "norm"): "res{B}.{v}.shortcut.norm",
+        ("conv", "conv"):     "res{B}.{v}.conv{n}",
+        ("conv", "norm"):     "res{B}.{v}.conv{n}.norm",
+        ("unit", "out"):      "res{B}.{v}",
+        ("block", "out"):     "res{B}",
+        ("logits", "conv"):   "linear",
+        ("logits", "out"):    "linear",
+    },
+)
 # fmt: on
 NAMING_SCHEMES: dict[str, NamingScheme] = {
     "slim": _SLIM,
@@ -220,6 +249,9 @@ NAMING_SCHEMES: dict[str, NamingScheme] = {
     "timm-v2": _TIMM_V2,
     "cifar": _CIFAR,
     "transformers": _TRANSFORMERS,
+    "paddle": _TORCHVISION,
+    "caffe2": _CAFFE2,
+    "detectron2": _DETECTRON2,
 }
 
 
