@@ -12,9 +12,13 @@ import pytest
 
 import forebear
 from forebear.cli.main import main
+from forebear.data.sources.registry import read_data
 from forebear.engines.classifier import classifier_of
+from forebear.tables.files import resolve
 from forebear.tasks.explain import explain
 from forebear.tasks.runs.read import read_run
+from forebear.tasks.train.recipe import Recipe
+from forebear.tasks.train.setup import create_network
 from tests.tasks.labels_making import LABELS, multi_network, multi_table, words
 
 
@@ -275,3 +279,23 @@ def test_served_classes_say_whether_they_are_labels(world: Path) -> None:
     classifier = classifier_of(None, multi_network(thresholds=(0.5, 0.2, 0.9)))  # type: ignore[arg-type]
     (found,) = _answers(classifier, np.array([[0.0, -1.0, 2.0]], np.float32), 2)
     assert [(one["class"], one["label"]) for one in found] == [("bright", False), ("across", True)]
+
+
+def test_random_logits_start_at_the_frequencies_of_the_labels(world: Path) -> None:
+    data = read_data(f"csv:{world / 'data' / 'labels.csv'}")
+    recipe = Recipe(lr=0.1, schedule="constant", size=16, eval_size=16)
+    network = create_network(*resolve("paper/resnet20", None), data, recipe)
+    odds = network.get_submodule("logits").get_parameter("bias").exp()
+    share = data.train.labels.mean(0)
+    np.testing.assert_allclose((odds / (1 + odds)).detach().numpy(), share, atol=0.02)
+
+
+def test_logits_of_another_kind_of_network_are_not_taken(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forebear.save(multi_network(several=False), tmp_path / "a.safetensors")
+    data = f"csv:{world / 'data' / 'labels.csv'}"
+    train = ["train", "--data", data, "--weights", str(tmp_path / "a.safetensors"), "--epochs", "1"]
+    assert main([*train, "--out", str(tmp_path / "run"), "--set", "head_only=true"]) == 0
+    assert "logits random, as " in (said := capsys.readouterr().err)
+    assert "was trained on images with one class each" in said
