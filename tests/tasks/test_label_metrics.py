@@ -99,8 +99,9 @@ def f1_at(true: np.ndarray, logits: np.ndarray, threshold: float) -> float:
     )
 
 
-def test_the_threshold_of_a_label_has_the_highest_f1_of_all() -> None:
-    true, logits = made(3)
+@pytest.mark.parametrize("seed", range(6))
+def test_the_threshold_of_a_label_has_the_highest_f1_of_all(seed: int) -> None:
+    true, logits = made(seed)
     found = choose_thresholds(true, logits, fingerprint="ab")
     assert (found.images, found.fingerprint) == (200, "ab")
     for label, threshold in enumerate(found.thresholds):
