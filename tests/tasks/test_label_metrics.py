@@ -111,6 +111,13 @@ def test_the_threshold_of_a_label_has_the_highest_f1_of_all(seed: int) -> None:
     assert any(value < 0.5 for value in found.thresholds)
 
 
+def test_a_threshold_that_finds_fewer_images_can_be_better() -> None:
+    # F1 is 8 / (10 + 4) after four images and 16 / (10 + 20) after twenty.
+    labels = np.array([1] * 4 + [0] * 12 + [1] * 4 + [0] * 20 + [1] * 2, np.uint8)[:, None]
+    logits = np.linspace(5, -5, 42, dtype=np.float32)[:, None]
+    assert (logits >= choose_thresholds(labels, logits).logits()[0]).sum() == 4
+
+
 def test_of_equally_good_thresholds_the_nearest_to_one_half_is_taken() -> None:
     logits = np.concatenate([np.full(20, 4.0), np.full(20, -1.0)]).astype(np.float32)[:, None]
     labels = (logits > 0).astype(np.uint8)
