@@ -91,7 +91,7 @@ def draw_curves(epochs: Sequence[Epoch], path: Path, title: str) -> None:
         accuracy.plot(ends, shares, color=COLOURS[2], label="mAP, validation", **points)
         accuracy.lines[0].set_label("exact match, training")
         accuracy.lines[1].set_label("exact match, validation")
-        accuracy.legend(frameon=False, fontsize=9)
+        accuracy.legend(frameon=False, fontsize=8)
         last = f"%, validation mAP at the end {shares[-1]:.2f}"
     accuracy.set_title(last, fontsize=10)
     rate.plot(parts, [lr for epoch in epochs for lr in epoch.lrs], color=GREY, linewidth=1.6)
