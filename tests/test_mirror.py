@@ -23,6 +23,7 @@ SMALL = 30  # lines of code of a module that needs no tests of its own
 TESTED_IN = {
     "__init__.py": "test_package.py",
     "cli/evaluation_flags.py": "cli/test_evaluate.py",
+    "cli/evaluate_labels.py": "cli/test_multi_label.py",
     "cli/image_bar.py": "cli/test_predict.py",
     "cli/image_paths.py": "cli/test_predict.py",
     "data/dataset.py": "data/test_reading.py",
@@ -39,6 +40,7 @@ TESTED_IN = {
     "network/plan/naming_schemes.py": "network/plan/test_layer_names.py",
     "tasks/calibrate.py": "cli/test_calibrate.py",
     "tasks/engines.py": "cli/test_engines.py",
+    "tasks/evaluation_batches.py": "tasks/test_label_evaluation.py",
     "tasks/serve/server.py": "cli/test_serve.py",
     "tasks/serve/service.py": "tasks/serve/test_app.py",
     "tasks/feature_file.py": "tasks/test_features.py",

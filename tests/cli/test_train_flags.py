@@ -49,7 +49,8 @@ def test_the_names_of_flags_are_as_before() -> None:
     assert found["hold_out"] == ["--hold-out"]
     assert found["mirror"] == ["--mirror", "--no-mirror"]
     assert found["keep_memory"] == ["--keep-memory", "--no-keep-memory"]
-    usual = set(found) - {"every", "sets", "mirror", "keep_memory"}
+    assert found["multi_label"] == ["--multi-label", "--no-multi-label"]
+    usual = set(found) - {"every", "sets", "mirror", "keep_memory", "multi_label"}
     assert all(found[name] == [f"--{name.replace('_', '-')}"] for name in usual)
 
 

@@ -17,6 +17,7 @@ from forebear.settings import Setting, settings
 from forebear.tasks.train.request import TrainConfig
 
 if TYPE_CHECKING:
+    from forebear.tasks.label_evaluation import AnyEvaluation
     from forebear.tasks.train.api import TrainResult
 
 SUMMARY = "Trains a network on images and writes a run folder: weights, metrics, curves."
@@ -25,7 +26,10 @@ EXAMPLE = "forebear train --data digits --network paper/resnet20 --out runs/firs
 
 # The fields of TrainConfig whose flags stand under each title of the help
 GENERAL = ("data", "network", "dialect", "out", "replace")
-DATA = ("images", "image_column", "label_column", "group_by")
+DATA = (
+    "images", "image_column", "label_column", "multi_label", "label_columns", "label_separator",
+    "group_by",
+)  # fmt: skip
 RECIPE = (
     "recipe", "sets", "budget", "epochs", "batch", "lr", "size", "mirror", "balance", "seed",
 )  # fmt: skip
@@ -196,13 +200,25 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for outcome in outcomes:
         val, test = outcome.validation, outcome.test
-        tested = f" {test.top1:.2%} of {test.images:,} test images correct." if test else ""
-        output.result(
-            f"{val.top1:.2%} of {val.images:,} validation images correct.{tested} "
-            f"Run folder: {outcome.folder}"
-        )
+        tested = f" {_measured(test, 'test')}" if test else ""
+        output.result(f"{_measured(val, 'validation')}{tested} Run folder: {outcome.folder}")
     if len(outcomes) > 1:
-        accuracies = [(outcome.test or outcome.validation).top1 for outcome in outcomes]
+        accuracies = [_quality(outcome.test or outcome.validation) for outcome in outcomes]
         deviation = statistics.stdev(accuracies)
         output.result(f"mean {statistics.mean(accuracies):.2%}, standard deviation {deviation:.2%}")
     return 0
+
+
+def _quality(measured: AnyEvaluation) -> float:
+    """Returns top-1 accuracy, or mAP of multi-label images, 0 to 1."""
+    from forebear.tasks.evaluate import Evaluation
+
+    return measured.top1 if isinstance(measured, Evaluation) else measured.mean_ap
+
+
+def _measured(measured: AnyEvaluation, part: str) -> str:
+    from forebear.tasks.evaluate import Evaluation
+
+    if isinstance(measured, Evaluation):
+        return f"{measured.top1:.2%} of {measured.images:,} {part} images correct."
+    return f"mAP {measured.mean_ap:.2%} of {measured.images:,} {part} images."

@@ -16,6 +16,7 @@ from PIL import Image
 from forebear.data.groups import Groups
 from forebear.data.images.decode import ChooseBox, open_image, open_part, resized
 from forebear.data.images.flatten import Levels
+from forebear.data.labels import Labels, is_multi
 from forebear.errors import DataError
 from forebear.limits import IMAGE_BYTES
 from forebear.text import printable
@@ -37,8 +38,8 @@ class Images(Protocol):
     """N labelled images. All methods are thread-safe."""
 
     @property
-    def labels(self) -> NDArray[np.int64]:
-        """Labels [N], each in 0..number of classes - 1."""
+    def labels(self) -> Labels:
+        """Labels: [N] in 0..number of classes - 1, or [N, classes] of 0 and 1 if multi-label."""
 
     @property
     def channels(self) -> int:
@@ -85,7 +86,7 @@ class ArrayImages:
     """Images that are in memory as one array."""
 
     pixels: NDArray[np.uint8]  # [N, H, W, C], C 1 or 3
-    labels: NDArray[np.int64]  # [N]
+    labels: Labels  # [N], or [N, classes]
     origin: str  # prefix of each image's name: "digits train"
 
     @property
@@ -133,7 +134,7 @@ class EncodedImages:
 
     encoded: Row[str | bytes]  # paths (a str takes half the memory of a Path), or encoded bytes
     names: Row[str]
-    labels: NDArray[np.int64]  # [N]
+    labels: Labels  # [N], or [N, classes]
     levels: Levels | None = None  # of deeper samples; see `open_image`
 
     @property
@@ -263,6 +264,11 @@ class Dataset:
     def channels(self) -> int:
         """Number of channels: 1 for greyscale images, 3 for RGB."""
         return self.train.channels
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image can have several labels, or none."""
+        return is_multi(self.train.labels)
 
 
 def typical_side(images: Images) -> int:

@@ -21,6 +21,7 @@ from forebear.engines.engine import EnginePrecision, Pixels, as_dtype
 from forebear.limits import INPUT_SIDE
 from forebear.network.calibration import Calibration, calibration_from_dict
 from forebear.network.model_card import ModelCard
+from forebear.network.multi_label import MultiLabel, multi_label_from_dict
 from forebear.tables.checks import is_count, refuse
 from forebear.tables.files import preprocessing_from_dict
 from forebear.tables.preprocessing import Preprocessing
@@ -58,6 +59,7 @@ class GraphCard:
     metrics: Mapping[str, Any] = field(default_factory=dict)  # of the weights, as in a ModelCard
     provenance: Mapping[str, str] = field(default_factory=dict)  # source file, SHA-256, licence
     calibration: Calibration | None = None  # of the logits, which the graph gives as they are
+    multi_label: MultiLabel | None = None  # if images can have several labels, or none
 
     def __post_init__(self) -> None:
         self.model_card()
@@ -83,6 +85,7 @@ class GraphCard:
             metrics=self.metrics,
             provenance=self.provenance,
             calibration=self.calibration,
+            multi_label=self.multi_label,
         )
 
     def text(self) -> str:
@@ -90,6 +93,8 @@ class GraphCard:
         values = asdict(replace(self, metrics=dict(self.metrics), provenance=dict(self.provenance)))
         if self.calibration is None:  # versions of forebear before calibration read the rest
             del values["calibration"]
+        if self.multi_label is None:  # older versions refuse a card that has it
+            del values["multi_label"]
         return json.dumps({"format": FORMAT, **values}, ensure_ascii=False)
 
     def properties(self) -> dict[str, str]:
@@ -102,6 +107,8 @@ class GraphCard:
         }
         if self.calibration is not None:
             found["calibration"] = json.dumps(self.calibration.as_dict())
+        if self.multi_label is not None:
+            found["multi_label"] = json.dumps(self.multi_label.as_dict())
         return found
 
     def graph_input(self, pixels: Pixels) -> NDArray[Any]:
@@ -122,10 +129,15 @@ def parse_card(text: str) -> GraphCard:
         raise ValueError(f"its property {PROPERTY!r} is not {FORMAT!r}")
     rule = preprocessing_from_dict(found.pop("preprocessing", None))
     calibration = calibration_from_dict(found.pop("calibration", None))
+    several = multi_label_from_dict(found.pop("multi_label", None))
     classes = found.pop("classes", ())
     try:
         return GraphCard(
-            preprocessing=rule, classes=tuple(classes), calibration=calibration, **found
+            preprocessing=rule,
+            classes=tuple(classes),
+            calibration=calibration,
+            multi_label=several,
+            **found,
         )
     except TypeError as error:
         raise ValueError(f"its property {PROPERTY!r} has other keys ({error})") from error

@@ -57,6 +57,11 @@ class GraphNetwork(nn.Module):
         """The class names in the order of the logits, or an empty tuple."""
         return self.card.classes
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image can have several labels, or none."""
+        return self.card.multi_label is not None
+
     def forward(self, images: Tensor) -> Tensor:
         """Returns the logits of images after the preprocessing."""
         rule = self.preprocessing

@@ -102,6 +102,7 @@ def build(
         metrics=network.card.metrics,
         provenance=network.card.provenance,
         calibration=network.card.calibration,
+        multi_label=network.card.multi_label,
     )
     maps = [] if plan.global_pool else ["rows", "columns"]
     whole = helper.make_graph(

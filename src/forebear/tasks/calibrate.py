@@ -47,8 +47,14 @@ def calibrate_on(
     Raises:
         DataError: The network lacks one of the classes, there are too few images, or one cannot be
             read.
-        ValueError: An argument is not possible.
+        ValueError: An argument is not possible, or the network is multi-label.
     """
+    if network.multi_label:
+        raise ValueError(
+            f"{printable(network.table.name)}: the network is multi-label, and a temperature is "
+            "that of a softmax over one class an image. Expected a network with one class an "
+            "image. Its thresholds are chosen by forebear train."
+        )
     measured = evaluate_on(
         network, spec, part=part, batch=batch, precision=precision, device=device, bad=bad,
         keep_logits=True, say=say,

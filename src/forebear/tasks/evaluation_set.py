@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from forebear.data.dataset import Dataset, Images, joined
 from forebear.data.fold import Fold
+from forebear.data.labels import Labels, is_multi
 from forebear.data.sources.fold_split import split_fold
 from forebear.data.sources.group_by import refuse_shared_groups
 from forebear.data.sources.read_options import ReadOptions
@@ -160,6 +161,22 @@ def match_classes(known: Sequence[str], logits: int, data: Dataset) -> ClassMatc
             list(range(logits)), "classes are matched by order: the network has no class names"
         )
     raise _unknown(known, logits, data)
+
+
+def matched(labels: Labels, match: ClassMatch, logits: int) -> Labels:
+    """Returns the labels of images in the order of the logits.
+
+    Args:
+        labels: In the order of the classes of the data set. If they are multi-label, labels of the
+            network that the data set does not have are 0.
+        match: Of these classes.
+        logits: Number of logits.
+    """
+    if not is_multi(labels):
+        return match.numbers[labels]
+    found = np.zeros((len(labels), logits), np.uint8)
+    found[:, match.numbers] = labels
+    return found
 
 
 def _match(numbers: list[int], said: str) -> ClassMatch:

@@ -120,7 +120,9 @@ def explain(
             found, window = _grad_cam(library, forward, layer, batch, number), 0
         else:
             window = max(1, min(batch.shape[2:]) // _WINDOWS)
-            found = _occlusion(library, forward, batch, _grey(network, 1), number, window)
+            probabilities_of = _sigmoid if network.multi_label else _softmax
+            grey = _grey(network, 1)
+            found = _occlusion(library, forward, probabilities_of, batch, grey, number, window)
     if not np.isfinite(found).all():
         raise _not_finite(network, f"the {method} map")
     return Explanation(
@@ -290,7 +292,9 @@ def _grey(network: Network, side: int) -> Tensor:
 def _probabilities(
     network: Network, forward: Callable[[Tensor], Tensor], batch: Tensor
 ) -> NDArray[np.float32]:
-    found = forward(batch)[0].float().softmax(0).cpu().numpy()
+    logits = forward(batch)[0].float()
+    shares = logits.sigmoid() if network.multi_label else logits.softmax(0)
+    found: NDArray[np.float32] = shares.cpu().numpy()
     if not np.isfinite(found).all():
         raise _not_finite(network, "the logits")
     return found
@@ -313,6 +317,7 @@ def _grad_cam(
 def _occlusion(
     library: Any,
     forward: Callable[[Tensor], Tensor],
+    probabilities_of: Callable[[Tensor], Tensor],
     batch: Tensor,
     baseline: Tensor,
     number: int,
@@ -320,11 +325,11 @@ def _occlusion(
 ) -> NDArray[np.float32]:
     """Returns by how much the probability falls, as the mean over the squares on a pixel, [h, w].
 
-    The softmax is in float64, as in float32 a probability near 1 would not fall.
+    The probabilities are in float64, as in float32 one near 1 would not fall.
     """
 
     def probability(images: Tensor) -> Tensor:
-        return forward(images).double().softmax(1)
+        return probabilities_of(forward(images).double())
 
     step = max(1, window // _STEPS)
     found = library.Occlusion(probability).attribute(
@@ -337,6 +342,14 @@ def _occlusion(
     )
     values: NDArray[np.float32] = found[0, 0].float().cpu().numpy()
     return values
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    return logits.softmax(1)
+
+
+def _sigmoid(logits: Tensor) -> Tensor:
+    return logits.sigmoid()
 
 
 def _not_finite(network: Network, what: str) -> WeightsError:

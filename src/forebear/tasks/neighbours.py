@@ -13,6 +13,7 @@ from forebear.data.dataset import Dataset, Images
 from forebear.data.decoding_threads import DecodingThreads
 from forebear.data.images.large import GATE
 from forebear.data.images.preprocess import fit, preprocess, to_image
+from forebear.data.labels import names
 from forebear.errors import DataError, WeightsError
 from forebear.hardware import processor
 from forebear.network.network import Network
@@ -137,7 +138,7 @@ class Neighbours:
             )
 
     def _neighbour(self, index: int, similarity: float) -> Neighbour:
-        label = self.classes[int(self.images.labels[index])]
+        label = names(self.images.labels[index], self.classes, ", ")
         return Neighbour(index, self.images.name(index), label, similarity)
 
 

@@ -50,7 +50,14 @@ def quantize_on(
     Raises:
         WeightsError: It loses more accuracy, or the graph cannot be kept for this source.
         DataError: The data have too few images, or an image cannot be read.
+        ValueError: The network is multi-label.
     """
+    if network.multi_label:
+        raise ValueError(
+            f"{truncated(network.table.name)}: the network is multi-label, and int8 graphs are "
+            "judged by top-1 accuracy. Expected a network with one class an image. Use the fp32 "
+            "engines."
+        )
     folder = cache_of(source, None, None)
     if folder is None:
         raise WeightsError(

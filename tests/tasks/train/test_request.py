@@ -48,7 +48,10 @@ def test_a_field_in_place_of_the_recipes_has_its_unit_and_its_values() -> None:
         ({"precision": "fp8"}, "precision='fp8': expected one of auto, fp32, bf16."),
         ({"budget": 0.0}, "budget=0.0: expected a number above 0."),
         ({"hold_out": 1.0}, "hold_out=1.0: expected a fraction between 0 and 1."),
-        ({"metric": "f1"}, "metric='f1': expected one of top1, balanced, macro-f1, loss."),
+        (
+            {"metric": "f1"},
+            "metric='f1': expected one of auto, top1, balanced, macro-f1, mAP, loss.",
+        ),
         ({"patience": 0}, "patience=0: expected 1 or more."),
         ({"bad": "warn"}, "bad='warn': expected one of fail, skip."),
         ({"threads": 0}, "threads=0: expected 1 to 1,024."),

@@ -166,6 +166,7 @@ def _card(network: Network, options: Options) -> GraphCard:
         metrics=network.card.metrics,
         provenance=network.card.provenance,
         calibration=network.card.calibration,
+        multi_label=network.card.multi_label,
     )
 
 

@@ -36,6 +36,9 @@ class TrainConfig:
     images: Path | None = override(_READ["images"])
     image_column: str | None = override(_READ["image_column"])
     label_column: str | None = override(_READ["label_column"])
+    multi_label: bool | None = override(_READ["multi_label"])
+    label_columns: str | None = override(_READ["label_columns"])
+    label_separator: str | None = override(_READ["label_separator"])
     group_by: str | None = override(_READ["group_by"])
     network: str | None = setting(
         None,
@@ -107,9 +110,9 @@ class TrainConfig:
         None, help="the fold of a cross-validation that validates, such as 2/5"
     )
     metric: Metric = setting(
-        "top1",
+        "auto",
         help="metric of the validation set that chooses best.safetensors",
-        default_text="top-1 accuracy",
+        default_text="top-1 accuracy, or mAP of multi-label images",
     )
     patience: int | None = setting(
         None,

@@ -116,6 +116,8 @@ def resolve_recipe(
         norms: Whether the network has norms.
         device: Determines the precision.
     """
+    if data.multi_label:
+        asked = _with_labels(asked)
     if config.recipe is None and (config.weights is not None or not norms):
         asked = _with_sgd(asked, data, norms=norms)
     recipe, count = asked.recipe, len(data.train)
@@ -125,7 +127,9 @@ def resolve_recipe(
     chosen: dict[str, Any] = {"size": size, "batch": batch, "epochs": epochs}
     chosen["eval_size"] = recipe.eval_size or size
     if recipe.crop == "auto":
-        chosen["crop"] = "resized" if size >= PHOTOGRAPH else "shift"
+        # A random part of a photograph may lack what its labels name, unlike its one subject.
+        parts = size >= PHOTOGRAPH and not data.multi_label
+        chosen["crop"] = "resized" if parts else "shift"
     if recipe.shift < 0:
         chosen["shift"] = max(1, size // 8)
     if recipe.mirror == "auto":
@@ -136,6 +140,27 @@ def resolve_recipe(
         chosen["batch_norm"] = "frozen" if batch < 16 else "own"
     resolved = asked.choose("data", **chosen)
     return resolved.choose("machine", precision=find_precision(recipe.precision, device))
+
+
+def _with_labels(asked: ResolvedRecipe) -> ResolvedRecipe:
+    """Returns the recipe with the loss of multi-label images.
+
+    Raises:
+        ValueError: The user has set what does not fit such images.
+    """
+    recipe, set_by = asked.recipe, asked.origins
+    if recipe.loss == "ce" and set_by["loss"] == "user":
+        raise ValueError(
+            "loss='ce': the images are multi-label, and cross-entropy is of one class an image. "
+            "Expected 'bce'. Leave it out."
+        )
+    if recipe.balance == "sampler":
+        raise ValueError(
+            "--balance sampler: the images are multi-label, and an image with a rare label mostly "
+            "has frequent ones too, so that no sampler makes them equally frequent. Expected none, "
+            "loss or auto. Pass --balance loss."
+        )
+    return asked.choose("data", loss="bce")
 
 
 def _with_sgd(asked: ResolvedRecipe, data: Dataset, *, norms: bool) -> ResolvedRecipe:

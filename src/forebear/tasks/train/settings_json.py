@@ -18,7 +18,8 @@ from forebear.version import __version__
 # What a resumed run needs in addition to the recipe
 KEPT = (
     "hold_out", "bad", "workers", "threads", "every", "budget", "keep_memory", "tensorboard",
-    "track", "compile", "deterministic", "images", "image_column", "label_column", "group_by",
+    "track", "compile", "deterministic", "images", "image_column", "label_column",
+    "multi_label", "label_columns", "label_separator", "group_by",
     "metric", "patience", "unknown", "fold",
 )  # fmt: skip
 
@@ -42,6 +43,7 @@ def settings_of(run: Prepared) -> dict[str, Any]:
         "data": {
             "spec": data.spec,
             "classes": data.classes,
+            "multi_label": data.multi_label,
             "train": len(data.train),
             "held_out": len(data.val),
             "evaluated": len(run.validation_images.places),

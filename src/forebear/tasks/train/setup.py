@@ -20,7 +20,7 @@ from forebear.data.sources.registry import read_data
 from forebear.data.sources.split import split_validation
 from forebear.errors import DataError, RunError
 from forebear.network.create import create
-from forebear.network.initialize import zero_last_norms
+from forebear.network.initialize import start_at, zero_last_norms
 from forebear.network.network import Network
 from forebear.network.plan.cost import check_map, check_size
 from forebear.tables.dialects import Dialect
@@ -30,8 +30,10 @@ from forebear.tables.preprocessing import TORCHVISION, Preprocessing
 from forebear.tables.rows import Table
 from forebear.tasks.machine.distributed import ALONE, World
 from forebear.tasks.machine.thread_tuning import uncrowded
+from forebear.tasks.runs.choosing import metric_for
 from forebear.tasks.runs.folder import RunFolder
 from forebear.tasks.runs.metrics import Epoch
+from forebear.tasks.train.balance import label_odds, loss_weights
 from forebear.tasks.train.budget.plan import Allowance, Amount, Fitted, fit_to_budget
 from forebear.tasks.train.budget.timing import StepTimes
 from forebear.tasks.train.recipe import Recipe
@@ -108,6 +110,7 @@ def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
     if config.network is not None:
         resolve(config.network, config.dialect)  # so is an unknown name
     data, test = split_data(read_data(config.data, config.reading), config.hold_out, config.fold)
+    config = replace(config, metric=metric_for(config.metric, multi_label=data.multi_label))
     _refuse_one_class(data)
     _refuse_patience(config, chooses=test is not None or data.splits_off)
     _refuse_if_spent(config)
@@ -129,7 +132,7 @@ def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
             asked = asked.choose("budget", batch=fitted.batch)
         resolved = resolve_recipe(asked, config, data, norms=norms, device=device)
         notes = (fitted.line,) if fitted.line else ()
-    if config.metric != "top1" and test is None and not data.splits_off:
+    if config.metric not in ("top1", "mAP") and test is None and not data.splits_off:
         notes += (_NO_CHOICE.format(config.metric),)
     network.card = card or network.card
     if config.weights is not None:
@@ -162,7 +165,7 @@ def _refuse_one_class(data: Dataset) -> None:
     Raises:
         DataError: It has one class.
     """
-    if len(data.classes) == 1:
+    if len(data.classes) == 1 and not data.multi_label:
         raise DataError(
             f"{printable(data.spec)}: only one class, {printable(data.classes[0])}, so a network "
             "that always answers it is right. Expected two classes or more. Add images that are "
@@ -302,6 +305,9 @@ def create_network(
         in_channels=1 if trained is not None and trained.channels == 1 else data.channels,
         generator=torch.Generator().manual_seed(recipe.seed),
     )
+    if data.multi_label:
+        weights = loss_weights(data, recipe)
+        start_at(network, label_odds(data.train.labels, weights))
     if recipe.zero_init_residual:
         zero_last_norms(network)
     for side in sorted({recipe.size_from or recipe.size, recipe.size, recipe.eval_size}):
@@ -329,7 +335,8 @@ def load_initial_weights(
     """
     path, known = config.weights, network.card.classes
     assert path is not None
-    network.card = replace(network.card, classes=())
+    trained = network.card.multi_label is not None  # as the checkpoint says
+    network.card = replace(network.card, classes=(), multi_label=None)
     logits = network.get_submodule("logits")
     random = copy.deepcopy(logits.state_dict())
     with library_arrays(path) as arrays:
@@ -340,8 +347,12 @@ def load_initial_weights(
         notes = (*notes, f"random, as {path} has none that fit: {', '.join(stayed)}")
     same = known in (data.classes, tuple(synset_name(name) or name for name in data.classes))
     unsure = not known and not (recipe.head_only or recipe.head_epochs)
-    if same or unsure or "logits.weight" in stayed:
+    if "logits.weight" in stayed or (trained == data.multi_label and (same or unsure)):
         return notes
     logits.load_state_dict(random)
     why = "was trained on other classes, or in another order" if known else "names no classes"
+    if trained and not data.multi_label:
+        why = "is multi-label"
+    elif known and data.multi_label and not trained:
+        why = "was trained on images with one class each"
     return (*notes, f"logits random, as {path} {why}")
