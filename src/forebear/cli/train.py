@@ -27,7 +27,8 @@ EXAMPLE = "forebear train --data digits --network paper/resnet20 --out runs/firs
 GENERAL = ("data", "network", "dialect", "out", "replace")
 DATA = ("images", "image_column", "label_column", "group_by")
 RECIPE = (
-    "recipe", "sets", "budget", "epochs", "batch", "lr", "size", "mirror", "balance", "seed",
+    "recipe", "sets", "budget", "epochs", "batch", "lr", "size", "resize", "mirror", "balance",
+    "seed",
 )  # fmt: skip
 START = (
     "weights", "partial", "hold_out", "metric", "patience", "unknown", "sample_range", "bad",
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser.add_argument_group("data"), (known[name] for name in DATA))
 
     recipe = parser.add_argument_group("recipe")
-    add_flags(recipe, (known[name] for name in RECIPE), parse={"budget": _seconds})
+    add_flags(recipe, (known[name] for name in RECIPE), parse={"budget": _seconds, "size": _shape})
     recipe.add_argument(
         "--seeds",
         type=int,
@@ -97,10 +98,24 @@ def _resumed(args: argparse.Namespace, started: float) -> list[TrainResult]:
 def _trained(args: argparse.Namespace, started: float) -> list[TrainResult]:
     given = {name: getattr(args, name) for name in (*GENERAL, *DATA, *RECIPE, *START, *MACHINE)}
     given["sets"] = tuple(args.sets)
+    if args.size is not None:
+        given["size"], given["width"] = args.size
     request = TrainConfig(**given, started=started)  # refuses mistakes before torch is loaded
     from forebear.tasks.train.api import seeds, train
 
     return [train(request)] if args.seeds is None else seeds(request, args.seeds)
+
+
+def _shape(text: str) -> tuple[int, int | None]:
+    """Returns the height and the width in pixels; the width of a square is None."""
+    height, times, width = text.lower().partition("x")
+    try:
+        return int(height), int(width) if times else None
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected pixels, the side of a square or HEIGHTxWIDTH. Pass them as in 224 "
+            "or 224x448"
+        ) from None
 
 
 def _seconds(text: str) -> float:

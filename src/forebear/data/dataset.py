@@ -56,8 +56,8 @@ class Images(Protocol):
             DataError: The image cannot be read or decoded. The message names it.
         """
 
-    def part(self, index: int, choose: ChooseBox, size: int) -> Image.Image:
-        """Returns the box that `choose` selects, resized to size x size pixels; see `open_part`.
+    def part(self, index: int, choose: ChooseBox, shape: tuple[int, int]) -> Image.Image:
+        """Returns the box that `choose` selects, resized to height x width; see `open_part`.
 
         Raises:
             DataError: The image cannot be read or decoded. The message names it.
@@ -105,10 +105,10 @@ class ArrayImages:
         pixels = self.pixels[index]
         return Image.fromarray(pixels[:, :, 0] if self.channels == 1 else pixels)
 
-    def part(self, index: int, choose: ChooseBox, size: int) -> Image.Image:
-        """Returns the box that `choose` selects, resized to size x size pixels."""
+    def part(self, index: int, choose: ChooseBox, shape: tuple[int, int]) -> Image.Image:
+        """Returns the box that `choose` selects, resized to height x width pixels."""
         whole = self.image(index)
-        return resized(whole, whole.size, choose(*whole.size), size)
+        return resized(whole, whole.size, choose(*whole.size), shape)
 
     def source(self, index: int) -> Path | bytes | None:
         """Returns None because there is no file."""
@@ -152,10 +152,10 @@ class EncodedImages:
         """Reads and decodes the file on every call."""
         return open_image(self.source(index), name=self.names[index], levels=self.levels)
 
-    def part(self, index: int, choose: ChooseBox, size: int) -> Image.Image:
+    def part(self, index: int, choose: ChooseBox, shape: tuple[int, int]) -> Image.Image:
         """Reads the file on every call, and decodes only as much of it as the part needs."""
         return open_part(
-            self.source(index), choose, size, name=self.names[index], levels=self.levels
+            self.source(index), choose, shape, name=self.names[index], levels=self.levels
         )
 
     def digest(self, index: int) -> bytes:
@@ -265,10 +265,16 @@ class Dataset:
         return self.train.channels
 
 
-def typical_side(images: Images) -> int:
-    """Returns the median of the shorter sides of nine images, in pixels.
+def typical_side(images: Images, ratio: float = 1.0) -> int:
+    """Returns the median height of the largest crops of nine images, in pixels.
+
+    For square crops, it is the median of the shorter sides.
 
     Images that cannot be decoded are left out here; training refuses or skips them.
+
+    Args:
+        images: The images.
+        ratio: Width of the crops over their height.
 
     Raises:
         DataError: None of the nine can be decoded. The message names the first one.
@@ -276,7 +282,8 @@ def typical_side(images: Images) -> int:
     sides, failed = [], []
     for place in np.unique(np.linspace(0, len(images) - 1, 9).astype(int)):
         try:
-            sides.append(min(images.image(int(place)).size))
+            width, height = images.image(int(place)).size
+            sides.append(min(height, width / ratio))
         except DataError as error:
             failed.append(error)
     if not sides:

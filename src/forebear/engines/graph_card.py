@@ -22,7 +22,7 @@ from forebear.limits import INPUT_SIDE
 from forebear.network.calibration import Calibration, calibration_from_dict
 from forebear.network.model_card import ModelCard
 from forebear.tables.checks import is_count, refuse
-from forebear.tables.files import preprocessing_from_dict
+from forebear.tables.files import preprocessing_from_dict, preprocessing_to_dict
 from forebear.tables.preprocessing import Preprocessing
 from forebear.untrusted import opened, parse_json
 from forebear.weights.readers.errors import reading
@@ -47,11 +47,11 @@ class GraphCard:
     dialect: str
     preprocessing: Preprocessing
     classes: tuple[str, ...] = ()
-    # pixels: [N, size, size, C] in 0..255 as `fit` gives them; images: [N, C, size, size] floats
-    # after all of the preprocessing.
+    # pixels: [N, H, W, C] in 0..255 as `fit` gives them; images: [N, C, H, W] floats after all of
+    # the preprocessing.
     takes: Literal["pixels", "images"] = "pixels"
     dtype: Literal["uint8", "float32"] = "uint8"  # of the input
-    size: int = 224  # pixels
+    size: int = 224  # pixels: height of the input, and its width unless the preprocessing has one
     any_size: bool = False  # whether other input sizes work too
     precision: EnginePrecision = "fp32"
     identity: str = ""  # SHA-256 of the network's arrays
@@ -88,6 +88,7 @@ class GraphCard:
     def text(self) -> str:
         """Returns the card as JSON."""
         values = asdict(replace(self, metrics=dict(self.metrics), provenance=dict(self.provenance)))
+        values["preprocessing"] = preprocessing_to_dict(self.preprocessing)
         if self.calibration is None:  # versions of forebear before calibration read the rest
             del values["calibration"]
         return json.dumps({"format": FORMAT, **values}, ensure_ascii=False)
@@ -97,7 +98,7 @@ class GraphCard:
         found = {
             PROPERTY: self.text(),
             "classes": json.dumps(self.classes, ensure_ascii=False),
-            "preprocessing": json.dumps(asdict(self.preprocessing)),
+            "preprocessing": json.dumps(preprocessing_to_dict(self.preprocessing)),
             "licence": str(self.provenance.get("licence", "")),
         }
         if self.calibration is not None:
@@ -105,7 +106,7 @@ class GraphCard:
         return found
 
     def graph_input(self, pixels: Pixels) -> NDArray[Any]:
-        """Returns what the graph takes for `fit` images, [N, size, size, C] in 0..255."""
+        """Returns what the graph takes for `fit` images, [N, H, W, C] in 0..255."""
         if self.takes == "images":
             return np.stack([normalise(one, self.preprocessing) for one in pixels])
         return as_dtype(pixels, np.dtype(self.dtype))

@@ -5,9 +5,16 @@
 
 * Pillow's filters, as torchvision and timm call them. The longer side is int(side * long / short),
   the crop offset is rounded half to even, and an image smaller than the crop is padded with black.
+  For an input that is no square, the image is resized to just cover a box of the input's ratio, as
+  timm's ResizeKeepRatio does.
 * "tf-bilinear", as in TF-Slim. The sides are truncated after a float32 product, as in
   vgg_preprocessing.py of 2016 and 2017 (later copies round, which can give one more row). The crop
   offset is rounded down.
+
+"pad" resizes the image to the largest size that fits inside the input, its sides rounded half to
+even and at least 1 pixel, and puts it in the middle, with offsets rounded down. The rest is black,
+as in torchvision's Pad and timm's CenterCropOrPad by default: unlike the mean colour, black does
+not depend on the mean, which is measured on the padded images of some data sets.
 """
 
 from __future__ import annotations
@@ -37,7 +44,7 @@ _FILTERS = {
 
 
 def preprocess(image: Image.Image | NDArray[np.uint8], rule: Preprocessing) -> NDArray[np.float32]:
-    """Returns the network input [C, size, size] in the rule's channel order.
+    """Returns the network input [C, H, W] in the rule's channel order.
 
     Args:
         image: A PIL image, or pixels [H, W, C].
@@ -77,7 +84,7 @@ def to_image(source: object, channels: int, levels: Levels | None = None) -> Ima
 def fit(
     image: Image.Image | NDArray[np.uint8], rule: Preprocessing
 ) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """Returns the resized and cropped image [size, size, C] in 0..255, RGB or greyscale.
+    """Returns the resized and cropped image [H, W, C] in 0..255, RGB or greyscale.
 
     The dtype is uint8, or float32 for "tf-bilinear", which does not round interpolated values.
 
@@ -88,12 +95,44 @@ def fit(
     if rule.resize == "none":
         return _unchanged(image, rule)
     if rule.resize == "shorter":
-        image = _middle_of_strip(image, rule.side)
+        image = _middle_of_strip(image, max(covered(rule)))
         pixels = _resize(image, *_shorter_to(image.size, rule), rule)
         return _centre_crop(pixels, rule)
+    height, width = rule.shape
+    if rule.resize == "pad":
+        left, top, right, bottom = padded_box(*image.size, rule)
+        pixels = _resize(image, right - left, bottom - top, rule)
+        black = np.zeros((height, width, pixels.shape[2]), pixels.dtype)
+        black[top:bottom, left:right] = pixels
+        return black
     if rule.resize == "central":
         image = image.crop(_central_box(image.size, rule.central))
-    return _resize(image, rule.size, rule.size, rule)
+    return _resize(image, width, height, rule)
+
+
+def covered(rule: Preprocessing) -> tuple[int, int]:
+    """Returns height and width of the box that "shorter" covers with the resized image.
+
+    Its height is the rule's `side`. A square input has a square box.
+    """
+    return rule.side, round(rule.side * rule.shape[1] / rule.size)
+
+
+def padded_box(width: int, height: int, rule: Preprocessing) -> tuple[int, int, int, int]:
+    """Returns where "pad" puts an image in the input: left, top, right, bottom in pixels.
+
+    Args:
+        width: Of the image.
+        height: Of the image.
+        rule: Its input size matters.
+    """
+    down, across = rule.shape
+    scale = min(across / width, down / height)
+    wide, high = (
+        min(most, max(1, round(side * scale))) for most, side in ((across, width), (down, height))
+    )
+    left, top = (across - wide) // 2, (down - high) // 2
+    return left, top, left + wide, top + high
 
 
 def centre_box(width: int, height: int, rule: Preprocessing) -> Box:
@@ -102,9 +141,10 @@ def centre_box(width: int, height: int, rule: Preprocessing) -> Box:
     This holds only for rules that resize the shorter side to at least the crop size.
     """
     wide, high = _shorter_to((width, height), rule)
-    left, top = _offset(wide - rule.size, rule), _offset(high - rule.size, rule)
+    tall, broad = rule.shape
+    left, top = _offset(wide - broad, rule), _offset(high - tall, rule)
     across, down = width / wide, height / high
-    return left * across, top * down, (left + rule.size) * across, (top + rule.size) * down
+    return left * across, top * down, (left + broad) * across, (top + tall) * down
 
 
 def normalise(
@@ -135,10 +175,11 @@ def _image(image: Image.Image | NDArray[np.uint8], mode: str) -> Image.Image:
 
 
 def _unchanged(image: Image.Image, rule: Preprocessing) -> NDArray[np.uint8]:
-    if image.size != (rule.size, rule.size):
+    height, width = rule.shape
+    if image.size != (width, height):
         raise DataError(
-            f"image of {image.width} x {image.height} pixels: expected {rule.size} x "
-            f"{rule.size}, because this preprocessing does not resize. Resize the image first."
+            f"image of {image.width} x {image.height} pixels: expected {width} x "
+            f"{height}, because this preprocessing does not resize. Resize the image first."
         )
     return _array(image)
 
@@ -153,15 +194,20 @@ def _middle_of_strip(image: Image.Image, side: int) -> Image.Image:
 
 
 def _shorter_to(size: tuple[int, int], rule: Preprocessing) -> tuple[int, int]:
-    """Returns width and height after resizing the shorter side to `rule.side`."""
-    short, long = min(size), max(size)
+    """Returns width and height of the image resized to just cover the box of `covered`."""
+    width, height = size
+    down, across = covered(rule)
     if rule.interpolation == "tf-bilinear":
-        scale = np.float32(rule.side) / np.float32(short)
+        box, least = (across, down), rule.shape[::-1]
+        scale = max(np.float32(to) / np.float32(side) for to, side in zip(box, size, strict=True))
         # The truncation can make the shorter side a pixel too short; it stays at least the crop's.
-        width, height = (max(rule.size, int(np.float32(side) * scale)) for side in size)
-        return width, height
-    other = int(rule.side * long / short)
-    return (rule.side, other) if size[0] == short else (other, rule.side)
+        wide, high = (
+            max(crop, int(np.float32(side) * scale)) for crop, side in zip(least, size, strict=True)
+        )
+        return wide, high
+    if width * down <= height * across:  # the width is the side that decides
+        return across, max(down, int(across * height / width))
+    return max(across, int(down * width / height)), down
 
 
 def _central_box(size: tuple[int, int], fraction: float) -> tuple[int, int, int, int]:
@@ -186,15 +232,15 @@ def _array(image: Image.Image) -> NDArray[np.uint8]:
 def _centre_crop(
     pixels: NDArray[np.uint8] | NDArray[np.float32], rule: Preprocessing
 ) -> NDArray[np.uint8] | NDArray[np.float32]:
-    missing = [max(0, rule.size - side) for side in pixels.shape[:2]]
+    missing = [max(0, to - side) for to, side in zip(rule.shape, pixels.shape[:2], strict=True)]
     if any(missing):
         (above, left), (height, width) = (n // 2 for n in missing), pixels.shape[:2]
         black = np.zeros((height + missing[0], width + missing[1], pixels.shape[2]), pixels.dtype)
         black[above : above + height, left : left + width] = pixels
         return _centre_crop(black, rule)
-    spare = [side - rule.size for side in pixels.shape[:2]]
-    top, left = (_offset(n, rule) for n in spare)
-    return pixels[top : top + rule.size, left : left + rule.size]
+    high, wide = rule.shape
+    top, left = _offset(pixels.shape[0] - high, rule), _offset(pixels.shape[1] - wide, rule)
+    return pixels[top : top + high, left : left + wide]
 
 
 def _offset(spare: int, rule: Preprocessing) -> int:

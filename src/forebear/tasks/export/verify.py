@@ -94,4 +94,5 @@ def _sized(rule: Preprocessing, size: int) -> Preprocessing:
         return rule
     side = max(size, round(rule.side * size / rule.size)) if rule.resize == "shorter" else size
     resize = "square" if rule.resize == "none" else rule.resize
-    return replace(rule, size=size, side=side, resize=resize)
+    width = None if rule.width is None else round(rule.width * size / rule.size)
+    return replace(rule, size=size, width=width, side=side, resize=resize)

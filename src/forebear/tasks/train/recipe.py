@@ -16,6 +16,7 @@ from forebear.settings import check, setting
 Optimizer = Literal["sgd", "caffe", "adam", "adamw", "lamb", "muon"]
 Schedule = Literal["constant", "step", "cosine", "triangular", "onecycle"]
 BatchNorm = Literal["own", "sync", "frozen", "auto"]
+InputResize = Literal["crop", "pad", "squash"]
 Balance = Literal["none", "loss", "sampler", "auto"]
 BalanceWeights = Literal["effective", "inverse"]
 
@@ -251,10 +252,25 @@ class InputConfig:
 
     size: int = setting(
         0,
-        help="input size in training, a square; 0: by the data",
+        help="input size in training, the side of a square or the height; 0: by the data",
         unit="pixels",
         least=0,
         most=INPUT_SIDE,
+    )
+    width: int = setting(
+        0,
+        help="width of the input, if it is no square; 0: as size",
+        unit="pixels",
+        least=0,
+        most=INPUT_SIDE,
+        needs=("size",),
+    )
+    resize: InputResize = setting(
+        "crop",
+        off="crop",
+        help="how images are brought to the input size; crop: the shorter side is resized, and the "
+        "middle is cut out; pad: the whole image is resized to fit, and the rest is black; squash: "
+        "the whole image is resized without keeping its aspect ratio",
     )
     size_from: int = setting(
         0,
@@ -335,6 +351,7 @@ class Recipe(
     def __post_init__(self) -> None:
         check(self)
         self._check_pairs()
+        self._check_width()
         if self.batch == 1:
             raise ValueError("batch=1: expected 2 or more, as norms need; 0 leaves the choice.")
         if self.epochs and self.iterations:
@@ -362,6 +379,22 @@ class Recipe(
                     f"{name}={list(pair)}: expected two numbers, the smaller one first."
                 )
 
+    def _check_width(self) -> None:
+        if not self.width or self.width == self.size:
+            return
+        if not self.size:
+            raise ValueError(
+                f"width={self.width} without size: expected the height too. Pass --size "
+                f"HEIGHTx{self.width}, or set size."
+            )
+        if self.size_from or self.eval_size not in (0, self.size):
+            name = "size_from" if self.size_from else "eval_size"
+            raise ValueError(
+                f"{name}={getattr(self, name)} with an input of {self.size}x{self.width} pixels: "
+                f"only a square input can have another size. Expected {name}=0. Leave it out, or "
+                "pass a square size."
+            )
+
     def _check_times(self) -> None:
         unit = "iterations" if self.iterations else "epochs"
         for name, time in (
@@ -373,6 +406,11 @@ class Recipe(
                     f"{name}={time:g}: the run ends after {self.length:g} {unit}. Expected less. "
                     f"Set {name} too, or pass --epochs, which stretches all times along."
                 )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the input in training in pixels; 0 if the data choose them."""
+        return self.size, self.width or self.size
 
     @property
     def length(self) -> float:

@@ -75,8 +75,11 @@ class TrainConfig:
     lr: float | None = override(_RECIPE["lr"], default_text="the recipe's")
     size: int | None = override(
         _RECIPE["size"],
+        help="input size: the side of a square, or HEIGHTxWIDTH",
         default_text="the recipe's, else the checkpoint's, else that of the images, up to 224",
     )
+    width: int | None = override(_RECIPE["width"], default_text="as size")
+    resize: str | None = override(_RECIPE["resize"], default_text="the recipe's")
     mirror: bool | None = override(
         _RECIPE["mirror"],
         help="random horizontal flips",

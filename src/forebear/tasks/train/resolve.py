@@ -16,6 +16,9 @@ from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipe_files import read_recipe_fields
 from forebear.tasks.train.request import TrainConfig
 
+_FLAGS = (
+    "epochs", "batch", "lr", "size", "width", "resize", "balance", "seed", "precision",
+)  # fmt: skip
 Origin = Literal[
     "user", "recipe", "default", "weights", "network", "data", "machine", "budget", "unknown"
 ]
@@ -63,13 +66,15 @@ class ResolvedRecipe:
         return ResolvedRecipe(recipe=recipe, origins={**self.origins, **changed})
 
 
-def read_config(config: TrainConfig, *, checkpoint_size: int = 0) -> ResolvedRecipe:
+def read_config(
+    config: TrainConfig, *, checkpoint_size: tuple[int, int] = (0, 0)
+) -> ResolvedRecipe:
     """Returns the recipe with what the user has set; choices left to the data are still open.
 
     Args:
         config: Names a recipe (the default one if None), and what replaces its values.
-        checkpoint_size: Input size in pixels that the initial weights were trained at; 0 if that is
-            not known.
+        checkpoint_size: Height and width in pixels that the initial weights were trained at; 0 if
+            they are not known.
 
     Raises:
         ValueError: An unknown recipe, or a value that does not fit its field.
@@ -84,14 +89,17 @@ def read_config(config: TrainConfig, *, checkpoint_size: int = 0) -> ResolvedRec
     origins.update(dict.fromkeys(from_file, "recipe"))
     origins.update(dict.fromkeys([*from_sets, *given], "user"))
     asked = ResolvedRecipe(recipe=recipe, origins=origins)
-    if not recipe.size and checkpoint_size:
-        return asked.choose("weights", size=checkpoint_size)
+    if not recipe.size and checkpoint_size[0]:
+        height, width = checkpoint_size
+        return asked.choose("weights", size=height, width=0 if width == height else width)
     return asked
 
 
 def _overrides(config: TrainConfig) -> Iterator[tuple[str, Any]]:
     """Yields the recipe's fields that have a flag of their own, if the flag is given."""
-    for name in ("epochs", "batch", "lr", "size", "balance", "seed", "precision"):
+    if config.size is not None and config.width is None:
+        yield "width", 0
+    for name in _FLAGS:
         value = getattr(config, name)
         if value is not None:
             yield name, value
@@ -124,8 +132,8 @@ def resolve_recipe(
     epochs = recipe.epochs or (0 if recipe.iterations else epochs_for(count, batch))
     chosen: dict[str, Any] = {"size": size, "batch": batch, "epochs": epochs}
     chosen["eval_size"] = recipe.eval_size or size
-    if recipe.crop == "auto":
-        chosen["crop"] = "resized" if size >= PHOTOGRAPH else "shift"
+    if recipe.crop == "auto" or (recipe.resize != "crop" and asked.origins["crop"] != "user"):
+        chosen["crop"] = _crop(recipe, size)
     if recipe.shift < 0:
         chosen["shift"] = max(1, size // 8)
     if recipe.mirror == "auto":
@@ -136,6 +144,13 @@ def resolve_recipe(
         chosen["batch_norm"] = "frozen" if batch < 16 else "own"
     resolved = asked.choose("data", **chosen)
     return resolved.choose("machine", precision=find_precision(recipe.precision, device))
+
+
+def _crop(recipe: Recipe, size: int) -> str:
+    """Returns how training images are cropped; pad and squash promise to keep the whole image."""
+    if recipe.resize != "crop":
+        return "middle"
+    return "resized" if size >= PHOTOGRAPH else "shift"
 
 
 def _with_sgd(asked: ResolvedRecipe, data: Dataset, *, norms: bool) -> ResolvedRecipe:

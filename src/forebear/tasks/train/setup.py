@@ -110,7 +110,9 @@ def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
     _refuse_patience(config, chooses=test is not None or data.splits_off)
     _refuse_if_spent(config)
     card = None if config.weights is None else find_card(config.weights)
-    asked = read_config(config, checkpoint_size=0 if card is None else card.preprocessing.size)
+    asked = read_config(
+        config, checkpoint_size=(0, 0) if card is None else card.preprocessing.shape
+    )
     name, table, dialect = choose_network(config, asked.recipe, input_size(asked.recipe, data))
     norms = dialect.root_norm or dialect.final_norm
     resolved = resolve_recipe(asked, config, data, norms=norms, device=device)
@@ -307,9 +309,11 @@ def create_network(
     )
     if recipe.zero_init_residual:
         zero_last_norms(network)
-    for side in sorted({recipe.size_from or recipe.size, recipe.size, recipe.eval_size}):
-        check_size(network.plan, side, side)
-        check_map(network.plan, side)
+    squares = {(side, side) for side in (recipe.size_from, recipe.eval_size) if side}
+    shapes = {recipe.shape} if recipe.width else squares | {recipe.shape}
+    for height, width in sorted(shapes):
+        check_size(network.plan, height, width)
+        check_map(network.plan, height, width)
     return network
 
 
