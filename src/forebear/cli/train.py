@@ -98,19 +98,17 @@ def _resumed(args: argparse.Namespace, started: float) -> list[TrainResult]:
 def _trained(args: argparse.Namespace, started: float) -> list[TrainResult]:
     given = {name: getattr(args, name) for name in (*GENERAL, *DATA, *RECIPE, *START, *MACHINE)}
     given["sets"] = tuple(args.sets)
-    if args.size is not None:
-        given["size"], given["width"] = args.size
     request = TrainConfig(**given, started=started)  # refuses mistakes before torch is loaded
     from forebear.tasks.train.api import seeds, train
 
     return [train(request)] if args.seeds is None else seeds(request, args.seeds)
 
 
-def _shape(text: str) -> tuple[int, int | None]:
-    """Returns the height and the width in pixels; the width of a square is None."""
+def _shape(text: str) -> int | tuple[int, int]:
+    """Returns the side of a square, or height and width, in pixels."""
     height, times, width = text.lower().partition("x")
     try:
-        return int(height), int(width) if times else None
+        return (int(height), int(width)) if times else int(height)
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"{text!r}: expected pixels, the side of a square or HEIGHTxWIDTH. Pass them as in 224 "

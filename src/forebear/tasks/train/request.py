@@ -9,6 +9,7 @@ from typing import Literal
 from forebear.data.choices import Bad
 from forebear.data.sources.read_options import ReadOptions
 from forebear.files import expanded
+from forebear.limits import INPUT_SIDE
 from forebear.settings import check, override, setting, settings
 from forebear.tasks.runs.choosing import Metric
 from forebear.tasks.runs.tracking.names import TRACKERS, parse_trackers
@@ -73,12 +74,11 @@ class TrainConfig:
     )
     batch: int | None = override(_RECIPE["batch"], default_text="the recipe's")
     lr: float | None = override(_RECIPE["lr"], default_text="the recipe's")
-    size: int | None = override(
+    size: int | tuple[int, int] | None = override(
         _RECIPE["size"],
-        help="input size: the side of a square, or HEIGHTxWIDTH",
+        help="input size: the side of a square or HEIGHTxWIDTH, as in 224x448",
         default_text="the recipe's, else the checkpoint's, else that of the images, up to 224",
     )
-    width: int | None = override(_RECIPE["width"], default_text="as size")
     resize: str | None = override(_RECIPE["resize"], default_text="the recipe's")
     mirror: bool | None = override(
         _RECIPE["mirror"],
@@ -198,6 +198,7 @@ class TrainConfig:
                     f"{name}={value!r}: expected a path, as text or a pathlib.Path. Pass one."
                 )
         check(self)
+        _check_shape(self.size)
         parse_trackers(self.track)
         self.reading  # noqa: B018 - refuses empty names
         if self.budget is None:
@@ -224,3 +225,14 @@ class TrainConfig:
     def reading(self) -> ReadOptions:
         """How the data set is read."""
         return ReadOptions(**{name: getattr(self, name) for name in _READ})
+
+
+def _check_shape(size: object) -> None:
+    """Refuses a height or a width out of range."""
+    if isinstance(size, tuple):
+        sides = (isinstance(side, int) and 1 <= side <= INPUT_SIDE for side in size)
+        if len(size) != 2 or not all(sides):
+            raise ValueError(
+                f"size={size!r}: expected height and width, each from 1 to {INPUT_SIDE:,} pixels. "
+                "Pass two such numbers, or one for a square."
+            )

@@ -16,9 +16,7 @@ from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipe_files import read_recipe_fields
 from forebear.tasks.train.request import TrainConfig
 
-_FLAGS = (
-    "epochs", "batch", "lr", "size", "width", "resize", "balance", "seed", "precision",
-)  # fmt: skip
+_FLAGS = ("epochs", "batch", "lr", "resize", "balance", "seed", "precision")
 Origin = Literal[
     "user", "recipe", "default", "weights", "network", "data", "machine", "budget", "unknown"
 ]
@@ -97,8 +95,9 @@ def read_config(
 
 def _overrides(config: TrainConfig) -> Iterator[tuple[str, Any]]:
     """Yields the recipe's fields that have a flag of their own, if the flag is given."""
-    if config.size is not None and config.width is None:
-        yield "width", 0
+    if config.size is not None:
+        height, width = (config.size, 0) if isinstance(config.size, int) else config.size
+        yield from {"size": height, "width": width}.items()
     for name in _FLAGS:
         value = getattr(config, name)
         if value is not None:
