@@ -47,6 +47,7 @@ TESTED_IN = {
     "tasks/train/artifacts.py": "tasks/train/test_crash.py",
     "tasks/train/budget/timing_cache.py": "tasks/train/budget/test_timing.py",
     "tasks/train/data_parallel.py": "tasks/train/test_world.py",
+    "tasks/train/input_config.py": "tasks/train/test_resolve.py",
     "tasks/train/input_pipeline.py": "tasks/train/test_out_of_memory.py",
     "tasks/train/loop.py": "tasks/train/test_crash.py",
     "tasks/train/optim/lamb.py": "tasks/train/optim/test_factory.py",

@@ -31,7 +31,8 @@ RECIPE = (
     "seed",
 )  # fmt: skip
 START = (
-    "weights", "partial", "hold_out", "metric", "patience", "unknown", "sample_range", "bad",
+    "weights", "partial", "hold_out", "metric", "patience", "unknown", "sample_range", "channels",
+    "bad",
 )  # fmt: skip
 MACHINE = (
     "precision", "device", "threads", "deterministic", "compile", "workers", "every",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from forebear.data.choices import Bad
-from forebear.data.dataset import Images
+from forebear.data.dataset import Images, for_rule
 from forebear.data.decoding_threads import DecodingThreads
 from forebear.data.images.decode import Box
 from forebear.data.images.large import GATE
@@ -52,7 +52,7 @@ class Decoder:
             bad: What to do with an image that cannot be decoded: "fail" raises an error, "skip"
                 leaves the image out and records the reason in `skipped`.
         """
-        self.images, self.rule, self.bad = images.with_levels(rule.levels), rule, bad
+        self.images, self.rule, self.bad = for_rule(images, rule), rule, bad
         self.shape = (len(images), *rule.shape, rule.channels)
         self.dtype = np.dtype(np.float32 if rule.interpolation == "tf-bilinear" else np.uint8)
         self.skipped: dict[int, str] = {}
@@ -199,7 +199,9 @@ class Decoder:
         return fit(self.images.image(index), self.rule)
 
     def _part(self, index: int, choose: Callable[[int, int], Box]) -> NDArray[np.uint8]:
-        image: Image.Image = self.images.part(index, choose, self.rule.shape)
+        image = self.images.part(index, choose, self.rule.shape)
+        if not isinstance(image, Image.Image):
+            return image
         pixels = np.asarray(image if image.mode == self._mode else image.convert(self._mode))
         return pixels[:, :, None] if pixels.ndim == 2 else pixels
 

@@ -13,6 +13,7 @@ from forebear.data.choices import Bad
 from forebear.data.dataset import ArrayImages, Images
 from forebear.data.decoder import Decoder, Indices
 from forebear.data.decoding_threads import DecodingThreads
+from forebear.data.images.bands import to_bytes
 from forebear.data.images.decode import Box
 from forebear.data.pixel_cache import PixelCache, Pixels
 from forebear.errors import DataError
@@ -76,7 +77,7 @@ class PixelStore:
         self.kept: Pixels | None = None
         untouched = rule.resize != "central" and rule.side == rule.size
         if untouched and isinstance(images, ArrayImages) and images.pixels.shape == self.shape:
-            self.kept = images.pixels
+            self.kept = to_bytes(images.pixels, rule.levels)
         self._disk, self._workers = disk, processor().cores if workers is None else workers
         self._threads = DecodingThreads(self._workers, low=low)
         self._squares: Pixels | None = None  # all images, while only those in `_ready` are decoded

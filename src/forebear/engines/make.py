@@ -169,7 +169,9 @@ def check_pixels(rule: Preprocessing, images: list[Any] | None = None) -> Any:
     from forebear.data.images.preprocess import fit, to_image
     from forebear.engines.compare import synthetic_images
 
-    images = images or list(synthetic_images(IMAGES, max(2 * max(rule.shape), 64)))
+    images = images or list(
+        synthetic_images(IMAGES, max(2 * max(rule.shape), 64), 0, rule.channels)
+    )
     if rule.resize == "none":
         images = [one.resize(rule.shape[::-1]) for one in images]
     return np.stack([fit(to_image(one, rule.channels, rule.levels), rule) for one in images])

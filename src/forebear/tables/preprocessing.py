@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from forebear.limits import INPUT_SIDE, NUMBER
+from forebear.limits import IMAGE_CHANNELS, INPUT_SIDE, NUMBER
 from forebear.tables.checks import check_words, is_count, is_number, refuse
 
 Resize = Literal["shorter", "central", "square", "pad", "none"]
@@ -35,7 +35,8 @@ class Preprocessing:
     side: int  # pixels: the shorter side before the crop ("shorter"); otherwise equal to size
     central: float  # fraction of each side kept before the resize ("central"); 1.0 keeps all
     interpolation: Interpolation  # tf-bilinear: TensorFlow 1's resize_bilinear, no antialias
-    order: Literal["RGB", "BGR", "L"]  # L: one grey channel
+    # L: one grey channel. any: as many channels as `mean` has, in the order of the file.
+    order: Literal["RGB", "BGR", "L", "any"]
     scale: float  # factor on pixel values 0..255
     mean: tuple[float, ...]  # per channel, in `order`, after the scale
     std: tuple[float, ...]  # per channel, in `order`
@@ -62,11 +63,16 @@ class Preprocessing:
         refuse(fits, where, "central", self.central, "a fraction above 0 and up to 1")
         fits = is_number(self.scale, -NUMBER, NUMBER) and abs(self.scale) >= 1 / NUMBER
         refuse(fits, where, "scale", self.scale, "a finite number other than 0")
+        count, each = len(self.order), "letter of the order"
+        if self.order == "any":
+            mean: object = self.mean  # as a file has it
+            known = len(mean) if isinstance(mean, tuple) else 1
+            count, each = min(max(known, 1), IMAGE_CHANNELS), "channel"
         for name, least, what in (("mean", -NUMBER, ""), ("std", 1 / NUMBER, " above 0")):
-            values, count = getattr(self, name), len(self.order)
+            values = getattr(self, name)
             fits = isinstance(values, tuple) and len(values) == count
             fits = fits and all(is_number(one, least, NUMBER) for one in values)
-            expected = f"a tuple of {count} finite numbers{what}, one for each letter of the order"
+            expected = f"a tuple of {count} finite numbers{what}, one for each {each}"
             refuse(fits, where, name, values, expected)
 
         ends = self.levels if isinstance(self.levels, tuple) and len(self.levels) == 2 else None

@@ -25,6 +25,7 @@ from forebear.data.images.flatten import (
     flat_and_upright,
     orientation,
     sample_range,
+    turned_upright,
 )
 from forebear.data.images.large import GATE
 from forebear.data.images.sniff import START, what_is
@@ -84,6 +85,20 @@ def open_image(
         GATE.charge(*image.size)
         image.load()
         return flat_and_upright(image, channels, shown, levels)
+
+
+def open_raw(source: Path | bytes, *, name: str | None = None) -> Image.Image:
+    """Returns the decoded image, upright, in the mode of its file: no channel is blended.
+
+    Raises:
+        DataError: As in `open_image`.
+    """
+    shown = _source_name(source, name)
+    with _content(source, shown) as file, _named(shown, file):
+        image = _opened(file, shown)
+        GATE.charge(*image.size)
+        image.load()
+        return turned_upright(image)
 
 
 def open_part(

@@ -19,13 +19,15 @@ not depend on the mean, which is measured on the padded images of some data sets
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from forebear.data.images.decode import Box, open_image, upright
+from forebear.data.images.bands import COMMON, Picture, by_channel, from_array, open_picture
+from forebear.data.images.decode import Box, upright
 from forebear.data.images.flatten import Levels
 from forebear.data.images.tf1_resize import resize_bilinear
 from forebear.errors import DataError
@@ -53,44 +55,47 @@ def preprocess(image: Image.Image | NDArray[np.uint8], rule: Preprocessing) -> N
     return normalise(fit(image, rule), rule)
 
 
-def to_image(source: object, channels: int, levels: Levels | None = None) -> Image.Image:
-    """Returns a PIL image from a path, encoded bytes, a PIL image, or an array [H, W, C].
+def to_image(source: object, channels: int, levels: Levels | None = None) -> Picture:
+    """Returns an image from a path, encoded bytes, a PIL image, or an array [H, W, C].
 
-    A tensor is converted to an array. Pass the images of a batch one at a time. `levels` are those
-    of `open_image`.
+    A tensor is converted to an array. Pass the images of a batch one at a time. The result is a PIL
+    image, or an array [H, W, C] if the channels are neither 1 nor 3. `levels` are those of
+    `open_picture`, which also says what files may be.
 
     Raises:
-        DataError: The image cannot be read.
+        DataError: The image cannot be read, or it has other channels.
         TypeError: The type, dtype or shape is not supported.
     """
     if isinstance(source, str):
         source = Path(source)
     if isinstance(source, Path | bytes):
-        return open_image(source, channels=channels, levels=levels)
-    if isinstance(source, Image.Image):
+        return open_picture(source, channels=channels, levels=levels)
+    if isinstance(source, Image.Image) and channels in COMMON:
         return upright(source, channels=channels, levels=levels)
     array = np.asarray(source)
     if array.ndim == 2:
         array = array[:, :, None]
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+    if array.dtype not in (np.uint8, np.uint16) or array.ndim != 3 or 0 in array.shape:
         raise TypeError(
             f"image of type {type(source).__name__}, {array.dtype} {list(array.shape)}: expected "
-            "a path, bytes, a PIL image, or uint8 [H, W, C]. Convert it; pass a batch as a list."
+            "a path, bytes, a PIL image, or uint8 or uint16 [H, W, C]. Convert it; pass a batch as "
+            "a list."
         )
-    image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
-    return upright(image, channels=channels)
+    return from_array(array, channels, levels)
 
 
 def fit(
     image: Image.Image | NDArray[np.uint8], rule: Preprocessing
 ) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """Returns the resized and cropped image [H, W, C] in 0..255, RGB or greyscale.
+    """Returns the resized and cropped image [H, W, C] in 0..255: RGB, greyscale or any channels.
 
     The dtype is uint8, or float32 for "tf-bilinear", which does not round interpolated values.
 
     Raises:
         DataError: The rule does not resize, and the image has another size.
     """
+    if rule.order == "any":
+        return _fit_channels(image, rule)
     image = _image(image, "L" if rule.order == "L" else "RGB")
     if rule.resize == "none":
         return _unchanged(image, rule)
@@ -108,6 +113,19 @@ def fit(
     if rule.resize == "central":
         image = image.crop(_central_box(image.size, rule.central))
     return _resize(image, width, height, rule)
+
+
+def _fit_channels(
+    image: Image.Image | NDArray[np.uint8], rule: Preprocessing
+) -> NDArray[np.uint8] | NDArray[np.float32]:
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != rule.channels:
+        raise TypeError(
+            f"image: {pixels.dtype} {list(pixels.shape)}. Expected uint8 [H, W, {rule.channels}]. "
+            "Pass an array of this form."
+        )
+    one = replace(rule, order="L", mean=(0.0,), std=(1.0,))
+    return by_channel(pixels, lambda plane: fit(plane, one))
 
 
 def covered(rule: Preprocessing) -> tuple[int, int]:

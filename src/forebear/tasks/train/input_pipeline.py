@@ -92,6 +92,9 @@ def preprocessing_of(
     )
     if data.channels == 1 and rule.channels != 1:
         rule = replace(rule, order="L", mean=(0.0,), std=(1.0,))
+    elif data.channels not in (1, 3) and rule.channels != data.channels:
+        count = data.channels
+        rule = replace(rule, order="any", mean=(0.0,) * count, std=(1.0,) * count)
 
     if recipe.resize != "crop":  # the whole image is kept, so that there is no margin
         return rule, replace(rule, size=recipe.eval_size, side=recipe.eval_size)
@@ -154,7 +157,8 @@ def load_images(
         world.in_turn(lambda: store.fill(lambda done, _: progress(done, total)))
     else:
         reading = _read_first(store, data.train, recipe.seed, limit, decoding, progress)
-    if fixed.order == "L" and colours is None:
+    known = colours is not None and (fixed.order == "L" or colours.order == "any")
+    if fixed.order in ("L", "any") and not known:
         there = store.indices if reading is None else np.sort(reading.available())
         mean, std = _own_colours(store, there, fixed.scale)
         augmented, fixed = (replace(rule, mean=mean, std=std) for rule in (augmented, fixed))
@@ -313,8 +317,11 @@ def features(network: Network, part: Loader, recipe: Recipe) -> FeatureLoader:
 
 def _own_colours(
     store: PixelStore, there: Indices, scale: float
-) -> tuple[tuple[float], tuple[float]]:
-    """Returns mean and standard deviation of greyscale images, which ImageNet's do not fit."""
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and standard deviation of each channel of images that are not in RGB."""
     sample = store.take(there[:: max(1, len(there) // 2000)])[1] * scale
-    mean, std = (round(float(value), 4) for value in (sample.mean(), sample.std()))
-    return (mean,), (max(std, 1e-3),)
+    mean, std = (
+        tuple(round(float(value), 4) for value in values)
+        for values in (sample.mean((0, 1, 2)), sample.std((0, 1, 2)))
+    )
+    return mean, tuple(max(value, 1e-3) for value in std)

@@ -9,7 +9,7 @@ from typing import Literal
 from forebear.data.choices import Bad
 from forebear.data.sources.read_options import ReadOptions
 from forebear.files import expanded
-from forebear.limits import INPUT_SIDE
+from forebear.limits import IMAGE_CHANNELS, INPUT_SIDE
 from forebear.settings import check, override, setting, settings
 from forebear.tasks.runs.choosing import Metric
 from forebear.tasks.runs.tracking.names import TRACKERS, parse_trackers
@@ -128,9 +128,17 @@ class TrainConfig:
     )
     sample_range: str = setting(
         "full",
-        help="sample values of 16-bit and 32-bit greyscale images that become 0 and 255: full, "
-        "auto (those that the training images use) or LOW:HIGH",
+        help="sample values of 16-bit arrays and of 16-bit and 32-bit greyscale images that become "
+        "0 and 255: full, auto (those that the training images use) or LOW:HIGH",
         flag="--sample-range RANGE",
+    )
+    channels: int | None = setting(
+        None,
+        help="channels of the image files, such as 4 for .npy arrays [H, W, 4] and for RGBA, which "
+        "is then not blended with white; 1 turns colour images grey",
+        default_text="3; of arrays, as many as they have",
+        least=1,
+        most=IMAGE_CHANNELS,
     )
     bad: Bad = setting(
         "fail", help="images that cannot be decoded: stop with an error, or skip them"

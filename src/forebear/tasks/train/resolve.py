@@ -126,6 +126,7 @@ def resolve_recipe(
     if config.recipe is None and (config.weights is not None or not norms):
         asked = _with_sgd(asked, data, norms=norms)
     recipe, count = asked.recipe, len(data.train)
+    _refuse_colours(recipe, data.channels)
     size = input_size(recipe, data)
     batch = recipe.batch or (batch_for(count) if recipe.batch_norm != "auto" else _few(count))
     epochs = recipe.epochs or (0 if recipe.iterations else epochs_for(count, batch))
@@ -143,6 +144,21 @@ def resolve_recipe(
         chosen["batch_norm"] = "frozen" if batch < 16 else "own"
     resolved = asked.choose("data", **chosen)
     return resolved.choose("machine", precision=find_precision(recipe.precision, device))
+
+
+def _refuse_colours(recipe: Recipe, channels: int) -> None:
+    """Refuses augmentation of colours that images of other channels do not have.
+
+    Raises:
+        ValueError: The recipe has a policy or jitter.
+    """
+    name = "policy" if recipe.policy != "none" else "jitter" if recipe.jitter else ""
+    if name and channels not in (1, 3):
+        off = "none" if name == "policy" else "0"
+        raise ValueError(
+            f"{name}={getattr(recipe, name)} with images of {channels} channels: it changes "
+            f"colours. Expected {name}={off}, or images in RGB or grey. Pass --set {name}={off}."
+        )
 
 
 def _crop(recipe: Recipe, size: int) -> str:

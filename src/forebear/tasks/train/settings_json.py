@@ -19,7 +19,7 @@ from forebear.version import __version__
 KEPT = (
     "hold_out", "bad", "workers", "threads", "every", "budget", "keep_memory", "tensorboard",
     "track", "compile", "deterministic", "images", "image_column", "label_column", "group_by",
-    "metric", "patience", "unknown",
+    "metric", "patience", "unknown", "channels",
 )  # fmt: skip
 
 
