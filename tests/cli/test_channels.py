@@ -147,3 +147,36 @@ def test_augmentation_of_colours_is_refused_for_other_channels(
     assert train(tmp_path, data, tmp_path / "run", "--set", field) == 2
     said = capsys.readouterr().err
     assert f"{field} with images of 4 channels: it changes colours. Expected" in said
+
+
+@pytest.mark.parametrize("kind", ["folder", "csv"])
+def test_array_files_are_the_images_of_a_folder_or_a_table(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, labels = pictures(36, 5, deep=True)
+    rows = ["image,label"]
+    for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
+        folder = tmp_path / "images" / making.CLASSES[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"{number}.npy", pixels)
+        rows.append(f"images/{folder.name}/{number}.npy,{folder.name}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    data = f"folder:{tmp_path / 'images'}" if kind == "folder" else f"csv:{tmp_path / 'labels.csv'}"
+    assert main(["check", data]) == 0
+    out = capsys.readouterr().out
+    assert "skipped" not in out
+    assert "uint16 x 5" in out
+    flags = ("--channels", "5", "--sample-range", "auto")
+    assert train(tmp_path, data, tmp_path / "run", *flags) == 0
+    rule = forebear.load(tmp_path / "run").preprocessing
+    assert (rule.channels, rule.order) == (5, "any")
+    assert rule.levels is not None
+    assert images.min() <= rule.levels[0] < 1500  # of the training images
+    assert 2500 < rule.levels[1] <= images.max()
+    assert main(["evaluate", str(tmp_path / "run"), "--data", data]) == 0
+
+
+def test_arrays_next_to_images_are_skipped(rgba: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(rgba / making.CLASSES[0] / "features.npy", np.zeros((3, 3), np.uint8))
+    assert main(["check", f"folder:{rgba}"]) == 0
+    assert "1 file skipped: 1 NumPy array" in capsys.readouterr().out

@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from forebear.data.dataset import ArrayImages, Images
-from forebear.data.images.bands import is_array, read_array
-from forebear.data.images.decode import look_at
+from forebear.data.images.bands import look_at_picture
 from forebear.data.images.flatten import Levels
 from forebear.data.images.large import GATE
 from forebear.errors import DataError
@@ -60,11 +59,8 @@ def _used(images: Images, index: int) -> Levels | None:
     source = images.source(index)
     if source is None:
         return None
-    if is_array(source):
-        array = read_array(source, images.name(index))
-        return None if array.dtype == np.uint8 else (float(array.min()), float(array.max()))
     with GATE.scope():
-        facts, _ = look_at(source, images.name(index))
+        facts, _ = look_at_picture(source, images.name(index))
     if facts is None or facts.lowest is None or facts.highest is None:
         return None
     return facts.lowest, facts.highest

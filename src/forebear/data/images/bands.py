@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from forebear.data.images.decode import Box, open_image, open_raw, resized
+from forebear.data.images.decode import Box, Facts, look_at, open_image, open_raw, resized
 from forebear.data.images.flatten import Levels
 from forebear.errors import DataError
 from forebear.limits import IMAGE_BYTES, IMAGE_PIXELS, MIB
@@ -135,6 +135,35 @@ def read_array(source: Path | bytes, shown: str) -> NDArray[Any]:
         raise DataError(f"{shown}: cannot be read ({printable(why)}). {expected}") from None
     array = np.frombuffer(content, dtype, offset=file.tell())
     return array.reshape(shape, order="F" if fortran else "C")
+
+
+def look_at_picture(source: Path | bytes, name: str) -> tuple[Facts | None, str | None]:
+    """Returns what `look_at` does, for .npy arrays too, whose mode is "uint16 x CHANNELS".
+
+    Args:
+        source: The file, or its bytes.
+        name: Name of the image in the reason.
+    """
+    if not is_array(source):
+        return look_at(source, name)
+    try:
+        array = read_array(source, printable(name))
+    except DataError as error:
+        return None, str(error)
+    height, width, channels = (*array.shape, 1)[:3]
+    deep = array.dtype != np.uint8
+    facts = Facts(
+        width=width,
+        height=height,
+        mode=f"{array.dtype} x {channels}",
+        format="NPY",
+        bits=8 * array.dtype.itemsize,
+        frames=1,
+        orientation=1,
+        lowest=float(array.min()) if deep else None,
+        highest=float(array.max()) if deep else None,
+    )
+    return facts, None
 
 
 def _other_channels(shown: str, what: str, found: int, channels: int) -> DataError:
