@@ -50,6 +50,7 @@ TESTED_IN = {
     "tasks/train/input_config.py": "tasks/train/test_resolve.py",
     "tasks/train/input_pipeline.py": "tasks/train/test_out_of_memory.py",
     "tasks/train/loop.py": "tasks/train/test_crash.py",
+    "tasks/train/machine_config.py": "tasks/train/test_request.py",
     "tasks/train/optim/lamb.py": "tasks/train/optim/test_factory.py",
     "tasks/train/optim/muon.py": "tasks/train/optim/test_factory.py",
     "tasks/train/prepare.py": "tasks/train/test_crash.py",

@@ -200,7 +200,7 @@ class Loader:
         `size` is the side of a square, or the height if the rule has a width, which does not grow.
         """
         draws = CounterRNG(order.seed, epoch, draft.samples, draft.views)
-        rule = self._shaped(order.augment)
+        rule = _shaped(order.augment, self.rule)
         if self._streams(rule):
             rule = replace(rule, crop="middle")
         mean = self.rule.mean[::-1] if self.rule.order == "BGR" else self.rule.mean
@@ -216,20 +216,12 @@ class Loader:
         )  # a part of a padded image may be no part of the file
         return rule.crop == "resized" and from_file and not self.store.fits
 
-    def _shaped(self, rule: Augment) -> Augment:
-        """Returns the augmentation with the ratio of its crops relative to that of the input."""
-        if self.rule.width is None:
-            return rule
-        ratio = self.rule.width / self.rule.size
-        least, most = rule.crop_ratio
-        return replace(rule, crop_ratio=(least * ratio, most * ratio))
-
     def _read(self, order: Order, epoch: int, wanted: Indices) -> tuple[Indices, Pixels]:
         """Returns those rows of (image, view) [2, n] that can be decoded, and their pixels."""
         if not self._streams(order.augment):
             found, pixels = self._take(wanted[0])
             return wanted[:, np.isin(wanted[0], found)], pixels
-        kept, parts, rule = [], [], self._shaped(order.augment)
+        kept, parts, rule = [], [], _shaped(order.augment, self.rule)
         for group in _distinct(wanted):
             views = dict(zip(*group.tolist(), strict=True))
 
@@ -262,6 +254,15 @@ class Loader:
         values = (pixels * self.rule.scale - mean) / std
         labels = to_device(self.labels[indices], self.device)
         return values.permute(0, 3, 1, 2), labels  # channels last in memory
+
+
+def _shaped(augment: Augment, rule: Preprocessing) -> Augment:
+    """Returns the augmentation with the ratio of its crops relative to that of the input."""
+    if rule.width is None:
+        return augment
+    ratio = rule.width / rule.size
+    least, most = augment.crop_ratio
+    return replace(augment, crop_ratio=(least * ratio, most * ratio))
 
 
 def _distinct(wanted: Indices) -> list[Indices]:

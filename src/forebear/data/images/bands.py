@@ -18,6 +18,7 @@ from PIL import Image
 
 from forebear.data.images.decode import Box, Facts, look_at, open_image, open_raw, resized
 from forebear.data.images.flatten import Levels
+from forebear.data.images.large import GATE
 from forebear.errors import DataError
 from forebear.limits import IMAGE_BYTES, IMAGE_PIXELS, MIB
 from forebear.text import printable
@@ -26,6 +27,7 @@ from forebear.untrusted import read_bytes
 COMMON = (1, 3)  # channels that images of mode L and RGB have
 WHOLE: Levels = (0.0, 65535.0)  # of 16 bits
 Picture = Image.Image | NDArray[np.uint8]  # mode L or RGB; or [H, W, C] with other channels
+_SAMPLES = 2**20  # that are scaled at a time
 _MAGIC = b"\x93NUMPY"
 
 
@@ -93,9 +95,13 @@ def to_bytes(pixels: NDArray[Any], levels: Levels | None) -> NDArray[np.uint8]:
     if pixels.dtype == np.uint8:
         return pixels
     low, high = levels or WHOLE
-    scaled = (pixels.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
-    rounded: NDArray[np.uint8] = np.rint(scaled.clip(0, 255)).astype(np.uint8)
-    return rounded
+    scaled = np.empty(pixels.shape, np.uint8)
+    rows = max(1, _SAMPLES * len(pixels) // pixels.size)  # so that few samples are floats at a time
+    for start in range(0, len(pixels), rows):
+        part = pixels[start : start + rows].astype(np.float32)
+        part = (part - np.float32(low)) * np.float32(255 / (high - low))
+        scaled[start : start + rows] = np.rint(part.clip(0, 255))
+    return scaled
 
 
 def is_array(source: Path | bytes) -> bool:
@@ -133,6 +139,7 @@ def read_array(source: Path | bytes, shown: str) -> NDArray[Any]:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(f"{shown}: cannot be read ({printable(why)}). {expected}") from None
+    GATE.charge(shape[1], shape[0] * -(-math.prod(shape[2:]) * dtype.itemsize // 4))
     array = np.frombuffer(content, dtype, offset=file.tell())
     return array.reshape(shape, order="F" if fortran else "C")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from forebear.data.choices import Bad
 from forebear.data.sources.read_options import ReadOptions
@@ -12,19 +11,16 @@ from forebear.files import expanded
 from forebear.limits import IMAGE_CHANNELS, INPUT_SIDE
 from forebear.settings import check, override, setting, settings
 from forebear.tasks.runs.choosing import Metric
-from forebear.tasks.runs.tracking.names import TRACKERS, parse_trackers
+from forebear.tasks.runs.tracking.names import parse_trackers
+from forebear.tasks.train.machine_config import MachineConfig
 from forebear.tasks.train.recipe import Recipe
-
-Compile = Literal["auto", "off", "on", "graphs"]
-
-MOST_THREADS = 1024  # torch's OpenMP crashes if it is asked for many more
 
 _RECIPE = settings(Recipe)
 _READ = settings(ReadOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(MachineConfig):
     """What the caller asks for; None leaves the choice to the recipe, the data or the machine.
 
     Raises:
@@ -144,57 +140,6 @@ class TrainConfig:
         "fail", help="images that cannot be decoded: stop with an error, or skip them"
     )
 
-    precision: str | None = override(_RECIPE["precision"], default_text="the recipe's")
-    device: str = setting("auto", help="auto, cpu, cuda or cuda:N", flag="--device DEVICE")
-    threads: int | None = setting(
-        None,
-        help="compute threads",
-        least=1,
-        most=MOST_THREADS,
-        default_text="chosen by timing, and re-checked during training",
-    )
-    deterministic: bool = setting(
-        False,
-        help="bit-identical results on the same machine, also after resuming: fixes the number of "
-        "threads, and uses slower algorithms on a GPU",
-    )
-    compile: Compile = setting(
-        "auto",
-        help="torch.compile, or torch.compile with CUDA graphs",
-        default_text="the fastest by measurement, on a GPU, for runs of ten minutes or more",
-    )
-    workers: int | None = setting(
-        None,
-        help="decoding threads; 0: decode between the steps",
-        least=0,
-        most=MOST_THREADS,
-        default_text="one per CPU core",
-    )
-    every: int = setting(
-        0,
-        help="save a checkpoint after this many steps, and after each epoch",
-        unit="steps",
-        least=0,
-        default_text="every five minutes",
-        flag="--save-every STEPS",
-    )
-    keep_memory: bool = setting(
-        False, help="do not return freed memory to the system, which is faster"
-    )
-    track: str | None = setting(
-        None,
-        help=f"also send the metrics to experiment trackers: {', '.join(TRACKERS)}; several with "
-        "commas",
-        flag="--track NAMES",
-    )
-    tensorboard: bool = setting(False, help="the same as --track tensorboard")
-    started: float | None = setting(
-        None,
-        help="time.perf_counter() from which a budget counts",
-        unit="seconds",
-        default_text="the time of the call",
-    )
-
     def __post_init__(self) -> None:
         """Refuses values out of range, and what would have to be ignored."""
         for name in ("out", "weights", "images"):
@@ -209,30 +154,29 @@ class TrainConfig:
         _check_shape(self.size)
         parse_trackers(self.track)
         self.reading  # noqa: B018 - refuses empty names
-        if self.budget is None:
-            return
-        if self.epochs is not None:
-            raise ValueError(
-                f"budget={self.budget:g} seconds and epochs={self.epochs}: either ends a run. "
-                "Expected one of them. Leave one out."
-            )
-        if self.deterministic:
-            raise ValueError(
-                f"budget={self.budget:g} seconds and deterministic: a run that the clock ends "
-                "takes other steps each time. Expected one of them. Pass epochs, or do without "
-                "the same bits."
-            )
-
-    @property
-    def trackers(self) -> tuple[str, ...]:
-        """The names of the trackers, each once."""
-        asked = parse_trackers(self.track)
-        return tuple(dict.fromkeys((*(("tensorboard",) if self.tensorboard else ()), *asked)))
+        _check_budget(self)
 
     @property
     def reading(self) -> ReadOptions:
         """How the data set is read."""
         return ReadOptions(**{name: getattr(self, name) for name in _READ})
+
+
+def _check_budget(config: TrainConfig) -> None:
+    """Refuses what a budget would have to ignore."""
+    if config.budget is None:
+        return
+    if config.epochs is not None:
+        raise ValueError(
+            f"budget={config.budget:g} seconds and epochs={config.epochs}: either ends a run. "
+            "Expected one of them. Leave one out."
+        )
+    if config.deterministic:
+        raise ValueError(
+            f"budget={config.budget:g} seconds and deterministic: a run that the clock ends "
+            "takes other steps each time. Expected one of them. Pass epochs, or do without "
+            "the same bits."
+        )
 
 
 def _check_shape(size: object) -> None:

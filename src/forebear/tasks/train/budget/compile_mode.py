@@ -24,8 +24,8 @@ from forebear.network.network import Network
 from forebear.tables.files import dialect_to_dict, table_to_dict
 from forebear.tasks.machine.device import device_name
 from forebear.tasks.train.budget.step_timing import seconds_of_step
+from forebear.tasks.train.machine_config import Compile
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.request import Compile
 from forebear.tasks.train.step import Mode
 from forebear.untrusted import parse_json
 
