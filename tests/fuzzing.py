@@ -32,10 +32,10 @@ from forebear.cli.main import main
 from forebear.data.images.decode import look_at, open_part
 from forebear.data.images.sniff import START, what_is
 from forebear.data.sources.registry import read_data
-from forebear.data.sources.safe_unpickle import unpickle_arrays
 from forebear.errors import ForebearError, WeightsError
 from forebear.network.plan.cost import parameters
 from forebear.network.plan.expand import expand
+from forebear.safe_unpickle import unpickle_arrays
 from forebear.tables.files import resolve
 from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.runs.read import metric_lines, read_run

@@ -14,7 +14,17 @@ SOURCE = Path(forebear.__file__).parent
 # What a package may import of the others: style's "tables -> network -> tasks -> cli", with
 # weights and data feeding tasks, and engines between them. All may import the modules beside the
 # packages.
-BASE = {"errors", "files", "hardware", "limits", "settings", "text", "untrusted", "version"}
+BASE = {
+    "errors",
+    "files",
+    "hardware",
+    "limits",
+    "safe_unpickle",
+    "settings",
+    "text",
+    "untrusted",
+    "version",
+}
 BEFORE = {
     "tables": BASE,
     "network": BASE | {"tables"},

@@ -61,4 +61,5 @@ REQUEST_IMAGES = 64  # of one request
 ARRAYS = 100_000  # arrays in a checkpoint; ResNet-1202 has 7,215
 ARRAY_NAME = 1_000  # characters
 PICKLE_BYTES = 16 * MIB  # ResNet-1202's state dict has 1.3 MB of pickle
+PICKLED_ARRAYS_BYTES = 4 * 2**30  # of a pickle of numpy arrays, which is read into memory
 PICKLE_OBJECTS = 1_000_000  # lists, tuples, dicts and others; a tensor takes 5

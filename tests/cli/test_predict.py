@@ -220,6 +220,7 @@ def test_shards_patterns_and_stdin(
         (["--json", "--out", "r.csv"], "--json and --out"),
         (["--out", "r.txt"], "Expected one of .csv, .jsonl, .parquet"),
         (["--precision", "int8"], "Run forebear quantize"),
+        (["--device", "nothing"], "device='nothing' is no device"),
         (["--tta", "mirror", "--ray", "auto"], "--tta mirror: the workers of --ray"),
     ],
 )

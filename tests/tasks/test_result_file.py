@@ -125,6 +125,16 @@ def test_another_job_is_refused(job: Job, message: str, tmp_path: Path) -> None:
         assert result.done == 0
 
 
+def test_replace_starts_the_same_job_again(tmp_path: Path) -> None:
+    for name in ("r.csv", "r.jsonl"):
+        fill(tmp_path / name)
+        with opened_result(tmp_path / name, JOB, replace=True) as result:
+            assert result.done == 0
+            result.add(ANSWERS[:1])
+        with opened_result(tmp_path / name, JOB) as result:
+            assert result.done == 1
+
+
 def test_a_file_of_something_else_is_kept(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("mine\n")
     with pytest.raises(RunError, match="not known what"), opened_result(tmp_path / "r.csv", JOB):

@@ -58,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the answers to this .csv, .jsonl or .parquet file; a job that was stopped "
         "continues where it was",
     )
-    parser.add_argument("--replace", action="store_true", help="overwrite an existing --out")
+    parser.add_argument(
+        "--replace", action="store_true", help="overwrite an existing --out, and start again"
+    )
     parser.add_argument(
         "--shard", metavar="I/N", help="answer only the I-th of N parts of the images"
     )
@@ -239,6 +241,12 @@ def _on_ray(
     from forebear.engines.engine import EngineRequest
     from forebear.tasks.ray_predict import answers
 
+    if args.device != "cpu":
+        raise ValueError(
+            f"--device {args.device} with --ray: the workers of a Ray cluster compute on "
+            "processors. Expected one of the two. Leave one out; --shard I/N divides the images "
+            "among machines with a GPU."
+        )
     engine = classifier.engine
     source = args.weights if args.weights is not None else args.words[0]
     request = EngineRequest(engine=engine.name, precision=engine.precision, threads=args.threads)

@@ -48,6 +48,7 @@ class EngineRequest:
     precision: EnginePrecision | Literal["auto"] = "auto"
     batch: int = 1  # images at a time that speed is measured for; other batches work too
     threads: int | None = None  # None: all cores that the process may use
+    device: str = "cpu"  # cpu, cuda or cuda:N
 
 
 def missing_library(name: EngineName) -> str:

@@ -142,6 +142,7 @@ class Network(nn.Module):
         precision: Literal["auto", "fp32", "bf16"] = "auto",
         engine: Literal["auto", "torch", "compile", "onnxruntime", "openvino"] = "auto",
         threads: int | None = None,
+        device: str = "cpu",
     ) -> Classifier:
         """Returns a classifier that answers images with the fastest engine of this machine.
 
@@ -154,6 +155,7 @@ class Network(nn.Module):
             engine: "auto" measures the installed engines and takes the fastest whose logits equal
                 the network's.
             threads: The number of compute threads. None takes all cores.
+            device: "cpu", "cuda" or "cuda:N". On a GPU, "auto" is PyTorch with fused convolutions.
 
         Raises:
             ValueError: The engine is not installed, the machine lacks the precision, or the network
@@ -163,7 +165,9 @@ class Network(nn.Module):
         from forebear.engines.engine import EngineRequest
         from forebear.engines.open import opened_network
 
-        request = EngineRequest(engine=engine, precision=precision, batch=batch, threads=threads)
+        request = EngineRequest(
+            engine=engine, precision=precision, batch=batch, threads=threads, device=device
+        )
         return opened_network(self, request)
 
     def pyramid(self, images: Tensor) -> dict[int, Tensor]:

@@ -178,7 +178,7 @@ def opened_result(path: Path, job: Job, *, replace: bool = False) -> Iterator[Re
     Args:
         path: Ends in .csv, .jsonl or .parquet.
         job: What the file is the result of.
-        replace: Whether the result of another job may be overwritten.
+        replace: Whether an existing result is overwritten, also that of the same job.
 
     Raises:
         ValueError: The ending is unknown, or pyarrow is missing.

@@ -68,9 +68,9 @@ def load(
         weights: A checkpoint of the network, or "published" for the weights that its library
             publishes by default. "published:TAG" selects others that `forebear list --weights`
             lists. Published weights are downloaded once.
-        which: The weights to take if the checkpoint has several sets: "raw" (the default), "ema"
-            for averages, or a name in the file, such as "teacher". "body" takes the raw weights
-            without the classifier.
+        which: The weights to take if the checkpoint has several sets: "raw", "ema" for averages, or
+            a name in the file, such as "teacher". "body" takes the raw weights without the
+            classifier. By default, averages are taken if the trainer evaluates them, as timm does.
         partial: Keep the initial weights of layers that are missing from the checkpoint or do not
             fit.
         progress: Called during a download with the number of bytes so far and the total, which is

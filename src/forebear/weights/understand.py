@@ -59,7 +59,11 @@ def understand(arrays: Arrays, which: str | None = None) -> Understood:
             own if own in NETWORKS and find(own).table.blocks == find(name).table.blocks else name
         )
         facts |= timm_facts(arrays.config)
-    table, dialect = resolve(name, None)
+    table, dialect = fit.entry
+    if fit.structure is None:
+        table, dialect = resolve(name, None)
+    else:
+        facts |= Facts(notes=(fit.structure.line,))
     return Understood(
         name=name,
         table=table,

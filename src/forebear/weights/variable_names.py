@@ -48,6 +48,12 @@ _TORCH = {
     "norm.running_var":         "running_var",
     "norm.num_batches_tracked": "num_batches_tracked",
 }
+_PADDLE = _TORCH | {"norm.running_mean": "_mean", "norm.running_var": "_variance"}
+del _PADDLE["norm.num_batches_tracked"]
+_CAFFE2 = {
+    "conv.weight": "w", "conv.bias": "b", "weight": "w", "bias": "b", "norm.weight": "s",
+    "norm.bias": "b", "norm.running_mean": "rm", "norm.running_var": "riv",
+}
 _DEPTHWISE = ("depthwise_kernel", layouts.DEPTHWISE)
 SOURCES: dict[str, Source] = {
     "slim":                Source(_SLIM, "/", layouts.HWIO, layouts.HWIO_LINEAR),
@@ -60,6 +66,10 @@ SOURCES: dict[str, Source] = {
     "timm-v2":             Source(_TORCH, ".", layouts.SAME, layouts.OIHW_LINEAR),
     "cifar":               Source(_TORCH, ".", layouts.SAME, layouts.SAME),
     "transformers":        Source(_TORCH, ".", layouts.SAME, layouts.SAME),
+    "weiaicunzai":         Source(_TORCH, ".", layouts.SAME, layouts.SAME),
+    "paddle":              Source(_PADDLE, ".", layouts.SAME, layouts.IO),
+    "caffe2":              Source(_CAFFE2, ".", layouts.SAME, layouts.SAME),
+    "detectron2":          Source(_TORCH, ".", layouts.SAME, layouts.SAME),
 }
 # fmt: on
 _AXES = {0: "scalar", 1: "C", 2: "OI", 4: "OIHW"}  # torch's layouts, by the number of axes

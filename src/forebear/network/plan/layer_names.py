@@ -5,6 +5,7 @@ One template covers all layers of a role. The plan fills its slots:
     {form} bottleneck_v1 and similar
     {b} {u} {n} indices of the block, unit and convolution, from 1
     {B} = b + 1, {m} = n + 1, {w} = b - 1, {v} = u - 1, {l} = n - 1
+    {i} = 3 (n - 1), {j} = i + 1: places in a sequence of convolutions, norms and ReLUs
     {letter} {branch} the unit and the convolution as letters, as in Caffe
     {row} {out} the names of the layer and of its ReLU in `rows` and `outs`
 Each role has up to three parts: the convolution, the norm and the output of the layer. Weight names
@@ -208,6 +209,52 @@ _TRANSFORMERS = NamingScheme(
         ("logits", "out"):    "classifier.1",
     },
 )
+# facebookresearch/Detectron, and Caffe2's networks: the norm of a convolution has its own name.
+_CAFFE2 = NamingScheme(
+    {
+        ("root", "conv"):     "conv1",
+        ("root", "norm"):     "res_conv1_bn",
+        ("shortcut", "conv"): "res{B}_{v}_branch1",
+        ("shortcut", "norm"): "res{B}_{v}_branch1_bn",
+        ("conv", "conv"):     "res{B}_{v}_branch2{branch}",
+        ("conv", "norm"):     "res{B}_{v}_branch2{branch}_bn",
+        ("logits", "conv"):   "fc1000",
+        ("logits", "out"):    "fc1000",
+    },
+    other_logits=("pred",),
+)
+# detectron2/modeling/backbone/resnet.py.
+_DETECTRON2 = NamingScheme(
+    {
+        ("root", "conv"):     "stem.conv1",
+        ("root", "norm"):     "stem.conv1.norm",
+        ("shortcut", "conv"): "res{B}.{v}.shortcut",
+        ("shortcut", "norm"): "res{B}.{v}.shortcut.norm",
+        ("conv", "conv"):     "res{B}.{v}.conv{n}",
+        ("conv", "norm"):     "res{B}.{v}.conv{n}.norm",
+        ("unit", "out"):      "res{B}.{v}",
+        ("block", "out"):     "res{B}",
+        ("logits", "conv"):   "linear",
+        ("logits", "out"):    "linear",
+    },
+)
+# weiaicunzai/pytorch-cifar100, models/resnet.py.
+_WEIAICUNZAI = NamingScheme(
+    {
+        ("root", "conv"):     "conv1.0",
+        ("root", "norm"):     "conv1.1",
+        ("shortcut", "conv"): "conv{B}_x.{v}.shortcut.0",
+        ("shortcut", "norm"): "conv{B}_x.{v}.shortcut.1",
+        ("shortcut", "out"):  "conv{B}_x.{v}.shortcut",
+        ("conv", "conv"):     "conv{B}_x.{v}.residual_function.{i}",
+        ("conv", "norm"):     "conv{B}_x.{v}.residual_function.{j}",
+        ("unit", "out"):      "conv{B}_x.{v}",
+        ("block", "out"):     "conv{B}_x",
+        ("pool", "out"):      "avg_pool",
+        ("logits", "conv"):   "fc",
+        ("logits", "out"):    "fc",
+    },
+)
 # fmt: on
 NAMING_SCHEMES: dict[str, NamingScheme] = {
     "slim": _SLIM,
@@ -220,6 +267,10 @@ NAMING_SCHEMES: dict[str, NamingScheme] = {
     "timm-v2": _TIMM_V2,
     "cifar": _CIFAR,
     "transformers": _TRANSFORMERS,
+    "weiaicunzai": _WEIAICUNZAI,
+    "paddle": _TORCHVISION,
+    "caffe2": _CAFFE2,
+    "detectron2": _DETECTRON2,
 }
 
 
@@ -281,6 +332,8 @@ def roles(plan: Plan, scheme: NamingScheme) -> Iterator[tuple[Layer, Role, Slots
                     "n": str(n),
                     "m": str(n + 1),
                     "l": str(n - 1),
+                    "i": str(3 * (n - 1)),
+                    "j": str(3 * (n - 1) + 1),
                     "branch": chr(ord("a") + n - 1),
                 }
                 yield layer, "conv", slots(layer) | inside | numbers
