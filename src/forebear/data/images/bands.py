@@ -136,7 +136,7 @@ def read_array(source: Path | bytes, shown: str) -> NDArray[Any]:
             raise ValueError(f"it is {kind}")
         if math.prod(shape) * dtype.itemsize != len(content) - file.tell():
             raise ValueError(f"its length does not fit {kind}")
-    except (OSError, ValueError) as error:
+    except Exception as error:  # numpy raises any kind of exception for broken headers
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(f"{shown}: cannot be read ({printable(why)}). {expected}") from None
     GATE.charge(shape[1], shape[0] * -(-math.prod(shape[2:]) * dtype.itemsize // 4))
