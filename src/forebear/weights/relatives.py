@@ -40,7 +40,7 @@ _RELATIVES = (
     _relative(r"(?:blur_filter|aa\.filt|\.filt$)", "a ResNet with blurred pools"),
     _relative(r"layer\d\.\d+\.downsample\.2\.", "a ResNet-D: a pool before the projection"),
     _relative(r"_vd_|conv1_[123]\.", "a ResNet-vd: three root convolutions, pooled projections"),
-    _relative(r"(?:^|\.)(?:conv1\.[36]|stem\.[036])\.weight", "a ResNet-C: three root convolutions"),
+    _relative(r"(?:^|\.)(?:conv1\.[36]|stem\.[036])\.weight", "a ResNet-C: a root of three layers"),
     _relative(r"standardized_conv2d|/group_norm", "a BiT ResNet: group norms and other kernels"),
     _relative(r"trunk_output\.", "a RegNet"),
     _relative(r"denseblock\d", "a DenseNet"),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from forebear.errors import TableError
-from forebear.network.plan.layer_names import NAMING_SCHEMES
+from forebear.network.plan.naming_schemes import NAMING_SCHEMES
 from forebear.tables import dialects
 from forebear.tables.dialects import Dialect
 from forebear.tables.resnet import IMAGENET_ROOT, cifar_root
