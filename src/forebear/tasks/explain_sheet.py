@@ -136,7 +136,7 @@ class _Sheet:
         """Draws the image, the maps over it, and the scale of the colours."""
         pixels = found[0].pixels
         top = _HEAD + _LINE
-        size = f"{pixels.shape[1]} x {pixels.shape[0]} pixels"
+        size = f"{pixels.shape[0]} x {pixels.shape[1]} pixels"
         self._write(f"what the network sees, {size}", _HEAD, 10, _PANEL)
         _show(self._axes(_MARGIN, top, _PANEL, _PANEL), pixels)
         left = _MARGIN
