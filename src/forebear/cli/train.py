@@ -31,10 +31,12 @@ DATA = (
     "group_by",
 )  # fmt: skip
 RECIPE = (
-    "recipe", "sets", "budget", "epochs", "batch", "lr", "size", "mirror", "balance", "seed",
+    "recipe", "sets", "budget", "epochs", "batch", "lr", "size", "resize", "mirror", "balance",
+    "seed",
 )  # fmt: skip
 START = (
-    "weights", "partial", "hold_out", "metric", "patience", "unknown", "sample_range", "bad",
+    "weights", "partial", "hold_out", "metric", "patience", "unknown", "sample_range", "channels",
+    "bad",
 )  # fmt: skip
 MACHINE = (
     "precision", "device", "threads", "deterministic", "compile", "workers", "every",
@@ -50,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser.add_argument_group("data"), (known[name] for name in DATA))
 
     recipe = parser.add_argument_group("recipe")
-    add_flags(recipe, (known[name] for name in RECIPE), parse={"budget": _seconds})
+    add_flags(recipe, (known[name] for name in RECIPE), parse={"budget": _seconds, "size": _shape})
     recipe.add_argument(
         "--seeds",
         type=int,
@@ -153,6 +155,18 @@ def _cross_validated(args: argparse.Namespace, started: float) -> int:
         f"{low:.1f} to {high:.1f}%). Predictions: {printable(found.folder / TABLE)}"
     )
     return 0
+
+
+def _shape(text: str) -> int | tuple[int, int]:
+    """Returns the side of a square, or height and width, in pixels."""
+    height, times, width = text.lower().partition("x")
+    try:
+        return (int(height), int(width)) if times else int(height)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected pixels, the side of a square or HEIGHTxWIDTH. Pass them as in 224 "
+            "or 224x448"
+        ) from None
 
 
 def _seconds(text: str) -> float:

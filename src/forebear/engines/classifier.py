@@ -46,7 +46,7 @@ class Classifier:
     multi_label: MultiLabel | None = None  # if images can have several labels, or none
 
     def pixels(self, image: object) -> Pixels:
-        """Returns one image as an engine takes it, [size, size, C] in 0..255.
+        """Returns one image as an engine takes it, [H, W, C] in 0..255.
 
         Args:
             image: A path, the bytes of a file, a PIL image or a uint8 array [H, W, C].
@@ -62,7 +62,7 @@ class Classifier:
         """Returns the logits of a batch, [N, classes].
 
         Args:
-            pixels: Stacked results of `pixels`, [N, size, size, C].
+            pixels: Stacked results of `pixels`, [N, H, W, C].
             names: The names of the images, for an error.
 
         Raises:

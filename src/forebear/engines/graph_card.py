@@ -23,7 +23,7 @@ from forebear.network.calibration import Calibration, calibration_from_dict
 from forebear.network.model_card import ModelCard
 from forebear.network.multi_label import MultiLabel, multi_label_from_dict
 from forebear.tables.checks import is_count, refuse
-from forebear.tables.files import preprocessing_from_dict
+from forebear.tables.files import preprocessing_from_dict, preprocessing_to_dict
 from forebear.tables.preprocessing import Preprocessing
 from forebear.untrusted import opened, parse_json
 from forebear.weights.readers.errors import reading
@@ -48,11 +48,11 @@ class GraphCard:
     dialect: str
     preprocessing: Preprocessing
     classes: tuple[str, ...] = ()
-    # pixels: [N, size, size, C] in 0..255 as `fit` gives them; images: [N, C, size, size] floats
-    # after all of the preprocessing.
+    # pixels: [N, H, W, C] in 0..255 as `fit` gives them; images: [N, C, H, W] floats after all of
+    # the preprocessing.
     takes: Literal["pixels", "images"] = "pixels"
     dtype: Literal["uint8", "float32"] = "uint8"  # of the input
-    size: int = 224  # pixels
+    size: int = 224  # pixels: height of the input, and its width unless the preprocessing has one
     any_size: bool = False  # whether other input sizes work too
     precision: EnginePrecision = "fp32"
     identity: str = ""  # SHA-256 of the network's arrays
@@ -91,6 +91,7 @@ class GraphCard:
     def text(self) -> str:
         """Returns the card as JSON."""
         values = asdict(replace(self, metrics=dict(self.metrics), provenance=dict(self.provenance)))
+        values["preprocessing"] = preprocessing_to_dict(self.preprocessing)
         if self.calibration is None:  # versions of forebear before calibration read the rest
             del values["calibration"]
         if self.multi_label is None:  # older versions refuse a card that has it
@@ -102,7 +103,7 @@ class GraphCard:
         found = {
             PROPERTY: self.text(),
             "classes": json.dumps(self.classes, ensure_ascii=False),
-            "preprocessing": json.dumps(asdict(self.preprocessing)),
+            "preprocessing": json.dumps(preprocessing_to_dict(self.preprocessing)),
             "licence": str(self.provenance.get("licence", "")),
         }
         if self.calibration is not None:
@@ -112,7 +113,7 @@ class GraphCard:
         return found
 
     def graph_input(self, pixels: Pixels) -> NDArray[Any]:
-        """Returns what the graph takes for `fit` images, [N, size, size, C] in 0..255."""
+        """Returns what the graph takes for `fit` images, [N, H, W, C] in 0..255."""
         if self.takes == "images":
             return np.stack([normalise(one, self.preprocessing) for one in pixels])
         return as_dtype(pixels, np.dtype(self.dtype))

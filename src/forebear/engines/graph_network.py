@@ -31,7 +31,7 @@ class _Counted:
 class GraphNetwork(nn.Module):
     """Runs a graph in its runtime, on the CPU, in evaluation mode.
 
-    Shape: [N, channels, size, size] floats after the preprocessing -> [N, classes].
+    Shape: [N, channels, H, W] floats after the preprocessing -> [N, classes].
     """
 
     def __init__(self, engine: Engine, card: GraphCard) -> None:

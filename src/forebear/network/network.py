@@ -101,7 +101,7 @@ class Network(nn.Module):
                 orientation is supported. Arrays are in RGB order.
 
         Returns:
-            [N, in_channels, size, size] on the network's device, in its dtype.
+            [N, in_channels, H, W] on the network's device, in its dtype.
 
         Raises:
             DataError: An image cannot be read. The message names it.

@@ -12,7 +12,8 @@ from pathlib import Path, PurePath
 
 from forebear.data.dataset import Dataset, Images
 from forebear.data.groups import Groups
-from forebear.data.images.decode import Facts, look_at
+from forebear.data.images.bands import look_at_picture
+from forebear.data.images.decode import Facts
 from forebear.data.images.large import GATE
 from forebear.data.labels import counts, names
 from forebear.errors import DataError
@@ -211,5 +212,5 @@ def _looked_at(
     else:
         if source is not None:
             with GATE.scope():
-                facts, fault = look_at(source, name)
+                facts, fault = look_at_picture(source, name)
     return size, digest, facts, fault

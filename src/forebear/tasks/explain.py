@@ -121,7 +121,7 @@ def explain(
         else:
             window = max(1, min(batch.shape[2:]) // _WINDOWS)
             probabilities_of = _sigmoid if network.multi_label else _softmax
-            grey = _grey(network, 1)
+            grey = _grey(network, (1, 1))
             found = _occlusion(library, forward, probabilities_of, batch, grey, number, window)
     if not np.isfinite(found).all():
         raise _not_finite(network, f"the {method} map")
@@ -207,7 +207,7 @@ def maps(network: Network) -> list[str]:
 
     The layers and units inside the blocks have maps too; they are not listed.
     """
-    shapes = {row.path: row.shape for row in measure(network.plan, network.preprocessing.size)}
+    shapes = {row.path: row.shape for row in measure(network.plan, *network.preprocessing.shape)}
     layers = (*network.plan.root, *network.plan.body)
     paths = [layer.path for layer in layers if layer.kind != "dropout"]
     for block, units in network.plan.blocks:
@@ -229,7 +229,7 @@ def check_end_point(network: Network, name: str | None = None) -> str:
     if name == "predictions":
         shape = [network.plan.num_classes or 0]
     else:
-        grey = _grey(network, network.preprocessing.size)
+        grey = _grey(network, network.preprocessing.shape)
         with torch.no_grad(), _evaluating(network):
             shape = list(collect(network, grey, paths)[name].shape[1:])
     if len(shape) != 3 or shape[1] * shape[2] < 2:
@@ -253,7 +253,7 @@ def default_end_point(network: Network) -> str:
     others = {layer.path for layer in network.plan.body if layer.kind != "conv"}
     found = [path for path in maps(network) if path not in others]
     if not found:
-        size = network.preprocessing.size
+        size = "x".join(map(str, network.preprocessing.shape))
         raise ValueError(
             f"{truncated(network.table.name)} has no map at an input size of {size} pixels. "
             "Expected an end point with more than one value. Pass --method occlusion."
@@ -283,10 +283,10 @@ def _input(network: Network, values: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(values)[None].to(weight.device, weight.dtype)
 
 
-def _grey(network: Network, side: int) -> Tensor:
-    """Returns the input of a grey square, [1, C, side, side]."""
+def _grey(network: Network, shape: tuple[int, int]) -> Tensor:
+    """Returns the input of a grey image, [1, C, H, W]."""
     rule = network.preprocessing
-    return _input(network, normalise(np.full((side, side, rule.channels), _GREY, np.uint8), rule))
+    return _input(network, normalise(np.full((*shape, rule.channels), _GREY, np.uint8), rule))
 
 
 def _probabilities(

@@ -33,7 +33,9 @@ from forebear.network.plan.plan import Plan
 from forebear.tables.checks import check_keys, check_words, shown
 from forebear.tables.files import (
     dialect_from_dict,
+    dialect_to_dict,
     preprocessing_from_dict,
+    preprocessing_to_dict,
     table_from_dict,
     table_to_dict,
 )
@@ -112,10 +114,10 @@ def _metadata(plan: Plan, card: ModelCard) -> dict[str, str]:
         # The source has its own key, so that older versions of forebear can still read the table.
         "table": json.dumps(table_to_dict(replace(plan.table, source=""))),
         "table_source": plan.table.source,
-        "dialect": json.dumps(asdict(plan.dialect)),
+        "dialect": json.dumps(dialect_to_dict(plan.dialect)),
         "built": json.dumps(asdict(built)),
         "classes": json.dumps(card.classes, ensure_ascii=False),
-        "preprocessing": json.dumps(asdict(card.preprocessing)),
+        "preprocessing": json.dumps(preprocessing_to_dict(card.preprocessing)),
         "metrics": json.dumps(_finite(card.metrics), allow_nan=False),
         "provenance": json.dumps(_finite(card.provenance), allow_nan=False),
     }
@@ -237,7 +239,7 @@ def _build(metadata: Mapping[str, str], tensors: dict[str, Tensor]) -> Network:
     if (metadata["format"] == FORMAT_3) != (card.multi_label is not None):
         raise ValueError(f"format={metadata['format']!r} does not fit the key multi_label")
     card.require_logits(plan.num_classes)
-    check_map(plan, card.preprocessing.size)
+    check_map(plan, *card.preprocessing.shape)
     _check_arrays(plan, tensors)
     with torch.device("meta"):
         network = Network(plan)

@@ -31,7 +31,7 @@ def test_a_field_in_place_of_the_recipes_has_its_unit_and_its_values() -> None:
         assert known[name].least == (1 if name == "epochs" else recipe[name].least)
         assert known[name].optional
         assert known[name].default_text.startswith("the recipe's")
-    for name in ("batch", "lr", "size", "seed", "precision"):
+    for name in ("batch", "lr", "resize", "seed", "precision"):
         assert known[name].help == recipe[name].help
     assert known["mirror"].choices == ()  # true or false, in place of more possible values
 

@@ -172,7 +172,7 @@ def _card(network: Network, options: Options) -> GraphCard:
 
 def _example(card: GraphCard, count: int) -> torch.Tensor:
     rule = card.preprocessing
-    zeros = np.zeros((count, rule.size, rule.size, rule.channels), np.uint8)
+    zeros = np.zeros((count, *rule.shape, rule.channels), np.uint8)
     return torch.from_numpy(card.graph_input(zeros))
 
 

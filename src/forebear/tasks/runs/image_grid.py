@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from forebear.data.images.bands import visible
 from forebear.data.labels import names
 from forebear.files import write_whole
 from forebear.tables.preprocessing import Preprocessing
@@ -199,7 +200,7 @@ def _write(
 
 def _tile(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> Image.Image:
     """Returns an image [H, W, C] resized to a tile; pixels of small images stay squares."""
-    values = _bytes(pixels)
+    values = visible(_bytes(pixels))
     image = Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values).convert("RGB")
     scale = TILE / max(image.size)
     wanted = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))

@@ -99,7 +99,7 @@ class Routes:
     async def _model(self, request: Request) -> Response:
         rule, classes = self._classifier.preprocessing, self._classifier.classes
         pixels = {"name": "pixels", "datatype": "UINT8",
-                  "shape": [-1, rule.size, rule.size, rule.channels]}  # fmt: skip
+                  "shape": [-1, *rule.shape, rule.channels]}  # fmt: skip
         return JSONResponse(
             {
                 "name": self._settings.name,
@@ -139,7 +139,7 @@ class Routes:
     async def _infer(self, request: Request) -> Response:
         rule = self._classifier.preprocessing
         body = await _body(request)
-        shape = (rule.size, rule.size, rule.channels)
+        shape = (*rule.shape, rule.channels)
         asked = protocol_v2.parse(body, request.headers.get(protocol_v2.HEADER), shape=shape)
         if asked.pixels is None:
             images = await self._service.decoded(asked.images)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from forebear.data.dataset import Dataset
+from forebear.data.dataset import Dataset, with_channels
 from forebear.data.fold import Fold
 from forebear.data.sample_levels import find_levels
 from forebear.data.sources.fold_split import as_test, split_fold
@@ -109,17 +109,20 @@ def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
         world.on_rank0(partial(RunFolder, config.out, replace=config.replace))
     if config.network is not None:
         resolve(config.network, config.dialect)  # so is an unknown name
-    data, test = split_data(read_data(config.data, config.reading), config.hold_out, config.fold)
+    data, test = split_data(images_of(config), config.hold_out, config.fold)
     config = replace(config, metric=metric_for(config.metric, multi_label=data.multi_label))
     _refuse_one_class(data)
     _refuse_patience(config, chooses=test is not None or data.splits_off)
     _refuse_if_spent(config)
     card = None if config.weights is None else find_card(config.weights)
-    asked = read_config(config, checkpoint_size=0 if card is None else card.preprocessing.size)
+    asked = read_config(
+        config, checkpoint_size=(0, 0) if card is None else card.preprocessing.shape
+    )
     name, table, dialect = choose_network(config, asked.recipe, input_size(asked.recipe, data))
     norms = dialect.root_norm or dialect.final_norm
     resolved = resolve_recipe(asked, config, data, norms=norms, device=device)
     trained = None if card is None else card.preprocessing
+    _refuse_other_channels(data, trained)
     network = create_network(table, dialect, data, resolved.recipe, trained)
     times: StepTimes | None = None
     notes: tuple[str, ...] = ()
@@ -159,6 +162,15 @@ def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
     )
 
 
+def images_of(config: TrainConfig) -> Dataset:
+    """Reads the data set with the channels that were asked for.
+
+    Raises:
+        DataError: It cannot be used, or its images are arrays with other channels.
+    """
+    return with_channels(read_data(config.data, config.reading), config.channels)
+
+
 def _refuse_one_class(data: Dataset) -> None:
     """Refuses a data set that gives a network nothing to tell apart.
 
@@ -170,6 +182,20 @@ def _refuse_one_class(data: Dataset) -> None:
             f"{printable(data.spec)}: only one class, {printable(data.classes[0])}, so a network "
             "that always answers it is right. Expected two classes or more. Add images that are "
             "something else, or pass the folder or the table that has all classes."
+        )
+
+
+def _refuse_other_channels(data: Dataset, trained: Preprocessing | None) -> None:
+    """Refuses images of other channels than weights for any channels take.
+
+    Raises:
+        DataError: The numbers of channels differ.
+    """
+    if trained is not None and trained.order == "any" and trained.channels != data.channels:
+        raise DataError(
+            f"{printable(data.spec)}: images of {data.channels} channels. Expected "
+            f"{trained.channels}, as the network of --weights takes. If the files have as many, "
+            f"pass --channels {trained.channels}."
         )
 
 
@@ -310,9 +336,11 @@ def create_network(
         start_at(network, label_odds(data.train.labels, weights))
     if recipe.zero_init_residual:
         zero_last_norms(network)
-    for side in sorted({recipe.size_from or recipe.size, recipe.size, recipe.eval_size}):
-        check_size(network.plan, side, side)
-        check_map(network.plan, side)
+    squares = {(side, side) for side in (recipe.size_from, recipe.eval_size) if side}
+    shapes = {recipe.shape} if recipe.width else squares | {recipe.shape}
+    for height, width in sorted(shapes):
+        check_size(network.plan, height, width)
+        check_map(network.plan, height, width)
     return network
 
 
