@@ -7,9 +7,17 @@ from typing import Any
 
 import pytest
 
-from forebear.engines.graph_card import FORMAT, PROPERTY, GraphCard, is_foreign, parse_card, read_card
+from forebear.engines.graph_card import (
+    FORMAT,
+    PROPERTY,
+    GraphCard,
+    is_foreign,
+    parse_card,
+    read_card,
+)
 from forebear.errors import WeightsError
 from forebear.network.calibration import Calibration
+from forebear.network.multi_label import MultiLabel
 from forebear.tables.preprocessing import TORCHVISION
 from forebear.weights.writers.tensorflow.protobuf import message
 
@@ -98,3 +106,11 @@ def test_only_whole_graphs_without_a_card_are_foreign(tmp_path: Path) -> None:
     assert not is_foreign(path)
     assert not is_foreign(tmp_path / "missing.onnx")
     assert not is_foreign(path.rename(tmp_path / "m.bin"))
+
+
+def test_thresholds_are_read_back_and_their_absence_leaves_the_older_text(tmp_path: Path) -> None:
+    card = replace(CARD, multi_label=MultiLabel(thresholds=(0.25, 0.5), images=9))
+    assert read_card(file(tmp_path / "m.onnx", card.text())) == card
+    assert card.model_card().multi_label == card.multi_label
+    assert json.loads(card.properties()["multi_label"])["thresholds"] == [0.25, 0.5]
+    assert "multi_label" not in json.loads(CARD.text()) | CARD.properties()

@@ -152,7 +152,9 @@ def test_the_graph_in_the_onnx_wheel_is_resnet50() -> None:
     (wanted,) = session.run(None, given)
     found = torch.from_numpy(logits(network, images)).softmax(1).numpy()
     assert np.abs(found - wanted).max() < TOLERANCE
-    assert {*network.get_parameter("root.conv1.conv.weight").flatten().tolist()} == {np.float32(0.02)}
+    assert {*network.get_parameter("root.conv1.conv.weight").flatten().tolist()} == {
+        np.float32(0.02)
+    }
     with pytest.raises(WeightsError, match=r"node 'n3' \(LRN\) is there \(the first AlexNet"):
         forebear.load(light / "light_inception_v1.onnx")
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -16,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from forebear.engines.classifier import Classifier
 from forebear.limits import REQUEST_BYTES, REQUEST_IMAGES
 from forebear.tasks.serve import protocol_v2
 from forebear.tasks.serve.batcher import FullError
@@ -96,7 +99,7 @@ class Routes:
     async def _model(self, request: Request) -> Response:
         rule, classes = self._classifier.preprocessing, self._classifier.classes
         pixels = {"name": "pixels", "datatype": "UINT8",
-                  "shape": [-1, rule.size, rule.size, rule.channels]}  # fmt: skip
+                  "shape": [-1, *rule.shape, rule.channels]}  # fmt: skip
         return JSONResponse(
             {
                 "name": self._settings.name,
@@ -122,21 +125,21 @@ class Routes:
                 await self._service.decoded([data for _, data in files])
             )
             found = [
-                {"name": name, "classes": _as_json(guesses)}
-                for (name, _), guesses in zip(
-                    files, self._classifier.guesses(logits, top), strict=True
+                {"name": name, "classes": classes}
+                for (name, _), classes in zip(
+                    files, _answers(self._classifier, logits, top), strict=True
                 )
             ]
             return JSONResponse(found)
         if not body:
             raise RequestError("the body is empty. Expected an image, or a form with images.")
         logits = await self._service.logits(await self._service.decoded([body]))
-        return JSONResponse(_as_json(self._classifier.guesses(logits, top)[0]))
+        return JSONResponse(_answers(self._classifier, logits, top)[0])
 
     async def _infer(self, request: Request) -> Response:
         rule = self._classifier.preprocessing
         body = await _body(request)
-        shape = (rule.size, rule.size, rule.channels)
+        shape = (*rule.shape, rule.channels)
         asked = protocol_v2.parse(body, request.headers.get(protocol_v2.HEADER), shape=shape)
         if asked.pixels is None:
             images = await self._service.decoded(asked.images)
@@ -156,8 +159,19 @@ def _error(message: str, status: int) -> Response:
     return JSONResponse({"error": message}, status)
 
 
-def _as_json(guesses: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
-    return [{"class": name, "probability": share} for name, share in guesses]
+def _answers(
+    classifier: Classifier, logits: NDArray[np.float32], top: int
+) -> list[list[dict[str, Any]]]:
+    """Returns the most probable classes of each image, and whether each is a label of it."""
+    found: list[list[dict[str, Any]]] = [
+        [{"class": name, "probability": share} for name, share in guesses]
+        for guesses in classifier.guesses(logits, top)
+    ]
+    if classifier.multi_label is not None:
+        for row, labels in zip(found, classifier.labels(logits), strict=True):
+            for one in row:
+                one["label"] = one["class"] in labels
+    return found
 
 
 def _count(text: str) -> int:

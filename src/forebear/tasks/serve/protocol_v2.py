@@ -39,7 +39,7 @@ class InferRequest:
 
     id: str
     images: tuple[bytes, ...]  # encoded images; or none
-    pixels: NDArray[Any] | None  # [N, size, size, C]; or None
+    pixels: NDArray[Any] | None  # [N, H, W, C]; or None
     classes: int  # most probable classes per image; 0 asks for all probabilities
     binary: bool  # whether the answer's tensor is binary
 
