@@ -163,18 +163,20 @@ def preprocessing_of(image: Image, base: Preprocessing) -> Preprocessing | None:
     if not image.changed or len(base.mean) != image.channels:
         if image.changed:
             raise StrangerError(
-                f"the graph scales an input of {image.channels} channels", "images of 1 or 3"
+                f"the graph scales an input of {image.channels} channels",
+                f"{len(base.mean)} channels",
             )
         return None
     order = base.order
     if image.pixels:
-        order = "L" if image.channels == 1 else ("BGR" if image.reversed else "RGB")
-        base = replace(base, order=order, scale=1.0, mean=(0.0,) * len(order))
-        base = replace(base, std=(1.0,) * len(order))
+        if order in ("RGB", "BGR"):
+            order = "BGR" if image.reversed else "RGB"
+        none, one = (0.0,) * image.channels, (1.0,) * image.channels
+        base = replace(base, order=order, scale=1.0, mean=none, std=one)
     elif image.reversed:
         base = replace(
             base,
-            order={"RGB": "BGR", "BGR": "RGB", "L": "L"}[order],  # type: ignore[arg-type]
+            order="RGB" if order == "BGR" else "BGR",
             mean=base.mean[::-1],
             std=base.std[::-1],
         )
