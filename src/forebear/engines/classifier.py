@@ -103,6 +103,11 @@ class Classifier:
         fitted = self.require_threshold()
         return scores(logits, fitted.temperature, fitted.score) < fitted.threshold
 
+    @property
+    def has_threshold(self) -> bool:
+        """Whether `unknown` can answer."""
+        return self.calibration is not None and UNKNOWN not in self.classes
+
     def require_threshold(self) -> Calibration:
         """Returns the calibration, which has the threshold below which images are unknown.
 

@@ -19,8 +19,9 @@ from forebear.tasks.faults.close_hashes import Pairs, close_pairs
 
 # The coarse hashes of a pair differ in at most `close_hashes.MOST_BITS` = 10 of 64 bits. In
 # Imagenette, this holds for 165 pairs of 13,394 images, and none of them is a near-duplicate: in
-# the finer hash they differ in 54 bits or more. JPEG quality 30, half the size and 30 % more brightness each change at most 24 of 256 bits in 95 %
-# of 300 images, and a crop by 2.5 % changes 44 bits in the median.
+# the finer hash they differ in 54 bits or more. JPEG quality 30, half the size and 30 % more
+# brightness each change at most 24 of 256 bits in 95 % of 300 images, and a crop by 2.5 % changes
+# 44 bits in the median.
 FINE_BITS = 48  # of 256
 SIMILARITY = 0.5  # of the features: half of all pairs of unrelated images are below 0.35
 _PAIRS = 2**22  # pairs that are in memory at a time
