@@ -86,5 +86,4 @@ def _found_before(differences: NDArray[np.uint16], band: int) -> NDArray[np.bool
         band: The current one.
     """
     bits = np.bitwise_count(differences[:, :band])
-    found: NDArray[np.bool_] = (bits <= np.array(_RADII[:band], np.uint8)).any(1)
-    return found
+    return np.asarray((bits <= np.array(_RADII[:band], np.uint8)).any(1), np.bool_)

@@ -111,7 +111,7 @@ def _outputs(data: dict[str, Any], known: tuple[str, ...]) -> tuple[Output, ...]
     expected = " or ".join(f'"{name}"' for name in known)
     if not isinstance(outputs, list) or len(outputs) > len(known):
         raise RequestError(f"outputs: expected at most {len(known)}, named {expected}.")
-    wanted = []
+    wanted: list[Output] = []
     for output in outputs or [{"name": name} for name in known]:
         named = output.get("name") if isinstance(output, dict) else output
         if not isinstance(output, dict) or named not in known:
