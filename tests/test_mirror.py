@@ -36,6 +36,7 @@ TESTED_IN = {
     "cli/quantize.py": "tasks/test_quantize.py",
     "limits.py": "test_docs.py",
     "network/kernels/status.py": "network/kernels/test_native.py",
+    "network/plan/naming_schemes.py": "network/plan/test_layer_names.py",
     "tasks/calibrate.py": "cli/test_calibrate.py",
     "tasks/engines.py": "cli/test_engines.py",
     "tasks/serve/server.py": "cli/test_serve.py",

@@ -54,6 +54,7 @@ Names = Literal[
     "torchvision-alexnet",
     "timm-v2",
     "cifar",
+    "weiaicunzai",
     "paddle",
     "caffe2",
     "detectron2",
@@ -297,6 +298,22 @@ PAPER_CIFAR_RESNEXT = replace(
     PAPER_RESNEXT, name="paper-cifar-resnext", names="cifar", preprocessing=CIFAR
 )
 
+# CIFAR networks under torchvision's names: chenyaofo/pytorch-cifar-models, resnet.py.
+_CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
+TORCHVISION_CIFAR = replace(
+    TORCHVISION_V1,
+    name="torchvision-cifar",
+    preprocessing=replace(CIFAR, mean=_CIFAR_MEAN, std=(0.2023, 0.1994, 0.2010)),
+)
+# weiaicunzai/pytorch-cifar100, conf/global_settings.py.
+WEIAICUNZAI = replace(
+    TORCHVISION_V1,
+    name="weiaicunzai",
+    names="weiaicunzai",
+    preprocessing=replace(
+        CIFAR, mean=(0.507076, 0.486549, 0.440918), std=(0.267334, 0.256438, 0.276151)
+    ),
+)
 # paddle.vision.models.resnet: torchvision's function.
 PADDLE = replace(TORCHVISION_V1, name="paddle", names="paddle")
 # Detectron's copies of the Caffe models: MODEL_ZOO.md, and detectron2's defaults.py (PIXEL_MEAN in
@@ -348,6 +365,8 @@ DIALECTS: dict[str, Dialect] = {
         PAPER_CIFAR,
         PAPER_CIFAR_B,
         PAPER_CIFAR_RESNEXT,
+        TORCHVISION_CIFAR,
+        WEIAICUNZAI,
         PADDLE,
         DETECTRON,
         DETECTRON_RESNEXT,

@@ -10,7 +10,8 @@ import torch
 
 from forebear.errors import WeightsError, near_misses
 from forebear.network.network import Network
-from forebear.network.plan.layer_names import NAMING_SCHEMES, naming_scheme_of
+from forebear.network.plan.layer_names import naming_scheme_of
+from forebear.network.plan.naming_schemes import NAMING_SCHEMES
 from forebear.network.plan.plan import Plan
 from forebear.text import truncated
 from forebear.weights.choose_set import choose, sets_of, taken

@@ -16,6 +16,7 @@ from forebear.text import truncated
 from forebear.weights.choose_set import BODY, choose
 from forebear.weights.find_sets import FileNames, Wanted, WeightSet, find_sets
 from forebear.weights.readers.base import Arrays
+from forebear.weights.relatives import what_it_is
 from forebear.weights.structure import Structure, structures
 
 
@@ -118,10 +119,14 @@ def recognise(arrays: Arrays, which: str | None = None) -> tuple[Fit, list[Weigh
     try:
         found = fits(arrays, which) or structural_fits(arrays, which)
         if not found:
+            whole = arrays.whole
+            seems = what_it_is(FileNames(whole, whole.shape, whole.scope))
             raise WeightsError(
-                f"its {len(arrays)} arrays match none of the {len(NETWORKS)} published networks "
-                f"(first array: {truncated(next(iter(arrays), 'none'))!r}). Expected the weights "
-                "of a published network. Pass the network, as in --network slim/resnet_v1_50."
+                f"its {len(arrays)} arrays match none of the {len(NETWORKS)} published networks, "
+                "and no other network can be read from their names and shapes "
+                f"(first array: {truncated(next(iter(arrays), 'none'))!r})"
+                f"{f'; {seems}' if seems else ''}. Expected the weights of a ResNet, a ResNeXt or "
+                "an AlexNet. Pass the network, as in --network slim/resnet_v1_50."
             )
         sets = list({fit.weights.label: fit.weights for fit in reversed(found)}.values())[::-1]
         chosen = choose(sets, which, arrays)

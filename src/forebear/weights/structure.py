@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from forebear.errors import TableError
-from forebear.network.plan.layer_names import NAMING_SCHEMES
+from forebear.network.plan.naming_schemes import NAMING_SCHEMES
 from forebear.tables import dialects
 from forebear.tables.dialects import Dialect
 from forebear.tables.resnet import IMAGENET_ROOT, cifar_root
@@ -28,7 +28,7 @@ Units = dict[int, dict[int, dict[int, Shape]]]  # {block: {unit: {convolution: O
 # The dialects that use a scheme, in the order in which they are tried: the first one with the
 # file's shortcuts and pre-activations is taken.
 _DIALECTS: dict[str, tuple[Dialect, ...]] = {
-    "torchvision": (dialects.TORCHVISION_V1,),
+    "torchvision": (dialects.TORCHVISION_V1, dialects.TORCHVISION_CIFAR),
     "cifar": (
         dialects.PAPER_CIFAR_B,
         dialects.PAPER_CIFAR,
@@ -38,6 +38,7 @@ _DIALECTS: dict[str, tuple[Dialect, ...]] = {
     "timm-v2": (dialects.TIMM_PREACT, dialects.TIMM_PREACT_BASIC),
     "keras": (dialects.KERAS_V1, dialects.KERAS_V2),
     "slim": (dialects.SLIM_V1, dialects.SLIM_V2),
+    "weiaicunzai": (dialects.WEIAICUNZAI,),
     "paddle": (dialects.PADDLE,),
     "caffe2": (dialects.DETECTRON, dialects.DETECTRON_RESNEXT),
     "detectron2": (dialects.DETECTRON2, dialects.DETECTRON2_RESNEXT),
@@ -48,6 +49,7 @@ _NUMBERS = {
     "u": ("unit", 0), "v": ("unit", 1),
     "n": ("conv", 0), "m": ("conv", -1), "l": ("conv", 1),
 }  # fmt: skip
+_PLACES = 3  # of a convolution, its norm and its ReLU in a sequence: the slot i counts them
 _WORDS = {
     "net": r"(?P<net>[^/.]+)",
     "block": r"block(?P<b>\d{1,3})",
@@ -136,6 +138,9 @@ def _place(match: re.Match[str]) -> dict[str, int]:
     for slot, text in match.groupdict().items():
         if slot == "branch":
             found["conv"] = ord(text) - ord("a") + 1
+        elif slot == "i":
+            place, rest = divmod(int(text), _PLACES)
+            found["conv"] = place + 1 if not rest else 0  # 0: not a convolution
         elif slot in _NUMBERS:
             what, more = _NUMBERS[slot]
             found[what] = int(text) + more
@@ -237,6 +242,9 @@ def _form(row: Block) -> Form | None:
 def _in_dialect(table: Table, dialect: Dialect) -> Iterator[Structure]:
     grouped = any(block.groups > 1 for block in table.blocks)
     if dialect.name.startswith("detectron") and grouped != dialect.name.endswith("-resnext"):
+        return
+    small = table.image_size == 32
+    if dialect.names == "torchvision" and small != (dialect is dialects.TORCHVISION_CIFAR):
         return
     yield Structure(table, dialect)
     # Networks whose first block has a stride too, such as transformers' downsample_in_first_stage
