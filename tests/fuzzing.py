@@ -261,7 +261,7 @@ def _image(data: bytes, folder: Path) -> None:
     what_is(data[:START])
     _, why = look_at(data, "x")
     assert why is None or why.isprintable(), why
-    open_part(data, lambda across, down: (0, 0, across / 2, down), 16)
+    open_part(data, lambda across, down: (0, 0, across / 2, down), (16, 16))
 
 
 def _images(spec: str) -> None:

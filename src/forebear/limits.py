@@ -23,6 +23,7 @@ PROGRESSIVE_PIXELS = 40_000_000  # of a progressive JPEG
 DIRECT_PIXELS = 16_000_000  # above, an image is converted through a temporary file
 DECODE_BYTES = 280_000_000  # of all images that are being decoded at a time, or the next if larger
 DECODE_BYTES_PER_CORE = 75_000_000
+IMAGE_CHANNELS = 256  # of one image; hyperspectral sensors have about 200
 INPUT_SIDE = 8_192  # pixels: largest input size of a network, and side of a resize
 
 # Data sets

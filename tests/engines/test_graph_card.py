@@ -10,6 +10,7 @@ import pytest
 from forebear.engines.graph_card import FORMAT, PROPERTY, GraphCard, parse_card, read_card
 from forebear.errors import WeightsError
 from forebear.network.calibration import Calibration
+from forebear.network.multi_label import MultiLabel
 from forebear.tables.preprocessing import TORCHVISION
 from forebear.weights.writers.tensorflow.protobuf import message
 
@@ -84,3 +85,11 @@ def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"m\.onnx"):
         read_card(tmp_path / "m.onnx")
+
+
+def test_thresholds_are_read_back_and_their_absence_leaves_the_older_text(tmp_path: Path) -> None:
+    card = replace(CARD, multi_label=MultiLabel(thresholds=(0.25, 0.5), images=9))
+    assert read_card(file(tmp_path / "m.onnx", card.text())) == card
+    assert card.model_card().multi_label == card.multi_label
+    assert json.loads(card.properties()["multi_label"])["thresholds"] == [0.25, 0.5]
+    assert "multi_label" not in json.loads(CARD.text()) | CARD.properties()

@@ -21,8 +21,9 @@ from forebear.engines.engine import EnginePrecision, Pixels, as_dtype
 from forebear.limits import INPUT_SIDE
 from forebear.network.calibration import Calibration, calibration_from_dict
 from forebear.network.model_card import ModelCard
+from forebear.network.multi_label import MultiLabel, multi_label_from_dict
 from forebear.tables.checks import is_count, refuse
-from forebear.tables.files import preprocessing_from_dict
+from forebear.tables.files import preprocessing_from_dict, preprocessing_to_dict
 from forebear.tables.preprocessing import Preprocessing
 from forebear.untrusted import opened, parse_json
 from forebear.weights.readers.errors import reading
@@ -47,17 +48,18 @@ class GraphCard:
     dialect: str
     preprocessing: Preprocessing
     classes: tuple[str, ...] = ()
-    # pixels: [N, size, size, C] in 0..255 as `fit` gives them; images: [N, C, size, size] floats
-    # after all of the preprocessing.
+    # pixels: [N, H, W, C] in 0..255 as `fit` gives them; images: [N, C, H, W] floats after all of
+    # the preprocessing.
     takes: Literal["pixels", "images"] = "pixels"
     dtype: Literal["uint8", "float32"] = "uint8"  # of the input
-    size: int = 224  # pixels
+    size: int = 224  # pixels: height of the input, and its width unless the preprocessing has one
     any_size: bool = False  # whether other input sizes work too
     precision: EnginePrecision = "fp32"
     identity: str = ""  # SHA-256 of the network's arrays
     metrics: Mapping[str, Any] = field(default_factory=dict)  # of the weights, as in a ModelCard
     provenance: Mapping[str, str] = field(default_factory=dict)  # source file, SHA-256, licence
     calibration: Calibration | None = None  # of the logits, which the graph gives as they are
+    multi_label: MultiLabel | None = None  # if images can have several labels, or none
 
     def __post_init__(self) -> None:
         self.model_card()
@@ -83,13 +85,17 @@ class GraphCard:
             metrics=self.metrics,
             provenance=self.provenance,
             calibration=self.calibration,
+            multi_label=self.multi_label,
         )
 
     def text(self) -> str:
         """Returns the card as JSON."""
         values = asdict(replace(self, metrics=dict(self.metrics), provenance=dict(self.provenance)))
+        values["preprocessing"] = preprocessing_to_dict(self.preprocessing)
         if self.calibration is None:  # versions of forebear before calibration read the rest
             del values["calibration"]
+        if self.multi_label is None:  # older versions refuse a card that has it
+            del values["multi_label"]
         return json.dumps({"format": FORMAT, **values}, ensure_ascii=False)
 
     def properties(self) -> dict[str, str]:
@@ -97,15 +103,17 @@ class GraphCard:
         found = {
             PROPERTY: self.text(),
             "classes": json.dumps(self.classes, ensure_ascii=False),
-            "preprocessing": json.dumps(asdict(self.preprocessing)),
+            "preprocessing": json.dumps(preprocessing_to_dict(self.preprocessing)),
             "licence": str(self.provenance.get("licence", "")),
         }
         if self.calibration is not None:
             found["calibration"] = json.dumps(self.calibration.as_dict())
+        if self.multi_label is not None:
+            found["multi_label"] = json.dumps(self.multi_label.as_dict())
         return found
 
     def graph_input(self, pixels: Pixels) -> NDArray[Any]:
-        """Returns what the graph takes for `fit` images, [N, size, size, C] in 0..255."""
+        """Returns what the graph takes for `fit` images, [N, H, W, C] in 0..255."""
         if self.takes == "images":
             return np.stack([normalise(one, self.preprocessing) for one in pixels])
         return as_dtype(pixels, np.dtype(self.dtype))
@@ -122,10 +130,15 @@ def parse_card(text: str) -> GraphCard:
         raise ValueError(f"its property {PROPERTY!r} is not {FORMAT!r}")
     rule = preprocessing_from_dict(found.pop("preprocessing", None))
     calibration = calibration_from_dict(found.pop("calibration", None))
+    several = multi_label_from_dict(found.pop("multi_label", None))
     classes = found.pop("classes", ())
     try:
         return GraphCard(
-            preprocessing=rule, classes=tuple(classes), calibration=calibration, **found
+            preprocessing=rule,
+            classes=tuple(classes),
+            calibration=calibration,
+            multi_label=several,
+            **found,
         )
     except TypeError as error:
         raise ValueError(f"its property {PROPERTY!r} has other keys ({error})") from error

@@ -202,6 +202,7 @@ def _classifier(engine: Engine, card: GraphCard, source: str, chosen: str = "") 
         note=card.provenance.get(NOTES, ""),
         chosen=chosen,
         calibration=card.calibration,
+        multi_label=card.multi_label,
     )
 
 

@@ -174,7 +174,9 @@ def find_card(path: Path) -> ModelCard | None:
     own = native_file(path)
     if own is not None:
         card = load_file(own).card
-        return ModelCard(preprocessing=card.preprocessing, classes=card.classes)
+        return ModelCard(
+            preprocessing=card.preprocessing, classes=card.classes, multi_label=card.multi_label
+        )
     row = by_digest(path) if path.is_file() else None
     if row is not None:
         classes = class_names(row.classes) if row.classes else ()

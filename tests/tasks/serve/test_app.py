@@ -16,6 +16,7 @@ pytest.importorskip("python_multipart")
 
 from starlette.testclient import TestClient
 
+from forebear.network.multi_label import MultiLabel
 from forebear.tasks.serve import app as routes
 from forebear.tasks.serve.app import Routes
 from forebear.tasks.serve.service import Service, Settings
@@ -245,3 +246,17 @@ def test_unknown_needs_a_threshold(server: Server) -> None:
     assert len(server.client.get("/v2/models/net").json()["outputs"]) == 1
     wrong = server.client.post("/predict?unknown=yes", content=GREY)
     assert wrong.json() == {"error": "unknown=yes: expected 1 or 0."}
+
+
+def test_a_multi_label_network_has_no_unknown() -> None:
+    several = replace(classifier(), calibration=FITTED, multi_label=MultiLabel((0.5, 0.5)))
+    service = Service(several, Settings(name="net", delay=0))
+    client = TestClient(Routes(service).app(), raise_server_exceptions=False)
+    body = {"inputs": [{"name": "pixels", "datatype": "UINT8", "shape": [1, 8, 8, 3],
+                        "data": [250] * 192}]}  # fmt: skip
+    (output,) = client.post(INFER, json=body).json()["outputs"]
+    refused = client.post("/predict?unknown=1", content=BRIGHT)
+    service.close()
+    assert output["name"] == "probabilities"
+    assert refused.status_code == 400
+    assert "is multi-label" in refused.json()["error"]

@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -97,7 +99,7 @@ class Routes:
     async def _model(self, request: Request) -> Response:
         rule, classes = self._classifier.preprocessing, self._classifier.classes
         pixels = {"name": "pixels", "datatype": "UINT8",
-                  "shape": [-1, rule.size, rule.size, rule.channels]}  # fmt: skip
+                  "shape": [-1, *rule.shape, rule.channels]}  # fmt: skip
         outputs = [
             {"name": protocol_v2.PROBABILITIES, "datatype": "FP32",
              "shape": [-1, len(classes) or -1]},
@@ -140,7 +142,9 @@ class Routes:
     ) -> list[dict[str, Any]]:
         """Returns the most probable classes of each image, and if asked whether it is unknown."""
         logits = await self._service.logits(await self._service.decoded(images))
-        found = [{"classes": _as_json(one)} for one in self._classifier.guesses(logits, top)]
+        found: list[dict[str, Any]] = [
+            {"classes": one} for one in _answers(self._classifier, logits, top)
+        ]
         if not unknown:
             return found
         strange = self._classifier.unknown(logits).tolist()
@@ -149,7 +153,7 @@ class Routes:
     async def _infer(self, request: Request) -> Response:
         rule = self._classifier.preprocessing
         body = await _body(request)
-        shape = (rule.size, rule.size, rule.channels)
+        shape = (*rule.shape, rule.channels)
         outputs: tuple[str, ...] = (protocol_v2.PROBABILITIES,)
         if self._classifier.has_threshold:
             outputs += (protocol_v2.UNKNOWN,)
@@ -174,8 +178,19 @@ def _error(message: str, status: int) -> Response:
     return JSONResponse({"error": message}, status)
 
 
-def _as_json(guesses: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
-    return [{"class": name, "probability": share} for name, share in guesses]
+def _answers(
+    classifier: Classifier, logits: NDArray[np.float32], top: int
+) -> list[list[dict[str, Any]]]:
+    """Returns the most probable classes of each image, and whether each is a label of it."""
+    found: list[list[dict[str, Any]]] = [
+        [{"class": name, "probability": share} for name, share in guesses]
+        for guesses in classifier.guesses(logits, top)
+    ]
+    if classifier.multi_label is not None:
+        for row, labels in zip(found, classifier.labels(logits), strict=True):
+            for one in row:
+                one["label"] = one["class"] in labels
+    return found
 
 
 def _count(text: str) -> int:

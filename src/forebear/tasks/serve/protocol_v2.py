@@ -49,7 +49,7 @@ class InferRequest:
 
     id: str
     images: tuple[bytes, ...]  # encoded images; or none
-    pixels: NDArray[Any] | None  # [N, size, size, C]; or None
+    pixels: NDArray[Any] | None  # [N, H, W, C]; or None
     outputs: tuple[Output, ...]  # in the order of the answer
 
 
