@@ -64,6 +64,18 @@ TESTED_IN = {
     "tasks/train/trainer.py": "tasks/train/test_crash.py",
     "tasks/train/validate.py": "tasks/train/test_crash.py",
     "weights/catalog_files.py": "weights/test_catalog_rows.py",
+    "weights/graphs/compare.py": "weights/test_onnx_graph.py",
+    "weights/graphs/facts.py": "weights/test_onnx_graph.py",
+    "weights/graphs/fill.py": "weights/test_onnx_graph.py",
+    "weights/graphs/head.py": "weights/test_onnx_graph.py",
+    "weights/graphs/image.py": "weights/test_onnx_graph.py",
+    "weights/graphs/layers.py": "weights/test_onnx_graph.py",
+    "weights/graphs/links.py": "weights/test_onnx_graph.py",
+    "weights/graphs/match.py": "weights/test_onnx_graph.py",
+    "weights/graphs/read_graph.py": "weights/test_onnx_graph.py",
+    "weights/graphs/walk.py": "weights/test_onnx_graph.py",
+    "weights/readers/onnx/records.py": "weights/readers/onnx/test_onnx_file.py",
+    "weights/readers/onnx/tensors.py": "weights/readers/onnx/test_onnx_file.py",
 }
 
 

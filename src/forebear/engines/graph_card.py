@@ -33,6 +33,7 @@ from forebear.weights.readers.tensorflow.protobuf import fields
 PROPERTY = "forebear"
 FORMAT = "forebear graph 1"
 _EXPECTED = "an ONNX file from forebear export"
+_GRAPH = 7  # onnx.proto3: ModelProto.graph
 _METADATA = 14  # onnx.proto3: ModelProto.metadata_props, a list of StringStringEntryProto
 
 
@@ -157,15 +158,32 @@ def read_card(path: Path) -> GraphCard:
         return parse_card(text)
 
 
-def _properties(path: Path) -> dict[str, str]:
-    """Returns the metadata properties of a model, of which only they are read from the disk."""
+def is_foreign(path: Path) -> bool:
+    """Whether a file is a whole ONNX model that another program wrote: it has no card."""
+    if path.suffix != ".onnx":
+        return False
+    try:
+        return PROPERTY not in _properties(path, _GRAPH)
+    except (DamageError, OSError, ValueError):
+        return False  # `read_card` says what is wrong with it
+
+
+def _properties(path: Path, needed: int = _METADATA) -> dict[str, str]:
+    """Returns the metadata properties of a model, of which only they are read from the disk.
+
+    Raises:
+        DamageError: The model is damaged, or has the field `needed` nowhere.
+    """
     with opened(path) as file:
         if os.fstat(file.fileno()).st_size == 0:
             raise DamageError("it is empty")
         whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    found = {}
+    found, there = {}, needed == _METADATA
     for entry in fields(whole):
+        there = there or entry.number == needed
         if entry.number == _METADATA:
             pair = {one.number: bytes(one.message()) for one in fields(entry.message())}
             found[pair.get(1, b"").decode()] = pair.get(2, b"").decode()
+    if not there:
+        raise DamageError("it has no graph")
     return found
