@@ -125,6 +125,12 @@ class Classifier:
         fitted = self.require_threshold()
         return scores(logits, fitted.temperature, fitted.score) < fitted.threshold
 
+    @property
+    def has_threshold(self) -> bool:
+        """Whether `unknown` can answer."""
+        single = self.multi_label is None and UNKNOWN not in self.classes
+        return single and self.calibration is not None
+
     def require_threshold(self) -> Calibration:
         """Returns the calibration, which has the threshold below which images are unknown.
 

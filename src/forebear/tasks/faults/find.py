@@ -12,6 +12,7 @@ from forebear.data.dataset import Dataset
 from forebear.network.network import Network
 from forebear.tasks.check import Checked, Row
 from forebear.tasks.evaluation_set import match_classes
+from forebear.tasks.faults.close_hashes import MOST_BITS
 from forebear.tasks.faults.label_errors import (
     FOLDS,
     LEAST,
@@ -23,7 +24,6 @@ from forebear.tasks.faults.label_errors import (
 )
 from forebear.tasks.faults.near_duplicates import (
     FINE_BITS,
-    MOST_BITS,
     SIMILARITY,
     Group,
     is_across,
