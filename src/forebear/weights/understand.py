@@ -14,8 +14,14 @@ from forebear.tables.registry import NETWORKS, find
 from forebear.tables.rows import Table
 from forebear.weights.choose_set import choose, describe, sets_of, taken
 from forebear.weights.find_sets import plain_names
-from forebear.weights.hub_facts import Facts, timm_facts, transformers_facts
+from forebear.weights.hub_facts import (
+    Facts,
+    kerashub_facts,
+    timm_facts,
+    transformers_facts,
+)
 from forebear.weights.identify import recognise
+from forebear.weights.kerashub_resnet import is_kerashub, preset_network
 from forebear.weights.readers.base import Arrays
 from forebear.weights.readers.hub import HubArrays
 from forebear.weights.transformers_resnet import is_transformers, network_of, renamed
@@ -49,6 +55,11 @@ def understand(arrays: Arrays, which: str | None = None) -> Understood:
         facts = transformers_facts(arrays.path, arrays.config)
         found = understand_as(table, dialect, renamed(arrays, table, dialect), which)
         return replace(found, name=f"transformers/{table.name}", facts=found.facts | facts)
+    if isinstance(arrays, HubArrays) and is_kerashub(arrays.config):
+        table, dialect = preset_network(arrays.config, arrays.path)
+        facts = kerashub_facts(arrays.path)
+        found = understand_as(table, dialect, arrays, which)
+        return replace(found, name=f"kerashub/{table.name}", facts=found.facts | facts)
     fit, sets = recognise(arrays, which)
     name = fit.network
     said = describe(fit.weights, sets, list(arrays.whole), arrays.unbuilt)
