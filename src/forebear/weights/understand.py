@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from forebear.errors import WeightsError
 from forebear.network.plan.expand import expand
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tables.registry import NETWORKS, find
 from forebear.tables.rows import Table
+from forebear.text import truncated
 from forebear.weights.choose_set import choose, describe, sets_of, taken
 from forebear.weights.find_sets import plain_names
 from forebear.weights.hub_facts import (
@@ -21,14 +23,22 @@ from forebear.weights.hub_facts import (
     transformers_facts,
 )
 from forebear.weights.identify import recognise
+from forebear.weights.keras_graph import graph_of
+from forebear.weights.keras_layers import NoNetworkError
 from forebear.weights.kerashub_resnet import is_kerashub, preset_network
 from forebear.weights.readers.base import Arrays
 from forebear.weights.readers.hub import HubArrays
+from forebear.weights.readers.keras.keras import KerasArrays
 from forebear.weights.transformers_resnet import is_transformers, network_of, renamed
 from forebear.weights.variable_names import pairs
 
 # The channels of grey images are weighted alike: the mean of a colour checkpoint's three values.
 _GREY = "the file names no preprocessing for one channel: images turn grey, with mean {} and std {}"
+
+_FROM_GRAPH = (
+    "the network is read from the model_config in the file, which says nothing about images: their "
+    "pixels are taken as they are, except for a Rescaling layer"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +70,12 @@ def understand(arrays: Arrays, which: str | None = None) -> Understood:
         facts = kerashub_facts(arrays.path)
         found = understand_as(table, dialect, arrays, which)
         return replace(found, name=f"kerashub/{table.name}", facts=found.facts | facts)
-    fit, sets = recognise(arrays, which)
+    try:
+        fit, sets = recognise(arrays, which)
+    except WeightsError as error:
+        if not isinstance(arrays, KerasArrays) or not arrays.config:
+            raise
+        return _from_graph(arrays, error, which)
     name = fit.network
     said = describe(fit.weights, sets, list(arrays.whole), arrays.unbuilt)
     facts = Facts(notes=(said,) if said else ())
@@ -84,6 +99,18 @@ def understand(arrays: Arrays, which: str | None = None) -> Understood:
         arrays=taken(arrays, fit.weights),
         facts=facts,
     )
+
+
+def _from_graph(arrays: KerasArrays, error: WeightsError, which: str | None) -> Understood:
+    """Returns the network in the graph of a Keras model whose names are unknown."""
+    try:
+        graph = graph_of(arrays)
+    except NoNetworkError as reason:
+        said = f"{error} Its model_config was read too: {truncated(reason)}."
+        raise WeightsError(said) from error
+    found = understand_as(graph.table, graph.dialect, graph.arrays, which)
+    facts = Facts(preprocessing=graph.preprocessing, notes=(_FROM_GRAPH,))
+    return replace(found, facts=found.facts | facts)
 
 
 def understand_as(

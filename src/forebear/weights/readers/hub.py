@@ -16,8 +16,8 @@ from forebear.untrusted import read_json
 from forebear.weights.readers.base import Array, Arrays
 from forebear.weights.readers.errors import check_names, reading, refused
 from forebear.weights.readers.indexed import Listed
+from forebear.weights.readers.keras.hdf5 import EXPECTED as KERAS_FILE
 from forebear.weights.readers.keras.hdf5 import Stored
-from forebear.weights.readers.keras.keras import EXPECTED as KERAS_FILE
 from forebear.weights.readers.keras.keras import KerasArrays
 from forebear.weights.readers.safetensors_file import SafetensorsArrays, open_index
 from forebear.weights.readers.torch.state_dict import TorchArrays
