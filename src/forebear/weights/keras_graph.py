@@ -191,7 +191,7 @@ def _root(
 ) -> tuple[tuple[Pool, ...], _Step, int, Preprocessing]:
     """Returns the pool, the convolution, the side of the images and their preprocessing."""
     first, *rest = chain
-    shape = first.config.get("batch_input_shape") or first.config.get("batch_shape")
+    shape = first.config.get("batch_input_shape") or first.config["batch_shape"]
     side = shape[1] if shape[1] == shape[2] and isinstance(shape[1], int) else 224
     scale, offset = 1.0, 0.0
     if rest and rest[0].kind == "Rescaling":

@@ -63,7 +63,17 @@ def _inputs(node: Any) -> Iterator[str]:
 def chain_to(
     name: str, layers: Mapping[str, Layer], seen: set[str], end: str | None
 ) -> list[Layer]:
-    """Returns the layers that lead to one, first to last, without the layer `end`."""
+    """Returns the layers that lead to one, first to last.
+
+    Args:
+        name: The last layer.
+        layers: All layers.
+        seen: The names of the chain's layers are added to it.
+        end: The layer before the chain; None for a chain from the model's input.
+
+    Raises:
+        NoNetworkError: The chain branches or loops, or it starts from another layer.
+    """
     chain: list[Layer] = []
     while name != end:
         layer = layers[name]
