@@ -16,6 +16,7 @@ from forebear.tables.rows import Table
 from forebear.text import truncated
 from forebear.weights.choose_set import choose, describe, sets_of, taken
 from forebear.weights.find_sets import plain_names
+from forebear.weights.graphs.read_graph import read_graph
 from forebear.weights.hub_facts import (
     Facts,
     kerashub_facts,
@@ -29,6 +30,7 @@ from forebear.weights.kerashub_resnet import is_kerashub, preset_network
 from forebear.weights.readers.base import Arrays
 from forebear.weights.readers.hub import HubArrays
 from forebear.weights.readers.keras.keras import KerasArrays
+from forebear.weights.readers.onnx.onnx_file import OnnxArrays
 from forebear.weights.transformers_resnet import is_transformers, network_of, renamed
 from forebear.weights.variable_names import pairs
 
@@ -65,6 +67,8 @@ def understand(arrays: Arrays, which: str | None = None) -> Understood:
         facts = transformers_facts(arrays.path, arrays.config)
         found = understand_as(table, dialect, renamed(arrays, table, dialect), which)
         return replace(found, name=f"transformers/{table.name}", facts=found.facts | facts)
+    if isinstance(arrays, OnnxArrays):
+        return _in_graph(arrays, which)
     if isinstance(arrays, HubArrays) and is_kerashub(arrays.config):
         table, dialect = preset_network(arrays.config, arrays.path)
         facts = kerashub_facts(arrays.path)
@@ -129,6 +133,8 @@ def understand_as(
     Raises:
         WeightsError: The file has no such weights.
     """
+    if isinstance(arrays, OnnxArrays):
+        return _in_graph(arrays, which, (table, dialect))
     plan = expand(table, dialect, num_classes=table.classes)
     sets = sets_of(plan, arrays, which, partial=partial)
     notes: tuple[str, ...] = ()
@@ -149,6 +155,22 @@ def understand_as(
         in_channels=channels,
         arrays=arrays,
         facts=Facts(notes=notes),
+    )
+
+
+def _in_graph(
+    arrays: OnnxArrays, which: str | None, known: tuple[Table, Dialect] | None = None
+) -> Understood:
+    """Returns the network in an ONNX graph, whose arrays are never taken by their names."""
+    found = read_graph(arrays, which, known)
+    return Understood(
+        name=found.name,
+        table=found.plan.table,
+        dialect=found.plan.dialect,
+        num_classes=found.plan.num_classes,
+        in_channels=found.plan.in_channels,
+        arrays=found.arrays,
+        facts=found.facts,
     )
 
 
