@@ -136,6 +136,9 @@ def _spelled(config: Mapping[str, Any], plan: Plan) -> Plan:
 def _processor(rule: Preprocessing) -> dict[str, Any]:
     """Returns preprocessor_config.json.
 
+    The library rounds the offset of a centre crop down, and torchvision rounds it half to even: the
+    crops can be one pixel apart (transformers, image_transforms.py, center_crop).
+
     Raises:
         WeightsError: The library has no such preprocessing.
     """
