@@ -214,3 +214,21 @@ def test_the_class_of_an_unknown_image_is_unknown_and_the_columns_stay() -> None
     strange = replace(known, unknown=True)
     assert list(strange.row(2)) == list(known.row(2))
     assert strange.row(2) == known.row(2) | {"class": "unknown"}
+
+
+def test_a_job_of_several_labels_has_a_column_of_them(tmp_path: Path) -> None:
+    job = Job.of("w", "fp32", 1, ["a.png", "b.png", "c.png"], multi_label=True)
+    both = Answer(path="a.png", guesses=(("x", 0.75),), labels=("x", "y"))
+    none = Answer(path="b.png", guesses=(("x", 0.25),), labels=())
+    with opened_result(tmp_path / "a.csv", job) as result:
+        result.add([both, none, Answer(path="c.png", error="no image")])
+        assert result.failed == 1
+    assert (tmp_path / "a.csv").read_text().splitlines() == [
+        "path,labels,class,probability,error",
+        "a.png,x;y,x,0.75,",
+        "b.png,,x,0.25,",
+        "c.png,,,,no image",
+    ]
+    with opened_result(tmp_path / "a.csv", job) as result:
+        assert (result.done, result.failed) == (3, 1)
+    assert "multi_label" not in Job.of("w", "fp32", 1, []).as_dict()

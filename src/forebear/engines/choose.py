@@ -144,7 +144,7 @@ def choose(
     Args:
         maker: Makes each engine; all have the same precision.
         names: Of the engines.
-        pixels: Images to compare on, [N, size, size, C].
+        pixels: Images to compare on, [N, H, W, C].
         wanted: The network's own logits for them, [N, classes].
         batch: Images at a time that speed is measured for.
         seconds: For all rounds together.

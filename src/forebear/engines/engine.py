@@ -35,7 +35,7 @@ class Engine(Protocol):
 
         Args:
             pixels: Images as `forebear.data.images.preprocess.fit` returns them, stacked:
-                [N, size, size, C] in 0..255, RGB or greyscale, uint8, or float32 for
+                [N, H, W, C] in 0..255, RGB or greyscale, uint8, or float32 for
                 "tf-bilinear". The engine applies the mean, the scale and the channel order itself.
         """
 

@@ -28,7 +28,7 @@ from forebear.engines.graph_cache import (
     read_choices,
     write_choice,
 )
-from forebear.engines.graph_card import GraphCard, read_card
+from forebear.engines.graph_card import GraphCard, is_foreign, read_card
 from forebear.engines.make import (
     EngineMaker,
     Int8Maker,
@@ -66,7 +66,7 @@ def open_classifier(
 
     Args:
         source: A run folder, a checkpoint in any format, an .onnx or .xml file that forebear
-            exported, or "published" with `network`.
+            exported, or "published" with `network`. ONNX graphs of other programs are checkpoints.
         request: The engine and the precision; None chooses both.
         network: The name of the network of the weights; None detects it.
         which: The weights to take if the file has several sets.
@@ -80,7 +80,7 @@ def open_classifier(
     request = request or EngineRequest()
     path = Path(source)
     check_request(request)
-    if path.suffix in (".onnx", ".xml") and network is None:
+    if path.suffix in (".onnx", ".xml") and network is None and not is_foreign(path):
         if request.device != "cpu":
             raise ValueError(
                 f"device={request.device}: {truncated(path)} is an exported graph, which runs on "
@@ -202,6 +202,7 @@ def _classifier(engine: Engine, card: GraphCard, source: str, chosen: str = "") 
         note=card.provenance.get(NOTES, ""),
         chosen=chosen,
         calibration=card.calibration,
+        multi_label=card.multi_label,
     )
 
 

@@ -17,7 +17,7 @@ from forebear.tables.preprocessing import Preprocessing
 class PixelNetwork(nn.Module):
     """A network with the arithmetic of its preprocessing.
 
-    Shape: [N, size, size, C] pixels in 0..255, uint8 or float32 -> [N, classes].
+    Shape: [N, H, W, C] pixels in 0..255, uint8 or float32 -> [N, classes].
     """
 
     mean: Tensor

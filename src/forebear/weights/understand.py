@@ -6,23 +6,41 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from forebear.errors import WeightsError
 from forebear.network.plan.expand import expand
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tables.registry import NETWORKS, find
 from forebear.tables.rows import Table
+from forebear.text import truncated
 from forebear.weights.choose_set import choose, describe, sets_of, taken
 from forebear.weights.find_sets import plain_names
-from forebear.weights.hub_facts import Facts, timm_facts, transformers_facts
+from forebear.weights.graphs.read_graph import read_graph
+from forebear.weights.hub_facts import (
+    Facts,
+    kerashub_facts,
+    timm_facts,
+    transformers_facts,
+)
 from forebear.weights.identify import recognise
+from forebear.weights.keras_graph import graph_of
+from forebear.weights.keras_layers import NoNetworkError
+from forebear.weights.kerashub_resnet import is_kerashub, preset_network
 from forebear.weights.readers.base import Arrays
 from forebear.weights.readers.hub import HubArrays
+from forebear.weights.readers.keras.keras import KerasArrays
+from forebear.weights.readers.onnx.onnx_file import OnnxArrays
 from forebear.weights.transformers_resnet import is_transformers, network_of, renamed
 from forebear.weights.variable_names import pairs
 
 # The channels of grey images are weighted alike: the mean of a colour checkpoint's three values.
 _GREY = "the file names no preprocessing for one channel: images turn grey, with mean {} and std {}"
+
+_FROM_GRAPH = (
+    "the network is read from the model_config in the file, which says nothing about images: their "
+    "pixels are taken as they are, except for a Rescaling layer"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +67,19 @@ def understand(arrays: Arrays, which: str | None = None) -> Understood:
         facts = transformers_facts(arrays.path, arrays.config)
         found = understand_as(table, dialect, renamed(arrays, table, dialect), which)
         return replace(found, name=f"transformers/{table.name}", facts=found.facts | facts)
-    fit, sets = recognise(arrays, which)
+    if isinstance(arrays, OnnxArrays):
+        return _in_graph(arrays, which)
+    if isinstance(arrays, HubArrays) and is_kerashub(arrays.config):
+        table, dialect = preset_network(arrays.config, arrays.path)
+        facts = kerashub_facts(arrays.path)
+        found = understand_as(table, dialect, arrays, which)
+        return replace(found, name=f"kerashub/{table.name}", facts=found.facts | facts)
+    try:
+        fit, sets = recognise(arrays, which)
+    except WeightsError as error:
+        if not isinstance(arrays, KerasArrays) or not arrays.config:
+            raise
+        return _from_graph(arrays, error, which)
     name = fit.network
     said = describe(fit.weights, sets, list(arrays.whole), arrays.unbuilt)
     facts = Facts(notes=(said,) if said else ())
@@ -75,6 +105,18 @@ def understand(arrays: Arrays, which: str | None = None) -> Understood:
     )
 
 
+def _from_graph(arrays: KerasArrays, error: WeightsError, which: str | None) -> Understood:
+    """Returns the network in the graph of a Keras model whose names are unknown."""
+    try:
+        graph = graph_of(arrays)
+    except NoNetworkError as reason:
+        said = f"{error} Its model_config was read too: {truncated(reason)}."
+        raise WeightsError(said) from error
+    found = understand_as(graph.table, graph.dialect, graph.arrays, which)
+    facts = Facts(preprocessing=graph.preprocessing, notes=(_FROM_GRAPH,))
+    return replace(found, facts=found.facts | facts)
+
+
 def understand_as(
     table: Table,
     dialect: Dialect,
@@ -91,6 +133,8 @@ def understand_as(
     Raises:
         WeightsError: The file has no such weights.
     """
+    if isinstance(arrays, OnnxArrays):
+        return _in_graph(arrays, which, (table, dialect))
     plan = expand(table, dialect, num_classes=table.classes)
     sets = sets_of(plan, arrays, which, partial=partial)
     notes: tuple[str, ...] = ()
@@ -111,6 +155,22 @@ def understand_as(
         in_channels=channels,
         arrays=arrays,
         facts=Facts(notes=notes),
+    )
+
+
+def _in_graph(
+    arrays: OnnxArrays, which: str | None, known: tuple[Table, Dialect] | None = None
+) -> Understood:
+    """Returns the network in an ONNX graph, whose arrays are never taken by their names."""
+    found = read_graph(arrays, which, known)
+    return Understood(
+        name=found.name,
+        table=found.plan.table,
+        dialect=found.plan.dialect,
+        num_classes=found.plan.num_classes,
+        in_channels=found.plan.in_channels,
+        arrays=found.arrays,
+        facts=found.facts,
     )
 
 
