@@ -7,14 +7,18 @@ features less than fine-tuning from random ones (LP-FT: Kumar et al. 2022, arXiv
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from forebear.data.loader import Loader
 from forebear.data.strata import stratified
+from forebear.network.network import Network
+from forebear.tasks.train.input_pipeline import features
+from forebear.tasks.train.recipe import Recipe
 
 PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(0, -13, -1))  # 1 to 1e-6
 PAST = 2  # weaker penalties that are tried after the best one
@@ -23,34 +27,31 @@ MOST = 5000  # images of the cross-validation
 _ITERATIONS = 200
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Logistic:
-    """A linear classifier."""
-
-    weight: Tensor  # [classes, D]
-    bias: Tensor  # [classes]
-    penalty: float  # times half the sum of the squared weights, for features of unit variance
-    accuracy: float  # cross-validated, 0 to 1
-
-    def __call__(self, features: Tensor) -> Tensor:
-        """Returns logits [N, classes] of features [N, D]."""
-        return nn.functional.linear(features, self.weight, self.bias)
-
-
-def fit_logistic(
-    features: Tensor, labels: NDArray[np.int64], classes: int, *, seed: int
-) -> Logistic:
-    """Returns the logistic regression with the penalty that cross-validation finds best.
+def start_logits(network: Network, training: Loader, recipe: Recipe) -> str:
+    """Puts a logistic regression in the place of a network's logits, and returns a line about it.
 
     Args:
-        features: [views, N, D] of N images; views: the image, and possibly its mirror image.
-        labels: [N] class indices.
-        classes: Number of classes.
-        seed: Of the folds.
+        network: On the device of the images; only its logits change.
+        training: All its images are used.
+        recipe: Resolved.
+
+    Raises:
+        RunError: A batch does not fit in memory.
+        DataError: An image cannot be decoded.
     """
-    penalty, accuracy = choose_penalty(features, labels, classes, seed=seed)
-    weight, bias = _fit(features, labels, classes, penalty)
-    return Logistic(weight, bias, penalty, accuracy)
+    found = features(network, training, replace(recipe, mirror="none"))
+    values, labels = found.values[0].flatten(1), found.labels
+    logits = network.get_submodule("logits")
+    classes = len(logits.get_parameter("bias"))
+    penalty, accuracy = choose_penalty(values, labels, classes, seed=recipe.seed)
+    weight, bias = fit(values, labels, classes, penalty)
+    with torch.no_grad():
+        logits.get_parameter("weight").copy_(weight.view_as(logits.get_parameter("weight")))
+        logits.get_parameter("bias").copy_(bias)
+    return (
+        f"the logits start as a logistic regression on the features of {len(labels):,} images: "
+        f"{accuracy:.1%} correct in cross-validation, with an L2 penalty of {penalty:.2g}"
+    )
 
 
 def choose_penalty(
@@ -61,13 +62,13 @@ def choose_penalty(
     Of images that the classifier has not seen, the loss varies less than the accuracy.
 
     Args:
-        features: As in `fit_logistic`.
-        labels: As in `fit_logistic`.
-        classes: As in `fit_logistic`.
+        features: [N, D].
+        labels: [N] class indices.
+        classes: Number of classes.
         seed: Of the folds.
     """
     chosen = stratified(labels, seed)[:MOST]
-    features, labels = features[:, chosen], labels[chosen]
+    features, labels = features[chosen], labels[chosen]
     folds = folds_of(labels, seed)
     starts: list[tuple[Tensor, Tensor] | None] = [None] * FOLDS
     best, accuracy, lowest, since = PENALTIES[0], 0.0, math.inf, 0
@@ -76,9 +77,9 @@ def choose_penalty(
         for fold in np.unique(folds).tolist():
             inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
             wanted = torch.from_numpy(labels[outside]).to(features.device)
-            found = _fit(features[:, inside], labels[inside], classes, penalty, starts[fold])
+            found = fit(features[inside], labels[inside], classes, penalty, starts[fold])
             starts[fold] = found
-            logits = nn.functional.linear(features[0, outside], *found)
+            logits = nn.functional.linear(features[outside], *found)
             loss += float(nn.functional.cross_entropy(logits, wanted, reduction="sum"))
             hits += int((logits.argmax(1) == wanted).sum())
         since += 1
@@ -98,27 +99,42 @@ def folds_of(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     return folds
 
 
-def _fit(
+def fit(
     features: Tensor,
     labels: NDArray[np.int64],
     classes: int,
     penalty: float,
     start: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Returns weight and bias for one penalty, by L-BFGS on standardised features."""
-    flat = features.flatten(0, 1)
-    mean, scale = flat.mean(0), flat.std(0, correction=0).mean().clamp(min=1e-8)
-    inputs = (flat - mean) / scale
-    wanted = torch.from_numpy(np.tile(labels, len(features))).to(flat.device)
+    """Returns weight [classes, D] and bias [classes] for one penalty, by L-BFGS.
+
+    The penalty is that on half the sum of the squared weights of centred features whose mean
+    standard deviation is 1, relative to the mean loss. Biases bear none.
+
+    Args:
+        features: [N, D].
+        labels: [N] class indices.
+        classes: Number of classes.
+        penalty: 0 or more.
+        start: Weight and bias to start from; None: zeros.
+    """
+    mean, scale = features.mean(0), features.std(0, correction=0).mean().clamp(min=1e-8)
+    inputs = (features - mean) / scale
+    wanted = torch.from_numpy(labels).to(features.device)
     if start is None:
-        weight = flat.new_zeros(classes, flat.shape[1])
-        bias = flat.new_zeros(classes)
+        weight = features.new_zeros(classes, features.shape[1])
+        bias = features.new_zeros(classes)
     else:
         weight = start[0] * scale
         bias = start[1] + start[0] @ mean
     weight, bias = weight.requires_grad_(True), bias.detach().requires_grad_(True)
     optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=_ITERATIONS, history_size=20, line_search_fn="strong_wolfe"
+        [weight, bias],
+        max_iter=_ITERATIONS,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-7,
+        history_size=20,
+        line_search_fn="strong_wolfe",
     )
 
     def closure() -> Tensor:
