@@ -135,13 +135,19 @@ def folders(source: Path, count: int, rounds: int = 3) -> dict[str, list[float]]
             shutil.copy(path, copy)
         result = folder / "r.csv"
         words = ["-m", "forebear", "predict", str(weights), str(sample), "--out", str(result)]
-        seconds_of([*words, "--replace"])  # measures the engines
+        for precision in ("auto", "bf16") if processor().bf16 else ("auto",):
+            seconds_of([*words, "--replace", "--precision", precision])  # measures the engines
         ways = {
             "forebear predict, the whole process": lambda: seconds_of([*words, "--replace"]),
+            "forebear predict --precision bf16, the whole process": lambda: seconds_of(
+                [*words, "--replace", "--precision", "bf16"]
+            ),
             "its engine alone": lambda: _engine_alone(weights, paths),
             "its decoding alone, a thread for each core": lambda: _decoding_alone(weights, paths),
             "peer's loop: DataLoader, timm's transform, eager torch": lambda: _loop(sample),
         }
+        if not processor().bf16:
+            ways = {name: way for name, way in ways.items() if "bf16" not in name}
         taken: dict[str, list[float]] = {name: [] for name in ways}
         begun = time.perf_counter()
         for done in range(rounds):

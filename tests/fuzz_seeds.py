@@ -31,6 +31,7 @@ from tests.data.making import encoded, noise
 from tests.weights.readers import tensorflow_making as making
 
 _GOLDENS = Path(__file__).parent / "weights" / "readers" / "goldens"
+_FAMILIES = Path(__file__).parent / "weights" / "goldens" / "families"
 
 
 def _made(write: Callable[[Path], object], name: str = "x") -> bytes:
@@ -339,6 +340,7 @@ def seeds() -> dict[str, list[bytes]]:
         "npz": [_zipped({"a.npy": npy(), "b.npy": npy(np.arange(3))})],
         "npy": [npy(), npy(np.array(["a"])), npy(np.asfortranarray(np.ones((2, 2))))],
         "safetensors": [safetensors()],
+        "onnx": [path.read_bytes() for path in sorted(_FAMILIES.glob("*.onnx"))],
         "safetensors_index": [_INDEX],
         "hub_config": list(_CONFIG),
         "native": [_native()],

@@ -32,16 +32,17 @@ from forebear.cli.main import main
 from forebear.data.images.decode import look_at, open_part
 from forebear.data.images.sniff import START, what_is
 from forebear.data.sources.registry import read_data
-from forebear.data.sources.safe_unpickle import unpickle_arrays
 from forebear.errors import ForebearError, WeightsError
 from forebear.network.plan.cost import parameters
 from forebear.network.plan.expand import expand
+from forebear.safe_unpickle import unpickle_arrays
 from forebear.tables.files import resolve
 from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.runs.read import metric_lines, read_run
 from forebear.tasks.train.recipe_files import read_recipe, recipes
 from forebear.tasks.train.resume.checkpoint import load_checkpoint, seconds_of
 from forebear.untrusted import parse_json, parse_toml
+from forebear.weights.load import find_network
 from forebear.weights.native_format import load_file
 from forebear.weights.readers.detect import open_arrays
 from forebear.weights.readers.tensorflow.corruption import blame
@@ -163,6 +164,13 @@ def _file(name: str) -> Target:
     return lambda data, folder: _arrays(_put(folder, name, data))
 
 
+def _onnx(data: bytes, folder: Path) -> None:
+    """Reads the arrays of a graph, and recognises its network."""
+    path = _put(folder, "net.onnx", data)
+    _arrays(path)
+    find_network(path)
+
+
 def _tensorflow_v2(data: bytes, folder: Path) -> None:
     _put(folder, "net.data-00000-of-00001", seeds.v2_data())
     _arrays(_put(folder, "net.index", data).with_suffix(""))
@@ -261,7 +269,7 @@ def _image(data: bytes, folder: Path) -> None:
     what_is(data[:START])
     _, why = look_at(data, "x")
     assert why is None or why.isprintable(), why
-    open_part(data, lambda across, down: (0, 0, across / 2, down), 16)
+    open_part(data, lambda across, down: (0, 0, across / 2, down), (16, 16))
 
 
 def _images(spec: str) -> None:
@@ -334,6 +342,7 @@ TARGETS: dict[str, Target] = {
     "npz": _file("net.npz"),
     "npy": _member({"b.npy": seeds.npy()}, "a.npy", "net.npz"),
     "safetensors": _file("net.safetensors"),
+    "onnx": _onnx,
     "safetensors_index": _beside_weights(
         "model.safetensors.index.json", "model.safetensors.index.json"
     ),

@@ -23,6 +23,12 @@ def _no_shared() -> bool:
     return not SHARED.is_dir()
 
 
+def _no_gpu() -> bool:
+    import torch
+
+    return not torch.cuda.is_available()
+
+
 def _lacks(*modules: str) -> Callable[[], bool]:
     return lambda: not all(find_spec(module) for module in modules)
 
@@ -31,6 +37,7 @@ def _lacks(*modules: str) -> Callable[[], bool]:
 EXPECTED: tuple[tuple[str, Callable[[], bool]], ...] = (
     (r"this processor has no AVX-512 for bfloat16", _no_bf16),
     (r"beside the repository|on this machine", _no_shared),
+    (r"needs an NVIDIA GPU", _no_gpu),
     (r"could not import 'datasets'", _lacks("datasets")),
     (r"could not import 'litert_torch'", _lacks("litert_torch")),
     (r"could not import 'nncf'", _lacks("nncf")),

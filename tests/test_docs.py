@@ -124,8 +124,8 @@ def test_the_api_page_has_the_meaning_of_every_field_of_a_training_config(
     generate: ModuleType,
 ) -> None:
     table = generate.fields_table(forebear.TrainConfig).splitlines()
-    assert len(table) == 2 + len(settings(forebear.TrainConfig))
-    for line, known in zip(table[2:], settings(forebear.TrainConfig).values(), strict=True):
+    rows = [line for line in table if line.startswith("| `")]
+    for line, known in zip(rows, settings(forebear.TrainConfig).values(), strict=True):
         assert line.startswith(f"| `{known.name}` | ")
         assert generate._sentence(known.help) in line
         assert known.unit in line

@@ -9,12 +9,23 @@ from threading import Thread
 import pytest
 
 import forebear
+from forebear.tasks.evaluate import Evaluation
 
 SOURCE = Path(forebear.__file__).parent
 # What a package may import of the others: style's "tables -> network -> tasks -> cli", with
 # weights and data feeding tasks, and engines between them. All may import the modules beside the
 # packages.
-BASE = {"errors", "files", "hardware", "limits", "settings", "text", "untrusted", "version"}
+BASE = {
+    "errors",
+    "files",
+    "hardware",
+    "limits",
+    "safe_unpickle",
+    "settings",
+    "text",
+    "untrusted",
+    "version",
+}
 BEFORE = {
     "tables": BASE,
     "network": BASE | {"tables"},
@@ -104,6 +115,7 @@ def test_training_from_python_gives_the_result_and_the_folder(tmp_path: Path) ->
     outcome = forebear.train(request)
     assert outcome.folder == tmp_path / "run"
     assert outcome.validation.images == 359
+    assert isinstance(outcome.validation, Evaluation)
     assert outcome.validation.top1 > 0.5
     assert outcome.test is None
     network = forebear.load(outcome.folder / "model.safetensors")

@@ -23,6 +23,7 @@ PROGRESSIVE_PIXELS = 40_000_000  # of a progressive JPEG
 DIRECT_PIXELS = 16_000_000  # above, an image is converted through a temporary file
 DECODE_BYTES = 280_000_000  # of all images that are being decoded at a time, or the next if larger
 DECODE_BYTES_PER_CORE = 75_000_000
+IMAGE_CHANNELS = 256  # of one image; hyperspectral sensors have about 200
 INPUT_SIDE = 8_192  # pixels: largest input size of a network, and side of a resize
 
 # Data sets
@@ -60,4 +61,6 @@ REQUEST_IMAGES = 64  # of one request
 ARRAYS = 100_000  # arrays in a checkpoint; ResNet-1202 has 7,215
 ARRAY_NAME = 1_000  # characters
 PICKLE_BYTES = 16 * MIB  # ResNet-1202's state dict has 1.3 MB of pickle
+PICKLED_ARRAYS_BYTES = 4 * 2**30  # of a pickle of numpy arrays, which is read into memory
 PICKLE_OBJECTS = 1_000_000  # lists, tuples, dicts and others; a tensor takes 5
+GRAPH_NODES = 100_000  # of an ONNX graph; ResNet-1202 has 4,000

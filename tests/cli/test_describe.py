@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from forebear.cli.main import main
-from forebear.network.plan.layer_names import NAMING_SCHEMES
+from forebear.network.plan.naming_schemes import NAMING_SCHEMES
 from forebear.tables.registry import NETWORKS
 
 MANIFESTS = Path(__file__).parents[3] / "shared" / "goldens" / "manifests"

@@ -88,7 +88,7 @@ def test_a_pattern_that_matches_nothing_is_refused(
     assert main(["dialects", "keras-v1", pattern]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(f"forebear: PATTERN={pattern!r} matches none of the 25 dialects.")
+    assert err.startswith(f"forebear: PATTERN={pattern!r} matches none of the 32 dialects.")
     assert near in err
     assert err.count("\n") == 1
 

@@ -160,3 +160,15 @@ def test_mirror_images_change_the_losses(saved: Path, tmp_path: Path) -> None:
     assert plain.images == both.images
     assert np.abs(plain.losses - both.losses).max() > 1e-6
     assert not network.training
+
+
+def test_a_graph_of_another_program_is_evaluated_as_weights(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    goldens = Path(__file__).parents[1] / "weights" / "goldens" / "families"
+    asked = given(monkeypatch)
+    path = goldens / "zoo_mxnet_v1_bottleneck.onnx"
+    for words in ([str(path)], ["--weights", str(path)]):
+        assert main(["evaluate", *words, "--data", "digits"]) == 0
+        assert f"{path}: read from an ONNX graph of mxnet" in capsys.readouterr().err
+    assert [one[0] for one in asked if isinstance(one, tuple)] == ["resnet14"] * 2

@@ -78,6 +78,19 @@ def test_check_lists_groups_across_given_parts_and_train_and_evaluate_refuse_the
     assert said in capsys.readouterr().err
 
 
+def test_check_gives_the_groups_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = patients(tmp_path, "val")
+    assert main(["check", f"csv:{table}", "--json", *flags(table, "--group-by", "patient")]) == 1
+    groups = json.loads(capsys.readouterr().out)["groups"]
+    assert (groups["by"], groups["count"]) == ("patient", 24)
+    assert groups["images_per_group"] == {"smallest": 1, "median": 2, "largest": 3}
+    assert groups["parts"]["train"] + groups["parts"]["val"] == 24 + len(groups["across_parts"])
+    assert len(groups["across_parts"]) == 15
+    assert groups["across_parts"][0] == {"group": "across1", "train": 1, "val": 1}
+    assert main(["check", f"csv:{table}", "--json", *flags(table)]) == 0
+    assert "groups" not in json.loads(capsys.readouterr().out)
+
+
 def test_a_run_is_evaluated_on_the_groups_that_it_did_not_see(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

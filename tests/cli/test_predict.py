@@ -15,6 +15,7 @@ import forebear
 from forebear.cli.main import main
 from tests.cli.making import CLASSES, folder, image
 from tests.network.making import FITTED, make
+from tests.weights.onnx_making import Editor
 
 
 @pytest.fixture(autouse=True)
@@ -220,6 +221,7 @@ def test_shards_patterns_and_stdin(
         (["--json", "--out", "r.csv"], "--json and --out"),
         (["--out", "r.txt"], "Expected one of .csv, .jsonl, .parquet"),
         (["--precision", "int8"], "Run forebear quantize"),
+        (["--device", "nothing"], "device='nothing' is no device"),
         (["--tta", "mirror", "--ray", "auto"], "--tta mirror: the workers of --ray"),
     ],
 )
@@ -299,3 +301,32 @@ def test_mirror_images_change_the_answers_and_the_job(
     assert main(job) == 0
     assert main([*job, "--tta", "mirror"]) == 2
     assert "weights differ" in capsys.readouterr().err
+
+
+GRAPHS = Path(__file__).parents[1] / "weights" / "goldens" / "families"
+
+
+def test_a_graph_of_another_program_is_read_as_weights(
+    images: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = GRAPHS / "zoo_mxnet_v2_bottleneck.onnx"
+    net = forebear.load(path)
+    with torch.inference_mode():
+        shares = net(net.preprocess(images[0]))[0].softmax(0).tolist()
+    assert main(["predict", str(path), str(images[0]), "--json", "--top", "9"]) == 0
+    out, err = capsys.readouterr()
+    found = {row["class"]: row["probability"] for row in json.loads(out)["classes"]}
+    assert [found[str(number)] for number in range(9)] == pytest.approx(shares, abs=1e-5)
+    assert f"{path}: read from an ONNX graph of mxnet: pre-activation bottleneck units" in err
+
+
+def test_a_graph_that_is_no_network_of_forebear_is_refused(
+    images: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = Editor(GRAPHS / "zoo_mxnet_v2_bottleneck.onnx")
+    graph.change("Add", op="Concat")
+    path = graph.write(tmp_path / "other.onnx")
+    assert main(["predict", str(path), str(images[0])]) == 2
+    assert f"{path}: this ONNX graph of mxnet is no network of forebear: node" in (
+        capsys.readouterr().err
+    )

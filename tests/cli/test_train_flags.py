@@ -14,6 +14,8 @@ from forebear.data.sources.kinds import listed_specs
 from forebear.settings import settings
 from forebear.tasks.train.request import TrainConfig
 
+UNNAMED = {"started", "fold"}  # when the command began, and which of the --folds a run is
+
 
 def flags() -> dict[str, argparse.Action]:
     """The flags of the verb, by the names of their values."""
@@ -23,17 +25,17 @@ def flags() -> dict[str, argparse.Action]:
 
 def test_every_field_of_a_config_has_a_flag_whose_help_is_its_own() -> None:
     known, found = settings(TrainConfig), flags()
-    assert set(found) - set(known) == {"seeds", "resume"}  # runs, not fields of one
-    assert set(known) - set(found) == {"started"}  # when the command began
+    assert set(found) - set(known) == {"seeds", "folds", "resume"}  # runs, not fields of one
+    assert set(known) - set(found) == UNNAMED
     assert found["data"].help == listed_specs()
-    for name in set(known) - {"started", "data"}:
+    for name in set(known) - UNNAMED - {"data"}:
         assert str(found[name].help).startswith(known[name].help)
         assert known[name].default_text in str(found[name].help)
 
 
 def test_without_flags_a_config_has_its_own_defaults_but_keeps_memory() -> None:
     args = make_parser("train").parse_args(["--data", "digits"])
-    given = {name: getattr(args, name) for name in settings(TrainConfig) if name != "started"}
+    given = {name: getattr(args, name) for name in settings(TrainConfig) if name not in UNNAMED}
     assert given.pop("keep_memory") is True  # the process trains and ends
     own = TrainConfig(data="digits")
     assert tuple(given.pop("sets")) == own.sets
@@ -47,7 +49,8 @@ def test_the_names_of_flags_are_as_before() -> None:
     assert found["hold_out"] == ["--hold-out"]
     assert found["mirror"] == ["--mirror", "--no-mirror"]
     assert found["keep_memory"] == ["--keep-memory", "--no-keep-memory"]
-    usual = set(found) - {"every", "sets", "mirror", "keep_memory"}
+    assert found["multi_label"] == ["--multi-label", "--no-multi-label"]
+    usual = set(found) - {"every", "sets", "mirror", "keep_memory", "multi_label"}
     assert all(found[name] == [f"--{name.replace('_', '-')}"] for name in usual)
 
 

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from forebear.data.augment.config import Augment
 from forebear.data.dataset import ArrayImages
 from forebear.data.loader import Loader, Order
 from forebear.data.pixel_store import PixelStore
@@ -192,3 +193,39 @@ def test_only_images_that_are_read_are_balanced() -> None:
     assert sorted(set(drawn)) == sorted({4, 9} | set(drawn))
     assert set(drawn) <= set(among.tolist())
     assert sum(n in (4, 9) for n in drawn) == 3
+
+
+@pytest.mark.parametrize("memory", [0, 2**30])
+@pytest.mark.parametrize("rule", [*RULES.values()], ids=[*RULES])
+def test_views_of_a_rectangle_have_its_size(rule: Augment, memory: int) -> None:
+    source = batches(4, memory=memory)
+    wide = replace(source.rule, size=6, side=8, width=10)
+    store = PixelStore(
+        source.store.images, replace(wide, size=8, width=13), memory=memory, workers=0, disk=0
+    )
+    store.fill()
+    source = replace(source, store=store, rule=wide)
+    draft = next(source.drafts(Order(augment=rule, seed=0), 1))
+    assert source.view(draft, Order(augment=rule, seed=0), 1, 6)[0].shape[1:] == (3, 6, 10)
+    assert next(source.in_order())[0].shape[1:] == (3, 6, 10)
+
+
+def test_the_ratio_of_random_parts_is_relative_to_that_of_the_input() -> None:
+    """Parts of a picture of the input's ratio that have all of its area are the whole picture."""
+    source = batches(4)
+    pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 6, 12, 3), dtype=np.uint8)
+    rule = replace(source.rule, size=6, side=6, width=12)
+    store = PixelStore(ArrayImages(pixels, source.labels, "noise"), rule, workers=0, disk=0)
+    store.fill()
+    source = replace(source, store=store, rule=rule)
+    order = Order(
+        augment=decided(
+            crop="resized", crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), mirror="none"
+        ),
+        seed=0,
+    )
+    draft = next(source.drafts(order, 1))
+    mean, std = (np.array(value)[:, None, None] for value in (rule.mean, rule.std))
+    seen = source.view(draft, order, 1, 6)[0].numpy() * std + mean
+    wanted = pixels[draft.samples].transpose(0, 3, 1, 2) / 255
+    np.testing.assert_allclose(seen, wanted, atol=1e-5)

@@ -16,7 +16,8 @@ from PIL import Image, JpegImagePlugin
 
 from forebear.data.dataset import ArrayImages, EncodedImages
 from forebear.data.decoder import Decoder
-from forebear.data.images.decode import Box, open_image
+from forebear.data.images.bands import Picture, as_image, open_picture
+from forebear.data.images.decode import Box
 from forebear.data.pixel_cache import Pixels
 from forebear.data.pixel_store import PixelStore
 from forebear.errors import DataError
@@ -47,7 +48,7 @@ def test_images_come_in_the_order_asked_for(tmp_path: Path) -> None:
     found = PixelStore(images, square(10))[[4, 0, 4]]
     assert (str(found.dtype), found.shape) == ("uint8", (3, 10, 10, 3))
     for place, index in enumerate([4, 0, 4]):
-        whole = images.image(index)
+        whole = as_image(images.image(index))
         half = whole.resize((whole.width // 2, 10), Image.Resampling.BILINEAR)
         left = round((half.width - 10) / 2)
         np.testing.assert_array_equal(found[place], np.asarray(half)[:, left : left + 10])
@@ -84,7 +85,7 @@ def test_small_grey_arrays_are_enlarged() -> None:
     images = arrays(8, 1)
     store = PixelStore(images, replace(square(32), order="L", mean=(0.0,), std=(1.0,)))
     store.fill()
-    expected = images.image(2).resize((32, 32), Image.Resampling.BILINEAR)
+    expected = as_image(images.image(2)).resize((32, 32), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(store[[2]][0, :, :, 0], np.asarray(expected))
 
 
@@ -176,7 +177,7 @@ def test_crops_of_a_filled_store_are_of_the_files_and_in_its_channels(tmp_path: 
     store = PixelStore(files(tmp_path, 3), grey)
     store.fill()
     _, found = store.take_crops([1], lambda index, width, height: (0.0, 0.0, 6.0, 6.0))
-    exact = store.images.image(1).crop((0, 0, 6, 6)).convert("L")
+    exact = as_image(store.images.image(1)).crop((0, 0, 6, 6)).convert("L")
     np.testing.assert_array_equal(found[0, :, :, 0], np.asarray(exact))
 
 
@@ -266,12 +267,12 @@ def test_threads_beside_the_training_give_way_and_the_caller_does_not(
 ) -> None:
     seen: dict[str, int] = {}
 
-    def watched(source: Path, *, name: str, levels: None) -> Image.Image:
+    def watched(source: Path, *, name: str, channels: int, levels: None) -> Picture:
         native = threading.get_native_id()
         seen[threading.current_thread().name] = os.getpriority(os.PRIO_PROCESS, native)
-        return open_image(source, name=name)
+        return open_picture(source, name=name, channels=channels)
 
-    monkeypatch.setattr("forebear.data.dataset.open_image", watched)
+    monkeypatch.setattr("forebear.data.dataset.open_picture", watched)
     images = files(tmp_path, 4)
     own = os.getpriority(os.PRIO_PROCESS, 0)
     PixelStore(images, square(8), workers=0)[[0]]
@@ -296,7 +297,7 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
         pytest.fail("decoding again")
 
-    monkeypatch.setattr("forebear.data.dataset.open_image", refuse)
+    monkeypatch.setattr("forebear.data.dataset.open_picture", refuse)
 
 
 def kept(tmp_path: Path) -> list[str]:

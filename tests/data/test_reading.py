@@ -47,6 +47,9 @@ class SlowPictures(ArrayImages):
     def with_levels(self, levels: object) -> SlowPictures:
         return self
 
+    def with_channels(self, channels: int) -> SlowPictures:
+        return self
+
     def take(self, indices: NDArray[np.int64]) -> SlowPictures:
         return replace(self, pixels=self.pixels[indices], labels=self.labels[indices])
 

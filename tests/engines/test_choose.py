@@ -96,6 +96,26 @@ def test_a_slow_network_is_measured_a_few_times_only() -> None:
     assert len(measure({"torch": fast}, PIXELS, seconds=1, clock=clock)["torch"]) == 15
 
 
+def test_the_first_of_several_calls_with_one_image_does_not_count() -> None:
+    clock = Clock()
+
+    class Cold(Fake):
+        """Takes ten times as long if another engine has been called since its last call."""
+
+        last = ""
+
+        def __call__(self, pixels: Any) -> Any:
+            self.clock.now += self.seconds * 10 * (Cold.last != self.name)
+            Cold.last = self.name
+            return super().__call__(pixels)
+
+    engines: Any = {"torch": Cold(clock, "torch", 1.0), "openvino": Cold(clock, "openvino", 0.5)}
+    one = measure(engines, PIXELS[:1], seconds=60, clock=clock)
+    assert {name: set(times) for name, times in one.items()} == {"torch": {1.0}, "openvino": {0.5}}
+    many = measure(engines, PIXELS, seconds=60, clock=clock)
+    assert set(many["torch"]) == {len(PIXELS) + 10.0}
+
+
 def test_a_choice_is_kept_as_it_was() -> None:
     clock = Clock()
     found = chosen(clock, torch=Fake(clock, "torch", 0.1))

@@ -7,9 +7,17 @@ from typing import Any
 
 import pytest
 
-from forebear.engines.graph_card import FORMAT, PROPERTY, GraphCard, parse_card, read_card
+from forebear.engines.graph_card import (
+    FORMAT,
+    PROPERTY,
+    GraphCard,
+    is_foreign,
+    parse_card,
+    read_card,
+)
 from forebear.errors import WeightsError
 from forebear.network.calibration import Calibration
+from forebear.network.multi_label import MultiLabel
 from forebear.tables.preprocessing import TORCHVISION
 from forebear.weights.writers.tensorflow.protobuf import message
 
@@ -84,3 +92,25 @@ def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"m\.onnx"):
         read_card(tmp_path / "m.onnx")
+
+
+def test_only_whole_graphs_without_a_card_are_foreign(tmp_path: Path) -> None:
+    path, graph = tmp_path / "m.onnx", message(7, message(2, b"net"))
+    path.write_bytes(message(2, b"pytorch") + graph)
+    assert is_foreign(path)
+    path.write_bytes(message(2, b"pytorch") + graph[:-1])
+    assert not is_foreign(path)  # damaged
+    path.write_bytes(message(2, b"pytorch"))
+    assert not is_foreign(path)  # no model
+    path.write_bytes(file(path, CARD.text()).read_bytes() + graph)
+    assert not is_foreign(path)
+    assert not is_foreign(tmp_path / "missing.onnx")
+    assert not is_foreign(path.rename(tmp_path / "m.bin"))
+
+
+def test_thresholds_are_read_back_and_their_absence_leaves_the_older_text(tmp_path: Path) -> None:
+    card = replace(CARD, multi_label=MultiLabel(thresholds=(0.25, 0.5), images=9))
+    assert read_card(file(tmp_path / "m.onnx", card.text())) == card
+    assert card.model_card().multi_label == card.multi_label
+    assert json.loads(card.properties()["multi_label"])["thresholds"] == [0.25, 0.5]
+    assert "multi_label" not in json.loads(CARD.text()) | CARD.properties()

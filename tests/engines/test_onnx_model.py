@@ -36,7 +36,7 @@ def prepared(network: forebear.Network, rule: Preprocessing) -> forebear.Network
 
 def pixels(rule: Preprocessing, count: int = 3) -> np.ndarray[Any, Any]:
     draws = np.random.default_rng(0)
-    return draws.integers(0, 256, (count, rule.size, rule.size, rule.channels)).astype(np.uint8)
+    return draws.integers(0, 256, (count, *rule.shape, rule.channels)).astype(np.uint8)
 
 
 def expected(network: forebear.Network, given: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -67,6 +67,15 @@ def check(network: forebear.Network, path: Path, **options: Any) -> None:
 def test_every_dialect_gives_equal_logits(dialect: str, size: int, tmp_path: Path) -> None:
     network = make(table(), dialect, num_classes=7)
     check(prepared(network, sized(network.preprocessing, size)), tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("width", [64, 71, 97])
+@pytest.mark.parametrize("dialect", sorted(DIALECTS))
+def test_the_input_can_be_a_rectangle(dialect: str, width: int, tmp_path: Path) -> None:
+    """SAME padding differs between 65 rows and 64 or 71 columns."""
+    network = make(table(), dialect, num_classes=7)
+    rule = replace(sized(network.preprocessing, 65), width=width)
+    check(prepared(network, rule), tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize("form", ["basic", "bottleneck"])

@@ -4,12 +4,16 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import forebear
 from forebear.engines import open as opening
 from forebear.engines.engine import EngineRequest
+from forebear.engines.make import EngineMaker
+from forebear.engines.onnx_model import write_onnx
 from forebear.engines.open import check_request, open_classifier
 from forebear.hardware import Processor
 from forebear.tasks.export.export import export
@@ -137,8 +141,6 @@ def test_a_cache_that_cannot_be_written(weights: Path) -> None:
 
 
 def test_an_exported_file(weights: Path) -> None:
-    from forebear.engines.onnx_model import write_onnx
-
     for inside in (False, True):
         network = small()
         write_onnx(network, weights.with_name("m.onnx"), pixels=inside)
@@ -157,6 +159,9 @@ def test_an_exported_file(weights: Path) -> None:
         (EngineRequest(batch=0), "batch=0, .*expected 1 or more"),
         (EngineRequest(engine="onnxruntime", precision="bf16"), "computes in fp32, int8"),
         (EngineRequest(precision="bf16"), "has no bfloat16 arithmetic"),
+        (EngineRequest(engine="openvino", device="cuda"), "openvino runs on the CPU"),
+        (EngineRequest(precision="int8", device="cuda"), "int8 graphs run on the CPU"),
+        (EngineRequest(device="cuda:1"), "device=cuda:1: this machine has no GPU"),
     ],
 )
 def test_requests_that_cannot_be(
@@ -166,8 +171,31 @@ def test_requests_that_cannot_be(
         name="Zen 3", architecture="x86_64", level="x86-64-v3", amx=False, cores=2, memory=0
     )
     monkeypatch.setattr(opening, "processor", lambda: chip)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=message):
         check_request(request_)
+
+
+def test_a_gpu_takes_pytorch_without_a_measurement(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = []
+
+    class OnCpu(EngineMaker):
+        """Makes the engines of a GPU on the CPU."""
+
+        def __init__(self, *words: Any) -> None:
+            devices.append(words[4])
+            super().__init__(*words[:4])
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(opening, "EngineMaker", OnCpu)
+    found = open_classifier(weights, EngineRequest(device="cuda:0", precision="bf16"))
+    assert (found.engine.name, found.engine.precision, found.chosen) == ("torch", "bf16", "")
+    assert devices == ["cuda:0"]
+    write_onnx(small(), weights.with_name("m.onnx"))
+    with pytest.raises(ValueError, match="device=cuda:0: .* is an exported graph"):
+        open_classifier(weights.with_name("m.onnx"), EngineRequest(device="cuda:0"))
 
 
 def test_int8_without_a_quantised_graph(weights: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from forebear.tables import preprocessing as published
-from forebear.tables.files import preprocessing_from_dict
+from forebear.tables.files import preprocessing_from_dict, preprocessing_to_dict
 from forebear.tables.preprocessing import Preprocessing
 
 RULES = {name: rule for name, rule in vars(published).items() if isinstance(rule, Preprocessing)}
@@ -65,14 +65,14 @@ def test_a_rule_has_no_defaults_and_cannot_be_changed() -> None:
     assert all(
         field.default is MISSING and field.default_factory is MISSING
         for field in fields(Preprocessing)
-        if field.name != "levels"  # no published network has them
+        if field.name not in ("levels", "width")  # no published network has them
     )
     with pytest.raises(FrozenInstanceError):
         published.TIMM.size = 32  # type: ignore[misc]
 
 
 IMPOSSIBLE: list[tuple[str, Any, str]] = [
-    ("resize", "xhorter", "Expected one of shorter, central, square, none"),
+    ("resize", "xhorter", "Expected one of shorter, central, square, pad, none"),
     ("interpolation", "lanczos", "Expected one of nearest, bilinear, bicubic, tf-bilinear"),
     ("order", "RBG", "Expected one of RGB, BGR, L"),
     ("order", ["RGB"], "Expected one of RGB, BGR, L"),
@@ -80,6 +80,8 @@ IMPOSSIBLE: list[tuple[str, Any, str]] = [
     ("size", 1_000_000, "Expected an integer from 1 to 8,192"),
     ("size", True, "Expected an integer"),
     ("size", 224.0, "Expected an integer"),
+    ("width", 0, "Expected an integer from 1 to 8,192, in pixels, or none"),
+    ("width", 224.5, "Expected an integer from 1"),
     ("side", -1, "Expected an integer from 1"),
     ("side", 10**400, "Expected an integer from 1"),
     ("central", 0, "Expected a fraction above 0 and up to 1"),
@@ -140,3 +142,13 @@ def test_keys_that_are_not_those_of_a_rule_are_refused(
         preprocessing_from_dict({k: v for k, v in asdict(published.CIFAR).items() if k != "std"})
     with pytest.raises(ValueError, match="preprocessing=3: expected a mapping"):
         preprocessing_from_dict(3)
+
+
+def test_a_rectangle_has_a_width_and_a_square_is_written_as_before() -> None:
+    square = published.TORCHVISION
+    assert square.shape == (224, 224)
+    assert "width" not in preprocessing_to_dict(square)
+    assert replace(square, width=224) == square
+    wide = replace(square, width=448)
+    assert wide.shape == (224, 448)
+    assert preprocessing_from_dict(json.loads(json.dumps(preprocessing_to_dict(wide)))) == wide

@@ -12,7 +12,7 @@ import forebear
 from forebear.cli.main import main
 from forebear.engines.engine import EngineRequest
 from forebear.errors import RunError
-from forebear.tasks.ray_predict import Actor, _ordered, answers, check
+from forebear.tasks.ray_predict import Actor, _ordered, _packed, answers, check
 from forebear.tasks.result_file import Answer
 from tests.cli.making import folder
 from tests.network.making import make
@@ -140,3 +140,11 @@ def test_two_workers_answer_as_one_process_and_continue(
     assert main(on_ray) == 2
     assert "23 of 60 images answered" in capsys.readouterr().err
     assert Path("ray.jsonl").read_text().splitlines() == there
+
+
+def test_labels_of_a_multi_label_network_come_with_the_answers() -> None:
+    answer = Answer(path="a.png", guesses=(("dog", 0.75),), labels=("dog",))
+    none = Answer(path="b.png", guesses=(("dog", 0.25),), labels=())
+    rows = [json.loads(json.dumps(_packed(one))) for one in (answer, none)]
+    assert list(_ordered(Blocks([*rows]), [Path("a.png"), Path("b.png")])) == [[answer, none]]
+    assert len(_packed(Answer(path="c.png"))) == 3

@@ -125,6 +125,16 @@ def test_another_job_is_refused(job: Job, message: str, tmp_path: Path) -> None:
         assert result.done == 0
 
 
+def test_replace_starts_the_same_job_again(tmp_path: Path) -> None:
+    for name in ("r.csv", "r.jsonl"):
+        fill(tmp_path / name)
+        with opened_result(tmp_path / name, JOB, replace=True) as result:
+            assert result.done == 0
+            result.add(ANSWERS[:1])
+        with opened_result(tmp_path / name, JOB) as result:
+            assert result.done == 1
+
+
 def test_a_file_of_something_else_is_kept(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("mine\n")
     with pytest.raises(RunError, match="not known what"), opened_result(tmp_path / "r.csv", JOB):
@@ -204,3 +214,21 @@ def test_the_class_of_an_unknown_image_is_unknown_and_the_columns_stay() -> None
     strange = replace(known, unknown=True)
     assert list(strange.row(2)) == list(known.row(2))
     assert strange.row(2) == known.row(2) | {"class": "unknown"}
+
+
+def test_a_job_of_several_labels_has_a_column_of_them(tmp_path: Path) -> None:
+    job = Job.of("w", "fp32", 1, ["a.png", "b.png", "c.png"], multi_label=True)
+    both = Answer(path="a.png", guesses=(("x", 0.75),), labels=("x", "y"))
+    none = Answer(path="b.png", guesses=(("x", 0.25),), labels=())
+    with opened_result(tmp_path / "a.csv", job) as result:
+        result.add([both, none, Answer(path="c.png", error="no image")])
+        assert result.failed == 1
+    assert (tmp_path / "a.csv").read_text().splitlines() == [
+        "path,labels,class,probability,error",
+        "a.png,x;y,x,0.75,",
+        "b.png,,x,0.25,",
+        "c.png,,,,no image",
+    ]
+    with opened_result(tmp_path / "a.csv", job) as result:
+        assert (result.done, result.failed) == (3, 1)
+    assert "multi_label" not in Job.of("w", "fp32", 1, []).as_dict()

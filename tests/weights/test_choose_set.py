@@ -1,4 +1,4 @@
-"""Of several sets of weights the raw ones are taken, or those that were asked for."""
+"""Of several sets of weights those are taken that a trainer evaluates, or that are asked for."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ TWO: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("form", TWO)
-def test_raw_weights_are_taken_and_averages_on_request(form: str, tmp_path: Path) -> None:
+def test_averages_are_taken_and_raw_weights_on_request(form: str, tmp_path: Path) -> None:
     content, average = TWO[form]
     path = saved(tmp_path, content)
     taken = forebear.load(path)
-    assert is_ours(taken)
-    assert "the file also has averages: --which" in taken.card.provenance["notes"]
-    assert is_ours(forebear.load(path, which="raw"))
-    for which in (average, "ema"):
+    assert "the file also has other weights: --which" in taken.card.provenance["notes"]
+    raw = forebear.load(path, which="raw")
+    assert is_ours(raw)
+    assert "the file also has averages: --which" in raw.card.provenance["notes"]
+    for which in (None, average, "ema"):
         other = forebear.load(path, which=which)
         assert not is_ours(other)
         again = forebear.load("paper/resnet20", weights=path, which=which)

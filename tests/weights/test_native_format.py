@@ -23,7 +23,15 @@ from torch import Tensor
 
 import forebear
 from forebear import Block, Conv, Table, WeightsError
-from forebear.weights.native_format import FORMAT, FORMAT_1, describes_itself, digest, load_file
+from forebear.network.multi_label import MultiLabel
+from forebear.weights.native_format import (
+    FORMAT,
+    FORMAT_1,
+    FORMAT_3,
+    describes_itself,
+    digest,
+    load_file,
+)
 from tests.network.making import FITTED, make
 
 SMALL = Table(
@@ -96,12 +104,35 @@ def test_every_value_of_the_metadata_is_under_the_hash(path: Path) -> None:
 
 
 def test_a_file_of_a_later_format_asks_for_an_update(path: Path) -> None:
-    save_file(tensors_of(path), path, {**metadata_of(path), "format": "forebear weights 3"})
+    save_file(tensors_of(path), path, {**metadata_of(path), "format": "forebear weights 9"})
     assert describes_itself(path)
     assert refusal(path).endswith(
-        "its metadata have format='forebear weights 3'. Expected 'forebear weights 2' or 'forebear "
-        "weights 1'. Pass a file that forebear.save wrote, or update forebear."
+        "its metadata have format='forebear weights 9'. Expected 'forebear weights 3', 'forebear "
+        "weights 2' or 'forebear weights 1'. Pass a file that forebear.save wrote, or update "
+        "forebear."
     )
+
+
+def test_thresholds_of_a_multi_label_network_are_kept_in_a_format_of_their_own(
+    path: Path, tmp_path: Path
+) -> None:
+    net = load_file(path)
+    assert not net.multi_label
+    several = MultiLabel(thresholds=(0.25, 0.5, 1.0), images=7, fingerprint="ab")
+    net.card = replace(net.card, multi_label=several)
+    again = tmp_path / "several.safetensors"
+    forebear.save(net, again)
+    assert metadata_of(again)["format"] == FORMAT_3 == "forebear weights 3"
+    found = forebear.load(again)
+    assert found.multi_label
+    assert found.card.multi_label == several
+    for changes in ({"format": FORMAT}, {"multi_label": '{"thresholds": [0.5]}'}):
+        tensors, metadata = tensors_of(again), metadata_of(again) | changes
+        metadata["sha256"] = digest(tensors, metadata)
+        save_file(tensors, again, metadata)
+        with pytest.raises(WeightsError, match="not consistent"):
+            load_file(again)
+        forebear.save(net, again)
 
 
 def test_the_source_of_a_table_is_kept_beside_it(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 import forebear
 from forebear import WeightsError
 from forebear.network.plan.cost import measure
+from forebear.tables.rows import Block, Conv, Table
 from forebear.tasks.convert import convert, difference
 from forebear.weights.rewrite import fold_input, fold_norms, move_strides
 from tests.network.making import make
@@ -26,6 +27,19 @@ def test_strides_move_to_tf_slims_place_and_a_tenth_of_the_work_goes() -> None:
     assert round(100 * (1 - costs[1] / costs[0]), 1) == 9.7
     with pytest.raises(ValueError, match="rewrite=strides: resnet18 in dialect torchvision"):
         move_strides(make("torchvision/resnet18"))
+
+
+def test_strides_move_where_each_strided_unit_has_a_projection() -> None:
+    """As in dialect detectron: wherever the stride or the channels change."""
+    rows = (Block("b1", 2, 4, 16), Block("b2", 2, 4, 16, 2), Block("b3", 1, 8, 32, 2))
+    table = Table("t", (Conv("conv1", 8, 3),), blocks=rows, image_size=32)
+    net = forebear.create(table, dialect="detectron", num_classes=7).eval()
+    moved = move_strides(net)
+    assert [unit.convs[1].stride for unit in moved.plan.units()] == [1, 2, 1, 2, 1]
+    assert difference(net, moved) < 1e-5
+    table = Table("t", (Conv("conv1", 16, 3),), blocks=rows[:2], image_size=32)
+    with pytest.raises(ValueError, match="no dialect with TF-Slim's strides has the projections"):
+        move_strides(forebear.create(table, dialect="detectron", num_classes=7))
 
 
 @pytest.mark.parametrize("name", ["slim/resnet_v2_50", "keras/ResNet50", "torchvision/resnet18"])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from forebear.cli import faults, output
 from forebear.cli.flags import add_flags
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     failed = 1 if found.bad or shared_groups(data) else 0
     suggested = None if network is None else faults.written(network, args.out, data, found)
     if args.json:
-        output.result_json(faults.as_json(args, found, suggested))
+        output.result_json({**faults.as_json(args, found, suggested), **_groups_as_json(data)})
         return failed
     console = Console(highlight=False, soft_wrap=True)
     lines = [] if suggested is None else faults.lines(suggested, args.out)
@@ -142,6 +142,30 @@ def _shared(data: Dataset) -> Iterator[Line]:
         yield from ((f"  {group}", "") for group in shared[:_NAMES])
     if len(shared) > _NAMES:
         yield f"  ... and {len(shared) - _NAMES:,} more", "dim"
+
+
+def _groups_as_json(data: Dataset) -> dict[str, Any]:
+    """Returns the groups of --group-by; nothing without it."""
+    from forebear.data.sources.group_by import group_sizes, shared_groups
+
+    if not data.groups:
+        return {}
+    sizes = sorted(group_sizes(data).values())
+    shared = [
+        {"group": one.name, **{part: count for part, (count, _) in one.parts.items()}}
+        for one in shared_groups(data)
+    ]
+    return {
+        "groups": {
+            "by": next(iter(data.groups.values())).by,
+            "count": len(sizes),
+            "parts": {part: groups.count for part, groups in data.groups.items()},
+            "images_per_group": {
+                "smallest": sizes[0], "median": sizes[len(sizes) // 2], "largest": sizes[-1],
+            } if sizes else None,
+            "across_parts": shared,
+        }
+    }  # fmt: skip
 
 
 def _classes(found: Checked) -> Iterator[Line]:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds --engine, --precision and --threads."""
+    """Adds --engine, --precision, --device and --threads."""
     parser.add_argument(
         "--engine",
         default="auto",
@@ -26,6 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "has it; int8 needs forebear quantize first (default: %(default)s)",
     )
     parser.add_argument(
+        "--device",
+        default="cpu",
+        metavar="D",
+        help="cpu, cuda, cuda:N, or auto: a GPU if there is one; a GPU takes --engine torch or "
+        "compile (default: %(default)s)",
+    )
+    parser.add_argument(
         "--threads", type=int, metavar="N", help="compute threads (default: all cores)"
     )
 
@@ -36,9 +43,27 @@ def request(args: argparse.Namespace, batch: int) -> EngineRequest:
     Args:
         args: Parsed arguments.
         batch: Images at a time.
+
+    Raises:
+        ValueError: This machine has no such device.
     """
     from forebear.engines.engine import EngineRequest
 
     return EngineRequest(
-        engine=args.engine, precision=args.precision, batch=batch, threads=args.threads
+        engine=args.engine,
+        precision=args.precision,
+        batch=batch,
+        threads=args.threads,
+        device="cpu" if args.device == "cpu" else _found(args.device),
     )
+
+
+def _found(device: str) -> str:
+    """Returns the name of a device that this machine has.
+
+    Raises:
+        ValueError: It has none of this name.
+    """
+    from forebear.tasks.machine.device import find_device
+
+    return str(find_device(device))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forebear.cli import load_model, output
+from forebear.cli.evaluate_labels import print_labels, refuse_drawings
 from forebear.cli.evaluation_flags import add_evaluation, add_tta, mirrors
 from forebear.cli.flags import add_flags
 from forebear.cli.output_path import check_drawing
@@ -15,7 +16,9 @@ from forebear.data.sources.read_options import ReadOptions
 from forebear.settings import settings
 
 if TYPE_CHECKING:
+    from forebear.engines.graph_network import GraphNetwork
     from forebear.network.calibration import Calibration
+    from forebear.network.network import Network
     from forebear.tasks.evaluate import Evaluation
     from forebear.tasks.metrics import Interval
 
@@ -59,10 +62,13 @@ def run(args: argparse.Namespace) -> int:
     from forebear.tasks.runs.plots import draw_confusion, draw_reliability
 
     network = load_model.load_network_or_graph(args.run_folder, args)
+    reading = ReadOptions(**{name: getattr(args, name) for name in settings(ReadOptions)})
+    if network.multi_label:
+        return _labels(network, reading, args)
     measured = evaluate_on(
         network,
         args.data,
-        reading=ReadOptions(**{name: getattr(args, name) for name in settings(ReadOptions)}),
+        reading=reading,
         part=args.part,
         batch=args.batch,
         precision=args.precision,
@@ -84,6 +90,26 @@ def run(args: argparse.Namespace) -> int:
         output.result_json(_as_json(measured) | calibrated)
     else:
         output.result(_as_text(measured, _ece_line(bins.ece, fitted)))
+    return 0
+
+
+def _labels(network: Network | GraphNetwork, reading: ReadOptions, args: argparse.Namespace) -> int:
+    from forebear.tasks.label_evaluation import evaluate_labels_on
+
+    refuse_drawings(args)
+    measured = evaluate_labels_on(
+        network,
+        args.data,
+        reading=reading,
+        part=args.part,
+        batch=args.batch,
+        precision=args.precision,
+        device=args.device,
+        bad=args.bad,
+        mirrored=mirrors(args),
+        say=output.note,
+    )
+    print_labels(measured, as_json=args.json)
     return 0
 
 

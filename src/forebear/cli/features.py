@@ -45,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="write to this .npy or .parquet file; a job that was stopped continues where it was",
     )
-    parser.add_argument("--replace", action="store_true", help="overwrite an existing --out")
+    parser.add_argument(
+        "--replace", action="store_true", help="overwrite an existing --out, and start again"
+    )
     parser.add_argument(
         "--recursive",
         action=argparse.BooleanOptionalAction,

@@ -71,10 +71,12 @@ def load_network_or_graph(run: Path | None, args: argparse.Namespace) -> Network
     """
     path = run or Path(args.weights or "")
     if path.suffix in (".onnx", ".xml") and args.network is None and args.which is None:
+        from forebear.engines.graph_card import is_foreign
         from forebear.engines.graph_network import GraphNetwork
         from forebear.engines.make import open_graph
 
-        return GraphNetwork(*open_graph(path))
+        if not is_foreign(path):  # graphs of other programs are checkpoints
+            return GraphNetwork(*open_graph(path))
     return load_model(run, args)
 
 

@@ -37,7 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     load_model.add_arguments(parser)
     parser.add_argument(
-        "--top", type=int, default=5, metavar="K", help="classes per image (default: %(default)s)"
+        "--top",
+        type=int,
+        default=5,
+        metavar="K",
+        help="classes per image; multi-label networks print those of them that are labels of the "
+        "image (default: %(default)s)",
     )
     parser.add_argument(
         "--unknown",
@@ -58,7 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the answers to this .csv, .jsonl or .parquet file; a job that was stopped "
         "continues where it was",
     )
-    parser.add_argument("--replace", action="store_true", help="overwrite an existing --out")
+    parser.add_argument(
+        "--replace", action="store_true", help="overwrite an existing --out, and start again"
+    )
     parser.add_argument(
         "--shard", metavar="I/N", help="answer only the I-th of N parts of the images"
     )
@@ -203,7 +210,11 @@ def _write(classifier: Classifier, images: list[Path], args: argparse.Namespace,
     paths = [str(image) for image in images]
     top = min(args.top, len(classifier.classes) or args.top)
     job = Job.of(
-        classifier.answers_as(unknown=args.unknown), classifier.engine.precision, top, paths
+        classifier.answers_as(unknown=args.unknown),
+        classifier.engine.precision,
+        top,
+        paths,
+        multi_label=classifier.multi_label is not None,
     )
     with opened_result(args.out, job, replace=args.replace) as result:
         if result.done:
@@ -239,6 +250,12 @@ def _on_ray(
     from forebear.engines.engine import EngineRequest
     from forebear.tasks.ray_predict import answers
 
+    if args.device != "cpu":
+        raise ValueError(
+            f"--device {args.device} with --ray: the workers of a Ray cluster compute on "
+            "processors. Expected one of the two. Leave one out; --shard I/N divides the images "
+            "among machines with a GPU."
+        )
     engine = classifier.engine
     source = args.weights if args.weights is not None else args.words[0]
     request = EngineRequest(engine=engine.name, precision=engine.precision, threads=args.threads)
@@ -257,8 +274,12 @@ def _ended(failed: int, count: int, args: argparse.Namespace) -> int:
 def _print(answer: Answer, args: argparse.Namespace) -> None:
     if args.json:
         rows = [{"class": name, "probability": value} for name, value in answer.guesses]
-        strange = {"unknown": answer.unknown} if args.unknown else {}
-        output.result_json({"image": answer.path, **strange, "classes": rows})
+        more: dict[str, object] = {"unknown": answer.unknown} if args.unknown else {}
+        if answer.labels is not None:
+            more["labels"] = list(answer.labels)
+        output.result_json({"image": answer.path, **more, "classes": rows})
+    elif answer.labels is not None:
+        output.result(f"{printable(answer.path)}: {_labels(answer)}")
     elif answer.unknown:
         name, value = answer.guesses[0]
         best = printable(_class_with_word(name))
@@ -268,6 +289,19 @@ def _print(answer: Answer, args: argparse.Namespace) -> None:
             f"{printable(_class_with_word(name))} {value:.2%}" for name, value in answer.guesses
         )
         output.result(f"{printable(answer.path)}: {classes}")
+
+
+def _labels(answer: Answer) -> str:
+    """Returns the labels of an image with their probabilities, as far as --top shows them."""
+    assert answer.labels is not None
+    shares = dict(answer.guesses)
+    shown = [name for name in answer.labels if name in shares]
+    if not answer.labels:
+        name, value = answer.guesses[0]
+        return f"no label (most probable: {printable(_class_with_word(name))} {value:.2%})"
+    more = len(answer.labels) - len(shown)
+    said = ", ".join(f"{printable(_class_with_word(name))} {shares[name]:.2%}" for name in shown)
+    return f"{said} and {more:,} more" if more else said
 
 
 def _class_with_word(name: str) -> str:

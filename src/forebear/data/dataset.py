@@ -11,13 +11,23 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from forebear.data.groups import Groups
-from forebear.data.images.decode import ChooseBox, open_image, open_part, resized
+from forebear.data.images.bands import (
+    COMMON,
+    Picture,
+    from_array,
+    is_array,
+    open_picture,
+    part_of,
+    size_of,
+)
+from forebear.data.images.decode import ChooseBox, open_part
 from forebear.data.images.flatten import Levels
+from forebear.data.labels import Labels, is_multi
 from forebear.errors import DataError
 from forebear.limits import IMAGE_BYTES
+from forebear.tables.preprocessing import Preprocessing
 from forebear.text import printable
 from forebear.untrusted import opened
 
@@ -37,27 +47,27 @@ class Images(Protocol):
     """N labelled images. All methods are thread-safe."""
 
     @property
-    def labels(self) -> NDArray[np.int64]:
-        """Labels [N], each in 0..number of classes - 1."""
+    def labels(self) -> Labels:
+        """Labels: [N] in 0..number of classes - 1, or [N, classes] of 0 and 1 if multi-label."""
 
     @property
     def channels(self) -> int:
-        """Number of channels: 3 if images are decoded as RGB, 1 if as L."""
+        """Number of channels: 3 if images are decoded as RGB, 1 if as L; others are raw."""
 
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
         """Returns the name of the image in messages, as one printable line."""
 
-    def image(self, index: int) -> Image.Image:
+    def image(self, index: int) -> Picture:
         """Returns the decoded image.
 
         Raises:
             DataError: The image cannot be read or decoded. The message names it.
         """
 
-    def part(self, index: int, choose: ChooseBox, size: int) -> Image.Image:
-        """Returns the box that `choose` selects, resized to size x size pixels; see `open_part`.
+    def part(self, index: int, choose: ChooseBox, shape: tuple[int, int]) -> Picture:
+        """Returns the box that `choose` selects, resized to height x width; see `open_part`.
 
         Raises:
             DataError: The image cannot be read or decoded. The message names it.
@@ -76,6 +86,13 @@ class Images(Protocol):
     def with_levels(self, levels: Levels | None) -> Self:
         """Returns the images with other `levels` for deeper samples; see `open_image`."""
 
+    def with_channels(self, channels: int) -> Self:
+        """Returns the images with another number of channels.
+
+        Raises:
+            DataError: They are arrays with other channels.
+        """
+
     def take(self, indices: NDArray[np.int64]) -> Self:
         """Returns the subset of images at `indices`, in that order."""
 
@@ -84,13 +101,14 @@ class Images(Protocol):
 class ArrayImages:
     """Images that are in memory as one array."""
 
-    pixels: NDArray[np.uint8]  # [N, H, W, C], C 1 or 3
-    labels: NDArray[np.int64]  # [N]
+    pixels: NDArray[np.uint8] | NDArray[np.uint16]  # [N, H, W, C]
+    labels: Labels  # [N], or [N, classes]
     origin: str  # prefix of each image's name: "digits train"
+    levels: Levels | None = None  # 16-bit samples that become 0 and 255; None: the whole range
 
     @property
     def channels(self) -> int:
-        """Number of channels of the array: 1 or 3."""
+        """Number of channels of the array."""
         return int(self.pixels.shape[3])
 
     def __len__(self) -> int:
@@ -100,15 +118,14 @@ class ArrayImages:
         """Returns the origin and the index of the image."""
         return printable(f"{self.origin} number {index}")
 
-    def image(self, index: int) -> Image.Image:
-        """Returns the pixels unchanged, as a PIL image."""
-        pixels = self.pixels[index]
-        return Image.fromarray(pixels[:, :, 0] if self.channels == 1 else pixels)
+    def image(self, index: int) -> Picture:
+        """Returns the pixels, of 8 bits unchanged, as a PIL image if they have 1 or 3 channels."""
+        return from_array(self.pixels[index], self.channels, self.levels, self.name(index))
 
-    def part(self, index: int, choose: ChooseBox, size: int) -> Image.Image:
-        """Returns the box that `choose` selects, resized to size x size pixels."""
+    def part(self, index: int, choose: ChooseBox, shape: tuple[int, int]) -> Picture:
+        """Returns the box that `choose` selects, resized to height x width pixels."""
         whole = self.image(index)
-        return resized(whole, whole.size, choose(*whole.size), size)
+        return part_of(whole, choose(*size_of(whole)), shape)
 
     def source(self, index: int) -> Path | bytes | None:
         """Returns None because there is no file."""
@@ -119,27 +136,35 @@ class ArrayImages:
         return hashlib.sha256(self.pixels[index].tobytes()).digest()
 
     def with_levels(self, levels: Levels | None) -> ArrayImages:
-        """Returns the images unchanged, as their samples have 8 bits."""
+        """Returns the images with other `levels`, which samples of 8 bits ignore."""
+        return replace(self, levels=levels)
+
+    def with_channels(self, channels: int) -> ArrayImages:
+        """Returns the images unchanged; grey ones and colour ones can turn into each other."""
+        if channels != self.channels and not {channels, self.channels} <= {*COMMON}:
+            raise DataError(
+                f"{printable(self.origin)}: images of {self.channels} channels. Expected "
+                f"{channels}, as the network takes. Pass other images, or another network."
+            )
         return self
 
     def take(self, indices: NDArray[np.int64]) -> ArrayImages:
         """Returns a copy of these images. Their names are numbered from 0 again."""
-        return ArrayImages(self.pixels[indices], self.labels[indices], self.origin)
+        return ArrayImages(self.pixels[indices], self.labels[indices], self.origin, self.levels)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedImages:
-    """Images as encoded files or bytes, which are decoded on access and converted to RGB."""
+    """Images as encoded files or bytes, which are decoded on access.
+
+    They are converted to RGB or L. Files of other channels must have them.
+    """
 
     encoded: Row[str | bytes]  # paths (a str takes half the memory of a Path), or encoded bytes
     names: Row[str]
-    labels: NDArray[np.int64]  # [N]
-    levels: Levels | None = None  # of deeper samples; see `open_image`
-
-    @property
-    def channels(self) -> int:
-        """Number of channels: always 3, because greyscale files are converted to RGB."""
-        return 3
+    labels: Labels  # [N], or [N, classes]
+    levels: Levels | None = None  # of deeper samples; see `open_picture`
+    channels: int = 3
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -148,15 +173,22 @@ class EncodedImages:
         """Returns the path, or the file and the row."""
         return printable(self.names[index])
 
-    def image(self, index: int) -> Image.Image:
+    def image(self, index: int) -> Picture:
         """Reads and decodes the file on every call."""
-        return open_image(self.source(index), name=self.names[index], levels=self.levels)
-
-    def part(self, index: int, choose: ChooseBox, size: int) -> Image.Image:
-        """Reads the file on every call, and decodes only as much of it as the part needs."""
-        return open_part(
-            self.source(index), choose, size, name=self.names[index], levels=self.levels
+        return open_picture(
+            self.source(index),
+            name=self.names[index],
+            channels=self.channels,
+            levels=self.levels,
         )
+
+    def part(self, index: int, choose: ChooseBox, shape: tuple[int, int]) -> Picture:
+        """Reads the file on every call, and decodes only as much of it as the part needs."""
+        source = self.source(index)
+        if self.channels not in COMMON or is_array(source):
+            whole = self.image(index)
+            return part_of(whole, choose(*size_of(whole)), shape)
+        return open_part(source, choose, shape, name=self.names[index], levels=self.levels)
 
     def digest(self, index: int) -> bytes:
         """Returns the sha256 of the file, which is read in pieces."""
@@ -176,10 +208,14 @@ class EncodedImages:
         """Returns the images with other `levels`."""
         return replace(self, levels=levels)
 
+    def with_channels(self, channels: int) -> EncodedImages:
+        """Returns the images with other channels, which each file must have; see `open_picture`."""
+        return replace(self, channels=channels)
+
     def take(self, indices: NDArray[np.int64]) -> EncodedImages:
         """Returns the subset of images at `indices` without reading any file."""
         encoded, names = _chosen(self.encoded, indices), _chosen(self.names, indices)
-        return EncodedImages(encoded, names, self.labels[indices], self.levels)
+        return replace(self, encoded=encoded, names=names, labels=self.labels[indices])
 
     def source(self, index: int) -> Path | bytes:
         """Returns the path of the file, or its bytes, which are read on every call."""
@@ -216,7 +252,8 @@ def joined(parts: Sequence[Images]) -> Images:
         return ArrayImages(pixels, labels, arrays[0].origin)
     encoded = [part for part in parts if isinstance(part, EncodedImages)]
     rows, names = [part.encoded for part in encoded], [part.names for part in encoded]
-    return EncodedImages(_Joined(rows), _Joined(names), labels)
+    channels = parts[0].channels
+    return EncodedImages(_Joined(rows), _Joined(names), labels, channels=channels)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -261,14 +298,49 @@ class Dataset:
 
     @property
     def channels(self) -> int:
-        """Number of channels: 1 for greyscale images, 3 for RGB."""
+        """Number of channels: 1 for greyscale images, 3 for RGB, or any other."""
         return self.train.channels
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image can have several labels, or none."""
+        return is_multi(self.train.labels)
 
-def typical_side(images: Images) -> int:
-    """Returns the median of the shorter sides of nine images, in pixels.
+
+def for_rule(images: Images, rule: Preprocessing) -> Images:
+    """Returns the images as a preprocessing takes them: its levels, and its channels.
+
+    Raises:
+        DataError: They are arrays with other channels.
+    """
+    images = images.with_levels(rule.levels)
+    return images if rule.channels == images.channels else images.with_channels(rule.channels)
+
+
+def with_channels(data: Dataset, channels: int | None) -> Dataset:
+    """Returns a data set whose files are decoded to a number of channels; None leaves it.
+
+    Raises:
+        DataError: The images are arrays with other channels.
+    """
+    if channels is None:
+        return data
+    parts = {name: getattr(data, name) for name in ("train", "val", "whole", "test")}
+    return replace(
+        data, **{name: part and part.with_channels(channels) for name, part in parts.items()}
+    )
+
+
+def typical_side(images: Images, ratio: float = 1.0) -> int:
+    """Returns the median height of the largest crops of nine images, in pixels.
+
+    For square crops, it is the median of the shorter sides.
 
     Images that cannot be decoded are left out here; training refuses or skips them.
+
+    Args:
+        images: The images.
+        ratio: Width of the crops over their height.
 
     Raises:
         DataError: None of the nine can be decoded. The message names the first one.
@@ -276,7 +348,8 @@ def typical_side(images: Images) -> int:
     sides, failed = [], []
     for place in np.unique(np.linspace(0, len(images) - 1, 9).astype(int)):
         try:
-            sides.append(min(images.image(int(place)).size))
+            width, height = size_of(images.image(int(place)))
+            sides.append(min(height, width / ratio))
         except DataError as error:
             failed.append(error)
     if not sides:

@@ -1,4 +1,4 @@
-"""Decodes the images of a data set to squares, and skips those that cannot be decoded."""
+"""Decodes the images of a data set to one size, and skips those that cannot be decoded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from forebear.data.choices import Bad
-from forebear.data.dataset import Images
+from forebear.data.dataset import Images, for_rule
 from forebear.data.decoding_threads import DecodingThreads
 from forebear.data.images.decode import Box
 from forebear.data.images.large import GATE
@@ -34,7 +34,7 @@ _SAMPLE = 32  # images decoded to estimate the time for all
 
 
 class Decoder:
-    """Decodes images to arrays [size, size, C], resized and cropped as `fit` does.
+    """Decodes images to arrays [H, W, C], resized and cropped as `fit` does.
 
     Skipping an image does not renumber the others.
     """
@@ -52,8 +52,8 @@ class Decoder:
             bad: What to do with an image that cannot be decoded: "fail" raises an error, "skip"
                 leaves the image out and records the reason in `skipped`.
         """
-        self.images, self.rule, self.bad = images.with_levels(rule.levels), rule, bad
-        self.shape = (len(images), rule.size, rule.size, rule.channels)
+        self.images, self.rule, self.bad = for_rule(images, rule), rule, bad
+        self.shape = (len(images), *rule.shape, rule.channels)
         self.dtype = np.dtype(np.float32 if rule.interpolation == "tf-bilinear" else np.uint8)
         self.skipped: dict[int, str] = {}
         self._mode = "L" if rule.channels == 1 else "RGB"
@@ -85,7 +85,7 @@ class Decoder:
             threads: Threads that decode.
 
         Returns:
-            Indices [n], and crops uint8 [n, size, size, C] of the original images.
+            Indices [n], and crops uint8 [n, H, W, C] of the original images.
 
         Raises:
             DataError: An image cannot be decoded and `bad` is "fail", or too many were skipped.
@@ -108,7 +108,7 @@ class Decoder:
         Args:
             threads: Threads that decode.
             progress: Called in this thread with the number of images done and the total.
-            squares: All images [N, size, size, C], of which the chunks are slices. Without it, one
+            squares: All images [N, H, W, C], of which the chunks are slices. Without it, one
                 small buffer is overwritten for every chunk.
 
         Raises:
@@ -199,7 +199,9 @@ class Decoder:
         return fit(self.images.image(index), self.rule)
 
     def _part(self, index: int, choose: Callable[[int, int], Box]) -> NDArray[np.uint8]:
-        image: Image.Image = self.images.part(index, choose, self.rule.size)
+        image = self.images.part(index, choose, self.rule.shape)
+        if not isinstance(image, Image.Image):
+            return image
         pixels = np.asarray(image if image.mode == self._mode else image.convert(self._mode))
         return pixels[:, :, None] if pixels.ndim == 2 else pixels
 

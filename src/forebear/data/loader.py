@@ -30,7 +30,7 @@ from forebear.data.reading import Reading
 from forebear.tables.preprocessing import Preprocessing
 
 RESIDENT = 0.25  # largest fraction of a GPU's free memory that a data set may occupy
-Batch = tuple[Tensor, Tensor]  # images [n, C, size, size] floats, labels [n] int64
+Batch = tuple[Tensor, Tensor]  # images [n, C, H, W] floats, labels [n] int64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class RawBatch:
     """The images of one step as they are stored, before augmentation."""
 
     step: int  # within its epoch, from 0
-    pixels: Tensor  # [n, side, side, C] uint8, on the device
+    pixels: Tensor  # [n, H, W, C] uint8, on the device
     samples: NDArray[np.int64]  # [n], indices of the images in the data set
     views: NDArray[np.int64]  # [n], which augmented view of the image this is, from 0
     total: int  # images of this step over all processes
@@ -154,7 +154,7 @@ class Loader:
         mine = self.places[self.rank :: self.ranks]
         parts = [mine[start : start + self.batch] for start in range(0, len(mine), self.batch)]
         for indices, pixels in _ahead(parts, self._take):
-            middle = _middle(self._there(indices, pixels), self.rule.size)
+            middle = _middle(self._there(indices, pixels), self.rule.shape)
             yield self._batch(middle, indices)
 
     def drafts(
@@ -195,32 +195,39 @@ class Loader:
             )
 
     def view(self, draft: RawBatch, order: Order, epoch: int, size: int) -> Batch:
-        """Returns the images, cropped to `size` pixels, augmented and normalised, and labels."""
+        """Returns the images, cropped to `size` pixels, augmented and normalised, and labels.
+
+        `size` is the side of a square, or the height if the rule has a width, which does not grow.
+        """
         draws = CounterRNG(order.seed, epoch, draft.samples, draft.views)
-        rule = order.augment
+        rule = _shaped(order.augment, self.rule)
         if self._streams(rule):
             rule = replace(rule, crop="middle")
         mean = self.rule.mean[::-1] if self.rule.order == "BGR" else self.rule.mean
+        shape = (size, self.rule.width or size)
         fill = tuple(value / self.rule.scale for value in mean)
-        pixels = augment(draft.pixels, size, rule, draws, window=self.rule.size, fill=fill)
+        pixels = augment(draft.pixels, shape, rule, draws, window=self.rule.shape, fill=fill)
         return self._batch(pixels, draft.samples)
 
     def _streams(self, rule: Augment) -> bool:
         """Returns whether random crops are taken from the full image while it is decoded."""
-        return rule.crop == "resized" and not self.store.fits
+        from_file = (
+            self.rule.resize == "shorter"
+        )  # a part of a padded image may be no part of the file
+        return rule.crop == "resized" and from_file and not self.store.fits
 
     def _read(self, order: Order, epoch: int, wanted: Indices) -> tuple[Indices, Pixels]:
         """Returns those rows of (image, view) [2, n] that can be decoded, and their pixels."""
         if not self._streams(order.augment):
             found, pixels = self._take(wanted[0])
             return wanted[:, np.isin(wanted[0], found)], pixels
-        kept, parts = [], []
+        kept, parts, rule = [], [], _shaped(order.augment, self.rule)
         for group in _distinct(wanted):
             views = dict(zip(*group.tolist(), strict=True))
 
             def box(index: int, width: int, height: int, views: dict[int, int] = views) -> Box:
                 draws = CounterRNG(order.seed, epoch, np.array([index]), views[index])
-                left, top, right, bottom = resized_box(width, height, order.augment, draws)[0]
+                left, top, right, bottom = resized_box(width, height, rule, draws)[0]
                 return float(left), float(top), float(right), float(bottom)
 
             found, part = self.store.take_crops(group[0], box)
@@ -249,6 +256,15 @@ class Loader:
         return values.permute(0, 3, 1, 2), labels  # channels last in memory
 
 
+def _shaped(augment: Augment, rule: Preprocessing) -> Augment:
+    """Returns the augmentation with the ratio of its crops relative to that of the input."""
+    if rule.width is None:
+        return augment
+    ratio = rule.width / rule.size
+    least, most = augment.crop_ratio
+    return replace(augment, crop_ratio=(least * ratio, most * ratio))
+
+
 def _distinct(wanted: Indices) -> list[Indices]:
     """Splits (image, view) [2, n] into parts in which each image occurs at most once."""
     by_image = np.argsort(wanted[0], kind="stable")
@@ -273,6 +289,7 @@ def _ahead(
             yield found
 
 
-def _middle(pixels: Tensor, size: int) -> Tensor:
-    top, left = ((side - size) // 2 for side in pixels.shape[1:3])
-    return pixels[:, top : top + size, left : left + size]
+def _middle(pixels: Tensor, shape: tuple[int, int]) -> Tensor:
+    height, width = shape
+    top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
+    return pixels[:, top : top + height, left : left + width]

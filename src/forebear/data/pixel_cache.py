@@ -39,7 +39,7 @@ class PixelCache:
     """The cache entry of one decoded data set."""
 
     name: str  # file name stem: equal only for equal images and geometry
-    shape: tuple[int, ...]  # [N, size, size, C]
+    shape: tuple[int, ...]  # [N, H, W, C]
     dtype: np.dtype[Any]  # uint8 or float32
     most: int | None = None  # bytes of the whole cache; None: MOST, and SHARE of the free space
 

@@ -13,6 +13,7 @@ from forebear.data.choices import Bad
 from forebear.data.dataset import ArrayImages, Images
 from forebear.data.decoder import Decoder, Indices
 from forebear.data.decoding_threads import DecodingThreads
+from forebear.data.images.bands import to_bytes
 from forebear.data.images.decode import Box
 from forebear.data.pixel_cache import PixelCache, Pixels
 from forebear.errors import DataError
@@ -24,16 +25,16 @@ _CHUNK = 256  # images between two looks at whether to abort
 
 
 class PixelStore:
-    """Maps image indices [n] to pixels [n, size, size, C], resized and cropped as `fit` does.
+    """Maps image indices [n] to pixels [n, H, W, C], resized and cropped as `fit` does.
 
     The dtype is uint8, or float32 if the interpolation of `rule` does not round to integers. Images
     that are arrays of this shape already are returned unchanged.
 
     Attributes:
-        shape: [N, size, size, C].
+        shape: [N, H, W, C].
         dtype: Of the pixels.
         fits: Whether all images fit in memory.
-        kept: All images [N, size, size, C] if they are in memory or memory-mapped, else None.
+        kept: All images [N, H, W, C] if they are in memory or memory-mapped, else None.
         skipped: Maps the index of each image that cannot be decoded to the reason.
     """
 
@@ -74,9 +75,9 @@ class PixelStore:
         self.skipped = self.decoder.skipped
         self.fits = self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64)) <= memory
         self.kept: Pixels | None = None
-        untouched = rule.resize in ("shorter", "none") and rule.side == rule.size
+        untouched = rule.resize != "central" and rule.side == rule.size
         if untouched and isinstance(images, ArrayImages) and images.pixels.shape == self.shape:
-            self.kept = images.pixels
+            self.kept = to_bytes(images.pixels, rule.levels)
         self._disk, self._workers = disk, processor().cores if workers is None else workers
         self._threads = DecodingThreads(self._workers, low=low)
         self._squares: Pixels | None = None  # all images, while only those in `_ready` are decoded

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from forebear.data.dataset import Images
-from forebear.data.images.decode import look_at
+import numpy as np
+
+from forebear.data.dataset import ArrayImages, Images
+from forebear.data.images.bands import look_at_picture
 from forebear.data.images.flatten import Levels
 from forebear.data.images.large import GATE
 from forebear.errors import DataError
@@ -27,12 +29,22 @@ def find_levels(text: str, images: Images) -> Levels | None:
         return None
     if text != "auto":
         return _parsed(text)
+    if isinstance(images, ArrayImages):
+        deep = images.pixels.dtype == np.uint16
+        found = [(float(images.pixels.min()), float(images.pixels.max()))] if deep else []
+        return _spanned(found)
     with ThreadPoolExecutor(processor().cores, "levels") as threads:
         found = [one for one in threads.map(lambda i: _used(images, i), range(len(images))) if one]
+    return _spanned(found)
+
+
+def _spanned(found: list[Levels]) -> Levels:
+    """Returns the lowest and the highest value of all images."""
     if not found:
         raise DataError(
             "sample_range=auto: no training image has more than 8 bits in one channel. Expected "
-            "greyscale PNG or TIFF images of 16 or 32 bits. Leave the range at full."
+            "greyscale PNG or TIFF images of 16 or 32 bits, or arrays of 16 bits. Leave the range "
+            "at full."
         )
     low, high = min(low for low, _ in found), max(high for _, high in found)
     if not low < high:
@@ -48,7 +60,7 @@ def _used(images: Images, index: int) -> Levels | None:
     if source is None:
         return None
     with GATE.scope():
-        facts, _ = look_at(source, images.name(index))
+        facts, _ = look_at_picture(source, images.name(index))
     if facts is None or facts.lowest is None or facts.highest is None:
         return None
     return facts.lowest, facts.highest

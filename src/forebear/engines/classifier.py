@@ -16,6 +16,7 @@ from forebear.engines.engine import Engine, Pixels
 from forebear.errors import RunError, WeightsError, ran_out
 from forebear.network.calibration import UNKNOWN, Calibration, Score
 from forebear.network.model_card import NOTES
+from forebear.network.multi_label import MultiLabel
 from forebear.tables.preprocessing import Preprocessing
 from forebear.text import one_line, truncated
 
@@ -42,9 +43,10 @@ class Classifier:
     chosen: str = ""  # which engine was chosen, and why, or ""
     measured_now: bool = False  # whether the engines were measured for this classifier
     calibration: Calibration | None = None  # of the logits; None leaves the probabilities plain
+    multi_label: MultiLabel | None = None  # if images can have several labels, or none
 
     def pixels(self, image: object) -> Pixels:
-        """Returns one image as an engine takes it, [size, size, C] in 0..255.
+        """Returns one image as an engine takes it, [H, W, C] in 0..255.
 
         Args:
             image: A path, the bytes of a file, a PIL image or a uint8 array [H, W, C].
@@ -60,7 +62,7 @@ class Classifier:
         """Returns the logits of a batch, [N, classes].
 
         Args:
-            pixels: Stacked results of `pixels`, [N, size, size, C].
+            pixels: Stacked results of `pixels`, [N, H, W, C].
             names: The names of the images, for an error.
 
         Raises:
@@ -88,8 +90,28 @@ class Classifier:
         return logits
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Returns the probabilities of each row, [N, classes], with the fitted temperature."""
+        """Returns the probabilities of each row, [N, classes].
+
+        They are the softmax with the fitted temperature, or the sigmoid of each logit if the
+        network is multi-label.
+        """
+        if self.multi_label is not None:
+            return sigmoid(logits)
         return softmax(logits, 1.0 if self.calibration is None else self.calibration.temperature)
+
+    def labels(self, logits: NDArray[np.float32]) -> list[tuple[str, ...]]:
+        """Returns the labels of each row, the most probable first: those above their thresholds.
+
+        Args:
+            logits: [N, classes] of a multi-label network.
+        """
+        assert self.multi_label is not None
+        least = np.array(self.multi_label.logits(), np.float32)
+        order = np.argsort(-logits, axis=1, kind="stable")
+        return [
+            tuple(self.name_of(int(at)) for at in places if row[at] >= least[at])
+            for row, places in zip(logits, order, strict=True)
+        ]
 
     def unknown(self, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Returns whether each row has a score below the threshold of the calibration, [N].
@@ -103,12 +125,24 @@ class Classifier:
         fitted = self.require_threshold()
         return scores(logits, fitted.temperature, fitted.score) < fitted.threshold
 
+    @property
+    def has_threshold(self) -> bool:
+        """Whether `unknown` can answer."""
+        single = self.multi_label is None and UNKNOWN not in self.classes
+        return single and self.calibration is not None
+
     def require_threshold(self) -> Calibration:
         """Returns the calibration, which has the threshold below which images are unknown.
 
         Raises:
             ValueError: There is none, or a class has the name "unknown".
         """
+        if self.multi_label is not None:
+            raise ValueError(
+                f"unknown: {truncated(self.source or self.network)} is multi-label, and an image "
+                "that looks like none of its labels has none. Expected a network with one class an "
+                "image. Leave unknown out."
+            )
         if self.calibration is None:
             raise ValueError(
                 f"unknown: {truncated(self.source or self.network)} has no threshold for unknown "
@@ -125,6 +159,9 @@ class Classifier:
 
     def answers_as(self, *, unknown: bool = False) -> str:
         """Returns what differs if answers do: the identity of the weights and the calibration."""
+        if self.multi_label is not None:
+            text = f"{self.identity} {sorted(self.multi_label.as_dict().items())}"
+            return hashlib.sha256(text.encode()).hexdigest()
         if self.calibration is None:
             return self.identity
         text = f"{self.identity} {sorted(self.calibration.as_dict().items())} {unknown}"
@@ -158,6 +195,12 @@ def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np
     """Returns the probabilities of each row, with the logits divided by the temperature."""
     shifted = np.exp((logits - logits.max(1, keepdims=True)) / np.float32(temperature))
     shares: NDArray[np.float32] = shifted / shifted.sum(1, keepdims=True)
+    return shares
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the probability of each label, [N, classes], without overflow."""
+    shares: NDArray[np.float32] = np.exp(-np.logaddexp(np.float32(0), -logits))
     return shares
 
 
@@ -209,4 +252,5 @@ def classifier_of(engine: Engine, network: Network, source: Path | str = "") -> 
         identity=identity_of(network),
         note=network.card.provenance.get(NOTES, ""),
         calibration=network.card.calibration,
+        multi_label=network.card.multi_label,
     )

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from forebear.data.images.bands import COMMON, Picture
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -52,8 +54,8 @@ def difference(found: NDArray[Any], wanted: NDArray[Any], tie: float = 0.0) -> D
     return Difference(float(gaps.max()) / scale, same, len(found))
 
 
-def synthetic_images(count: int, side: int, seed: int = 0) -> list[Image.Image]:
-    """Returns colour images with the spectrum of photographs.
+def synthetic_images(count: int, side: int, seed: int = 0, channels: int = 3) -> list[Picture]:
+    """Returns images with the spectrum of photographs, in colour if there are 1 or 3 channels.
 
     They stand in for photographs where there are none. The amplitude of natural images falls with
     about the first power of the spatial frequency: Field 1987, "Relations between the statistics of
@@ -62,14 +64,20 @@ def synthetic_images(count: int, side: int, seed: int = 0) -> list[Image.Image]:
     draws = np.random.default_rng(seed)
     across = np.fft.fftfreq(side)[:, None] ** 2 + np.fft.rfftfreq(side)[None, :] ** 2
     falls = 1 / np.sqrt(np.maximum(across, 1 / side**2))
-    return [_image(draws, falls, side) for _ in range(count)]
+    arrays = [_planes(draws, falls, side, max(channels, 3)) for _ in range(count)]
+    if channels in COMMON:
+        return [Image.fromarray(array) for array in arrays]
+    return [array[:, :, :channels] for array in arrays]
 
 
-def _image(draws: np.random.Generator, falls: NDArray[Any], side: int) -> Image.Image:
+def _planes(
+    draws: np.random.Generator, falls: NDArray[Any], side: int, count: int
+) -> NDArray[np.uint8]:
+    """Returns [side, side, count]."""
     planes = []
-    for _ in range(3):
+    for _ in range(count):
         noise = np.fft.rfft2(draws.standard_normal((side, side))) * falls
         plane = np.fft.irfft2(noise, (side, side))
         spread = plane.std() or 1.0
         planes.append(128 + 55 * (plane - plane.mean()) / spread)
-    return Image.fromarray(np.stack(planes, 2).clip(0, 255).astype(np.uint8))
+    return np.stack(planes, 2).clip(0, 255).astype(np.uint8)

@@ -35,7 +35,7 @@ class Engine(Protocol):
 
         Args:
             pixels: Images as `forebear.data.images.preprocess.fit` returns them, stacked:
-                [N, size, size, C] in 0..255, RGB or greyscale, uint8, or float32 for
+                [N, H, W, C] in 0..255, RGB or greyscale, uint8, or float32 for
                 "tf-bilinear". The engine applies the mean, the scale and the channel order itself.
         """
 
@@ -48,6 +48,7 @@ class EngineRequest:
     precision: EnginePrecision | Literal["auto"] = "auto"
     batch: int = 1  # images at a time that speed is measured for; other batches work too
     threads: int | None = None  # None: all cores that the process may use
+    device: str = "cpu"  # cpu, cuda or cuda:N
 
 
 def missing_library(name: EngineName) -> str:

@@ -21,8 +21,9 @@ from forebear.engines.engine import EnginePrecision, Pixels, as_dtype
 from forebear.limits import INPUT_SIDE
 from forebear.network.calibration import Calibration, calibration_from_dict
 from forebear.network.model_card import ModelCard
+from forebear.network.multi_label import MultiLabel, multi_label_from_dict
 from forebear.tables.checks import is_count, refuse
-from forebear.tables.files import preprocessing_from_dict
+from forebear.tables.files import preprocessing_from_dict, preprocessing_to_dict
 from forebear.tables.preprocessing import Preprocessing
 from forebear.untrusted import opened, parse_json
 from forebear.weights.readers.errors import reading
@@ -32,6 +33,7 @@ from forebear.weights.readers.tensorflow.protobuf import fields
 PROPERTY = "forebear"
 FORMAT = "forebear graph 1"
 _EXPECTED = "an ONNX file from forebear export"
+_GRAPH = 7  # onnx.proto3: ModelProto.graph
 _METADATA = 14  # onnx.proto3: ModelProto.metadata_props, a list of StringStringEntryProto
 
 
@@ -47,17 +49,18 @@ class GraphCard:
     dialect: str
     preprocessing: Preprocessing
     classes: tuple[str, ...] = ()
-    # pixels: [N, size, size, C] in 0..255 as `fit` gives them; images: [N, C, size, size] floats
-    # after all of the preprocessing.
+    # pixels: [N, H, W, C] in 0..255 as `fit` gives them; images: [N, C, H, W] floats after all of
+    # the preprocessing.
     takes: Literal["pixels", "images"] = "pixels"
     dtype: Literal["uint8", "float32"] = "uint8"  # of the input
-    size: int = 224  # pixels
+    size: int = 224  # pixels: height of the input, and its width unless the preprocessing has one
     any_size: bool = False  # whether other input sizes work too
     precision: EnginePrecision = "fp32"
     identity: str = ""  # SHA-256 of the network's arrays
     metrics: Mapping[str, Any] = field(default_factory=dict)  # of the weights, as in a ModelCard
     provenance: Mapping[str, str] = field(default_factory=dict)  # source file, SHA-256, licence
     calibration: Calibration | None = None  # of the logits, which the graph gives as they are
+    multi_label: MultiLabel | None = None  # if images can have several labels, or none
 
     def __post_init__(self) -> None:
         self.model_card()
@@ -83,13 +86,17 @@ class GraphCard:
             metrics=self.metrics,
             provenance=self.provenance,
             calibration=self.calibration,
+            multi_label=self.multi_label,
         )
 
     def text(self) -> str:
         """Returns the card as JSON."""
         values = asdict(replace(self, metrics=dict(self.metrics), provenance=dict(self.provenance)))
+        values["preprocessing"] = preprocessing_to_dict(self.preprocessing)
         if self.calibration is None:  # versions of forebear before calibration read the rest
             del values["calibration"]
+        if self.multi_label is None:  # older versions refuse a card that has it
+            del values["multi_label"]
         return json.dumps({"format": FORMAT, **values}, ensure_ascii=False)
 
     def properties(self) -> dict[str, str]:
@@ -97,15 +104,17 @@ class GraphCard:
         found = {
             PROPERTY: self.text(),
             "classes": json.dumps(self.classes, ensure_ascii=False),
-            "preprocessing": json.dumps(asdict(self.preprocessing)),
+            "preprocessing": json.dumps(preprocessing_to_dict(self.preprocessing)),
             "licence": str(self.provenance.get("licence", "")),
         }
         if self.calibration is not None:
             found["calibration"] = json.dumps(self.calibration.as_dict())
+        if self.multi_label is not None:
+            found["multi_label"] = json.dumps(self.multi_label.as_dict())
         return found
 
     def graph_input(self, pixels: Pixels) -> NDArray[Any]:
-        """Returns what the graph takes for `fit` images, [N, size, size, C] in 0..255."""
+        """Returns what the graph takes for `fit` images, [N, H, W, C] in 0..255."""
         if self.takes == "images":
             return np.stack([normalise(one, self.preprocessing) for one in pixels])
         return as_dtype(pixels, np.dtype(self.dtype))
@@ -122,10 +131,15 @@ def parse_card(text: str) -> GraphCard:
         raise ValueError(f"its property {PROPERTY!r} is not {FORMAT!r}")
     rule = preprocessing_from_dict(found.pop("preprocessing", None))
     calibration = calibration_from_dict(found.pop("calibration", None))
+    several = multi_label_from_dict(found.pop("multi_label", None))
     classes = found.pop("classes", ())
     try:
         return GraphCard(
-            preprocessing=rule, classes=tuple(classes), calibration=calibration, **found
+            preprocessing=rule,
+            classes=tuple(classes),
+            calibration=calibration,
+            multi_label=several,
+            **found,
         )
     except TypeError as error:
         raise ValueError(f"its property {PROPERTY!r} has other keys ({error})") from error
@@ -144,15 +158,32 @@ def read_card(path: Path) -> GraphCard:
         return parse_card(text)
 
 
-def _properties(path: Path) -> dict[str, str]:
-    """Returns the metadata properties of a model, of which only they are read from the disk."""
+def is_foreign(path: Path) -> bool:
+    """Whether a file is a whole ONNX model that another program wrote: it has no card."""
+    if path.suffix != ".onnx":
+        return False
+    try:
+        return PROPERTY not in _properties(path, _GRAPH)
+    except (DamageError, OSError, ValueError):
+        return False  # `read_card` says what is wrong with it
+
+
+def _properties(path: Path, needed: int = _METADATA) -> dict[str, str]:
+    """Returns the metadata properties of a model, of which only they are read from the disk.
+
+    Raises:
+        DamageError: The model is damaged, or has the field `needed` nowhere.
+    """
     with opened(path) as file:
         if os.fstat(file.fileno()).st_size == 0:
             raise DamageError("it is empty")
         whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    found = {}
+    found, there = {}, needed == _METADATA
     for entry in fields(whole):
+        there = there or entry.number == needed
         if entry.number == _METADATA:
             pair = {one.number: bytes(one.message()) for one in fields(entry.message())}
             found[pair.get(1, b"").decode()] = pair.get(2, b"").decode()
+    if not there:
+        raise DamageError("it has no graph")
     return found

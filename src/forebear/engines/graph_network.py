@@ -31,7 +31,7 @@ class _Counted:
 class GraphNetwork(nn.Module):
     """Runs a graph in its runtime, on the CPU, in evaluation mode.
 
-    Shape: [N, channels, size, size] floats after the preprocessing -> [N, classes].
+    Shape: [N, channels, H, W] floats after the preprocessing -> [N, classes].
     """
 
     def __init__(self, engine: Engine, card: GraphCard) -> None:
@@ -56,6 +56,11 @@ class GraphNetwork(nn.Module):
     def classes(self) -> tuple[str, ...]:
         """The class names in the order of the logits, or an empty tuple."""
         return self.card.classes
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image can have several labels, or none."""
+        return self.card.multi_label is not None
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns the logits of images after the preprocessing."""

@@ -160,7 +160,7 @@ class EngineMaker:
 
 
 def check_pixels(rule: Preprocessing, images: list[Any] | None = None) -> Any:
-    """Returns images to compare engines on, [N, size, size, C] in 0..255.
+    """Returns images to compare engines on, [N, H, W, C] in 0..255.
 
     Args:
         rule: The preprocessing.
@@ -169,9 +169,11 @@ def check_pixels(rule: Preprocessing, images: list[Any] | None = None) -> Any:
     from forebear.data.images.preprocess import fit, to_image
     from forebear.engines.compare import synthetic_images
 
-    images = images or list(synthetic_images(IMAGES, max(2 * rule.size, 64)))
+    images = images or list(
+        synthetic_images(IMAGES, max(2 * max(rule.shape), 64), 0, rule.channels)
+    )
     if rule.resize == "none":
-        images = [one.resize((rule.size, rule.size)) for one in images]
+        images = [one.resize(rule.shape[::-1]) for one in images]
     return np.stack([fit(to_image(one, rule.channels, rule.levels), rule) for one in images])
 
 

@@ -25,7 +25,7 @@ class MirrorEngine:
         self.precision: EnginePrecision = engine.precision
 
     def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
-        """Returns the mean logits, [N, classes], of pixels [N, size, size, C]."""
+        """Returns the mean logits, [N, classes], of pixels [N, H, W, C]."""
         total = self._engine(pixels) + self._engine(pixels[:, :, ::-1])
         return total / np.float32(2)
 

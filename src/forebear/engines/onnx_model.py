@@ -42,9 +42,9 @@ def write_onnx(
     Args:
         network: In evaluation mode. Its card supplies classes and preprocessing.
         path: The file, which is replaced if it exists.
-        pixels: Whether the input is "pixels", [N, size, size, C] in 0..255, and the graph applies
-            the mean, the scale and the channel order. Otherwise it is "images", [N, C, size, size]
-            floats after all of the preprocessing.
+        pixels: Whether the input is "pixels", [N, H, W, C] in 0..255, and the graph applies the
+            mean, the scale and the channel order. Otherwise it is "images", [N, C, H, W] floats
+            after all of the preprocessing.
         any_size: Whether height and width are dynamic too.
         lowered: Whether norms are folded and strides moved; otherwise each layer stays as it is.
 
@@ -76,16 +76,16 @@ def build(
             f"gives {rule.channels}. Expected as many. Set the preprocessing of its card."
         )
     kept = lower(network, keep_input=not pixels) if lowered else network
-    size = None if any_size else rule.size
-    graph = _Graph(kept, size)
+    sides = None if any_size else rule.shape
+    graph = _Graph(kept, sides)
     dtype = "float32" if rule.interpolation == "tf-bilinear" or not pixels else "uint8"
     element = TensorProto.UINT8 if dtype == "uint8" else TensorProto.FLOAT
-    sides: list[Any] = ["height", "width"] if size is None else [size, size]
+    axes: tuple[Any, Any] = ("height", "width") if sides is None else sides
     if pixels:
-        shape = ["batch", *sides, rule.channels]
+        shape = ["batch", *axes, rule.channels]
         x = _arithmetic(graph, "pixels", kept.preprocessing)
     else:
-        shape, x = ["batch", plan.in_channels, *sides], "images"
+        shape, x = ["batch", plan.in_channels, *axes], "images"
     _network(graph, x)
     output = "features" if plan.num_classes is None else "logits"
     graph.nodes[-1].output[0] = output
@@ -102,6 +102,7 @@ def build(
         metrics=network.card.metrics,
         provenance=network.card.provenance,
         calibration=network.card.calibration,
+        multi_label=network.card.multi_label,
     )
     maps = [] if plan.global_pool else ["rows", "columns"]
     whole = helper.make_graph(
@@ -129,16 +130,16 @@ def build(
 class _Graph:
     """Collects the nodes and the arrays of a graph, in execution order."""
 
-    def __init__(self, network: Network, size: int | None) -> None:
+    def __init__(self, network: Network, sides: tuple[int, int] | None) -> None:
         """Begins an empty graph.
 
         Args:
             network: Supplies the plan and the arrays.
-            size: The side of the input in pixels; None for any.
+            sides: Height and width of the input in pixels; None for any.
         """
         self.plan, self.dialect = network.plan, network.dialect
         self.state = {name: array.detach() for name, array in network.state_dict().items()}
-        self.side = size  # of the current map, in pixels; None if it is not known
+        self.sides = sides  # height and width of the current map; None if they are not known
         self.positive = False  # whether the current map has no negative values
         self.nodes: list[Any] = []
         self.arrays: list[Any] = []
@@ -193,12 +194,12 @@ def _network(graph: _Graph, x: str) -> str:
 
 def _unit(graph: _Graph, x: str, unit: Unit) -> str:
     """Adds a residual unit: its pre-activation, its shortcut, its convolutions and the sum."""
-    side, positive = graph.side, graph.positive
+    sides, positive = graph.sides, graph.positive
     p = x if unit.preact is None else _layer(graph, x, unit.preact)
     shortcut = None
     if unit.shortcut is not None:
         shortcut = _layer(graph, p if unit.taps_preact else x, unit.shortcut)
-        graph.side, graph.positive = side, unit.preact is not None or positive
+        graph.sides, graph.positive = sides, unit.preact is not None or positive
     for layer in unit.convs:
         p = _layer(graph, p, layer)
     graph.positive = unit.relu
@@ -222,8 +223,9 @@ def _layer(graph: _Graph, x: str, layer: Layer) -> str:
     x = makers[layer.kind](graph, x, layer)
     if layer.kind in ("conv", "norm"):
         x = _activated(graph, x, layer)
-    if graph.side is not None:
-        graph.side = layer.out_side(graph.side) if layer.kind != "logits" else graph.side
+    if graph.sides is not None and layer.kind != "logits":
+        height, width = graph.sides
+        graph.sides = layer.out_side(height), layer.out_side(width)
     return x
 
 
@@ -293,12 +295,12 @@ def _identity(graph: _Graph, x: str, layer: Layer) -> str:
 def _average(graph: _Graph, x: str, layer: Layer) -> str:
     if layer.side == 1:
         return graph.node("GlobalAveragePool", [x], layer.path)
-    if graph.side == layer.side:
+    if graph.sides == (layer.side, layer.side):
         return x
-    if graph.side is None or graph.side % layer.side:
+    if graph.sides is None or any(side % layer.side for side in graph.sides):
         raise _fixed(graph, layer)
-    step = graph.side // layer.side
-    return graph.node("AveragePool", [x], layer.path, kernel_shape=[step] * 2, strides=[step] * 2)
+    steps = [side // layer.side for side in graph.sides]
+    return graph.node("AveragePool", [x], layer.path, kernel_shape=steps, strides=steps)
 
 
 def _mean(graph: _Graph, x: str, layer: Layer) -> str:
@@ -319,9 +321,9 @@ def _padding(graph: _Graph, layer: Layer) -> dict[str, Any]:
     """Returns the attributes for the padding of a convolution or a pool."""
     if layer.padding != "same":
         return {"pads": [layer.padding * layer.rate] * 4}
-    if graph.side is not None:
-        before, after = same_pads(layer, graph.side)
-        return {"pads": [before, before, after, after]}
+    if graph.sides is not None:
+        (above, below), (left, right) = (same_pads(layer, side) for side in graph.sides)
+        return {"pads": [above, left, below, right]}
     period = layer.step * layer.dense
     found = {same_pads(layer, side) for side in range(8 * period, 9 * period)}
     if len(found) == 1:

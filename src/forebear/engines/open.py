@@ -28,7 +28,7 @@ from forebear.engines.graph_cache import (
     read_choices,
     write_choice,
 )
-from forebear.engines.graph_card import GraphCard, read_card
+from forebear.engines.graph_card import GraphCard, is_foreign, read_card
 from forebear.engines.make import (
     EngineMaker,
     Int8Maker,
@@ -66,7 +66,7 @@ def open_classifier(
 
     Args:
         source: A run folder, a checkpoint in any format, an .onnx or .xml file that forebear
-            exported, or "published" with `network`.
+            exported, or "published" with `network`. ONNX graphs of other programs are checkpoints.
         request: The engine and the precision; None chooses both.
         network: The name of the network of the weights; None detects it.
         which: The weights to take if the file has several sets.
@@ -80,9 +80,15 @@ def open_classifier(
     request = request or EngineRequest()
     path = Path(source)
     check_request(request)
-    if path.suffix in (".onnx", ".xml") and network is None:
+    if path.suffix in (".onnx", ".xml") and network is None and not is_foreign(path):
+        if request.device != "cpu":
+            raise ValueError(
+                f"device={request.device}: {truncated(path)} is an exported graph, which runs on "
+                "the CPU here. Expected weights or a run folder on a GPU. Pass one, or --device "
+                "cpu."
+            )
         return _exported(path, request)
-    folder = cache_of(path, network, which)
+    folder = cache_of(path, network, which) if request.device == "cpu" else None
     precision: EnginePrecision = "fp32" if request.precision == "auto" else request.precision
     if folder is not None:
         found = _from_cache(folder, request, precision, path)
@@ -109,6 +115,9 @@ def check_request(request: EngineRequest) -> None:
             f"batch={request.batch}, threads={request.threads}: expected 1 or more of each. Pass "
             "a larger number."
         )
+    if request.device != "cpu":
+        _check_gpu(request)
+        return
     if request.engine != "auto":
         missing = missing_library(request.engine)
         if missing:
@@ -121,6 +130,31 @@ def check_request(request: EngineRequest) -> None:
             )
     if request.precision == "bf16":
         check_bf16("fp32 or int8")
+
+
+def _check_gpu(request: EngineRequest) -> None:
+    """Refuses what does not run on a GPU, and a GPU that is not there.
+
+    Raises:
+        ValueError: The message says what is possible.
+    """
+    if request.engine not in ("auto", "torch", "compile"):
+        raise ValueError(
+            f"engine={request.engine}, device={request.device}: {request.engine} runs on the CPU. "
+            "Expected torch or compile on a GPU. Pass one of these, or --device cpu."
+        )
+    if request.precision == "int8":
+        raise ValueError(
+            f"precision=int8, device={request.device}: int8 graphs run on the CPU. Expected fp32 "
+            "or bf16 on a GPU. Pass one of these, or --device cpu."
+        )
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ValueError(
+            f"device={request.device}: this machine has no GPU that torch can use. Expected cpu. "
+            "Pass cpu."
+        )
 
 
 def check_bf16(instead: str) -> None:
@@ -168,6 +202,7 @@ def _classifier(engine: Engine, card: GraphCard, source: str, chosen: str = "") 
         note=card.provenance.get(NOTES, ""),
         chosen=chosen,
         calibration=card.calibration,
+        multi_label=card.multi_label,
     )
 
 
@@ -266,10 +301,12 @@ def opened_network(
     check_request(request)
     _check_weights(network, source)
     precision: EnginePrecision = "fp32" if request.precision == "auto" else request.precision
-    with EngineMaker(network, precision, request.threads, folder) as maker:
+    with EngineMaker(network, precision, request.threads, folder, request.device) as maker:
         if request.engine != "auto":
             return classifier_of(maker.make(request.engine), network, source)
         plain = classifier_of(maker.make("torch"), network, source)  # refuses features
+        if request.device != "cpu":  # torch.compile was not faster: results/inference_gpu.md
+            return plain
         names = installed(precision)
         if names == ["torch"]:
             return plain

@@ -93,7 +93,7 @@ def quantize(
     Args:
         graph: That `write_onnx` wrote.
         target: The file to write.
-        calibration: Images that ranges are measured on, [N, size, size, C].
+        calibration: Images that ranges are measured on, [N, H, W, C].
         pixels: Images that accuracy is measured on; others than those of the calibration.
         labels: Their classes, in the order of the logits.
         limit: Points of top-1 accuracy that may be lost.

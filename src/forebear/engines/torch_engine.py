@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from forebear.engines.engine import EngineName, EnginePrecision, Pixels
 from forebear.engines.lower import lower
+from forebear.network.kernels.cudnn import use_cudnn
 from forebear.network.network import Network
 from forebear.tables.preprocessing import Preprocessing
 
@@ -16,7 +17,7 @@ from forebear.tables.preprocessing import Preprocessing
 class PixelNetwork(nn.Module):
     """A network with the arithmetic of its preprocessing.
 
-    Shape: [N, size, size, C] pixels in 0..255, uint8 or float32 -> [N, classes].
+    Shape: [N, H, W, C] pixels in 0..255, uint8 or float32 -> [N, classes].
     """
 
     mean: Tensor
@@ -52,7 +53,10 @@ def mean_and_scale(rule: Preprocessing) -> tuple[tuple[float, ...], tuple[float,
 
 
 class TorchEngine:
-    """PyTorch on a device, with norms folded and in channels_last."""
+    """PyTorch on a device, with norms folded and in channels_last.
+
+    On an NVIDIA GPU, eager PyTorch uses cuDNN's convolutions with bias, addition and ReLU.
+    """
 
     def __init__(
         self,
@@ -83,6 +87,8 @@ class TorchEngine:
         low = low.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if precision == "bf16":
             low = low.to(torch.bfloat16)
+        if self._device.type == "cuda" and not compiled:
+            use_cudnn(low)
         model: nn.Module = PixelNetwork(low).to(self._device).eval()
         self._model = torch.compile(model, dynamic=False) if compiled else model
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from forebear.network.plan.expand import expand
+
 if TYPE_CHECKING:
     from forebear.network.network import Network
 
@@ -44,3 +46,22 @@ def dense_error(
         return float("inf")
     scale = expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny)
     return float((picked - expected).abs().max() / scale)
+
+
+def at_stride(network: Network, output_stride: int | None) -> Network:
+    """Returns the network at another output stride, without the pool, in evaluation mode."""
+    old = network.plan
+    plan = expand(
+        old.table,
+        old.dialect,
+        num_classes=old.num_classes,
+        in_channels=old.in_channels,
+        output_stride=output_stride,
+        global_pool=False,
+        include_root=old.include_root,
+        folded=old.folded,
+    )
+    with torch.device("meta"):
+        twin = type(network)(plan)
+    twin.load_state_dict(network.state_dict(), assign=True)
+    return twin.eval()

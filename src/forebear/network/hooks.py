@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from forebear.network.network import Network
 
 
-def collect(network: nn.Module, images: Tensor, paths: Mapping[str, str]) -> dict[str, Tensor]:
+def collect(network: Network, images: Tensor, paths: Mapping[str, str]) -> dict[str, Tensor]:
     """Runs the network and returns {key: tensor of the end point at paths[key]}."""
     modules = {key: "logits" if path == "predictions" else path for key, path in paths.items()}
     with kept(network, modules) as found:
         network(images)
     for key, path in paths.items():
         if path == "predictions":
-            found[key] = found[key].softmax(dim=1)
+            logits = found[key]
+            found[key] = logits.sigmoid() if network.multi_label else logits.softmax(dim=1)
     return {key: found[key] for key in paths}
 
 

@@ -112,3 +112,18 @@ def zero_last_norms(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, UnitV1):
             nn.init.zeros_(module.get_submodule(module.convs[-1]).get_parameter("norm.weight"))
+
+
+@torch.no_grad()
+def start_at(network: nn.Module, odds: Tensor) -> None:
+    """Sets the biases of the logits so that the first probabilities are those of the labels.
+
+    Otherwise each rare label starts at 0.5, and its many negative images are most of the first
+    losses (Lin et al. 2017, "Focal loss for dense object detection", section 3.3).
+
+    Args:
+        network: Multi-label, with random logits.
+        odds: [classes] of images with each label to images without it, positive.
+    """
+    bias = network.get_submodule("logits").get_parameter("bias")
+    bias.copy_(odds.log().clamp(-6, 6).to(bias))

@@ -8,6 +8,7 @@ from typing import Any
 
 from forebear.limits import CLASS_NAME, CLASSES, NESTING
 from forebear.network.calibration import Calibration
+from forebear.network.multi_label import MultiLabel
 from forebear.tables.checks import refuse, shown
 from forebear.tables.preprocessing import Preprocessing
 
@@ -30,6 +31,7 @@ class ModelCard:
     metrics: Mapping[str, Any] = field(default_factory=dict)  # measured values, with their units
     provenance: Mapping[str, str] = field(default_factory=dict)  # source file, its SHA-256, licence
     calibration: Calibration | None = None  # of the logits, if it was fitted
+    multi_label: MultiLabel | None = None  # if images can have several labels, or none
 
     def __post_init__(self) -> None:
         fits = isinstance(self.preprocessing, Preprocessing)
@@ -37,6 +39,11 @@ class ModelCard:
         _check_classes(self.classes)
         fits = self.calibration is None or isinstance(self.calibration, Calibration)
         refuse(fits, "card", "calibration", self.calibration, "a Calibration or None")
+        fits = self.multi_label is None or isinstance(self.multi_label, MultiLabel)
+        refuse(fits, "card", "multi_label", self.multi_label, "a MultiLabel or None")
+        if self.multi_label is not None:
+            fits = self.calibration is None  # a temperature is that of a softmax
+            refuse(fits, "card", "calibration", self.calibration, "None if it is multi-label")
         for name in ("metrics", "provenance"):
             value = getattr(self, name)
             fits = isinstance(value, Mapping) and _is_plain(value, NESTING)
@@ -44,7 +51,7 @@ class ModelCard:
             refuse(fits, "card", name, value, expected)
 
     def require_logits(self, count: int | None) -> None:
-        """Checks that there is one class name for each logit, or none.
+        """Checks that there is one class name for each logit, or none, and one threshold.
 
         Raises:
             ValueError: The numbers differ.
@@ -53,6 +60,11 @@ class ModelCard:
             raise ValueError(
                 f"{len(self.classes)} class names for {count} logits: expected one name for each "
                 "logit. Pass as many names as there are logits, or none."
+            )
+        if self.multi_label is not None and count != len(self.multi_label.thresholds):
+            raise ValueError(
+                f"{len(self.multi_label.thresholds)} thresholds for {count} logits: expected one "
+                "threshold for each logit. Pass as many thresholds as there are logits."
             )
 
 

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from forebear.network.check_images import check_images
-from forebear.network.dense import dense_error
+from forebear.network.dense import at_stride, dense_error
 from forebear.network.hooks import collect, find_paths
 from forebear.network.layers import make
 from forebear.network.model_card import ModelCard
 from forebear.network.plan import end_points
 from forebear.network.plan.cost import smallest_side
-from forebear.network.plan.expand import expand
 from forebear.network.plan.plan import Plan
 from forebear.network.units import make_unit
 from forebear.tables.dialects import Dialect
@@ -71,6 +70,15 @@ class Network(nn.Module):
         """The class names in the order of the logits, or an empty tuple if they are unknown."""
         return self.card.classes
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image can have several labels, or none.
+
+        Then the probability of a label is the sigmoid of its logit, and `card.multi_label` has the
+        threshold of each label. Otherwise the probabilities are the softmax of the logits.
+        """
+        return self.card.multi_label is not None
+
     def forward(self, images: Tensor) -> Tensor:
         """Returns the logits of a batch of images.
 
@@ -93,7 +101,7 @@ class Network(nn.Module):
                 orientation is supported. Arrays are in RGB order.
 
         Returns:
-            [N, in_channels, size, size] on the network's device, in its dtype.
+            [N, in_channels, H, W] on the network's device, in its dtype.
 
         Raises:
             DataError: An image cannot be read. The message names it.
@@ -126,7 +134,7 @@ class Network(nn.Module):
             names: The end points to keep. None keeps all of them. Only the requested tensors take
                 memory. The path of every module is an end point, such as
                 "block3.unit_2.conv2.norm". "predictions" is the softmax of "logits" over the
-                classes.
+                classes, or the sigmoid of each if the network is multi-label.
             style: "original" uses the names of the dialect's original library, such as
                 "resnet_v1_50/block3/unit_2/bottleneck_v1/conv2".
 
@@ -142,6 +150,7 @@ class Network(nn.Module):
         precision: Literal["auto", "fp32", "bf16"] = "auto",
         engine: Literal["auto", "torch", "compile", "onnxruntime", "openvino"] = "auto",
         threads: int | None = None,
+        device: str = "cpu",
     ) -> Classifier:
         """Returns a classifier that answers images with the fastest engine of this machine.
 
@@ -154,6 +163,7 @@ class Network(nn.Module):
             engine: "auto" measures the installed engines and takes the fastest whose logits equal
                 the network's.
             threads: The number of compute threads. None takes all cores.
+            device: "cpu", "cuda" or "cuda:N". On a GPU, "auto" is PyTorch with fused convolutions.
 
         Raises:
             ValueError: The engine is not installed, the machine lacks the precision, or the network
@@ -163,7 +173,9 @@ class Network(nn.Module):
         from forebear.engines.engine import EngineRequest
         from forebear.engines.open import opened_network
 
-        request = EngineRequest(engine=engine, precision=precision, batch=batch, threads=threads)
+        request = EngineRequest(
+            engine=engine, precision=precision, batch=batch, threads=threads, device=device
+        )
         return opened_network(self, request)
 
     def pyramid(self, images: Tensor) -> dict[int, Tensor]:
@@ -199,23 +211,5 @@ class Network(nn.Module):
         Raises:
             ValueError: The network cannot have this output_stride.
         """
-        nominal, dense = self._at(None), self._at(output_stride)
+        nominal, dense = at_stride(self, None), at_stride(self, output_stride)
         return dense_error(nominal, dense, size=size, seed=seed)
-
-    def _at(self, output_stride: int | None) -> Network:
-        """Returns the network at another output stride, without the pool, in evaluation mode."""
-        old = self.plan
-        plan = expand(
-            old.table,
-            old.dialect,
-            num_classes=old.num_classes,
-            in_channels=old.in_channels,
-            output_stride=output_stride,
-            global_pool=False,
-            include_root=old.include_root,
-            folded=old.folded,
-        )
-        with torch.device("meta"):
-            twin = Network(plan)
-        twin.load_state_dict(self.state_dict(), assign=True)
-        return twin.eval()

@@ -54,6 +54,10 @@ Names = Literal[
     "torchvision-alexnet",
     "timm-v2",
     "cifar",
+    "weiaicunzai",
+    "paddle",
+    "caffe2",
+    "detectron2",
 ]
 
 
@@ -294,6 +298,45 @@ PAPER_CIFAR_RESNEXT = replace(
     PAPER_RESNEXT, name="paper-cifar-resnext", names="cifar", preprocessing=CIFAR
 )
 
+# CIFAR networks under torchvision's names: chenyaofo/pytorch-cifar-models, resnet.py.
+_CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
+TORCHVISION_CIFAR = replace(
+    TORCHVISION_V1,
+    name="torchvision-cifar",
+    preprocessing=replace(CIFAR, mean=_CIFAR_MEAN, std=(0.2023, 0.1994, 0.2010)),
+)
+# weiaicunzai/pytorch-cifar100, conf/global_settings.py.
+WEIAICUNZAI = replace(
+    TORCHVISION_V1,
+    name="weiaicunzai",
+    names="weiaicunzai",
+    preprocessing=replace(
+        CIFAR, mean=(0.507076, 0.486549, 0.440918), std=(0.267334, 0.256438, 0.276151)
+    ),
+)
+# paddle.vision.models.resnet: torchvision's function.
+PADDLE = replace(TORCHVISION_V1, name="paddle", names="paddle")
+# Detectron's copies of the Caffe models: MODEL_ZOO.md, and detectron2's defaults.py (PIXEL_MEAN in
+# BGR order). detectron2 pads the max pool by a pixel, where Caffe's windows start at pixel 0.
+DETECTRON = replace(
+    TORCHVISION_V1,
+    name="detectron",
+    strided_conv="conv1",
+    names="caffe2",
+    preprocessing=replace(
+        TORCHVISION, order="BGR", scale=1.0, mean=(103.53, 116.28, 123.675), std=(1.0, 1.0, 1.0)
+    ),
+)
+# X-101-32x8d, trained with Caffe2: the stride is in the 3x3 convolution.
+DETECTRON_RESNEXT = replace(
+    DETECTRON,
+    name="detectron-resnext",
+    strided_conv="conv2",
+    preprocessing=replace(DETECTRON.preprocessing, std=(57.375, 57.12, 58.395)),
+)
+DETECTRON2 = replace(DETECTRON, name="detectron2", names="detectron2")
+DETECTRON2_RESNEXT = replace(DETECTRON_RESNEXT, name="detectron2-resnext", names="detectron2")
+
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
     for dialect in (
@@ -322,5 +365,12 @@ DIALECTS: dict[str, Dialect] = {
         PAPER_CIFAR,
         PAPER_CIFAR_B,
         PAPER_CIFAR_RESNEXT,
+        TORCHVISION_CIFAR,
+        WEIAICUNZAI,
+        PADDLE,
+        DETECTRON,
+        DETECTRON_RESNEXT,
+        DETECTRON2,
+        DETECTRON2_RESNEXT,
     )
 }

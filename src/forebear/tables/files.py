@@ -135,6 +135,22 @@ def preprocessing_from_dict(data: object) -> Preprocessing:
     return Preprocessing(**values)
 
 
+def preprocessing_to_dict(rule: Preprocessing) -> dict[str, Any]:
+    """Returns a preprocessing record as plain data.
+
+    A square input has no width of its own, so that older versions of forebear can read it.
+    """
+    data = asdict(rule)
+    if rule.width is None:
+        del data["width"]
+    return data
+
+
+def dialect_to_dict(dialect: Dialect) -> dict[str, Any]:
+    """Returns a dialect record as plain data."""
+    return asdict(dialect) | {"preprocessing": preprocessing_to_dict(dialect.preprocessing)}
+
+
 def dialect_from_dict(data: object) -> Dialect:
     """Returns the dialect record described by plain data.
 

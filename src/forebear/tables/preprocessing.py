@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from forebear.limits import INPUT_SIDE, NUMBER
+from forebear.limits import IMAGE_CHANNELS, INPUT_SIDE, NUMBER
 from forebear.tables.checks import check_words, is_count, is_number, refuse
 
-Resize = Literal["shorter", "central", "square", "none"]
+Resize = Literal["shorter", "central", "square", "pad", "none"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "tf-bilinear"]
 
 
@@ -24,25 +24,35 @@ class Preprocessing:
         ValueError: A value is not possible. The message names the field.
     """
 
-    size: int  # side in pixels of the network's square input
-    # shorter: resizes the shorter side to `side`, then takes a centre crop of `size`.
+    size: int  # height in pixels of the network's input, and its width unless `width` is given
+    # shorter: resizes the shorter side to `side`, then takes a centre crop of `size`. If the input
+    # is no square, the resized image just covers a box of height `side` and the input's ratio.
     # central: takes the `central` fraction of each side, then resizes it to `size`.
-    # square: resizes to `size` without keeping the aspect ratio. none: does not resize.
+    # square: resizes to the input size without keeping the aspect ratio.
+    # pad: resizes the image to fit inside the input, and fills the rest with black.
+    # none: does not resize.
     resize: Resize
     side: int  # pixels: the shorter side before the crop ("shorter"); otherwise equal to size
     central: float  # fraction of each side kept before the resize ("central"); 1.0 keeps all
     interpolation: Interpolation  # tf-bilinear: TensorFlow 1's resize_bilinear, no antialias
-    order: Literal["RGB", "BGR", "L"]  # L: one grey channel
+    # L: one grey channel. any: as many channels as `mean` has, in the order of the file.
+    order: Literal["RGB", "BGR", "L", "any"]
     scale: float  # factor on pixel values 0..255
     mean: tuple[float, ...]  # per channel, in `order`, after the scale
     std: tuple[float, ...]  # per channel, in `order`
     # Sample values of images with more than 8 bits that become pixel values 0 and 255; None: the
     # whole range that the file's samples can have.
     levels: tuple[float, float] | None = None
+    width: int | None = None  # pixels: width of the input if it is no square; None: as size
 
     def __post_init__(self) -> None:
         where = "preprocessing"
         check_words(self, where)
+        if self.width == self.size:
+            object.__setattr__(self, "width", None)  # a square has one form, so that equal is equal
+        fits = self.width is None or is_count(self.width, INPUT_SIDE)
+        expected = f"an integer from 1 to {INPUT_SIDE:,}, in pixels, or none"
+        refuse(fits, where, "width", self.width, expected)
         for name in ("size", "side"):
             value = getattr(self, name)
             expected = f"an integer from 1 to {INPUT_SIDE:,}, in pixels"
@@ -53,17 +63,27 @@ class Preprocessing:
         refuse(fits, where, "central", self.central, "a fraction above 0 and up to 1")
         fits = is_number(self.scale, -NUMBER, NUMBER) and abs(self.scale) >= 1 / NUMBER
         refuse(fits, where, "scale", self.scale, "a finite number other than 0")
+        count, each = len(self.order), "letter of the order"
+        if self.order == "any":
+            mean: object = self.mean  # as a file has it
+            known = len(mean) if isinstance(mean, tuple) else 1
+            count, each = min(max(known, 1), IMAGE_CHANNELS), "channel"
         for name, least, what in (("mean", -NUMBER, ""), ("std", 1 / NUMBER, " above 0")):
-            values, count = getattr(self, name), len(self.order)
+            values = getattr(self, name)
             fits = isinstance(values, tuple) and len(values) == count
             fits = fits and all(is_number(one, least, NUMBER) for one in values)
-            expected = f"a tuple of {count} finite numbers{what}, one for each letter of the order"
+            expected = f"a tuple of {count} finite numbers{what}, one for each {each}"
             refuse(fits, where, name, values, expected)
 
         ends = self.levels if isinstance(self.levels, tuple) and len(self.levels) == 2 else None
         fits = ends is not None and all(is_number(one, -NUMBER, NUMBER) for one in ends)
         fits = self.levels is None or (fits and ends is not None and ends[0] < ends[1])
         refuse(fits, where, "levels", self.levels, "two rising finite numbers, or none")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the network's input in pixels."""
+        return self.size, self.width or self.size
 
     @property
     def channels(self) -> int:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from forebear.data.choices import Bad
-from forebear.data.sources.registry import read_data
+from forebear.data.sources.read_options import DEFAULTS
 from forebear.errors import RunError
 from forebear.network.network import Network
 from forebear.tasks.calibration import Fit, calibrate
 from forebear.tasks.evaluate import evaluate_on
+from forebear.tasks.evaluation_set import read_own
 from forebear.tasks.runs.layout import SETTINGS, WEIGHTS
 from forebear.tasks.runs.lock import FolderLock
 from forebear.text import printable
@@ -46,8 +47,14 @@ def calibrate_on(
     Raises:
         DataError: The network lacks one of the classes, there are too few images, or one cannot be
             read.
-        ValueError: An argument is not possible.
+        ValueError: An argument is not possible, or the network is multi-label.
     """
+    if network.multi_label:
+        raise ValueError(
+            f"{printable(network.table.name)}: the network is multi-label, and a temperature is "
+            "that of a softmax over one class an image. Expected a network with one class an "
+            "image. Its thresholds are chosen by forebear train."
+        )
     measured = evaluate_on(
         network, spec, part=part, batch=batch, precision=precision, device=device, bad=bad,
         keep_logits=True, say=say,
@@ -56,8 +63,8 @@ def calibrate_on(
     assert kept is not None
     if len(kept.rows) < measured.images:
         say(f"of these, a random part of {len(kept.rows):,} is used")
-    data = read_data(spec)
     known = network.card.metrics
+    data = read_own(spec, DEFAULTS, known)
     own = data.fingerprint in (known.get("fingerprint"), known.get("data_fingerprint"))
     if part in ("train", "all") and own:
         say(

@@ -12,8 +12,10 @@ from pathlib import Path, PurePath
 
 from forebear.data.dataset import Dataset, Images
 from forebear.data.groups import Groups
-from forebear.data.images.decode import Facts, look_at
+from forebear.data.images.bands import look_at_picture
+from forebear.data.images.decode import Facts
 from forebear.data.images.large import GATE
+from forebear.data.labels import counts, names
 from forebear.errors import DataError
 from forebear.files import write_whole
 from forebear.hardware import processor
@@ -32,7 +34,7 @@ class Row:
 
     name: str
     part: str  # train, val or test
-    label: str  # name of the class
+    label: str  # name of the class, or of several labels with ; between them
     group: str | None  # None without --group-by
     bytes: int | None  # size of the file; None if images are arrays, or the file cannot be read
     sha256: str | None  # of the file, or of an array's pixels
@@ -61,17 +63,12 @@ class Checked:
     classes: tuple[str, ...]
     rows: tuple[Row, ...]
     seconds: float
+    counts: list[tuple[str, int, int]]  # name, training and validation images of each class
 
     @property
     def bad(self) -> list[Row]:
         """Images that cannot be used."""
         return [row for row in self.rows if row.error is not None]
-
-    @property
-    def counts(self) -> list[tuple[str, int, int]]:
-        """Name, training images and validation images of each class."""
-        found = Counter((row.label, row.part) for row in self.rows)
-        return [(name, found[name, "train"], found[name, "val"]) for name in self.classes]
 
     @property
     def empty(self) -> list[str]:
@@ -169,7 +166,9 @@ def check(data: Dataset, progress: Callable[[int, int], None] | None = None) -> 
                 rows += threads.map(part.row, range(start, stop))
                 if progress is not None:
                     progress(len(rows), total)
-    return Checked(data.classes, tuple(rows), time.perf_counter() - started)
+    train, val = (counts(own.labels, len(data.classes)).tolist() for own in (data.train, data.val))
+    each = list(zip(data.classes, train, val, strict=True))
+    return Checked(data.classes, tuple(rows), time.perf_counter() - started, each)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +185,7 @@ class _Part:
         return Row(
             name=name,
             part=self.name,
-            label=self.classes[int(self.images.labels[index])],
+            label=names(self.images.labels[index], self.classes),
             group=None if self.groups is None else self.groups.name(index),
             bytes=size,
             sha256=digest,
@@ -213,5 +212,5 @@ def _looked_at(
     else:
         if source is not None:
             with GATE.scope():
-                facts, fault = look_at(source, name)
+                facts, fault = look_at_picture(source, name)
     return size, digest, facts, fault

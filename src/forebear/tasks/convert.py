@@ -308,14 +308,14 @@ def difference(first: Network, second: Network) -> float:
     """
     random = np.random.default_rng(0)
     channels = first.preprocessing.channels
-    size = first.preprocessing.size
-    shapes = [(size, size), (size, size)]
+    height, width = first.preprocessing.shape
+    shapes = [(height, width)] * 2
     if first.preprocessing.resize != "none":
-        shapes += [(size + 37, size + 60)]
+        shapes += [(height + 37, width + 60)]
     images: list[Any] = [
         random.integers(0, 256, (*shape, channels), dtype=np.uint8) for shape in shapes
     ]
-    if first.preprocessing.resize != "none":
+    if first.preprocessing.resize != "none" and channels in (1, 3):
         images += _photographs()
     largest = 0.0
     for image in images:

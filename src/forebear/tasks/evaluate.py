@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,17 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from forebear.data.choices import Bad
-from forebear.data.loader import Batch, Loader
-from forebear.data.pixel_store import PixelStore
-from forebear.data.sources.group_by import refuse_shared_groups
 from forebear.data.sources.read_options import DEFAULTS, ReadOptions
-from forebear.data.sources.registry import read_data
 from forebear.engines.graph_network import GraphNetwork
 from forebear.network.finite import check_finite
-from forebear.network.mirror import MirrorNetwork
 from forebear.network.network import Network
-from forebear.tasks.evaluation_set import choose_images, match_classes, other_split
-from forebear.tasks.machine.device import Precision, find_device, find_precision
+from forebear.tasks.evaluation_batches import InOrder, choose_batches, logits_of
+from forebear.tasks.machine.device import Precision
 from forebear.tasks.machine.thread_tuning import ThreadTuner
 from forebear.tasks.metrics import ClassCounts, Interval, bootstrap, count_classes, wilson
 from forebear.tasks.train.out_of_memory import explain_evaluation
@@ -219,17 +214,6 @@ def kept_images(count: int, classes: int) -> NDArray[np.bool_]:
     return kept
 
 
-class InOrder(Protocol):
-    """Batches in the order of a data set, with each image once."""
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the batches."""
-
-    def in_order(self) -> Iterator[Batch]:
-        """Yields network inputs and labels."""
-
-
 _COLUMNS = tuple(
     field.name for field in fields(Evaluation) if field.name not in ("classes", "kept")
 )
@@ -261,20 +245,10 @@ def evaluate(
     """
     keeper = None if keep is None else _Keeper(keep, len(classes))
     rows: list[tuple[Tensor, ...]] = []
-    was_training, kind = network.training, batches.device.type
-    network.eval()
-    try:
-        for images, labels in batches.in_order():
-            with (
-                threads or nullcontext(),
-                torch.autocast(kind, torch.bfloat16, precision == "bf16"),
-            ):
-                logits = network(images)
-            rows.append(_measure(logits.float(), labels, temperature))
-            if keeper is not None:
-                keeper.add(logits.float())
-    finally:
-        network.train(was_training)
+    for logits, labels in logits_of(network, batches, precision=precision, threads=threads):
+        rows.append(_measure(logits, labels, temperature))
+        if keeper is not None:
+            keeper.add(logits)
     if not rows:  # a process may have no images
         rows.append(_measure(torch.empty(0, len(classes)), torch.empty(0, dtype=torch.int64)))
     columns = (torch.cat(column).cpu().numpy() for column in zip(*rows, strict=True))
@@ -354,39 +328,25 @@ def evaluate_on(
         say: Takes the lines that say which images are evaluated, and which were left out.
 
     Raises:
-        DataError: The network lacks one of the classes, an image cannot be read, or parts that
-            came with the data have a group in common.
+        DataError: The network lacks one of the classes, an image cannot be read, parts that came
+            with the data have a group in common, or images have several labels; see
+            `forebear.tasks.label_evaluation`.
         ValueError: The part, precision, device or batch is not possible.
         RunError: A batch does not fit in memory.
         WeightsError: The logits are not finite.
     """
-    if batch < 1:
-        raise ValueError(f"batch={batch}: expected 1 or more.")
-    where = torch.device("cpu") if isinstance(network, GraphNetwork) else find_device(device)
-    data = read_data(spec, reading)
-    refuse_shared_groups(data)
-    chosen = choose_images(data, part, network.card.metrics)
-    match = match_classes(network.classes, network.plan.num_classes or 0, data)
-    other = other_split(data, network.card.metrics)
-    for line in (f"{chosen.said}; {match.said}", *filter(None, (other,)), *data.notes):
-        say(line)
-    store = PixelStore(chosen.images, network.preprocessing, bad=bad)
-    batches = Loader(
-        store=store,
-        labels=match.numbers[chosen.images.labels],
-        rule=network.preprocessing,
-        batch=batch,
-        device=where,
-    )
-    kind = find_precision(precision, where)
-    model = cast("Network", network).to(where)  # a graph has all that is used below
-    if kind == "bf16" or where.type == "cpu":  # the faster memory layout for convolutions
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    classes, fitted = network.classes or data.classes, network.card.calibration
-    answers = MirrorNetwork(model) if mirrored else model
-    with closing(ThreadTuner(where)) as threads, explain_evaluation(answers, batches, kind):
+    chosen = choose_batches(
+        network, spec, reading=reading, part=part, batch=batch, precision=precision, device=device,
+        bad=bad, mirrored=mirrored, say=say,
+    )  # fmt: skip
+    batches, kind, classes = chosen.batches, chosen.precision, chosen.classes
+    fitted = network.card.calibration
+    with (
+        closing(ThreadTuner(batches.device)) as threads,
+        explain_evaluation(chosen.answers, batches, kind),
+    ):
         measured = evaluate(
-            answers,
+            chosen.answers,
             batches,
             classes,
             precision=kind,
@@ -394,7 +354,8 @@ def evaluate_on(
             temperature=1.0 if fitted is None else fitted.temperature,
             keep=kept_images(len(batches.places), len(classes)) if keep_logits else None,
         )
-    for why in store.skipped.values():
+    for why in batches.store.skipped.values():
         say(f"left out: {why}")
-    check_finite(model, torch.from_numpy(measured.losses)[:, None], chosen.images.name)
+    losses = torch.from_numpy(measured.losses)[:, None]
+    check_finite(chosen.model, losses, chosen.images.name)
     return measured

@@ -10,6 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.dataset import Dataset, Images, joined
+from forebear.data.fold import Fold
+from forebear.data.labels import Labels, is_multi
+from forebear.data.sources.fold_split import split_fold
+from forebear.data.sources.group_by import refuse_shared_groups
+from forebear.data.sources.read_options import ReadOptions
+from forebear.data.sources.registry import read_data
 from forebear.errors import DataError, near_misses
 from forebear.tables.imagenet_classes import class_names, synset_name
 from forebear.text import printable
@@ -26,6 +32,26 @@ class EvaluationSet:
 
     images: Images
     said: str
+
+
+def read_own(spec: str, reading: ReadOptions, metrics: Mapping[str, object]) -> Dataset:
+    """Reads a data set, split as in training if a fold of a cross-validation was trained on it.
+
+    Args:
+        spec: As in `read_data`.
+        reading: Columns, folder and groups of the data set.
+        metrics: Of the network's card. They name its fold, and its images by their fingerprint.
+
+    Raises:
+        DataError: The data cannot be read, or parts that came with them have a group in common.
+    """
+    data = read_data(spec, reading)
+    refuse_shared_groups(data)
+    try:
+        own = split_fold(data, Fold.parse(str(metrics.get("fold"))))
+    except (ValueError, DataError):  # no fold, or images that have no such folds
+        return data
+    return own if own.fingerprint == metrics.get("fingerprint") else data
 
 
 def choose_images(data: Dataset, part: str | None, metrics: Mapping[str, object]) -> EvaluationSet:
@@ -135,6 +161,22 @@ def match_classes(known: Sequence[str], logits: int, data: Dataset) -> ClassMatc
             list(range(logits)), "classes are matched by order: the network has no class names"
         )
     raise _unknown(known, logits, data)
+
+
+def matched(labels: Labels, match: ClassMatch, logits: int) -> Labels:
+    """Returns the labels of images in the order of the logits.
+
+    Args:
+        labels: In the order of the classes of the data set. If they are multi-label, labels of the
+            network that the data set does not have are 0.
+        match: Of these classes.
+        logits: Number of logits.
+    """
+    if not is_multi(labels):
+        return match.numbers[labels]
+    found = np.zeros((len(labels), logits), np.uint8)
+    found[:, match.numbers] = labels
+    return found
 
 
 def _match(numbers: list[int], said: str) -> ClassMatch:

@@ -120,7 +120,9 @@ def explain(
             found, window = _grad_cam(library, forward, layer, batch, number), 0
         else:
             window = max(1, min(batch.shape[2:]) // _WINDOWS)
-            found = _occlusion(library, forward, batch, _grey(network, 1), number, window)
+            probabilities_of = _sigmoid if network.multi_label else _softmax
+            grey = _grey(network, (1, 1))
+            found = _occlusion(library, forward, probabilities_of, batch, grey, number, window)
     if not np.isfinite(found).all():
         raise _not_finite(network, f"the {method} map")
     return Explanation(
@@ -205,7 +207,7 @@ def maps(network: Network) -> list[str]:
 
     The layers and units inside the blocks have maps too; they are not listed.
     """
-    shapes = {row.path: row.shape for row in measure(network.plan, network.preprocessing.size)}
+    shapes = {row.path: row.shape for row in measure(network.plan, *network.preprocessing.shape)}
     layers = (*network.plan.root, *network.plan.body)
     paths = [layer.path for layer in layers if layer.kind != "dropout"]
     for block, units in network.plan.blocks:
@@ -227,7 +229,7 @@ def check_end_point(network: Network, name: str | None = None) -> str:
     if name == "predictions":
         shape = [network.plan.num_classes or 0]
     else:
-        grey = _grey(network, network.preprocessing.size)
+        grey = _grey(network, network.preprocessing.shape)
         with torch.no_grad(), _evaluating(network):
             shape = list(collect(network, grey, paths)[name].shape[1:])
     if len(shape) != 3 or shape[1] * shape[2] < 2:
@@ -251,7 +253,7 @@ def default_end_point(network: Network) -> str:
     others = {layer.path for layer in network.plan.body if layer.kind != "conv"}
     found = [path for path in maps(network) if path not in others]
     if not found:
-        size = network.preprocessing.size
+        size = "x".join(map(str, network.preprocessing.shape))
         raise ValueError(
             f"{truncated(network.table.name)} has no map at an input size of {size} pixels. "
             "Expected an end point with more than one value. Pass --method occlusion."
@@ -281,16 +283,18 @@ def _input(network: Network, values: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(values)[None].to(weight.device, weight.dtype)
 
 
-def _grey(network: Network, side: int) -> Tensor:
-    """Returns the input of a grey square, [1, C, side, side]."""
+def _grey(network: Network, shape: tuple[int, int]) -> Tensor:
+    """Returns the input of a grey image, [1, C, H, W]."""
     rule = network.preprocessing
-    return _input(network, normalise(np.full((side, side, rule.channels), _GREY, np.uint8), rule))
+    return _input(network, normalise(np.full((*shape, rule.channels), _GREY, np.uint8), rule))
 
 
 def _probabilities(
     network: Network, forward: Callable[[Tensor], Tensor], batch: Tensor
 ) -> NDArray[np.float32]:
-    found = forward(batch)[0].float().softmax(0).cpu().numpy()
+    logits = forward(batch)[0].float()
+    shares = logits.sigmoid() if network.multi_label else logits.softmax(0)
+    found: NDArray[np.float32] = shares.cpu().numpy()
     if not np.isfinite(found).all():
         raise _not_finite(network, "the logits")
     return found
@@ -313,6 +317,7 @@ def _grad_cam(
 def _occlusion(
     library: Any,
     forward: Callable[[Tensor], Tensor],
+    probabilities_of: Callable[[Tensor], Tensor],
     batch: Tensor,
     baseline: Tensor,
     number: int,
@@ -320,11 +325,11 @@ def _occlusion(
 ) -> NDArray[np.float32]:
     """Returns by how much the probability falls, as the mean over the squares on a pixel, [h, w].
 
-    The softmax is in float64, as in float32 a probability near 1 would not fall.
+    The probabilities are in float64, as in float32 one near 1 would not fall.
     """
 
     def probability(images: Tensor) -> Tensor:
-        return forward(images).double().softmax(1)
+        return probabilities_of(forward(images).double())
 
     step = max(1, window // _STEPS)
     found = library.Occlusion(probability).attribute(
@@ -337,6 +342,14 @@ def _occlusion(
     )
     values: NDArray[np.float32] = found[0, 0].float().cpu().numpy()
     return values
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    return logits.softmax(1)
+
+
+def _sigmoid(logits: Tensor) -> Tensor:
+    return logits.sigmoid()
 
 
 def _not_finite(network: Network, what: str) -> WeightsError:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from forebear.data.images.bands import visible
 from forebear.errors import ForebearError
 from forebear.files import write_whole
 from forebear.tasks.explain import Explanation
@@ -135,7 +136,7 @@ class _Sheet:
         """Draws the image, the maps over it, and the scale of the colours."""
         pixels = found[0].pixels
         top = _HEAD + _LINE
-        size = f"{pixels.shape[1]} x {pixels.shape[0]} pixels"
+        size = f"{pixels.shape[0]} x {pixels.shape[1]} pixels"
         self._write(f"what the network sees, {size}", _HEAD, 10, _PANEL)
         _show(self._axes(_MARGIN, top, _PANEL, _PANEL), pixels)
         left = _MARGIN
@@ -230,6 +231,7 @@ def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _show(axes: Any, pixels: NDArray[np.uint8]) -> None:
     """Shows an image in the middle of its place; pixels of small images stay squares."""
+    pixels = visible(pixels)
     squares = "nearest" if max(pixels.shape[:2]) <= _PANEL // 4 else "lanczos"
     if pixels.shape[2] == 1:
         axes.imshow(pixels[:, :, 0], cmap="gray", vmin=0, vmax=255, interpolation=squares)

@@ -165,7 +165,7 @@ def opened_features(
         job: What the file is the result of.
         shape: Of one row.
         paths: The images, in the order of the rows.
-        replace: Whether the result of another job may be overwritten.
+        replace: Whether an existing result is overwritten, also that of the same job.
 
     Raises:
         RunError: The file is the result of another job, or another process writes it.

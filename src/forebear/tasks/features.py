@@ -53,11 +53,11 @@ class Extractor:
         self.network, self.maps = network, maps
         self.end_point = end_point or before_logits(network)
         rule = network.preprocessing
-        grey = np.full((rule.size, rule.size, rule.channels), 128, np.uint8)
+        grey = np.full((*rule.shape, rule.channels), 128, np.uint8)
         self.shape = self([preprocess(to_image(grey, rule.channels), rule)]).shape[1:]  # of a row
 
     def decode(self, path: Path) -> NDArray[np.float32]:
-        """Returns the network's input, [C, size, size].
+        """Returns the network's input, [C, H, W].
 
         Raises:
             DataError: The image cannot be read.

@@ -111,15 +111,21 @@ def take_up(
 ) -> dict[str, Any]:
     """Returns the description of the same job that was stopped; empty if there is none.
 
+    With `replace`, an existing result is deleted, even if it is of the same job.
+
     Args:
         path: The result.
         job: The fields that decide its content.
         parts: Files that hold rows of an unfinished result.
-        replace: Whether the result of another job is deleted instead of refused.
+        replace: Whether an existing result is deleted, instead of continued or refused.
 
     Raises:
-        RunError: A result of another job is there.
+        RunError: A result of another job is there, and `replace` is not given.
     """
+    if replace:
+        for part in (path, *parts):
+            part.unlink(missing_ok=True)
+        return {}
     before: object = None
     if note_of(path).exists():
         try:
@@ -130,14 +136,10 @@ def take_up(
         return {}
     if isinstance(before, dict) and all(before.get(name) == job[name] for name in job):
         return before
-    if not replace:
-        raise RunError(
-            f"{printable(path)}: {_differs(before, job)}. Expected a new file, or the result "
-            "of the same job, which is then continued. Pass another --out, or --replace."
-        )
-    for part in (path, *parts):
-        part.unlink(missing_ok=True)
-    return {}
+    raise RunError(
+        f"{printable(path)}: {_differs(before, job)}. Expected a new file, or the result of the "
+        "same job, which is then continued. Pass another --out, or --replace."
+    )
 
 
 def _differs(before: object, job: Mapping[str, Any]) -> str:

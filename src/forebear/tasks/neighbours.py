@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from forebear.data.dataset import Dataset, Images
+from forebear.data.dataset import Dataset, Images, for_rule
 from forebear.data.decoding_threads import DecodingThreads
 from forebear.data.images.large import GATE
 from forebear.data.images.preprocess import fit, preprocess, to_image
+from forebear.data.labels import names
 from forebear.errors import DataError, WeightsError
 from forebear.hardware import processor
 from forebear.network.network import Network
@@ -47,7 +48,7 @@ class Neighbours:
             data: Its training images are searched.
         """
         self.extractor, self.classes = Extractor(network), data.classes
-        self.images: Images = data.train.with_levels(network.preprocessing.levels)
+        self.images: Images = for_rule(data.train, network.preprocessing)
         self.heading = (
             f"nearest of the {len(self):,} training images of {printable(data.spec)}, by cosine "
             f"similarity at {self.extractor.end_point}"
@@ -137,7 +138,7 @@ class Neighbours:
             )
 
     def _neighbour(self, index: int, similarity: float) -> Neighbour:
-        label = self.classes[int(self.images.labels[index])]
+        label = names(self.images.labels[index], self.classes, ", ")
         return Neighbour(index, self.images.name(index), label, similarity)
 
 

@@ -107,9 +107,12 @@ def _answered(
         logits = classifier.logits(np.stack(rows), names)  # type: ignore[arg-type]
         strange = classifier.unknown(logits).tolist() if unknown else [False] * len(places)
         guesses = classifier.guesses(logits, top)
-        for place, own, alien in zip(places, guesses, strange, strict=True):
+        labels: list[tuple[str, ...] | None] = [None] * len(places)
+        if classifier.multi_label is not None:
+            labels = [*classifier.labels(logits)]
+        for place, own, alien, given in zip(places, guesses, strange, labels, strict=True):
             name = str(images[place][0])
-            found[place] = Answer(path=name, guesses=tuple(own), unknown=alien)
+            found[place] = Answer(path=name, guesses=tuple(own), unknown=alien, labels=given)
     return [found[place] for place in range(len(images))]
 
 

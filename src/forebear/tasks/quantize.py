@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forebear.data.dataset import Images
+from forebear.data.dataset import Images, for_rule
 from forebear.data.images.preprocess import fit
 from forebear.data.sources.registry import read_data
 from forebear.engines.graph_cache import FP32, INT8, cache_of, new_folder
@@ -50,7 +50,14 @@ def quantize_on(
     Raises:
         WeightsError: It loses more accuracy, or the graph cannot be kept for this source.
         DataError: The data have too few images, or an image cannot be read.
+        ValueError: The network is multi-label.
     """
+    if network.multi_label:
+        raise ValueError(
+            f"{truncated(network.table.name)}: the network is multi-label, and int8 graphs are "
+            "judged by top-1 accuracy. Expected a network with one class an image. Use the fp32 "
+            "engines."
+        )
     folder = cache_of(source, None, None)
     if folder is None:
         raise WeightsError(
@@ -85,5 +92,5 @@ def quantize_on(
 
 def _pixels(network: Network, images: Images, places: NDArray[np.int64]) -> Any:
     rule = network.preprocessing
-    levelled = images.with_levels(rule.levels)
+    levelled = for_rule(images, rule)
     return np.stack([fit(levelled.image(int(place)), rule) for place in places])

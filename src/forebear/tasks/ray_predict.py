@@ -186,7 +186,7 @@ class Actor:
 
         paths = [Path(os.fsdecode(path)) for path in table["path"].to_pylist()]
         try:
-            rows = [[one.guesses, one.error, one.unknown] for one in self._answers(paths)]
+            rows = [_packed(one) for one in self._answers(paths)]
         except (ForebearError, ValueError, OSError) as error:
             return pa.table({"answer": [json.dumps(str(error))]})
         return pa.table({"answer": [json.dumps(row) for row in rows]})
@@ -210,6 +210,12 @@ class Actor:
             yield from some
 
 
+def _packed(answer: Answer) -> list[Any]:
+    """Returns an answer as JSON holds it; labels only if the network is multi-label."""
+    labels = [] if answer.labels is None else [answer.labels]
+    return [answer.guesses, answer.error, answer.unknown, *labels]
+
+
 def _ordered(dataset: Any, images: Sequence[Path]) -> Iterator[list[Answer]]:
     done = 0
     for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -221,7 +227,10 @@ def _ordered(dataset: Any, images: Sequence[Path]) -> Iterator[list[Answer]]:
             guesses = tuple((name, share) for name, share in row[0])
             path = images[done + len(found)]
             error = row[1].replace(printable(_absolute(path)), printable(path), 1)
-            found.append(Answer(path=str(path), guesses=guesses, error=error, unknown=row[2]))
+            labels = tuple(row[3]) if row[3:] else None
+            found.append(
+                Answer(path=str(path), guesses=guesses, error=error, unknown=row[2], labels=labels)
+            )
         done += len(found)
         yield found
 

@@ -36,14 +36,33 @@ class Job:
     top: int  # classes per image
     images: int
     paths: str  # SHA-256 of the paths in their order
+    multi_label: bool = False  # whether there is a column of labels
 
     @staticmethod
-    def of(weights: str, precision: str, top: int, paths: Sequence[str]) -> Job:
+    def of(
+        weights: str, precision: str, top: int, paths: Sequence[str], *, multi_label: bool = False
+    ) -> Job:
         """Returns the job of a list of images."""
         return Job(
             weights=weights, precision=precision, top=top, images=len(paths),
-            paths=digest_of(paths),
+            paths=digest_of(paths), multi_label=multi_label,
         )  # fmt: skip
+
+    def row(self, answer: Answer) -> dict[str, Any]:
+        """Returns the row of an answer."""
+        return answer.row(self.top, multi_label=self.multi_label)
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns."""
+        return list(self.row(Answer(path="")))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the fields; those of a job with one class an image are as in older versions."""
+        known = asdict(self)
+        if not self.multi_label:
+            del known["multi_label"]
+        return known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,16 +73,22 @@ class Answer:
     guesses: tuple[tuple[str, float], ...] = ()  # class and probability, the best first
     error: str = ""  # why it has no classes
     unknown: bool = False  # whether its score is below the threshold, if that was asked for
+    labels: tuple[str, ...] | None = None  # of a multi-label network: those above their thresholds
 
-    def row(self, top: int) -> dict[str, Any]:
+    def row(self, top: int, *, multi_label: bool = False) -> dict[str, Any]:
         """Returns path, class and probability, those of the next best classes, and the error.
 
-        The class of an unknown image is "unknown"; its probability is that of the best class.
+        The class of an unknown image is "unknown"; its probability is that of the best class. With
+        several labels an image, `labels` has their names with ; between them, "" for none, and the
+        classes are the most probable ones whether they are labels or not.
 
         Args:
             top: Classes per image.
+            multi_label: Whether images can have several labels.
         """
         found: dict[str, Any] = {"path": one_line(self.path)}
+        if multi_label:
+            found["labels"] = None if self.labels is None else ";".join(self.labels)
         for place in range(top):
             suffix = "" if place == 0 else f"_{place + 1}"
             name, share = self.guesses[place] if place < len(self.guesses) else (None, None)
@@ -94,7 +119,7 @@ class ResultFile:
         """
         assert self._file is not None
         end = self._file.tell()
-        text = "".join(self._line(answer.row(self._job.top)) for answer in answers)
+        text = "".join(self._line(self._job.row(answer)) for answer in answers)
         try:
             self._file.write(text.encode("utf-8"))
             self._file.flush()
@@ -114,8 +139,7 @@ class ResultFile:
         return held.getvalue()
 
     def _header(self) -> bytes:
-        names = list(Answer(path="").row(self._job.top))
-        return (",".join(names) + "\n").encode() if self._csv else b""
+        return (",".join(self._job.columns) + "\n").encode() if self._csv else b""
 
     def open(self) -> None:
         """Opens the file behind its last complete row."""
@@ -155,10 +179,9 @@ class ResultFile:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        texts = [name for name in Answer(path="").row(self._job.top) if "probability" not in name]
         fields = [
-            pa.field(name, pa.string() if name in texts else pa.float32())
-            for name in Answer(path="").row(self._job.top)
+            pa.field(name, pa.float32() if "probability" in name else pa.string())
+            for name in self._job.columns
         ]
         schema = pa.schema(fields)
         with pq.ParquetWriter(path, schema) as writer, self._rows.open("rb") as file:
@@ -178,7 +201,7 @@ def opened_result(path: Path, job: Job, *, replace: bool = False) -> Iterator[Re
     Args:
         path: Ends in .csv, .jsonl or .parquet.
         job: What the file is the result of.
-        replace: Whether the result of another job may be overwritten.
+        replace: Whether an existing result is overwritten, also that of the same job.
 
     Raises:
         ValueError: The ending is unknown, or pyarrow is missing.
@@ -187,8 +210,8 @@ def opened_result(path: Path, job: Job, *, replace: bool = False) -> Iterator[Re
     """
     check_ending(path, ENDINGS)
     with locked(path):
-        take_up(path, asdict(job), [path.with_name(f"{path.name}.rows.jsonl")], replace=replace)
-        write_note(path, asdict(job))
+        take_up(path, job.as_dict(), [path.with_name(f"{path.name}.rows.jsonl")], replace=replace)
+        write_note(path, job.as_dict())
         result = ResultFile(path, job)
         if path.suffix == ".parquet" and path.exists():
             result.done, result.failed = job.images, _errors_in(path)

@@ -10,13 +10,16 @@ import torch
 
 from forebear.errors import WeightsError, near_misses
 from forebear.network.network import Network
-from forebear.network.plan.layer_names import NAMING_SCHEMES, naming_scheme_of
+from forebear.network.plan.layer_names import naming_scheme_of
+from forebear.network.plan.naming_schemes import NAMING_SCHEMES
 from forebear.network.plan.plan import Plan
 from forebear.text import truncated
 from forebear.weights.choose_set import choose, sets_of, taken
 from forebear.weights.find_sets import GROUP_SUM, WeightSet, is_no_weight, plain_names
+from forebear.weights.graphs.read_graph import read_graph
 from forebear.weights.layouts import Array
 from forebear.weights.readers.base import Arrays
+from forebear.weights.readers.onnx.onnx_file import OnnxArrays
 from forebear.weights.variable_names import Pair, pairs
 
 _LISTED = 5  # names of each kind in a message
@@ -47,6 +50,9 @@ def load_arrays(
         WeightsError: Names are missing or unexpected, or shapes are wrong; the message lists them.
             With `partial`, no array fits. The network is unchanged.
     """
+    if isinstance(arrays, OnnxArrays):  # exporters fold norms, and may keep the names
+        known = (network.plan.table, network.plan.dialect)
+        arrays = read_graph(arrays, which, known).arrays
     try:
         sets = sets_of(network.plan, arrays, which, partial=partial)
         if sets:

@@ -13,6 +13,7 @@ from forebear.network.plan.expand import expand
 from forebear.network.plan.plan import Plan
 from forebear.text import truncated
 from forebear.weights.find_sets import (
+    AVERAGE,
     WRAPPERS,
     FileNames,
     Wanted,
@@ -22,6 +23,7 @@ from forebear.weights.find_sets import (
     parts,
 )
 from forebear.weights.readers.base import Array, Arrays
+from forebear.weights.set_words import is_contrastive
 
 RAW, BODY = "raw", "body"
 _GENERIC = ("ema", "average", "averages")  # any average, if there is only one
@@ -99,23 +101,29 @@ def taken(arrays: Mapping[str, Any], one: WeightSet) -> Mapping[str, Any]:
 
 
 def choose(sets: Sequence[WeightSet], which: str | None, arrays: Mapping[str, Any]) -> WeightSet:
-    """Returns the set to take: the raw weights, or the one that `which` names.
+    """Returns the set to take: the one that its trainer evaluates, or the one that `which` names.
+
+    timm and torchvision evaluate the average of the weights if a checkpoint has one, DINO evaluates
+    the teacher. The slow encoder of contrastive learning only serves its training, and TF-Slim
+    evaluates averages only on request, so these are not taken by default.
 
     Args:
         sets: At least one.
         which: "raw", "ema", "body" for the raw weights without the head, or a name in the file,
-            such as "teacher"; None is "raw".
-        arrays: The file. Of raw sets with the same values, the first one is taken.
+            such as "teacher".
+        arrays: The file. Of sets with the same values, the first one is taken.
 
     Raises:
         WeightsError: There is no such set, or several. The message lists the candidates.
     """
     raw = [one for one in sets if not one.is_average]
     averages = [one for one in sets if one.is_average]
-    if which in (None, RAW, BODY):
+    if which is None:
+        found = [one for one in averages if _is_evaluated(one)] or raw or averages
+        if all(_alike(arrays, found[0], other) for other in found[1:]):
+            found = found[:1]
+    elif which in (RAW, BODY):
         found = raw or averages
-        if raw and which is None and all(_alike(arrays, raw[0], other) for other in raw[1:]):
-            found = raw[:1]
     else:
         found = [one for one in sets if which in (name_of(one, sets), one.label.rstrip("./"))]
         found = found or [one for one in sets if which in parts(one.label)]
@@ -129,6 +137,12 @@ def choose(sets: Sequence[WeightSet], which: str | None, arrays: Mapping[str, An
             "on the command line."
         )
     return found[0]
+
+
+def _is_evaluated(average: WeightSet) -> bool:
+    """Whether a training evaluates its averages of the weights, see `choose`."""
+    words = parts(average.label)
+    return words[-1:] != [AVERAGE] and not any(map(is_contrastive, words))
 
 
 def _alike(arrays: Mapping[str, Any], one: WeightSet, other: WeightSet) -> bool:
@@ -174,7 +188,7 @@ def describe(
         said.append(f"took {len(taken)} arrays of {truncated(one.label.rstrip('./'))}")
     if others:
         options = ", ".join(f"--which {truncated(name_of(other, sets))}" for other in others)
-        kind = "averages" if any(other.is_average for other in others) else "other weights"
+        kind = "averages" if all(other.is_average for other in others) else "other weights"
         said.append(f"the file also has {kind}: {options}")
     known = {key for other in others for key in other.keys.values()}
     scope = parts(one.label)

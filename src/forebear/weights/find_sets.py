@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 from forebear.errors import WeightsError
 from forebear.limits import CHANNELS
-from forebear.network.plan.layer_names import NAMING_SCHEMES, naming_scheme_of
+from forebear.network.plan.layer_names import naming_scheme_of
+from forebear.network.plan.naming_schemes import NAMING_SCHEMES
 from forebear.network.plan.plan import Plan
 from forebear.text import truncated
 from forebear.weights.set_words import is_average, is_beside, is_contrastive, is_projection

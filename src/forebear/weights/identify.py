@@ -5,23 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from forebear.errors import WeightsError
+from forebear.errors import TableError, WeightsError
 from forebear.network.describe.equivalence import same_function
 from forebear.network.plan.expand import expand
 from forebear.network.plan.plan import Plan
+from forebear.tables.dialects import Dialect
 from forebear.tables.registry import NETWORKS, find
+from forebear.tables.rows import Table
 from forebear.text import truncated
 from forebear.weights.choose_set import BODY, choose
 from forebear.weights.find_sets import FileNames, Wanted, WeightSet, find_sets
 from forebear.weights.readers.base import Arrays
+from forebear.weights.relatives import what_it_is
+from forebear.weights.structure import Structure, structures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
     """A network whose arrays match a set of weights in a checkpoint exactly."""
 
-    network: str  # a name from forebear.networks()
+    network: str  # a name from forebear.networks(), or the table's
     weights: WeightSet
+    structure: Structure | None = None  # of a network that is not published
 
     @property
     def num_classes(self) -> int | None:
@@ -33,12 +38,20 @@ class Fit:
         """The number of channels of the images."""
         return self.weights.channels
 
+    @property
+    def entry(self) -> tuple[Table, Dialect]:
+        """The table and the dialect of the network."""
+        if self.structure is not None:
+            return self.structure.table, self.structure.dialect
+        entry = find(self.network)
+        return entry.table, entry.dialect
+
     def plan(self) -> Plan:
         """Returns the plan of the network."""
-        entry = find(self.network)
+        table, dialect = self.entry
         return expand(
-            entry.table,
-            entry.dialect,
+            table,
+            dialect,
             num_classes=self.num_classes,
             in_channels=self.in_channels,
         )
@@ -68,6 +81,28 @@ def fits(arrays: Arrays, which: str | None = None) -> list[Fit]:
     return found
 
 
+def structural_fits(arrays: Arrays, which: str | None = None) -> list[Fit]:
+    """Returns every network, published or not, whose table can be read off the shapes.
+
+    Raises:
+        WeightsError: The body of a network is there, but its head is not one layer.
+    """
+    whole = arrays.whole
+    file = FileNames(whole, whole.shape, whole.scope)
+    found = []
+    for one in structures(file.plain, file.shape):
+        try:
+            plan = expand(one.table, one.dialect, num_classes=one.table.classes)
+        except (TableError, ValueError):  # the dialect cannot build it
+            continue
+        sets = find_sets(Wanted(plan), file, heads=which != BODY)
+        found += [
+            Fit(network=one.table.name, weights=each, structure=one) for each in sets if each.exact
+        ]
+    first = {(fit.weights.label, fit.entry[0].name): fit for fit in reversed(found)}
+    return [fit for fit in found if first[fit.weights.label, fit.entry[0].name] is fit]
+
+
 def recognise(arrays: Arrays, which: str | None = None) -> tuple[Fit, list[WeightSet]]:
     """Returns the network that the arrays match, and all sets of weights in the file.
 
@@ -82,12 +117,16 @@ def recognise(arrays: Arrays, which: str | None = None) -> tuple[Fit, list[Weigh
             message lists them.
     """
     try:
-        found = fits(arrays, which)
+        found = fits(arrays, which) or structural_fits(arrays, which)
         if not found:
+            whole = arrays.whole
+            seems = what_it_is(FileNames(whole, whole.shape, whole.scope))
             raise WeightsError(
-                f"its {len(arrays)} arrays match none of the {len(NETWORKS)} published networks "
-                f"(first array: {truncated(next(iter(arrays), 'none'))!r}). Expected the weights "
-                "of a published network. Pass the network, as in --network slim/resnet_v1_50."
+                f"its {len(arrays)} arrays match none of the {len(NETWORKS)} published networks, "
+                "and no other network can be read from their names and shapes "
+                f"(first array: {truncated(next(iter(arrays), 'none'))!r})"
+                f"{f'; {seems}' if seems else ''}. Expected the weights of a ResNet, a ResNeXt or "
+                "an AlexNet. Pass the network, as in --network slim/resnet_v1_50."
             )
         sets = list({fit.weights.label: fit.weights for fit in reversed(found)}.values())[::-1]
         chosen = choose(sets, which, arrays)

@@ -39,9 +39,9 @@ def read_arrays(path: str | Path) -> Arrays:
     """Opens a checkpoint as {name: array}. Each array is read when it is accessed.
 
     The formats are TensorFlow V1 and V2, Keras .h5, .weights.h5 and .keras, torch, safetensors,
-    .npz, and folders of the Hugging Face Hub. The content determines the format. Nothing in the
-    file is ever executed. Of a torch file with several state dicts, these are the arrays of the
-    largest one without averages; `whole` of the result has all of them.
+    .npz, ONNX graphs, and folders of the Hugging Face Hub. The content determines the format.
+    Nothing in the file is ever executed. Of a torch file with several state dicts, these are the
+    arrays of the largest one without averages; `whole` of the result has all of them.
 
     Raises:
         WeightsError: The file is missing, damaged or malicious. The one-line message names the file
@@ -68,9 +68,9 @@ def load(
         weights: A checkpoint of the network, or "published" for the weights that its library
             publishes by default. "published:TAG" selects others that `forebear list --weights`
             lists. Published weights are downloaded once.
-        which: The weights to take if the checkpoint has several sets: "raw" (the default), "ema"
-            for averages, or a name in the file, such as "teacher". "body" takes the raw weights
-            without the classifier.
+        which: The weights to take if the checkpoint has several sets: "raw", "ema" for averages, or
+            a name in the file, such as "teacher". "body" takes the raw weights without the
+            classifier. By default, averages are taken if the trainer evaluates them, as timm does.
         partial: Keep the initial weights of layers that are missing from the checkpoint or do not
             fit.
         progress: Called during a download with the number of bytes so far and the total, which is
@@ -174,7 +174,9 @@ def find_card(path: Path) -> ModelCard | None:
     own = native_file(path)
     if own is not None:
         card = load_file(own).card
-        return ModelCard(preprocessing=card.preprocessing, classes=card.classes)
+        return ModelCard(
+            preprocessing=card.preprocessing, classes=card.classes, multi_label=card.multi_label
+        )
     row = by_digest(path) if path.is_file() else None
     if row is not None:
         classes = class_names(row.classes) if row.classes else ()
@@ -185,7 +187,8 @@ def find_card(path: Path) -> ModelCard | None:
         except WeightsError:  # the network is not a published one, or one has to be chosen
             return None
         rule = found.facts.preprocessing or found.dialect.preprocessing
-        if not isinstance(arrays, HubArrays) and found.in_channels == rule.channels:
+        says = isinstance(arrays, HubArrays) or found.facts.preprocessing is not None
+        if not says and found.in_channels == rule.channels:
             return None
         rule, _ = for_channels(rule, found.in_channels)
         return ModelCard(preprocessing=rule, classes=_class_names(found))
@@ -232,7 +235,8 @@ def _load_named(
         try:
             found = understand_as(table, dialect, arrays, which, partial=partial)
         except WeightsError as error:
-            raise WeightsError(f"{truncated(path)}: {error}") from error
+            said = str(error).removeprefix(f"{truncated(path)}: ")
+            raise WeightsError(f"{truncated(path)}: {said}") from error
         if not partial:
             options = {"num_classes": found.num_classes} | options
         network = create(what, **{"in_channels": found.in_channels} | options)

@@ -25,6 +25,7 @@ from forebear.errors import WeightsError
 from forebear.files import write_whole
 from forebear.network.calibration import calibration_from_dict
 from forebear.network.model_card import ModelCard
+from forebear.network.multi_label import multi_label_from_dict
 from forebear.network.network import Network
 from forebear.network.plan.cost import arrays, check_map
 from forebear.network.plan.expand import expand
@@ -32,7 +33,9 @@ from forebear.network.plan.plan import Plan
 from forebear.tables.checks import check_keys, check_words, shown
 from forebear.tables.files import (
     dialect_from_dict,
+    dialect_to_dict,
     preprocessing_from_dict,
+    preprocessing_to_dict,
     table_from_dict,
     table_to_dict,
 )
@@ -43,6 +46,8 @@ from forebear.weights.readers.errors import reading, refused
 
 FORMAT = "forebear weights 2"  # in the metadata; a test checks that each version remains readable
 FORMAT_1 = "forebear weights 1"  # its SHA-256 covers the arrays only
+# Multi-label networks only, whose probabilities are no softmax: older versions refuse the file.
+FORMAT_3 = "forebear weights 3"
 _EXPECTED = "a whole .safetensors file that forebear wrote"
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -91,6 +96,7 @@ def save(
         metrics=card.metrics if metrics is None else metrics,
         provenance=card.provenance if provenance is None else provenance,
         calibration=card.calibration,
+        multi_label=card.multi_label,
     )
     card.require_logits(network.plan.num_classes)
     tensors = {
@@ -104,19 +110,21 @@ def save(
 def _metadata(plan: Plan, card: ModelCard) -> dict[str, str]:
     built = _Built(**{name: getattr(plan, name) for name in _Built.__dataclass_fields__})
     metadata = {
-        "format": FORMAT,
+        "format": FORMAT if card.multi_label is None else FORMAT_3,
         # The source has its own key, so that older versions of forebear can still read the table.
         "table": json.dumps(table_to_dict(replace(plan.table, source=""))),
         "table_source": plan.table.source,
-        "dialect": json.dumps(asdict(plan.dialect)),
+        "dialect": json.dumps(dialect_to_dict(plan.dialect)),
         "built": json.dumps(asdict(built)),
         "classes": json.dumps(card.classes, ensure_ascii=False),
-        "preprocessing": json.dumps(asdict(card.preprocessing)),
+        "preprocessing": json.dumps(preprocessing_to_dict(card.preprocessing)),
         "metrics": json.dumps(_finite(card.metrics), allow_nan=False),
         "provenance": json.dumps(_finite(card.provenance), allow_nan=False),
     }
     if card.calibration is not None:  # a key of its own, which older versions of forebear ignore
         metadata["calibration"] = json.dumps(card.calibration.as_dict(), allow_nan=False)
+    if card.multi_label is not None:
+        metadata["multi_label"] = json.dumps(card.multi_label.as_dict(), allow_nan=False)
     return metadata
 
 
@@ -174,11 +182,11 @@ def load_file(path: Path) -> Network:
     with reading(path, _EXPECTED), _open(path) as file:
         metadata = file.metadata() or {}
         version = metadata.get("format")
-        if version not in (FORMAT, FORMAT_1):
+        if version not in (FORMAT, FORMAT_1, FORMAT_3):
             raise refused(
                 path,
                 f"its metadata have format={shown(version)}",
-                f"{FORMAT!r} or {FORMAT_1!r}",
+                f"{FORMAT_3!r}, {FORMAT!r} or {FORMAT_1!r}",
                 "Pass a file that forebear.save wrote, or update forebear.",
             )
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -226,9 +234,12 @@ def _build(metadata: Mapping[str, str], tensors: dict[str, Tensor]) -> Network:
         metrics=data["metrics"],
         provenance=parse_json(metadata["provenance"]),
         calibration=calibration_from_dict(parse_json(metadata.get("calibration", "null"))),
+        multi_label=multi_label_from_dict(parse_json(metadata.get("multi_label", "null"))),
     )
+    if (metadata["format"] == FORMAT_3) != (card.multi_label is not None):
+        raise ValueError(f"format={metadata['format']!r} does not fit the key multi_label")
     card.require_logits(plan.num_classes)
-    check_map(plan, card.preprocessing.size)
+    check_map(plan, *card.preprocessing.shape)
     _check_arrays(plan, tensors)
     with torch.device("meta"):
         network = Network(plan)

@@ -14,7 +14,7 @@ from torch import Tensor
 from forebear.network.network import Network
 from forebear.network.plan.expand import expand
 from forebear.network.plan.plan import Plan
-from forebear.tables.dialects import Dialect
+from forebear.tables.dialects import Dialect, Shortcut
 
 
 def _again(old: Plan, *, dialect: Dialect | None = None, folded: bool | None = None) -> Network:
@@ -60,7 +60,17 @@ def move_strides(network: Network) -> Network:
         )
     name = f"{dialect.name} with TF-Slim's strides"
     dialect = replace(dialect, name=name, strided_unit="last", strided_conv="conv2")
-    return _filled(_again(network.plan, dialect=dialect), network.state_dict(), network)
+    # A projection stays where it is, also of a dialect that has one wherever a unit has a stride.
+    shortcuts: tuple[Shortcut, ...] = (dialect.shortcut, "widen", "first")
+    for shortcut in shortcuts:
+        moved = _again(network.plan, dialect=replace(dialect, shortcut=shortcut))
+        if moved.state_dict().keys() == network.state_dict().keys():
+            return _filled(moved, network.state_dict(), network)
+    raise ValueError(
+        f"rewrite=strides: no dialect with TF-Slim's strides has the projections of "
+        f"{network.table.name} in dialect {network.dialect.name}. Expected a projection in the "
+        "first unit of each block, or where the channels change. Omit this rewrite."
+    )
 
 
 def fold_norms(network: Network) -> Network:

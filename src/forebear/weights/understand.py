@@ -14,10 +14,12 @@ from forebear.tables.registry import NETWORKS, find
 from forebear.tables.rows import Table
 from forebear.weights.choose_set import choose, describe, sets_of, taken
 from forebear.weights.find_sets import plain_names
+from forebear.weights.graphs.read_graph import read_graph
 from forebear.weights.hub_facts import Facts, timm_facts, transformers_facts
 from forebear.weights.identify import recognise
 from forebear.weights.readers.base import Arrays
 from forebear.weights.readers.hub import HubArrays
+from forebear.weights.readers.onnx.onnx_file import OnnxArrays
 from forebear.weights.transformers_resnet import is_transformers, network_of, renamed
 from forebear.weights.variable_names import pairs
 
@@ -49,6 +51,8 @@ def understand(arrays: Arrays, which: str | None = None) -> Understood:
         facts = transformers_facts(arrays.path, arrays.config)
         found = understand_as(table, dialect, renamed(arrays, table, dialect), which)
         return replace(found, name=f"transformers/{table.name}", facts=found.facts | facts)
+    if isinstance(arrays, OnnxArrays):
+        return _in_graph(arrays, which)
     fit, sets = recognise(arrays, which)
     name = fit.network
     said = describe(fit.weights, sets, list(arrays.whole), arrays.unbuilt)
@@ -59,7 +63,11 @@ def understand(arrays: Arrays, which: str | None = None) -> Understood:
             own if own in NETWORKS and find(own).table.blocks == find(name).table.blocks else name
         )
         facts |= timm_facts(arrays.config)
-    table, dialect = resolve(name, None)
+    table, dialect = fit.entry
+    if fit.structure is None:
+        table, dialect = resolve(name, None)
+    else:
+        facts |= Facts(notes=(fit.structure.line,))
     return Understood(
         name=name,
         table=table,
@@ -87,6 +95,8 @@ def understand_as(
     Raises:
         WeightsError: The file has no such weights.
     """
+    if isinstance(arrays, OnnxArrays):
+        return _in_graph(arrays, which, (table, dialect))
     plan = expand(table, dialect, num_classes=table.classes)
     sets = sets_of(plan, arrays, which, partial=partial)
     notes: tuple[str, ...] = ()
@@ -107,6 +117,22 @@ def understand_as(
         in_channels=channels,
         arrays=arrays,
         facts=Facts(notes=notes),
+    )
+
+
+def _in_graph(
+    arrays: OnnxArrays, which: str | None, known: tuple[Table, Dialect] | None = None
+) -> Understood:
+    """Returns the network in an ONNX graph, whose arrays are never taken by their names."""
+    found = read_graph(arrays, which, known)
+    return Understood(
+        name=found.name,
+        table=found.plan.table,
+        dialect=found.plan.dialect,
+        num_classes=found.plan.num_classes,
+        in_channels=found.plan.in_channels,
+        arrays=found.arrays,
+        facts=found.facts,
     )
 
 

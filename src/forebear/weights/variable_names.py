@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from forebear.network.plan.cost import arrays
-from forebear.network.plan.layer_names import NAMING_SCHEMES, Part, Role, naming_scheme_of, roles
+from forebear.network.plan.layer_names import naming_scheme_of, roles
+from forebear.network.plan.naming_schemes import NAMING_SCHEMES, Part, Role
 from forebear.network.plan.plan import Layer, Plan
 from forebear.weights import layouts
 from forebear.weights.layouts import Layout
@@ -14,7 +15,7 @@ from forebear.weights.layouts import Layout
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """How one library stores arrays. `forebear.network.plan.layer_names` defines the scopes."""
+    """How one library stores arrays. `forebear.network.plan.naming_schemes` has the scopes."""
 
     arrays: dict[str, str]  # {forebear's array name: the library's}, {"conv.weight": "weights"}
     separator: str
@@ -48,6 +49,12 @@ _TORCH = {
     "norm.running_var":         "running_var",
     "norm.num_batches_tracked": "num_batches_tracked",
 }
+_PADDLE = _TORCH | {"norm.running_mean": "_mean", "norm.running_var": "_variance"}
+del _PADDLE["norm.num_batches_tracked"]
+_CAFFE2 = {
+    "conv.weight": "w", "conv.bias": "b", "weight": "w", "bias": "b", "norm.weight": "s",
+    "norm.bias": "b", "norm.running_mean": "rm", "norm.running_var": "riv",
+}
 _DEPTHWISE = ("depthwise_kernel", layouts.DEPTHWISE)
 SOURCES: dict[str, Source] = {
     "slim":                Source(_SLIM, "/", layouts.HWIO, layouts.HWIO_LINEAR),
@@ -60,6 +67,10 @@ SOURCES: dict[str, Source] = {
     "timm-v2":             Source(_TORCH, ".", layouts.SAME, layouts.OIHW_LINEAR),
     "cifar":               Source(_TORCH, ".", layouts.SAME, layouts.SAME),
     "transformers":        Source(_TORCH, ".", layouts.SAME, layouts.SAME),
+    "weiaicunzai":         Source(_TORCH, ".", layouts.SAME, layouts.SAME),
+    "paddle":              Source(_PADDLE, ".", layouts.SAME, layouts.IO),
+    "caffe2":              Source(_CAFFE2, ".", layouts.SAME, layouts.SAME),
+    "detectron2":          Source(_TORCH, ".", layouts.SAME, layouts.SAME),
 }
 # fmt: on
 _AXES = {0: "scalar", 1: "C", 2: "OI", 4: "OIHW"}  # torch's layouts, by the number of axes

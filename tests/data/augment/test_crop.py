@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from forebear.data.augment import crop
 from forebear.data.augment.config import Border
@@ -253,3 +254,36 @@ def test_a_share_of_the_images_is_erased_within_the_published_ranges() -> None:
     assert 0.28 < ratios.min() < 0.35
     assert 3.0 < ratios.max() < 3.5
     assert boxes.max() <= 200
+
+
+@pytest.mark.parametrize("start", [(2, 3), (-4, 5)])
+def test_a_cut_can_be_a_rectangle(start: tuple[int, int]) -> None:
+    pixels = torch.arange(2 * 12 * 20 * 3).reshape(2, 12, 20, 3).to(torch.uint8)
+    starts = np.tile(np.array(start), (2, 1))
+    cut = crop.cut(pixels, (6, 9), starts, np.array([False, True]), border="black")
+    padded = F.pad(pixels.permute(0, 3, 1, 2), (8, 8, 8, 8)).permute(0, 2, 3, 1)
+    top, left = start[0] + 8, start[1] + 8
+    wanted = padded[:, top : top + 6, left : left + 9]
+    assert torch.equal(cut[0], wanted[0])
+    assert torch.equal(cut[1], wanted[1].flip(1))
+
+
+def test_a_resized_part_can_be_a_rectangle() -> None:
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 30, 40, 3), np.uint8))
+    boxes, straight = np.tile([5, 2, 37, 26], (3, 1)), np.zeros(3, np.bool_)
+    ours = crop.resized(pixels, boxes, straight, size=(8, 20))
+    pillow = Image.fromarray(pixels[0].numpy()).crop((5, 2, 37, 26))
+    wanted = np.asarray(pillow.resize((20, 8), Image.Resampling.BILINEAR), np.int16)
+    assert np.abs(ours[0].numpy() - wanted).max() <= 1
+    whole = crop.resized_at_once(pixels, boxes, straight, size=(8, 20), dtype=torch.float32)
+    assert whole.shape == ours.shape
+    assert (whole.short() - ours.short()).abs().max() <= 1
+
+
+def test_blanked_boxes_lie_within_a_rectangle() -> None:
+    many = draws(2000)
+    for boxes in (crop.cutout_box((10, 40), 8, many), crop.erased_box((10, 40), many, 1.0)):
+        assert boxes.min() >= 0
+        assert boxes[:, [0, 2]].max() > 30
+        assert boxes[:, [0, 2]].max() <= 40
+        assert boxes[:, [1, 3]].max() <= 10

@@ -95,7 +95,7 @@ def test_levels_choose_what_becomes_black_and_white() -> None:
     assert (own.min(), own.max(), len(np.unique(own))) == (0, 255, 64)
     clipped = np.asarray(open_image(content, channels=1, levels=(1000, 2000)))
     assert (clipped.min(), clipped.max()) == (0, 255)
-    part = open_part(content, lambda width, height: (0, 0, width, height), 8, levels=(0, 4095))
+    part = open_part(content, lambda width, height: (0, 0, width, height), (8, 8), levels=(0, 4095))
     np.testing.assert_array_equal(np.asarray(part)[:, :, 0], own)
 
 

@@ -9,7 +9,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from forebear.data.images.preprocess import fit, normalise, preprocess
+from forebear.data.images.preprocess import (
+    centre_box,
+    covered,
+    fit,
+    normalise,
+    padded_box,
+    preprocess,
+)
 from forebear.data.images.tf1_resize import resize_bilinear
 from forebear.errors import DataError
 from forebear.tables import preprocessing as published
@@ -138,3 +145,69 @@ def test_a_rule_without_resize_refuses_other_sizes() -> None:
 def test_arrays_of_another_type_are_refused() -> None:
     with pytest.raises(TypeError, match=r"float64 \[4, 4, 3\]\. Expected uint8"):
         fit(np.zeros((4, 4, 3)), TORCH)  # type: ignore[arg-type]
+
+
+WIDE = replace(published.TORCHVISION, size=20, side=20, width=40)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "tf-bilinear"])
+@pytest.mark.parametrize(("width", "height"), [(100, 30), (60, 60), (31, 77), (40, 20), (7, 3)])
+def test_a_rectangle_is_cut_from_an_image_that_just_covers_it(
+    width: int, height: int, interpolation: Any
+) -> None:
+    """A ramp from left to right and one from top to bottom: the whole of one axis is kept."""
+    across, down = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    ramps = np.stack([across, down, down], 2).astype(np.uint8)
+    rule = replace(WIDE, interpolation=interpolation)
+    pixels = fit(ramps, rule).astype(np.float32)
+    assert pixels.shape == (20, 40, 3)
+    spans = [float(np.ptp(pixels[:, :, 0])) / 255, float(np.ptp(pixels[:, :, 1])) / 255]
+    kept = [min(1.0, 2 * height / width), min(1.0, width / height / 2)]
+    edges = 3 / 20 + 2 / min(width, height)  # the outermost pixels are means of their neighbours
+    assert spans == pytest.approx(kept, abs=edges)
+
+
+def test_a_square_and_the_box_of_a_rectangle_are_where_they_were() -> None:
+    tall = replace(WIDE, size=40, side=50, width=20)
+    assert covered(tall) == (50, 25)
+    left, top, right, bottom = centre_box(250, 500, tall)
+    assert (left, top, right, bottom) == (20, 50, 220, 450)
+    assert covered(published.TORCHVISION) == (256, 256)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "box"),
+    [
+        (100, 50, (0, 0, 40, 20)),
+        (100, 25, (0, 5, 40, 15)),
+        (50, 50, (10, 0, 30, 20)),
+        (30, 40, (12, 0, 27, 20)),
+        (1000, 1, (0, 9, 40, 10)),  # one pixel at least
+        (20, 43, (15, 0, 24, 20)),  # 9.3 pixels wide; the odd pixel is on the right
+    ],
+)
+def test_padding_keeps_the_whole_image_in_the_middle_of_black(
+    width: int, height: int, box: tuple[int, int, int, int]
+) -> None:
+    rule = replace(WIDE, resize="pad")
+    assert padded_box(width, height, rule) == box
+    pixels = fit(np.full((height, width, 3), 200, np.uint8), rule)
+    inside = np.zeros((20, 40), np.bool_)
+    inside[box[1] : box[3], box[0] : box[2]] = True
+    assert pixels.shape == (20, 40, 3)
+    assert (pixels[inside] == 200).all()
+    assert not pixels[~inside].any()
+
+
+def test_squashing_ignores_the_aspect_ratio() -> None:
+    image = np.zeros((60, 30, 3), np.uint8)
+    image[:30] = 200
+    pixels = fit(image, replace(WIDE, resize="square"))
+    assert pixels.shape == (20, 40, 3)
+    assert (pixels[:9] == 200).all()
+    assert not pixels[11:].any()
+
+
+def test_a_rule_that_does_not_resize_names_width_and_height() -> None:
+    with pytest.raises(DataError, match=r"image of 20 x 40 pixels: expected 40 x 20, because"):
+        fit(np.zeros((40, 20, 3), np.uint8), replace(WIDE, resize="none"))

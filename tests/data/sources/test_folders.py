@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from forebear.data.images.bands import as_image
 from forebear.data.sources.group_by import refuse_shared_groups
 from forebear.data.sources.read_options import ReadOptions
 from forebear.data.sources.registry import read_data
@@ -30,7 +31,7 @@ def test_a_folder_per_class_is_split_by_content(tmp_path: Path) -> None:
     assert "15% of each class" in data.split
     assert data.splits_off
     assert Path(data.val.name(0)).parent.name == data.classes[data.val.labels[0]]
-    assert data.val.image(0).mode == "RGB"
+    assert as_image(data.val.image(0)).mode == "RGB"
 
 
 def test_renaming_and_moving_the_folder_changes_neither_split_nor_fingerprint(

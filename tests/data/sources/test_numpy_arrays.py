@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from forebear.data.images.bands import as_image
 from forebear.data.sources.registry import read_data
 from forebear.errors import DataError
 from tests.data.making import shared, write
@@ -42,7 +43,7 @@ def test_digits_are_grey_stratified_and_the_same_each_time() -> None:
     )
     assert np.abs(shares - 0.2).max() < 0.01
     assert data.fingerprint == again.fingerprint
-    image = data.train.image(0)
+    image = as_image(data.train.image(0))
     assert (image.mode, image.size) == ("L", (8, 8))
     assert max(np.asarray(data.train.image(i)).max() for i in range(20)) == 255
 
@@ -62,7 +63,7 @@ def test_npz_names_and_grey_images(tmp_path: Path) -> None:
     }
     data = read_data(saved(tmp_path, classes=np.array(["a", "b", "c", "d"]), **grey))
     assert data.classes == ("a", "b", "c", "d")
-    assert (data.channels, data.train.image(0).mode) == (1, "L")
+    assert (data.channels, as_image(data.train.image(0)).mode) == (1, "L")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,12 @@ def test_npz_names_and_grey_images(tmp_path: Path) -> None:
             {"x_train": np.zeros((6, 5, 4, 3))},
             r"x_train is float64 \[6, 5, 4, 3\]\. Expected uint8",
         ),
-        ({"x_test": np.zeros((2, 5, 4, 4), np.uint8)}, r"x_test is uint8 \[2, 5, 4, 4\]"),
+        ({"x_test": np.zeros((2, 5, 4, 4), np.uint8)}, r"x_test \[5, 4, 4\]\. Expected equal"),
+        ({"x_test": np.zeros((2, 5, 4, 3), np.uint16)}, "x_train is uint8, x_test uint16"),
+        (
+            {"x_test": np.zeros((2, 1, 1, 257), np.uint8)},
+            r"x_test is uint8 \[2, 1, 1, 257\]\. Expected uint8 or uint16 .* 1 to 256 channels",
+        ),
         ({"x_test": np.zeros((2, 9, 9, 3), np.uint8)}, r"x_train has images \[5, 4, 3\]"),
         ({"x_test": np.zeros((0, 5, 4, 3), np.uint8), "y_test": np.arange(0)}, "x_test is empty"),
         ({"y_train": np.zeros(5, int)}, r"y_train is int64 \[5\]\. Expected integers \[6\]"),

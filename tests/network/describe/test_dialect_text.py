@@ -86,7 +86,7 @@ def test_a_change_of_any_answer_shows(monkeypatch: pytest.MonkeyPatch) -> None:
         "mean": (0.1, 0.2, 0.3), "std": (0.5, 0.5, 0.5),
     }  # fmt: skip
     assert {*changed} == {field.name for field in fields(Preprocessing)} - {
-        "side", "central", "levels"
+        "side", "central", "levels", "width"
     }  # fmt: skip
     for field, value in changed.items():
         more = {"side": value} if field == "size" else {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -93,3 +95,20 @@ def test_classes_that_are_too_small_are_said() -> None:
 def test_nothing_is_found_in_no_usable_images() -> None:
     faults = found([("broken.png", b"words", 0)], [])
     assert (faults.images, faults.skipped, faults.suggestions) == (0, 1, ())
+
+
+def test_images_with_several_labels_have_no_label_errors() -> None:
+    rows = making.rows(12)
+    data = making.dataset(rows, making.rows(4, first=12))
+    several = np.zeros((len(data.train), len(data.classes)), np.uint8)
+    several[np.arange(len(rows)), data.train.labels] = 1
+    val = np.zeros((len(data.val), len(data.classes)), np.uint8)
+    train, own = (
+        replace(images, labels=labels)  # type: ignore[type-var]
+        for images, labels in ((data.train, several), (data.val, val))
+    )
+    data = replace(data, train=train, val=own)
+    faults = find_faults(making.network(), data, check(data))
+    assert faults.methods[0] == "label errors: not looked for, as images have several labels"
+    assert "nearest neighbour in the data set" in faults.methods[-1]
+    assert faults.of("label") == []

@@ -102,7 +102,7 @@ def test_many_images_of_a_kind_take_one_edge_each(monkeypatch: pytest.MonkeyPatc
     for at in range(1, 200):
         alike(hashes, features, at, 0, 0)
     alike(hashes, features, 290, 250, 3)
-    monkeypatch.setattr(module, "_PAIRS", 3_000)  # blocks of ten rows
+    monkeypatch.setattr(module, "_PAIRS", 3_000)  # a fraction of the pairs
     pair, group = sorted(near_duplicates(hashes, features, contents), key=lambda g: len(g.members))
     assert sorted(group.members) == list(range(200))
     assert len(group.similarity) == 199

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from forebear.data.dataset import ArrayImages
+from forebear.data.images.bands import as_image
 from forebear.errors import WeightsError
 from forebear.tasks.faults.observe import all_images, observe, perceptual_hash
 from tests.data.making import noise
@@ -57,7 +58,7 @@ def test_each_row_belongs_to_its_image() -> None:
     assert found.end_point == "pool"
     assert found.logits is not None
     for at, place in enumerate(places):
-        image = all_images(data).image(int(place))
+        image = as_image(all_images(data).image(int(place)))
         assert found.hashes.coarse[at] == perceptual_hash(image)[0]
         assert found.hashes.fine[at].tolist() == perceptual_hash(image)[1:].tolist()
         with torch.inference_mode():

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from forebear.tasks.runs.choosing import MEASURES, Metric, measure_of
+from forebear.tasks.runs.choosing import MEASURES, Metric, measure_of, metric_for
 
 
 def test_every_metric_has_a_measure() -> None:
@@ -17,6 +17,7 @@ def test_every_metric_has_a_measure() -> None:
 @pytest.mark.parametrize(
     ("metric", "better", "worse"),
     [
+        ("mAP", {"val_map": 0.6}, {"val_map": 0.5}),
         ("top1", {"val_accuracy": 0.6}, {"val_accuracy": 0.5}),
         ("balanced", {"val_balanced": 0.6}, {"val_balanced": 0.5}),
         ("macro-f1", {"val_macro_f1": 0.6}, {"val_macro_f1": 0.5}),
@@ -50,3 +51,25 @@ def test_a_run_of_an_older_version_has_top_1() -> None:
     assert measure_of({"metric": "loss"}) is MEASURES["loss"]
     for request in ({}, {"metric": "new"}, {"metric": ["loss"]}):
         assert measure_of(request) is MEASURES["top1"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "multi_label", "found"),
+    [("auto", False, "top1"), ("auto", True, "mAP"), ("macro-f1", True, "macro-f1")],
+)
+def test_the_metric_follows_the_images(metric: Metric, multi_label: bool, found: Metric) -> None:
+    assert metric_for(metric, multi_label=multi_label) == found
+
+
+@pytest.mark.parametrize(
+    ("metric", "multi_label", "said"),
+    [
+        ("top1", True, "so an image has no single class. Expected one of mAP, macro-f1, loss."),
+        ("mAP", False, "are not multi-label. Expected one of top1, balanced, macro-f1, loss."),
+    ],
+)
+def test_a_metric_that_does_not_fit_is_refused(
+    metric: Metric, multi_label: bool, said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        metric_for(metric, multi_label=multi_label)

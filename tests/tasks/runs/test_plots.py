@@ -25,6 +25,7 @@ class Point:
     accuracy: float = 0.5
     val_accuracy: float = 0.6
     skipped: int = 0
+    val_map: float | None = None
 
 
 @pytest.fixture

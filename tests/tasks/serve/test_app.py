@@ -16,6 +16,7 @@ pytest.importorskip("python_multipart")
 
 from starlette.testclient import TestClient
 
+from forebear.network.multi_label import MultiLabel
 from forebear.tasks.serve import app as routes
 from forebear.tasks.serve.app import Routes
 from forebear.tasks.serve.service import Service, Settings
@@ -198,3 +199,66 @@ def test_answers_are_calibrated() -> None:
         ratios.append(np.log(max(shares) / min(shares)))
         one.service.close()
     assert ratios[1] == pytest.approx(ratios[0] / 4, rel=1e-4)
+
+
+@pytest.fixture
+def strict() -> Iterator[Server]:
+    """A server that calls an image unknown if its probability is below 0.9."""
+    found = Server(delay=0)
+    found.service.close()
+    fitted = replace(FITTED, temperature=1.0, threshold=0.9)
+    known = replace(classifier(), calibration=fitted)
+    found.service = Service(known, Settings(name="net", delay=0))
+    found.client = TestClient(Routes(found.service).app(), raise_server_exceptions=False)
+    yield found
+    found.service.close()
+
+
+GREY = encoded(Image.fromarray(np.full((8, 8, 3), 130, np.uint8)), "PNG")
+
+
+def test_an_image_below_the_threshold_is_unknown(strict: Server) -> None:
+    grey = strict.client.post("/predict?unknown=1", content=GREY).json()
+    assert grey["unknown"] is True
+    assert [one["class"] for one in grey["classes"]] == ["bright", "dark"]
+    assert strict.client.post("/predict?unknown=0", content=GREY).json() == grey["classes"]
+    files = [("image", ("a.png", BRIGHT)), ("image", ("b.png", GREY))]
+    found = strict.client.post("/predict?unknown=1", files=files).json()
+    assert [(one["name"], one["unknown"]) for one in found] == [("a.png", False), ("b.png", True)]
+    plain = strict.client.post("/predict", files=files).json()
+    assert [one.keys() for one in plain] == [{"name", "classes"}] * 2
+
+
+def test_unknown_by_the_protocol(strict: Server) -> None:
+    model = strict.client.get("/v2/models/net").json()
+    assert model["outputs"][1] == {"name": "unknown", "datatype": "BOOL", "shape": [-1]}
+    body = {"inputs": [{"name": "pixels", "datatype": "UINT8", "shape": [2, 8, 8, 3],
+                        "data": [250] * 192 + [130] * 192}]}  # fmt: skip
+    shares, unknown = strict.client.post(INFER, json=body).json()["outputs"]
+    assert (shares["name"], unknown["name"]) == ("probabilities", "unknown")
+    assert unknown["data"] == [False, True]
+
+
+def test_unknown_needs_a_threshold(server: Server) -> None:
+    found = server.client.post("/predict?unknown=1", content=GREY)
+    assert found.status_code == 400
+    assert "Run forebear calibrate" in found.json()["error"]
+    assert len(server.client.get("/v2/models/net").json()["outputs"]) == 1
+    wrong = server.client.post("/predict?unknown=yes", content=GREY)
+    assert wrong.json() == {"error": "unknown=yes: expected 1 or 0."}
+
+
+def test_a_multi_label_network_has_no_unknown() -> None:
+    several = replace(
+        classifier(), calibration=FITTED, multi_label=MultiLabel(thresholds=(0.5, 0.5))
+    )
+    service = Service(several, Settings(name="net", delay=0))
+    client = TestClient(Routes(service).app(), raise_server_exceptions=False)
+    body = {"inputs": [{"name": "pixels", "datatype": "UINT8", "shape": [1, 8, 8, 3],
+                        "data": [250] * 192}]}  # fmt: skip
+    (output,) = client.post(INFER, json=body).json()["outputs"]
+    refused = client.post("/predict?unknown=1", content=BRIGHT)
+    service.close()
+    assert output["name"] == "probabilities"
+    assert refused.status_code == 400
+    assert "is multi-label" in refused.json()["error"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forebear.tasks.serve.protocol_v2 import InferRequest, RequestError, answer, parse
+from forebear.tasks.serve.protocol_v2 import InferRequest, Output, RequestError, answer, parse
 
 SHAPE = (2, 3, 1)
 PIXELS: dict[str, Any] = {
@@ -84,7 +84,7 @@ def test_binary_pixels(kind: str) -> None:
         (body(IMAGE | {"shape": [3]}), "2 images. Expected 3"),
         (body(IMAGE | {"shape": [2, 2]}), r"Expected \[N\] or \[N, 1\]"),
         (body(IMAGE, outputs=[{"name": "logits"}]), 'Expected "probabilities"'),
-        (body(IMAGE, outputs=3), "outputs: expected at most one"),
+        (body(IMAGE, outputs=3), "outputs: expected at most 1"),
         (body(IMAGE, id=3), "id: expected a string"),
         (body(IMAGE, parameters=3), "parameters of the request"),
         (body(IMAGE, outputs=[{"name": "probabilities", "parameters": {"classification": -1}}]),
@@ -130,7 +130,12 @@ def test_random_changes_of_a_request_are_read_or_refused() -> None:
 
 def test_answers() -> None:
     shares = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
-    plain = InferRequest(id="7", images=(), pixels=None, classes=0, binary=False)
+    plain = InferRequest(
+        id="7",
+        images=(),
+        pixels=None,
+        outputs=(Output(name="probabilities", classes=0, binary=False),),
+    )
     text, head = answer(plain, "net", shares, ("a", "b"))
     told = json.loads(text)
     assert head is None
@@ -139,12 +144,51 @@ def test_answers() -> None:
         {"name": "probabilities", "datatype": "FP32", "shape": [2, 2],
          "data": [0.25, 0.75, 0.5, 0.5]}
     ]  # fmt: skip
-    chosen = InferRequest(id="", images=(), pixels=None, classes=1, binary=False)
+    chosen = InferRequest(
+        id="",
+        images=(),
+        pixels=None,
+        outputs=(Output(name="probabilities", classes=1, binary=False),),
+    )
     told = json.loads(answer(chosen, "net", shares, ("a", "b"))[0])
     assert told["outputs"][0]["data"] == ["0.750000:1:b", "0.500000:0:a"]
     assert told["outputs"][0]["shape"] == [2, 1]
-    binary = InferRequest(id="", images=(), pixels=None, classes=0, binary=True)
+    binary = InferRequest(
+        id="",
+        images=(),
+        pixels=None,
+        outputs=(Output(name="probabilities", classes=0, binary=True),),
+    )
     text, head = answer(binary, "net", shares, ())
     assert head is not None
     assert np.frombuffer(text[head:], "<f4").tolist() == [0.25, 0.75, 0.5, 0.5]
     assert json.loads(text[:head])["outputs"][0]["parameters"] == {"binary_data_size": 16}
+
+
+def test_unknown_is_an_output_of_its_own() -> None:
+    known = ("probabilities", "unknown")
+    found = parse(body(IMAGE), None, shape=SHAPE, outputs=known)
+    assert [one.name for one in found.outputs] == ["probabilities", "unknown"]
+    wanted = [{"name": "unknown", "parameters": {"binary_data": True}}, {"name": "probabilities"}]
+    asked = parse(body(IMAGE, outputs=wanted), None, shape=SHAPE, outputs=known)
+    shares = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
+    text, head = answer(asked, "net", shares, (), np.array([False, True]))
+    assert head is not None
+    unknown, probabilities = json.loads(text[:head])["outputs"]
+    assert (unknown["datatype"], unknown["shape"]) == ("BOOL", [2])
+    assert "data" not in unknown
+    assert text[head:] == b"\x00\x01"
+    assert probabilities["data"] == [0.25, 0.75, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ([{"name": "unknown"}] * 2, "'unknown' twice. Expected each output once."),
+        ([{"name": "unknown", "parameters": {"classification": 1}}], 'for "probabilities" only'),
+        ([{"name": "other"}], 'Expected "probabilities" or "unknown"'),
+    ],
+)
+def test_outputs_that_cannot_be_answered(outputs: Any, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        parse(body(IMAGE, outputs=outputs), None, shape=SHAPE, outputs=("probabilities", "unknown"))

@@ -16,6 +16,8 @@ from forebear.tasks.train.balance import (
     choose_balance,
     class_weights,
     imbalance,
+    label_odds,
+    label_weights,
 )
 from forebear.tasks.train.events import Event, StepStart, observe
 from forebear.tasks.train.loss import loss
@@ -186,3 +188,29 @@ def test_the_logits_alone_are_trained_on_balanced_features(tmp_path: Path, place
         assert main(words(place, tmp_path / balance, *given, "--balance", balance)) == 0
         found.add(bits(tmp_path / balance))
     assert len(found) == 3
+
+
+MANY = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 0], [1, 1, 0], [1, 0, 0]], np.uint8)
+
+
+def test_the_weight_of_a_label_makes_both_sides_count_the_same() -> None:
+    found = label_weights(MANY, "inverse")
+    assert found.tolist() == [1, 3 / 2, 1]  # all images, two of five, no image
+    numbers = [5 * (1 - 0.8**n) for n in (3, 2)]
+    assert label_weights(MANY)[1] == pytest.approx(numbers[0] / numbers[1])
+
+
+def test_odds_are_those_of_the_weighted_labels_and_finite() -> None:
+    plain = label_odds(MANY, None)
+    assert plain.tolist() == pytest.approx([5.5 / 0.5, 2.5 / 3.5, 0.5 / 5.5])
+    assert label_odds(MANY, torch.tensor([1.0, 2.0, 3.0])).tolist() == pytest.approx(
+        (plain * torch.tensor([1, 2, 3])).tolist()
+    )
+
+
+def test_nothing_is_done_about_labels_of_unequal_size_unless_it_is_asked_for() -> None:
+    assert imbalance(MANY) == 5 / 2
+    assert choose_balance(MANY) == "none"
+    assert balance_line("none", "data", MANY) == "balance: none, as images have several labels"
+    said = "balance: loss, as asked for; the largest label has 2.5 times the images of the smallest"
+    assert balance_line("loss", "user", MANY) == said

@@ -828,7 +828,7 @@ def test_a_deterministic_run_goes_on_with_as_many_threads_to_the_same_bits(
     [
         ("--lr", 0.5), ("--batch", 16), ("--set", "ema=0.5"), ("--workers", 0),
         ("--save-every", 1), ("--no-keep-memory",), ("--out", "elsewhere"), ("--replace",),
-        ("--seeds", 3), ("--compile", "off"), ("--deterministic",),
+        ("--seeds", 3), ("--folds", 3), ("--compile", "off"), ("--deterministic",),
     ],
 )  # fmt: skip
 def test_a_flag_that_would_be_ignored_is_refused(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from forebear.tasks.train.loss import loss, soft
+from forebear.tasks.train.loss import hits, label_losses, loss, plain_loss, soft
 from forebear.tasks.train.recipe import Recipe
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0]])
@@ -93,3 +93,41 @@ def test_mixed_targets_are_weighted_as_torch_does_it() -> None:
     mixed = torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.5, 0.5]])
     expected = F.cross_entropy(LOGITS, mixed, weight=WEIGHTS, reduction="none")
     assert torch.allclose(loss(LOGITS, mixed, recipe("ce"), WEIGHTS), expected)
+
+
+SEVERAL = torch.tensor([[1, 0, 1], [0, 0, 0]], dtype=torch.uint8)
+
+
+def test_the_loss_of_several_labels_is_the_sum_of_their_binary_cross_entropies() -> None:
+    found = label_losses(LOGITS, SEVERAL)
+    log = F.logsigmoid
+    wanted = -(log(LOGITS[0, 0]) + log(-LOGITS[0, 1]) + log(LOGITS[0, 2])), -log(-LOGITS[1]).sum()
+    torch.testing.assert_close(found, torch.stack(wanted))
+    torch.testing.assert_close(plain_loss(LOGITS, SEVERAL), found.sum())
+
+
+def test_the_gradient_of_a_label_is_its_probability_minus_its_target() -> None:
+    logits = LOGITS.clone().requires_grad_()
+    label_losses(logits, SEVERAL).sum().backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(logits.grad, LOGITS.sigmoid() - SEVERAL.float())
+
+
+def test_labels_are_smoothed_one_by_one_and_their_positives_weighted() -> None:
+    smoothed = torch.tensor([[0.95, 0.05, 0.95], [0.05, 0.05, 0.05]])
+    found = label_losses(LOGITS, SEVERAL, smoothing=0.1)
+    torch.testing.assert_close(found, label_losses(LOGITS, smoothed))
+    weights = torch.tensor([3.0, 5.0, 1.0])
+    more = label_losses(LOGITS, SEVERAL, weights=weights) - label_losses(LOGITS, SEVERAL)
+    wanted = torch.tensor([2 * float(F.softplus(-LOGITS[0, 0])), 0.0])
+    torch.testing.assert_close(more, wanted)
+
+
+def test_hits_are_right_classes_or_exact_matches() -> None:
+    assert int(hits(LOGITS, LABELS)) == 1
+    assert int(hits(LOGITS, torch.tensor([[1, 1, 0], [1, 1, 0]], dtype=torch.uint8))) == 1
+
+
+def test_labels_are_soft_targets_already() -> None:
+    found = soft(SEVERAL, 3)
+    assert found.dtype == torch.float32
+    assert found.tolist() == SEVERAL.tolist()

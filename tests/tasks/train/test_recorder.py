@@ -11,6 +11,7 @@ import pytest
 from forebear.cli.main import main
 from forebear.network.calibration import Calibration
 from forebear.tasks.calibration import calibrate
+from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.runs.folder import RunFolder
 from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.runs.read import load_run
@@ -46,6 +47,7 @@ def test_the_last_validation_is_what_the_weights_are_calibrated_on(tmp_path: Pat
     last = ends[-1].evaluation
     found = stored(tmp_path / "run")
     assert found is not None
+    assert isinstance(last, Evaluation)
     assert last.kept is not None
     assert last.kept.rows.tolist() == list(range(last.images))
     card = load_run(tmp_path / "run").card
@@ -56,6 +58,7 @@ def test_the_last_validation_is_what_the_weights_are_calibrated_on(tmp_path: Pat
     assert (found.images, found.unknown_rate) == (27, 0.1)
     best = max(ends, key=lambda end: end.epoch.val_accuracy).evaluation
     kept = stored(tmp_path / "run", "best.safetensors")
+    assert isinstance(best, Evaluation)
     assert best.kept is not None
     assert kept is not None
     assert kept.temperature == calibrate(best.kept.logits, best.labels).calibration.temperature

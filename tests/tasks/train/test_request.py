@@ -31,7 +31,7 @@ def test_a_field_in_place_of_the_recipes_has_its_unit_and_its_values() -> None:
         assert known[name].least == (1 if name == "epochs" else recipe[name].least)
         assert known[name].optional
         assert known[name].default_text.startswith("the recipe's")
-    for name in ("batch", "lr", "size", "seed", "precision"):
+    for name in ("batch", "lr", "resize", "seed", "precision"):
         assert known[name].help == recipe[name].help
     assert known["mirror"].choices == ()  # true or false, in place of more possible values
 
@@ -48,7 +48,10 @@ def test_a_field_in_place_of_the_recipes_has_its_unit_and_its_values() -> None:
         ({"precision": "fp8"}, "precision='fp8': expected one of auto, fp32, bf16."),
         ({"budget": 0.0}, "budget=0.0: expected a number above 0."),
         ({"hold_out": 1.0}, "hold_out=1.0: expected a fraction between 0 and 1."),
-        ({"metric": "f1"}, "metric='f1': expected one of top1, balanced, macro-f1, loss."),
+        (
+            {"metric": "f1"},
+            "metric='f1': expected one of auto, top1, balanced, macro-f1, mAP, loss.",
+        ),
         ({"patience": 0}, "patience=0: expected 1 or more."),
         ({"bad": "warn"}, "bad='warn': expected one of fail, skip."),
         ({"threads": 0}, "threads=0: expected 1 to 1,024."),
@@ -100,3 +103,11 @@ def test_it_needs_no_torch() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.stderr.strip() == ""
+
+
+def test_a_fold_is_one_of_its_folds_and_no_second_split() -> None:
+    assert TrainConfig(data="zeros", fold="3/3").fold == "3/3"
+    with pytest.raises(ValueError, match=r"^fold=4: expected 1 to 3, the number of folds\."):
+        TrainConfig(data="zeros", fold="4/3")
+    with pytest.raises(ValueError, match=r"^hold_out=0\.2 and folds: each fold is the validation"):
+        TrainConfig(data="zeros", fold="1/3", hold_out=0.2)

@@ -38,7 +38,7 @@ def resolved(
     *,
     mirror: bool = True,
     norms: bool = True,
-    checkpoint_size: int = 0,
+    checkpoint_size: tuple[int, int] = (0, 0),
 ) -> ResolvedRecipe:
     asked = read_config(config, checkpoint_size=checkpoint_size)
     return resolve_recipe(asked, config, data(count, mirror=mirror), norms=norms, device=CPU)
@@ -60,7 +60,7 @@ def test_trained_weights_see_pictures_of_their_own_size_unless_told_otherwise() 
     request = TrainConfig(data="zeros", weights=Path("trained.safetensors"))
     for given, size in ((None, 48), (32, 32)):
         asked = replace(request, size=given)
-        recipe = resolved(asked, checkpoint_size=48).recipe
+        recipe = resolved(asked, checkpoint_size=(48, 48)).recipe
         assert (recipe.size, recipe.eval_size) == (size, size)
 
 
@@ -164,7 +164,7 @@ def test_classes_of_unequal_size_are_balanced_by_default_alone(
 
 def test_a_checkpoint_and_a_network_without_norms_choose_too() -> None:
     config = TrainConfig(data="zeros", weights=Path("trained.safetensors"), lr=0.05)
-    found = resolved(config, checkpoint_size=48)
+    found = resolved(config, checkpoint_size=(48, 48))
     assert (found.recipe.size, found.origins["size"]) == (48, "weights")
     assert (found.recipe.optimizer, found.origins["optimizer"]) == ("sgd", "weights")
     assert (found.recipe.lr, found.origins["lr"]) == (0.05, "user")
@@ -182,3 +182,42 @@ def test_a_value_that_stays_keeps_its_origin() -> None:
     assert found.suggest("budget", lr=0.5).recipe.lr == 0.5
     asked = resolved(TrainConfig(data="zeros", lr=0.1))
     assert asked.suggest("budget", lr=0.5) == asked
+
+
+def test_an_input_can_be_a_rectangle_and_a_later_square_replaces_it() -> None:
+    request = TrainConfig(data="zeros", size=(24, 48))
+    assert recipe_of(request).shape == (24, 48)
+    assert recipe_of(replace(request, size=24)).shape == (24, 24)
+    trained = replace(request, size=None, weights=Path("trained.safetensors"))
+    assert resolved(trained, checkpoint_size=(32, 64)).recipe.shape == (32, 64)
+    assert resolved(trained, checkpoint_size=(32, 32)).recipe.width == 0
+    square = replace(trained, size=40)
+    assert resolved(square, checkpoint_size=(32, 64)).recipe.shape == (40, 40)
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (("width=48",), "width=48 without size: expected the height too. Pass --size HEIGHTx48"),
+        (("size=24", "width=48", "size_from=16"), "size_from=16 with an input of 24x48 pixels"),
+        (("size=24", "width=48", "eval_size=32"), "eval_size=32 with an input of 24x48 pixels"),
+    ],
+)
+def test_what_only_a_square_can_do_is_refused(sets: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        recipe_of(TrainConfig(data="zeros", sets=sets))
+
+
+@pytest.mark.parametrize("size", [(0, 32), (32, 10_000), (32,), (32, "64")])
+def test_a_rectangle_out_of_range_is_refused(size: Any) -> None:
+    with pytest.raises(ValueError, match=r"expected height and width, each from 1 to 8,192 pix"):
+        TrainConfig(data="zeros", size=size)
+
+
+@pytest.mark.parametrize("resize", ["pad", "squash"])
+def test_whole_images_are_not_cut_unless_the_user_says_so(resize: str) -> None:
+    request = TrainConfig(data="zeros", size=128, resize=resize)
+    assert recipe_of(request).crop == "middle"
+    assert recipe_of(replace(request, recipe="finetune")).crop == "middle"
+    assert recipe_of(replace(request, sets=("crop=shift",))).crop == "shift"
+    assert recipe_of(replace(request, resize="crop")).crop == "resized"

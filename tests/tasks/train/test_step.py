@@ -11,7 +11,7 @@ import forebear
 from forebear import Block, Conv, Table
 from forebear.errors import RunError
 from forebear.tasks.machine.distributed import ALONE
-from forebear.tasks.train.loss import loss
+from forebear.tasks.train.loss import label_losses, loss
 from forebear.tasks.train.recipe import Optimizer, Recipe
 from forebear.tasks.train.step import Stepper
 
@@ -204,3 +204,19 @@ def test_weights_of_classes_scale_the_gradients_in_any_number_of_parts() -> None
     for gradients in found:
         for ours, wanted in zip(gradients, expected, strict=True):
             torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_a_step_on_several_labels_counts_exact_matches_and_the_plain_loss() -> None:
+    one = stepper(label_smoothing=0.2, loss="bce")
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randn(8, 3, 16, 16, generator=draws)
+    labels = torch.randint(2, (8, 3), generator=draws).to(torch.uint8)
+    with torch.no_grad():
+        logits = one.network(images)
+    seen = one(images, labels, labels, total=8, share=1.0)
+    torch.testing.assert_close(seen[0], label_losses(logits, labels).sum())
+    assert float(seen[1]) == float(((logits >= 0) == (labels > 0)).all(1).sum())
+    first = float(seen[0])
+    for _ in range(20):
+        seen = one(images, labels, labels, total=8, share=1.0)
+    assert float(seen[0]) < first

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from forebear.network.multi_label import MultiLabel
 from forebear.tasks.evaluate import Evaluation
+from forebear.tasks.label_evaluation import LabelEvaluation
 from forebear.tasks.machine.distributed import ALONE
 from forebear.tasks.train.state import TrainState
 from forebear.tasks.train.tally import PARTS, Tally
@@ -84,3 +86,22 @@ def test_nothing_is_in_the_state_before_the_processes_are_united() -> None:
     assert made.state.losses == [8.0]
     made.clear()
     assert (made.state.losses, made.state.counts, made.state.trained) == ([], [], 0.0)
+
+
+def test_an_epoch_of_several_labels_has_map_f1_and_exact_matches() -> None:
+    made = tally((8.0, 2, 4, 0.1))
+    made.unite()
+    labels = np.array([[1, 0], [1, 1]], np.uint8)
+    measured = LabelEvaluation(
+        classes=("a", "b"),
+        labels=labels,
+        logits=np.array([[1, 2], [2, 1]], np.float32),
+        losses=np.full(2, 0.5, np.float32),
+        several=MultiLabel.of(2),
+    )
+    epoch = made.epoch(measured, steps=1, seconds=9.0, memory=7.0)
+    assert (epoch.val_loss, epoch.val_accuracy, epoch.val_images) == (0.5, 0.5, 2)
+    assert epoch.val_map == pytest.approx((1 + 1 / 2) / 2)
+    assert epoch.val_micro_f1 == pytest.approx(6 / 7)
+    assert epoch.val_macro_f1 == pytest.approx((1 + 2 / 3) / 2)
+    assert epoch.val_balanced is None

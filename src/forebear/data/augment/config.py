@@ -43,7 +43,7 @@ class Augment:
     )
     crop_ratio: tuple[float, float] = setting(
         (3 / 4, 4 / 3),
-        help="the smallest and largest ratio of width to height",
+        help="the smallest and largest ratio of width to height, over that of the input",
         needs=("crop", "resized"),
     )
     mirror: Mirror = setting(

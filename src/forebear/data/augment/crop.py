@@ -15,6 +15,7 @@ from forebear.data.augment.config import Border, Mirror
 from forebear.data.augment.counter_rng import CounterRNG
 
 Numbers = NDArray[np.int64]
+Size = int | tuple[int, int]  # pixels: the side of a square, or height and width
 
 _ATTEMPTS = 10  # as in torchvision's RandomResizedCrop and RandomErasing
 
@@ -25,6 +26,11 @@ def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def both(size: Size) -> tuple[int, int]:
+    """Returns height and width in pixels."""
+    return (size, size) if isinstance(size, int) else size
 
 
 def mirrored(rule: Mirror, draws: CounterRNG) -> NDArray[np.bool_]:
@@ -60,42 +66,43 @@ def shifted(side: int, window: int, shift: int, chances: NDArray[np.float64]) ->
 
 
 def cut(
-    pixels: Tensor, window: int, starts: Numbers, mirror: NDArray[np.bool_], *, border: Border
+    pixels: Tensor, window: Size, starts: Numbers, mirror: NDArray[np.bool_], *, border: Border
 ) -> Tensor:
-    """Returns a crop of window x window pixels from each image.
+    """Returns a crop of `window` pixels from each image.
 
     Args:
         pixels: Images [n, H, W, C] of any dtype.
-        window: Side of the crops in pixels.
+        window: Size of the crops in pixels.
         starts: First row and column of each crop, [n, 2]. They may lie outside the image.
         mirror: Mask [n] of the images to flip horizontally.
         border: Padding outside the image: "black" or "reflect".
     """
     count, height, width, channels = pixels.shape
-    spare = np.array([height, width]) - window
+    high, wide = both(window)
+    spare = np.array([height - high, width - wide])
     if pixels.device.type == "cpu" and bool(np.all((starts >= 0) & (starts <= spare))):
-        return _cut_one_by_one(pixels, window, starts, mirror)
-    along = np.arange(window)
+        return _cut_one_by_one(pixels, (high, wide), starts, mirror)
+    along = np.arange(wide)
     turned = np.where(mirror[:, None], along[::-1], along)
-    rows = _inside(starts[:, :1] + along, height, border)
+    rows = _inside(starts[:, :1] + np.arange(high), height, border)
     columns = _inside(starts[:, 1:] + turned, width, border)
-    down, right = to_device(np.stack([rows, columns]), pixels.device)
+    down, right = to_device(rows, pixels.device), to_device(columns, pixels.device)
     first = torch.arange(count, device=pixels.device)[:, None] * height
     places = (first + down.clamp_min(0))[:, :, None] * width + right.clamp_min(0)[:, None]
     squares = pixels.reshape(-1, channels).index_select(0, places.flatten())
-    squares = squares.view(count, window, window, channels)
+    squares = squares.view(count, high, wide, channels)
     if rows.min(initial=0) < 0 or columns.min(initial=0) < 0:
         squares *= ((down >= 0)[:, :, None] & (right >= 0)[:, None])[..., None]
     return squares
 
 
 def _cut_one_by_one(
-    pixels: Tensor, window: int, starts: Numbers, mirror: NDArray[np.bool_]
+    pixels: Tensor, window: tuple[int, int], starts: Numbers, mirror: NDArray[np.bool_]
 ) -> Tensor:
     # Copying slices takes a sixth of the time of indexing, at 128 pixels.
-    squares = pixels.new_empty(len(pixels), window, window, pixels.shape[3])
+    squares = pixels.new_empty(len(pixels), *window, pixels.shape[3])
     for row, (top, left) in enumerate(starts.tolist()):
-        square = pixels[row, top : top + window, left : left + window]
+        square = pixels[row, top : top + window[0], left : left + window[1]]
         squares[row] = square.flip(1) if mirror[row] else square
     return squares
 
@@ -139,7 +146,7 @@ def random_part(
     return np.concatenate([start, start + chosen], 1)
 
 
-def erased_box(side: int, draws: CounterRNG, probability: float) -> Numbers:
+def erased_box(size: Size, draws: CounterRNG, probability: float) -> Numbers:
     """Returns rectangles to erase at random: left, top, right, bottom, [n, 4].
 
     The method is that of Zhong et al. 2017, "Random erasing data augmentation", with the ranges of
@@ -147,28 +154,35 @@ def erased_box(side: int, draws: CounterRNG, probability: float) -> Numbers:
     row is all 0 if nothing is erased.
 
     Args:
-        side: Side of the images in pixels.
+        size: Size of the images in pixels.
         draws: Random numbers of the n images.
         probability: Probability that an image gets a rectangle.
     """
-    sides = np.full((len(draws), 2), side)
+    height, width = both(size)
+    sides = np.tile([width, height], (len(draws), 1))
     # Like torchvision, reject a rectangle that is as high or as wide as the image.
     tried, fits = _attempts(
-        sides - 1, draws, "erase", scale=(0.02, 0.33), ratio=(1 / 3.3, 1 / 0.3), area=side * side
+        sides - 1,
+        draws,
+        "erase",
+        scale=(0.02, 0.33),
+        ratio=(1 / 3.3, 1 / 0.3),
+        area=height * width,
     )
     start = (draws.uniform("erase place", 2) * (sides - tried + 1)).astype(np.int64)
     boxes = np.concatenate([start, start + tried], 1)
     return boxes * (fits & (draws.uniform("erase at all") < probability))[:, None]
 
 
-def cutout_box(side: int, cutout: int, draws: CounterRNG) -> Numbers:
+def cutout_box(size: Size, cutout: int, draws: CounterRNG) -> Numbers:
     """Returns squares of cutout x cutout pixels to blank: left, top, right, bottom, [n, 4].
 
     The centre can be any pixel of the image. Squares are clipped at the border, so that some are
     smaller (DeVries and Taylor 2017).
     """
-    start = draws.integers("cutout", side, 2) - cutout // 2
-    return np.concatenate([start, start + cutout], 1).clip(0, side)
+    sides = np.array(both(size)[::-1])
+    start = (draws.uniform("cutout", 2) * sides).astype(np.int64) - cutout // 2
+    return np.concatenate([start, start + cutout], 1).clip(0, np.tile(sides, 2))
 
 
 def _attempts(
@@ -208,8 +222,8 @@ def _largest(sides: Numbers, ratio: tuple[float, float]) -> Numbers:
     ).astype(np.int64)
 
 
-def resized(pixels: Tensor, boxes: Numbers, mirror: NDArray[np.bool_], *, size: int) -> Tensor:
-    """Resizes a box of each image to size x size, bilinearly with antialiasing, as Pillow does.
+def resized(pixels: Tensor, boxes: Numbers, mirror: NDArray[np.bool_], *, size: Size) -> Tensor:
+    """Resizes a box of each image to `size`, bilinearly with antialiasing, as Pillow does.
 
     The result equals that of Pillow for the cropped box: exactly on the CPU, to within 1 on other
     devices.
@@ -218,46 +232,47 @@ def resized(pixels: Tensor, boxes: Numbers, mirror: NDArray[np.bool_], *, size: 
         pixels: Images, uint8 [n, H, W, C].
         boxes: Left, top, right and bottom in pixels, [n, 4].
         mirror: Mask [n] of the images to flip horizontally.
-        size: Side of the result in pixels.
+        size: Size of the result in pixels.
 
     Returns:
-        uint8 [n, size, size, C].
+        uint8 [n, H, W, C].
     """
     if pixels.device.type == "cpu":
-        return _resized_one_by_one(pixels, boxes, mirror, size)
+        return _resized_one_by_one(pixels, boxes, mirror, both(size))
     dtype = torch.float16 if pixels.device.type == "cuda" else torch.float32
     return resized_at_once(pixels, boxes, mirror, size=size, dtype=dtype)
 
 
 def _resized_one_by_one(
-    pixels: Tensor, boxes: Numbers, mirror: NDArray[np.bool_], size: int
+    pixels: Tensor, boxes: Numbers, mirror: NDArray[np.bool_], size: tuple[int, int]
 ) -> Tensor:
     # torch's uint8 kernel takes 0.035 ms from 160 to 128 pixels; matrix products in bf16 0.2 ms.
-    squares = pixels.new_empty(len(pixels), size, size, pixels.shape[3])
+    squares = pixels.new_empty(len(pixels), *size, pixels.shape[3])
     planes = pixels.permute(0, 3, 1, 2)
     for row, (left, top, right, bottom) in enumerate(boxes.tolist()):
         part = planes[row : row + 1, :, top:bottom, left:right]
-        square = F.interpolate(part, (size, size), mode="bilinear", antialias=True)[0]
+        square = F.interpolate(part, size, mode="bilinear", antialias=True)[0]
         squares[row] = (square.flip(2) if mirror[row] else square).permute(1, 2, 0)
     return squares
 
 
 def resized_at_once(
-    pixels: Tensor, boxes: Numbers, mirror: NDArray[np.bool_], *, size: int, dtype: torch.dtype
+    pixels: Tensor, boxes: Numbers, mirror: NDArray[np.bool_], *, size: Size, dtype: torch.dtype
 ) -> Tensor:
     """Computes `resized` for all boxes at once, as two batched matrix products in `dtype`."""
     count, height, width, channels = pixels.shape
+    high, wide = both(size)
     values = np.concatenate([boxes, mirror[:, None]], 1).astype(np.float32)
     left, top, right, bottom, turned = to_device(values, pixels.device).T
-    across = _weights(left, right, width, size)
+    across = _weights(left, right, width, wide)
     across = torch.where(turned[:, None, None] > 0, across.flip(1), across).to(dtype)
-    down = _weights(top, bottom, height, size).to(dtype)
+    down = _weights(top, bottom, height, high).to(dtype)
     lines = pixels.to(dtype).view(count, height, width * channels)
-    # [n, W C, size] can be viewed as [n, W, C size] without a copy.
+    # [n, W C, high] can be viewed as [n, W, C high] without a copy.
     lines = torch.bmm(lines.transpose(1, 2), down.transpose(1, 2)).view(count, width, -1)
     squares = torch.bmm(lines.transpose(1, 2), across.transpose(1, 2))
     squares = squares.round_().clamp_(0, 255).to(torch.uint8)
-    return squares.view(count, channels, size, size).permute(0, 2, 3, 1).contiguous()
+    return squares.view(count, channels, high, wide).permute(0, 2, 3, 1).contiguous()
 
 
 def _weights(low: Tensor, high: Tensor, side: int, size: int) -> Tensor:

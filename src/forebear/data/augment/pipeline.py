@@ -15,7 +15,7 @@ from torch import Tensor
 from forebear.data.augment import crop
 from forebear.data.augment.config import Augment
 from forebear.data.augment.counter_rng import CounterRNG
-from forebear.data.augment.crop import Numbers, to_device
+from forebear.data.augment.crop import Numbers, Size, both, to_device
 from forebear.data.augment.randaugment import randaugment, trivialaugment
 
 # Rec. 601 luma, with which Pillow, torchvision and fb.resnet.torch (transforms.lua) compute grey.
@@ -30,11 +30,11 @@ _COLOUR_DIRECTIONS = np.array(
 
 def augment(
     pixels: Tensor,
-    size: int,
+    size: Size,
     rule: Augment,
     draws: CounterRNG,
     *,
-    window: int | None = None,
+    window: Size | None = None,
     fill: tuple[float, ...] = (0.0, 0.0, 0.0),
 ) -> Tensor:
     """Returns an augmented view of each image, in 0..255, channels last in memory.
@@ -44,19 +44,19 @@ def augment(
 
     Args:
         pixels: uint8 [n, H, W, C] with C 3 (red, green, blue) or 1, on any device.
-        size: Side of the views in pixels.
+        size: Size of the views in pixels.
         rule: The augmentation to apply.
         draws: Random numbers of these n images, in the same order.
-        window: Side in pixels of the crops "shift" and "middle", which are then resized to `size`;
+        window: Size in pixels of the crops "shift" and "middle", which are then resized to `size`;
             None: `size`.
         fill: Colour of erased areas and of RandAugment's padding, usually the mean colour, in
             0..255 for each channel of `pixels`.
 
     Returns:
-        [n, size, size, C]. The dtype is float32 if colour jitter, lighting, cutout or random
+        [n, H, W, C]. The dtype is float32 if colour jitter, lighting, cutout or random
         erasing is enabled, else uint8.
     """
-    pixels = _cropped(pixels, size, rule, draws, window or size)
+    pixels = _cropped(pixels, both(size), rule, draws, both(window or size))
     if rule.policy == "randaugment":
         pixels = randaugment(
             pixels,
@@ -84,21 +84,27 @@ def resized_box(
     return crop.random_part(width, height, draws, scale=rule.crop_scale, ratio=rule.crop_ratio)
 
 
-def _cropped(pixels: Tensor, size: int, rule: Augment, draws: CounterRNG, window: int) -> Tensor:
+def _cropped(
+    pixels: Tensor,
+    size: tuple[int, int],
+    rule: Augment,
+    draws: CounterRNG,
+    window: tuple[int, int],
+) -> Tensor:
     mirror = crop.mirrored(rule.mirror, draws)
     height, width = pixels.shape[1:3]
     if rule.crop == "resized":
         boxes = resized_box(width, height, rule, draws)
         return crop.resized(pixels, boxes, mirror, size=size)
     if rule.crop == "middle":
-        starts = np.tile([(height - window) // 2, (width - window) // 2], (len(draws), 1))
+        starts = np.tile([(height - window[0]) // 2, (width - window[1]) // 2], (len(draws), 1))
     else:
-        sides = zip((height, width), draws.uniform("shift", 2).T, strict=True)
-        starts = np.stack([crop.shifted(side, window, rule.shift, c) for side, c in sides], 1)
+        sides = zip((height, width), window, draws.uniform("shift", 2).T, strict=True)
+        starts = np.stack([crop.shifted(side, to, rule.shift, c) for side, to, c in sides], 1)
     squares = crop.cut(pixels, window, starts, mirror, border=rule.border)
     if window == size:
         return squares
-    whole = np.tile([0, 0, window, window], (len(draws), 1))
+    whole = np.tile([0, 0, window[1], window[0]], (len(draws), 1))
     return crop.resized(squares, whole, np.zeros(len(draws), np.bool_), size=size)
 
 

@@ -25,6 +25,7 @@ from forebear.data.images.flatten import (
     flat_and_upright,
     orientation,
     sample_range,
+    turned_upright,
 )
 from forebear.data.images.large import GATE
 from forebear.data.images.sniff import START, what_is
@@ -86,23 +87,37 @@ def open_image(
         return flat_and_upright(image, channels, shown, levels)
 
 
+def open_raw(source: Path | bytes, *, name: str | None = None) -> Image.Image:
+    """Returns the decoded image, upright, in the mode of its file: no channel is blended.
+
+    Raises:
+        DataError: As in `open_image`.
+    """
+    shown = _source_name(source, name)
+    with _content(source, shown) as file, _named(shown, file):
+        image = _opened(file, shown)
+        GATE.charge(*image.size)
+        image.load()
+        return turned_upright(image)
+
+
 def open_part(
     source: Path | bytes,
     choose: ChooseBox,
-    size: int,
+    shape: tuple[int, int],
     *,
     name: str | None = None,
     levels: Levels | None = None,
 ) -> Image.Image:
-    """Returns a crop of the upright image, resized to size x size pixels, in mode RGB.
+    """Returns a crop of the upright image, resized to height x width pixels, in mode RGB.
 
-    A JPEG is decoded at the smallest scale that leaves at least `size` pixels on the shorter side
-    of the box. Only the box is then resized, with antialiasing.
+    A JPEG is decoded at the smallest scale that leaves at least as many pixels in the box as the
+    result has, along both sides. Only the box is then resized, with antialiasing.
 
     Args:
         source: A file, or the encoded bytes themselves.
         choose: Returns the box to crop, given the width and height of the image.
-        size: Side of the result in pixels.
+        shape: Height and width of the result in pixels.
         name: Name of the image in error messages (default: the path of the file).
         levels: As in `open_image`.
 
@@ -118,31 +133,34 @@ def open_part(
         box = None if whole is None else choose(*whole)  # outside `_named`: its errors pass
         with _named(shown, file):
             if whole is not None and box is not None:
-                shorter = max(1.0, min(box[2] - box[0], box[3] - box[1]))
-                enough = max(1, math.ceil(size * min(whole) / shorter))
+                sides = (max(1.0, box[3] - box[1]), max(1.0, box[2] - box[0]))
+                needed = (to * min(whole) / side for to, side in zip(shape, sides, strict=True))
+                enough = max(1, math.ceil(max(needed)))
                 image.draft(None, (enough, enough))
             GATE.charge(*image.size)
             image.load()
             image = flat_and_upright(image, 3, shown, levels)
     if whole is None or box is None:
         whole, box = image.size, choose(*image.size)
-    return resized(image, whole, box, size)
+    return resized(image, whole, box, shape)
 
 
-def resized(image: Image.Image, whole: tuple[int, int], box: Box, size: int) -> Image.Image:
-    """Returns the part of an image inside a box, resized to size x size with antialiasing.
+def resized(
+    image: Image.Image, whole: tuple[int, int], box: Box, shape: tuple[int, int]
+) -> Image.Image:
+    """Returns the part of an image inside a box, resized to height x width with antialiasing.
 
     Args:
         image: The image, or a downscaled version of it.
         whole: Width and height of the full image, in whose pixels the box is given.
         box: The box, which is clipped to the image.
-        size: Side of the result in pixels.
+        shape: Height and width of the result in pixels.
     """
     across, down = image.width / whole[0], image.height / whole[1]
     left, top = max(0.0, box[0] * across), max(0.0, box[1] * down)
     right, bottom = min(box[2] * across, image.width), min(box[3] * down, image.height)
     return image.resize(
-        (size, size), Image.Resampling.BILINEAR, (left, top, right, bottom), _REDUCING_GAP
+        shape[::-1], Image.Resampling.BILINEAR, (left, top, right, bottom), _REDUCING_GAP
     )
 
 

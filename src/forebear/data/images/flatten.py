@@ -51,6 +51,12 @@ def flat_and_upright(
     return converted(image, mode, convert, turn)
 
 
+def turned_upright(image: Image.Image) -> Image.Image:
+    """Returns the image rotated by its EXIF orientation, in its own mode."""
+    turn = _UPRIGHT.get(orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
 def orientation(image: Image.Image) -> int:
     """Returns the EXIF orientation, or 1 if there is none.
 

@@ -5,20 +5,29 @@
 
 * Pillow's filters, as torchvision and timm call them. The longer side is int(side * long / short),
   the crop offset is rounded half to even, and an image smaller than the crop is padded with black.
+  For an input that is no square, the image is resized to just cover a box of the input's ratio, as
+  timm's ResizeKeepRatio does.
 * "tf-bilinear", as in TF-Slim. The sides are truncated after a float32 product, as in
   vgg_preprocessing.py of 2016 and 2017 (later copies round, which can give one more row). The crop
   offset is rounded down.
+
+"pad" resizes the image to the largest size that fits inside the input, its sides rounded half to
+even and at least 1 pixel, and puts it in the middle, with offsets rounded down. The rest is black,
+as in torchvision's Pad and timm's CenterCropOrPad by default: unlike the mean colour, black does
+not depend on the mean, which is measured on the padded images of some data sets.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from forebear.data.images.decode import Box, open_image, upright
+from forebear.data.images.bands import COMMON, Picture, by_channel, from_array, open_picture
+from forebear.data.images.decode import Box, upright
 from forebear.data.images.flatten import Levels
 from forebear.data.images.tf1_resize import resize_bilinear
 from forebear.errors import DataError
@@ -37,7 +46,7 @@ _FILTERS = {
 
 
 def preprocess(image: Image.Image | NDArray[np.uint8], rule: Preprocessing) -> NDArray[np.float32]:
-    """Returns the network input [C, size, size] in the rule's channel order.
+    """Returns the network input [C, H, W] in the rule's channel order.
 
     Args:
         image: A PIL image, or pixels [H, W, C].
@@ -46,54 +55,102 @@ def preprocess(image: Image.Image | NDArray[np.uint8], rule: Preprocessing) -> N
     return normalise(fit(image, rule), rule)
 
 
-def to_image(source: object, channels: int, levels: Levels | None = None) -> Image.Image:
-    """Returns a PIL image from a path, encoded bytes, a PIL image, or an array [H, W, C].
+def to_image(source: object, channels: int, levels: Levels | None = None) -> Picture:
+    """Returns an image from a path, encoded bytes, a PIL image, or an array [H, W, C].
 
-    A tensor is converted to an array. Pass the images of a batch one at a time. `levels` are those
-    of `open_image`.
+    A tensor is converted to an array. Pass the images of a batch one at a time. The result is a PIL
+    image, or an array [H, W, C] if the channels are neither 1 nor 3. `levels` are those of
+    `open_picture`, which also says what files may be.
 
     Raises:
-        DataError: The image cannot be read.
+        DataError: The image cannot be read, or it has other channels.
         TypeError: The type, dtype or shape is not supported.
     """
     if isinstance(source, str):
         source = Path(source)
     if isinstance(source, Path | bytes):
-        return open_image(source, channels=channels, levels=levels)
-    if isinstance(source, Image.Image):
+        return open_picture(source, channels=channels, levels=levels)
+    if isinstance(source, Image.Image) and channels in COMMON:
         return upright(source, channels=channels, levels=levels)
     array = np.asarray(source)
     if array.ndim == 2:
         array = array[:, :, None]
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+    if array.dtype not in (np.uint8, np.uint16) or array.ndim != 3 or 0 in array.shape:
         raise TypeError(
             f"image of type {type(source).__name__}, {array.dtype} {list(array.shape)}: expected "
-            "a path, bytes, a PIL image, or uint8 [H, W, C]. Convert it; pass a batch as a list."
+            "a path, bytes, a PIL image, or uint8 or uint16 [H, W, C]. Convert it; pass a batch as "
+            "a list."
         )
-    image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
-    return upright(image, channels=channels)
+    return from_array(array, channels, levels)
 
 
 def fit(
     image: Image.Image | NDArray[np.uint8], rule: Preprocessing
 ) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """Returns the resized and cropped image [size, size, C] in 0..255, RGB or greyscale.
+    """Returns the resized and cropped image [H, W, C] in 0..255: RGB, greyscale or any channels.
 
     The dtype is uint8, or float32 for "tf-bilinear", which does not round interpolated values.
 
     Raises:
         DataError: The rule does not resize, and the image has another size.
     """
+    if rule.order == "any":
+        return _fit_channels(image, rule)
     image = _image(image, "L" if rule.order == "L" else "RGB")
     if rule.resize == "none":
         return _unchanged(image, rule)
     if rule.resize == "shorter":
-        image = _middle_of_strip(image, rule.side)
+        image = _middle_of_strip(image, max(covered(rule)))
         pixels = _resize(image, *_shorter_to(image.size, rule), rule)
         return _centre_crop(pixels, rule)
+    height, width = rule.shape
+    if rule.resize == "pad":
+        left, top, right, bottom = padded_box(*image.size, rule)
+        pixels = _resize(image, right - left, bottom - top, rule)
+        black = np.zeros((height, width, pixels.shape[2]), pixels.dtype)
+        black[top:bottom, left:right] = pixels
+        return black
     if rule.resize == "central":
         image = image.crop(_central_box(image.size, rule.central))
-    return _resize(image, rule.size, rule.size, rule)
+    return _resize(image, width, height, rule)
+
+
+def _fit_channels(
+    image: Image.Image | NDArray[np.uint8], rule: Preprocessing
+) -> NDArray[np.uint8] | NDArray[np.float32]:
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != rule.channels:
+        raise TypeError(
+            f"image: {pixels.dtype} {list(pixels.shape)}. Expected uint8 [H, W, {rule.channels}]. "
+            "Pass an array of this form."
+        )
+    one = replace(rule, order="L", mean=(0.0,), std=(1.0,))
+    return by_channel(pixels, lambda plane: fit(plane, one))
+
+
+def covered(rule: Preprocessing) -> tuple[int, int]:
+    """Returns height and width of the box that "shorter" covers with the resized image.
+
+    Its height is the rule's `side`. A square input has a square box.
+    """
+    return rule.side, round(rule.side * rule.shape[1] / rule.size)
+
+
+def padded_box(width: int, height: int, rule: Preprocessing) -> tuple[int, int, int, int]:
+    """Returns where "pad" puts an image in the input: left, top, right, bottom in pixels.
+
+    Args:
+        width: Of the image.
+        height: Of the image.
+        rule: Its input size matters.
+    """
+    down, across = rule.shape
+    scale = min(across / width, down / height)
+    wide, high = (
+        min(most, max(1, round(side * scale))) for most, side in ((across, width), (down, height))
+    )
+    left, top = (across - wide) // 2, (down - high) // 2
+    return left, top, left + wide, top + high
 
 
 def centre_box(width: int, height: int, rule: Preprocessing) -> Box:
@@ -102,9 +159,10 @@ def centre_box(width: int, height: int, rule: Preprocessing) -> Box:
     This holds only for rules that resize the shorter side to at least the crop size.
     """
     wide, high = _shorter_to((width, height), rule)
-    left, top = _offset(wide - rule.size, rule), _offset(high - rule.size, rule)
+    tall, broad = rule.shape
+    left, top = _offset(wide - broad, rule), _offset(high - tall, rule)
     across, down = width / wide, height / high
-    return left * across, top * down, (left + rule.size) * across, (top + rule.size) * down
+    return left * across, top * down, (left + broad) * across, (top + tall) * down
 
 
 def normalise(
@@ -135,10 +193,11 @@ def _image(image: Image.Image | NDArray[np.uint8], mode: str) -> Image.Image:
 
 
 def _unchanged(image: Image.Image, rule: Preprocessing) -> NDArray[np.uint8]:
-    if image.size != (rule.size, rule.size):
+    height, width = rule.shape
+    if image.size != (width, height):
         raise DataError(
-            f"image of {image.width} x {image.height} pixels: expected {rule.size} x "
-            f"{rule.size}, because this preprocessing does not resize. Resize the image first."
+            f"image of {image.width} x {image.height} pixels: expected {width} x "
+            f"{height}, because this preprocessing does not resize. Resize the image first."
         )
     return _array(image)
 
@@ -153,15 +212,20 @@ def _middle_of_strip(image: Image.Image, side: int) -> Image.Image:
 
 
 def _shorter_to(size: tuple[int, int], rule: Preprocessing) -> tuple[int, int]:
-    """Returns width and height after resizing the shorter side to `rule.side`."""
-    short, long = min(size), max(size)
+    """Returns width and height of the image resized to just cover the box of `covered`."""
+    width, height = size
+    down, across = covered(rule)
     if rule.interpolation == "tf-bilinear":
-        scale = np.float32(rule.side) / np.float32(short)
+        box, least = (across, down), rule.shape[::-1]
+        scale = max(np.float32(to) / np.float32(side) for to, side in zip(box, size, strict=True))
         # The truncation can make the shorter side a pixel too short; it stays at least the crop's.
-        width, height = (max(rule.size, int(np.float32(side) * scale)) for side in size)
-        return width, height
-    other = int(rule.side * long / short)
-    return (rule.side, other) if size[0] == short else (other, rule.side)
+        wide, high = (
+            max(crop, int(np.float32(side) * scale)) for crop, side in zip(least, size, strict=True)
+        )
+        return wide, high
+    if width * down <= height * across:  # the width is the side that decides
+        return across, max(down, int(across * height / width))
+    return max(across, int(down * width / height)), down
 
 
 def _central_box(size: tuple[int, int], fraction: float) -> tuple[int, int, int, int]:
@@ -186,15 +250,15 @@ def _array(image: Image.Image) -> NDArray[np.uint8]:
 def _centre_crop(
     pixels: NDArray[np.uint8] | NDArray[np.float32], rule: Preprocessing
 ) -> NDArray[np.uint8] | NDArray[np.float32]:
-    missing = [max(0, rule.size - side) for side in pixels.shape[:2]]
+    missing = [max(0, to - side) for to, side in zip(rule.shape, pixels.shape[:2], strict=True)]
     if any(missing):
         (above, left), (height, width) = (n // 2 for n in missing), pixels.shape[:2]
         black = np.zeros((height + missing[0], width + missing[1], pixels.shape[2]), pixels.dtype)
         black[above : above + height, left : left + width] = pixels
         return _centre_crop(black, rule)
-    spare = [side - rule.size for side in pixels.shape[:2]]
-    top, left = (_offset(n, rule) for n in spare)
-    return pixels[top : top + rule.size, left : left + rule.size]
+    high, wide = rule.shape
+    top, left = _offset(pixels.shape[0] - high, rule), _offset(pixels.shape[1] - wide, rule)
+    return pixels[top : top + high, left : left + wide]
 
 
 def _offset(spare: int, rule: Preprocessing) -> int:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from forebear.data.dataset import ArrayImages, Dataset
 from forebear.data.sources.label_checks import checked_labels
-from forebear.data.sources.safe_unpickle import unpickle_arrays
 from forebear.data.sources.split import given
 from forebear.errors import DataError
+from forebear.safe_unpickle import unpickle_arrays
 from forebear.text import printable, truncated
 from forebear.untrusted import opened
 

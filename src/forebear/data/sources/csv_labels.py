@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from forebear.data.dataset import Dataset, EncodedImages
 from forebear.data.groups import Groups, grouped
+from forebear.data.labels import NONE
+from forebear.data.sources.csv_cells import LabelCells, columns_of, label_cells
 from forebear.data.sources.csv_table import CsvTable, read_table
 from forebear.data.sources.group_by import groups_of_paths, is_pattern
 from forebear.data.sources.label_checks import checked_classes
@@ -38,13 +40,14 @@ _SHOWN = 3  # images that are named
 
 
 def read_csv(path: Path, spec: str, *, options: ReadOptions = DEFAULTS) -> Dataset:
-    """Reads a CSV file with a column of image files and a column of labels.
+    """Reads a CSV file with a column of image files and a column of labels, or several of them.
 
     The columns are those of the options, or else found by their usual names, such as `image` or
     `filename` and `label` or `class`; a file with two columns needs no known name for the label.
     Paths are relative to the folder of the CSV or to that of the options, or to a folder in it, and
     may lack their extension. A column `split` names the part of each image; rows of a test part are
-    never used for validation. Without a validation part, 15 % of each class are split off.
+    never used for validation. Without a validation part, 15 % of each class are split off. Which
+    tables have several labels an image is decided as `csv_cells.label_cells` does.
 
     Raises:
         DataError: The file is not such a table, two rows of an image differ, or an image is not
@@ -60,7 +63,11 @@ def read_csv(path: Path, spec: str, *, options: ReadOptions = DEFAULTS) -> Datas
         )
     rows, repeats = _rows(table, columns, folder)
     parts = _parts(rows, table.shown)
-    data = _dataset(parts, _groups(parts, options.group_by, folder), spec, table.shown)
+    groups = _groups(parts, options.group_by, folder)
+    classes = checked_classes(_classes(parts["train"], columns.labels, table), table.shown)
+    images = _all_images(parts, classes, table.shown, multi=columns.labels.multi)
+    data = _dataset(images, classes, groups, spec, table.shown)
+    data = replace(data, notes=(*data.notes, *columns.labels.notes))
     return _with_repeats(data, repeats, table.shown)
 
 
@@ -79,7 +86,7 @@ def table_in(folder: Path) -> Path | None:
 @dataclass(frozen=True, slots=True)
 class _Columns:
     image: int
-    label: int
+    labels: LabelCells
     split: int | None
     group: int | None
 
@@ -89,9 +96,14 @@ class _Row:
     line: int
     name: str  # of the image, as it is written
     file: str
-    label: str
+    labels: tuple[str, ...]
     part: Part
     group: str  # "" without a column of groups
+
+    @property
+    def label(self) -> str:
+        """The labels as one text, for messages; the same for the same labels."""
+        return ";".join(sorted(self.labels)) or NONE
 
 
 def _columns(table: CsvTable, options: ReadOptions) -> _Columns:
@@ -102,23 +114,25 @@ def _columns(table: CsvTable, options: ReadOptions) -> _Columns:
         label = table.named(options.label_column, "--label-column")
     if options.group_by is not None and not is_pattern(options.group_by):
         group = table.named(options.group_by, "--group-by")
-    if label is None:
+    named: tuple[int, ...] = ()
+    if options.label_columns is not None:
+        named = columns_of(table, options.label_columns)
+    elif label is None:
         label = table.known(_LABEL, without=(image, group))
-    split = table.known(_SPLIT, without=(image, label, group))
+    split = table.known(_SPLIT, without=(image, label, group, *named))
     if image is None:
-        image = table.known(_IMAGE, without=(label, group))
-    if image is not None and label is None:
-        known = (image, split, group)
-        others = [at for at in range(len(table.header)) if at not in known]
-        label = others[0] if len(others) == 1 else None
-    if image is None or label is None:
+        image = table.known(_IMAGE, without=(label, group, *named))
+    known = (image, label, split, group)
+    others = [at for at in range(len(table.header)) if at not in known]
+    labels = None if image is None else label_cells(table, options, label, others)
+    if image is None or labels is None:
         lacking = "image" if image is None else "label"
         raise DataError(
             f"{table.shown}: columns {table.columns}, none of them known as that of {lacking}s. "
             "Expected a column image and a column label. Rename the columns, or pass "
             f"--{lacking}-column."
         )
-    return _Columns(image, label, split, group)
+    return _Columns(image, labels, split, group)
 
 
 def _rows(
@@ -133,16 +147,16 @@ def _rows(
     seen: dict[str, _Row] = {}
     repeats, missing = [], []
     for cells, line in zip(table.rows, table.lines, strict=True):
-        name, label = cells[columns.image].strip(), cells[columns.label].strip()
+        name, labels = cells[columns.image].strip(), columns.labels.read(table, cells, line)
         group = "" if columns.group is None else cells[columns.group].strip()
-        _refuse_empty(table, columns, line, {"image": name, "label": label, "group": group})
+        _refuse_empty(table, columns, line, name, labels, group)
         file = find(name)
         if file is None:
             missing.append(f"{printable(name)} (line {line})")
             continue
         split = columns.split
         part = "train" if split is None else _part(cells[split], table.shown, line)
-        row = _Row(line, name, file, label, part, group)
+        row = _Row(line, name, file, labels, part, group)
         first = seen.setdefault(file, row)
         if first is not row:
             _refuse_contradiction(first, row, table.shown)
@@ -158,9 +172,16 @@ def _rows(
     return list(seen.values()), repeats
 
 
-def _refuse_empty(table: CsvTable, columns: _Columns, line: int, cells: Mapping[str, str]) -> None:
-    for what, at in (("image", columns.image), ("label", columns.label), ("group", columns.group)):
-        if at is not None and not cells[what]:
+def _refuse_empty(
+    table: CsvTable, columns: _Columns, line: int, image: str, labels: tuple[str, ...], group: str
+) -> None:
+    label = columns.labels.columns[0] if labels == ("",) else None  # multi-label rows may have none
+    for what, at, there in (
+        ("image", columns.image, bool(image)),
+        ("label", label, False),
+        ("group", columns.group, bool(group)),
+    ):
+        if at is not None and not there:
             column = printable(table.header[at])
             raise DataError(
                 f"{table.shown}: line {line} has no {what} in the column {column}. Expected one in "
@@ -260,12 +281,20 @@ def _groups(
     return grouped(group_by, {part: [row.group for row in rows] for part, rows in parts.items()})
 
 
-def _dataset(
-    parts: Mapping[Part, list[_Row]], groups: dict[Part, Groups], spec: str, shown: str
-) -> Dataset:
-    classes = checked_classes(_classes(parts["train"]), shown)
+def _all_images(
+    parts: Mapping[Part, list[_Row]], classes: Sequence[str], shown: str, *, multi: bool
+) -> dict[Part, EncodedImages]:
     number = {name: at for at, name in enumerate(classes)}
-    images = {part: _images(rows, number, shown) for part, rows in parts.items()}
+    return {part: _images(rows, number, shown, multi=multi) for part, rows in parts.items()}
+
+
+def _dataset(
+    images: Mapping[Part, EncodedImages],
+    classes: tuple[str, ...],
+    groups: dict[Part, Groups],
+    spec: str,
+    shown: str,
+) -> Dataset:
     if "val" in images:
         data = given(
             images["train"],
@@ -292,17 +321,25 @@ def _dataset(
     )
 
 
-def _images(rows: list[_Row], number: Mapping[str, int], shown: str) -> EncodedImages:
-    unknown = [row for row in rows if row.label not in number]
+def _images(
+    rows: list[_Row], number: Mapping[str, int], shown: str, *, multi: bool
+) -> EncodedImages:
+    unknown = [(row, label) for row in rows for label in row.labels if label not in number]
     if unknown:
+        row, label = unknown[0]
         raise DataError(
-            f"{shown}: line {unknown[0].line}: class {printable(unknown[0].label)} "
-            f"({len({row.label for row in unknown})} such classes) has no training images. "
+            f"{shown}: line {row.line}: class {printable(label)} "
+            f"({len({label for _, label in unknown})} such classes) has no training images. "
             "Expected the classes of the training part. Correct the labels."
         )
     files = [row.file for row in rows]
-    labels = np.array([number[row.label] for row in rows], dtype=np.int64)
-    return EncodedImages(files, files, labels)
+    if not multi:
+        labels = np.array([number[row.labels[0]] for row in rows], dtype=np.int64)
+        return EncodedImages(files, files, labels)
+    matrix = np.zeros((len(rows), len(number)), np.uint8)
+    for at, row in enumerate(rows):
+        matrix[at, [number[label] for label in row.labels]] = 1
+    return EncodedImages(files, files, matrix)
 
 
 def _with_repeats(data: Dataset, repeats: list[tuple[_Row, int]], shown: str) -> Dataset:
@@ -318,9 +355,22 @@ def _with_repeats(data: Dataset, repeats: list[tuple[_Row, int]], shown: str) ->
     return replace(data, skipped=skipped, notes=(*data.notes, note))
 
 
-def _classes(rows: list[_Row]) -> tuple[str, ...]:
-    """Returns the different labels: numbers by their value, names by their bytes."""
-    found = {row.label for row in rows}
+def _classes(rows: list[_Row], cells: LabelCells, table: CsvTable) -> tuple[str, ...]:
+    """Returns the labels: columns in their order, numbers by their value, names by their bytes.
+
+    Raises:
+        DataError: No training image has any label, or one that has a column.
+    """
+    found = {label for row in rows for label in row.labels}
+    absent = [name for name in cells.names(table) if name not in found] if cells.binary else []
+    if not found or absent:
+        what = f"the label {printable(absent[0])}" if absent else "any label"
+        raise DataError(
+            f"{table.shown}: no training image has {what}. Expected one or more. Correct the "
+            "labels, or name the columns of labels by --label-columns."
+        )
+    if cells.binary:
+        return tuple(cells.names(table))
     if all(label.isascii() and label.isdigit() for label in found):
         return tuple(sorted(found, key=lambda label: (int(label[:18]), label)))
     return tuple(sorted(found, key=lambda label: label.encode(errors="surrogateescape")))

@@ -135,17 +135,24 @@ class _Scan:
 def _scan(classes: list[tuple[str, Path]]) -> _Scan:
     scan = _Scan(tuple(name for name, _ in classes), tuple(folder for _, folder in classes))
     for name, folder in classes:
-        before = len(scan.paths)
-        for path in _walk(folder, frozenset(), scan.skipped, scan.odd):
-            scan.paths.append(path)
-            scan.owners.append(name)
-        if len(scan.paths) == before:
+        skipped = scan.skipped["NumPy array"]
+        paths = list(_walk(folder, frozenset(), scan.skipped, scan.odd))
+        if not paths and (paths := _arrays(folder)):
+            scan.skipped["NumPy array"] = skipped
+        scan.paths.extend(paths)
+        scan.owners.extend([name] * len(paths))
+        if not paths:
             raise DataError(
                 f"{printable(folder)}: no images inside. Expected at least one file that ends in "
                 f"{', '.join(sorted(EXTENSIONS))}, or whose content is that of an image. "
                 "Add images or remove the folder."
             )
     return scan
+
+
+def _arrays(folder: Path) -> list[str]:
+    """Returns the .npy files of a folder, which are its images if it has no others."""
+    return sorted(str(path) for path in folder.rglob("*.npy") if path.is_file())
 
 
 def _walk(

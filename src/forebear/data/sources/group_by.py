@@ -9,7 +9,7 @@ none of them for a `/`. A pattern may have several `{group}`, which name the gro
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -94,6 +94,14 @@ class SharedGroup:
             for part, (count, first) in self.parts.items()
         ]
         return f"{truncated(self.name)} is in {' and '.join(said)}"
+
+
+def group_sizes(data: Dataset) -> dict[str, int]:
+    """Returns the number of images of each group, in all parts together."""
+    sizes: Counter[str] = Counter()
+    for groups in data.groups.values():
+        sizes.update(groups.names[number] for number in groups.numbers.tolist())
+    return dict(sizes)
 
 
 def shared_groups(data: Dataset) -> list[SharedGroup]:

@@ -22,7 +22,7 @@ from forebear.data.sources.label_checks import (
 from forebear.data.sources.optional_imports import extra
 from forebear.data.sources.split import given, split_validation
 from forebear.errors import DataError, near_misses
-from forebear.limits import MIB, UNPACKED_RATIO
+from forebear.limits import IMAGE_CHANNELS, MIB, UNPACKED_RATIO
 from forebear.text import printable, truncated
 from forebear.untrusted import opened
 
@@ -57,7 +57,8 @@ def read_digits(spec: str) -> Dataset:
 def read_npz(path: Path, spec: str) -> Dataset:
     """Reads the arrays x_train, y_train, x_test and y_test, and optionally `classes`.
 
-    Images are uint8 [N, H, W] or [N, H, W, C] with 1 or 3 channels, and labels are integers [N].
+    Images are uint8 or uint16, [N, H, W] or [N, H, W, C] with any number of channels, and labels
+    are integers [N].
     `classes` has the class names. Without it, classes are named by their index.
 
     Raises:
@@ -65,6 +66,11 @@ def read_npz(path: Path, spec: str) -> Dataset:
     """
     arrays = _load(path)
     train, val = (_images(arrays, part, path) for part in ("train", "test"))
+    if train.pixels.dtype != val.pixels.dtype:
+        raise DataError(
+            f"{printable(path)}: x_train is {train.pixels.dtype}, x_test {val.pixels.dtype}. "
+            "Expected one of uint8 and uint16 for both. Convert one of them."
+        )
     if train.pixels.shape[1:] != val.pixels.shape[1:]:
         raise DataError(
             f"{printable(path)}: x_train has images {list(train.pixels.shape[1:])}, x_test "
@@ -190,10 +196,11 @@ def _images(arrays: dict[str, NDArray[Any]], part: str, path: Path) -> ArrayImag
     pixels, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
     if pixels.ndim == 3:
         pixels = pixels[:, :, :, None]
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] not in (1, 3):
+    deep = pixels.dtype in (np.uint8, np.uint16)
+    if not deep or pixels.ndim != 4 or not 0 < pixels.shape[3] <= IMAGE_CHANNELS:
         raise DataError(
             f"{printable(path)}: x_{part} is {pixels.dtype} {list(pixels.shape)}. Expected uint8 "
-            "[N, H, W] or [N, H, W, C] with 1 or 3 channels, 0 to 255. Convert it."
+            f"or uint16 [N, H, W] or [N, H, W, C] with 1 to {IMAGE_CHANNELS} channels. Convert it."
         )
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != pixels.shape[:1]:
         raise DataError(

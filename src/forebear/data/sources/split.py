@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from forebear.data.dataset import Dataset, Images
 from forebear.data.groups import Groups
+from forebear.data.labels import Labels, having, is_multi, keys
 from forebear.data.sources.part_names import Part
 from forebear.data.sources.units import distribute, units_of
 from forebear.errors import DataError
@@ -35,7 +36,8 @@ def split_validation(
 ) -> Dataset:
     """Returns a data set with a fraction of each class split off for validation, by content.
 
-    With `groups`, all images of a group are on one side.
+    With `groups`, all images of a group are on one side. If images have several labels, a label
+    may be missing from the validation set, but not from the training set.
 
     Raises:
         DataError: A class is too small to be in both the training and the validation set, or all
@@ -43,7 +45,11 @@ def split_validation(
     """
     digests = digests_of(images)
     split = f"{fraction:.0%} of each class held out for validation"
-    if groups is None:
+    if groups is None and is_multi(images.labels):
+        val = distribute(units_of(digests), images.labels, (1 - fraction, fraction)) == 1
+        split = f"about {split.replace('class', 'label')}"
+        _refuse_one_sided(val, images.labels, classes, spec)
+    elif groups is None:
         val = validating(digests, images.labels, fraction)
         _refuse_one_sided(val, images.labels, classes, spec)
     else:
@@ -51,8 +57,47 @@ def split_validation(
         val = distribute(units, images.labels, (1 - fraction, fraction)) == 1
         split = f"about {split} in whole groups by {printable(groups.by)}"
         _refuse_one_sided_groups(val, units, images.labels, groups, classes, spec)
+    return parted(
+        images,
+        val,
+        digests,
+        spec=spec,
+        classes=classes,
+        side=side,
+        mirror=mirror,
+        groups=groups,
+        split=split,
+    )
+
+
+def parted(
+    images: Images,
+    val: NDArray[np.bool_],
+    digests: Sequence[bytes],
+    *,
+    spec: str,
+    classes: tuple[str, ...],
+    side: int,
+    mirror: bool,
+    groups: Groups | None,
+    split: str,
+) -> Dataset:
+    """Returns a data set whose validation images are a part of all images, chosen by a mask.
+
+    Args:
+        images: All images [N].
+        val: Mask of the validation images [N].
+        digests: The sha256 of each image [N].
+        spec: Of the data set.
+        classes: Names in the order of the labels.
+        side: Default input size, in pixels.
+        mirror: Whether a horizontal flip keeps the class.
+        groups: Of all images; None if there are no groups.
+        split: Says which images are in which part.
+    """
     parts = [np.flatnonzero(~val), np.flatnonzero(val)]
-    entries = [[(digests[i], int(images.labels[i])) for i in part] for part in parts]
+    numbers = keys(images.labels)
+    entries = [[(digests[i], numbers[i]) for i in part.tolist()] for part in parts]
     sides = zip(("train", "val"), parts, strict=True)
     return Dataset(
         spec=spec,
@@ -82,9 +127,7 @@ def given(
     groups: Mapping[Part, Groups] | None = None,
 ) -> Dataset:
     """Returns a data set that came with a training and a validation set; `split` describes them."""
-    entries = [
-        list(zip(digests_of(part), part.labels.tolist(), strict=True)) for part in (train, val)
-    ]
+    entries = [list(zip(digests_of(part), keys(part.labels), strict=True)) for part in (train, val)]
     return Dataset(
         spec=spec,
         classes=classes,
@@ -163,11 +206,11 @@ def digests_of(images: Images) -> list[bytes]:
 
 
 def _refuse_one_sided(
-    val: NDArray[np.bool_], labels: NDArray[np.int64], classes: tuple[str, ...], spec: str
+    val: NDArray[np.bool_], labels: Labels, classes: tuple[str, ...], spec: str
 ) -> None:
     for label, name in enumerate(classes):
-        own = val[labels == label]
-        if own.all() or not own.any():
+        own = val[having(labels, label)]
+        if _fails(own, labels) or not val.any():
             raise DataError(
                 f"{printable(spec)}: class {printable(name)} has {own.size} images, {own.sum()} "
                 "of them for validation (copies stay together). Expected at least one for training "
@@ -175,10 +218,15 @@ def _refuse_one_sided(
             )
 
 
+def _fails(val: NDArray[np.bool_], labels: Labels) -> bool:
+    """Whether one side lacks a class that it must have; `val` is the mask of its images."""
+    return bool(val.all()) or not (is_multi(labels) or val.any())
+
+
 def _refuse_one_sided_groups(
     val: NDArray[np.bool_],
     units: NDArray[np.int64],
-    labels: NDArray[np.int64],
+    labels: Labels,
     groups: Groups,
     classes: tuple[str, ...],
     spec: str,
@@ -213,8 +261,8 @@ def _refuse_one_sided_groups(
 
     faults = [fault("the whole data set", np.arange(len(labels)))] if not units.any() else []
     for label, name in enumerate(classes):
-        own = np.flatnonzero(labels == label)
-        if not faults and (val[own].all() or not val[own].any()):
+        own = np.flatnonzero(having(labels, label))
+        if not faults and _fails(val[own], labels):
             faults.append(fault(f"class {printable(name)}", own))
     if faults:
         raise DataError(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from forebear.data.dataset import Dataset
+import numpy as np
+
+from forebear.data.dataset import Dataset, Images
+from forebear.data.labels import counts, listed
 from forebear.text import printable
 
 _REASONS = 6  # kinds of skipped files that are named
@@ -25,6 +28,8 @@ def summary(data: Dataset, *, tests: bool = False) -> str:
     if data.test is not None:
         use = "evaluated once at the end" if tests else "not used"
         parts.append(f"test: {len(data.test):,}{_from(data, 'test')}, {use}")
+    if data.multi_label:
+        parts += label_facts(data)
     if data.groups:
         parts.append(group_counts(data))
     count = sum(data.skipped.values())
@@ -34,6 +39,36 @@ def summary(data: Dataset, *, tests: bool = False) -> str:
         files = "file" if count == 1 else "files"
         parts.append(f"{count:,} {files} skipped: {', '.join(named)}{more}")
     return "; ".join(parts)
+
+
+def label_facts(data: Dataset) -> list[str]:
+    """Returns how many labels images have, and which labels a part lacks or all images have.
+
+    For example "1.8 labels an image, 12 of 400 images have none" and "validation has no image with
+    the label cat (1 of 9 labels)".
+    """
+    known: dict[str, Images | None] = {
+        "training": data.train,
+        "validation": data.val,
+        "test": data.test,
+    }
+    there = {part: images.labels for part, images in known.items() if images is not None}
+    matrix, total = np.concatenate(list(there.values())), len(data.classes)
+    empty = int((~matrix.any(1)).sum())
+    none = f", {empty:,} of {len(matrix):,} images have none" if empty else ""
+    facts = [f"{matrix.sum() / max(len(matrix), 1):.1f} labels an image{none}"]
+    for part, labels in there.items():
+        found = counts(labels, total)
+        lacking = [name for name, count in zip(data.classes, found, strict=True) if not count]
+        every = [name for name, n in zip(data.classes, found, strict=True) if n == len(labels)]
+        if lacking:
+            facts.append(
+                f"{part} has no image with the label {listed(lacking)} ({len(lacking):,} of "
+                f"{total:,} labels)"
+            )
+        if every:
+            facts.append(f"all {part} images have the label {listed(every)}")
+    return facts
 
 
 def group_counts(data: Dataset) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from forebear.data.labels import Labels, incidence
+
 _DIGITS = 9  # of an error; the rest may differ between processors
 
 
@@ -46,7 +48,7 @@ def units_of(
 
 
 def distribute(
-    units: NDArray[np.int64], labels: NDArray[np.int64], shares: Sequence[float]
+    units: NDArray[np.int64], labels: Labels, shares: Sequence[float]
 ) -> NDArray[np.int64]:
     """Returns the part of each image [N], with whole units in each part.
 
@@ -55,9 +57,13 @@ def distribute(
     squared errors divided by the share, so that small parts get units of every size. At last a part
     without a class gets a unit of it, if that takes no class away from another part.
 
+    With several labels an image this is a greedy form of iterative stratification (Sechidis et al.
+    2011, "On the stratification of multi-label data", section 3.2): images with the rarest labels
+    come first. Images without a label are distributed like those of one more label.
+
     Args:
         units: The unit of each image [N], as `units_of` returns.
-        labels: Class indices [N].
+        labels: Class indices [N], or [N, classes] of 0 and 1.
         shares: Of each part in the images of every class. They sum to 1.
     """
     table = _Units(units, labels)
@@ -71,11 +77,12 @@ def distribute(
 class _Units:
     """The number of images of each class in each unit; classes that it lacks are left out."""
 
-    def __init__(self, units: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
-        width = int(labels.max(initial=0)) + 1
-        codes, self._counts = np.unique(units * width + labels, return_counts=True)
+    def __init__(self, units: NDArray[np.int64], labels: Labels) -> None:
+        images, numbers = incidence(labels)
+        width = int(numbers.max(initial=0)) + 1
+        codes, self._counts = np.unique(units[images] * width + numbers, return_counts=True)
         self._owners, self._labels = codes // width, codes % width
-        self.totals = np.bincount(labels, minlength=width)  # [classes]
+        self.totals = np.bincount(numbers, minlength=width)  # [classes]
         self.count = int(units.max(initial=-1)) + 1
         self._starts = np.searchsorted(self._owners, np.arange(self.count + 1))
         shares = self._counts / self.totals[self._labels]

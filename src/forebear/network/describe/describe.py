@@ -13,7 +13,7 @@ from forebear.network.describe.dialect_text import pixels, summary
 from forebear.network.plan.cost import Measure, measure, parameters, smallest_side
 from forebear.network.plan.expand import output_strides
 from forebear.network.plan.plan import ACTIVATIONS, Layer, Plan, Unit
-from forebear.tables.files import table_to_dict
+from forebear.tables.files import dialect_to_dict, table_to_dict
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Report:
             "rows": [asdict(row) for row in self.rows],
             "layers": [asdict(row) for row in self.measures],
             "table": table_to_dict(plan.table),
-            "answers": asdict(plan.dialect),
+            "answers": dialect_to_dict(plan.dialect),
         }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from forebear.network.plan.expand import expand
 from forebear.network.plan.plan import ACTIVATIONS, Layer, Plan
 from forebear.tables import resnet
 from forebear.tables.dialects import DIALECTS, Dialect
+from forebear.tables.files import dialect_to_dict
 from forebear.tables.registry import NETWORKS
 
 NONE = "-"  # a question that does not apply, such as epsilon in a network without norms
@@ -124,7 +125,7 @@ def as_dicts(names: Iterable[str]) -> list[dict[str, Any]]:
                     for title, asked in _TOPICS.items()
                     if asked is not _NETWORKS
                 },
-                "answers": asdict(built.dialect),
+                "answers": dialect_to_dict(built.dialect),
             }
         )
     return found

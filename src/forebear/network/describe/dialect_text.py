@@ -72,8 +72,9 @@ _PREPROCESSING = {
 }
 _RESIZES = {
     "shorter": "shorter side to {side}, centre crop",
-    "central": "central {central:g} of each side, then to {size}x{size}",
-    "square": "to {size}x{size}",
+    "central": "central {central:g} of each side, then to {size}",
+    "square": "to {size}",
+    "pad": "to fit {size}, black around",
     "none": "none",
 }
 
@@ -87,7 +88,7 @@ def answers(dialect: Dialect) -> dict[str, tuple[str, str]]:
         found[name] = (asked, words.get(value, said))
     rule = dialect.preprocessing
     said_of = {
-        "size": f"{rule.size}x{rule.size}",
+        "size": "x".join(map(str, rule.shape)),
         "resize": _resize(rule),
         "interpolation": rule.interpolation,
         "order": rule.order,
@@ -156,7 +157,8 @@ def pixels(rule: Preprocessing) -> str:
 
 
 def _resize(rule: Preprocessing) -> str:
-    return _RESIZES[rule.resize].format(side=rule.side, size=rule.size, central=rule.central)
+    size = "x".join(map(str, rule.shape))
+    return _RESIZES[rule.resize].format(side=rule.side, size=size, central=rule.central)
 
 
 def _factor(scale: float) -> str:

@@ -180,7 +180,7 @@ def smallest_side(plan: Plan) -> int:
     return side
 
 
-def check_map(plan: Plan, side: int) -> None:
+def check_map(plan: Plan, height: int, width: int | None = None) -> None:
     """Checks that no feature map of an image is too large for the size of the network.
 
     A small file must not ask for an input size that fills the memory.
@@ -188,16 +188,18 @@ def check_map(plan: Plan, side: int) -> None:
     Raises:
         ValueError: A map has more values than `forebear.limits` allow. The message names the layer.
     """
-    if side < smallest_side(plan):
+    width = height if width is None else width
+    if min(height, width) < smallest_side(plan):
         return  # the network refuses such images
     most = MAP_VALUES + MAP_GROWTH * parameters(plan)[1]
-    sizes = {"the input": plan.in_channels * side**2}
-    sizes |= {row.path: _count(row.shape) for row in measure(plan, side)}
+    sizes = {"the input": plan.in_channels * height * width}
+    sizes |= {row.path: _count(row.shape) for row in measure(plan, height, width)}
     path = max(sizes, key=sizes.__getitem__)
     if sizes[path] > most:
+        size = f"{height}" if height == width else f"{height}x{width}"
         raise ValueError(
-            f"size={side}: an image of {side}x{side} pixels makes {sizes[path]:,} values at {path}."
-            f" Expected at most {most:,} for {plan.table.name}. Use a smaller size."
+            f"size={size}: an image of {height}x{width} pixels makes {sizes[path]:,} values at "
+            f"{path}. Expected at most {most:,} for {plan.table.name}. Use a smaller size."
         )
 
 

@@ -85,7 +85,9 @@ def export(
         comparison = None
         if not unchecked:
             if not images:
-                images = synthetic_images(IMAGES, 2 * card.size)
+                images = synthetic_images(
+                    IMAGES, 2 * max(card.preprocessing.shape), 0, card.preprocessing.channels
+                )
                 say(
                     f"compared on {IMAGES} synthetic images; pass --images FOLDER for photographs "
                     "of your own"

@@ -166,12 +166,13 @@ def _card(network: Network, options: Options) -> GraphCard:
         metrics=network.card.metrics,
         provenance=network.card.provenance,
         calibration=network.card.calibration,
+        multi_label=network.card.multi_label,
     )
 
 
 def _example(card: GraphCard, count: int) -> torch.Tensor:
     rule = card.preprocessing
-    zeros = np.zeros((count, rule.size, rule.size, rule.channels), np.uint8)
+    zeros = np.zeros((count, *rule.shape, rule.channels), np.uint8)
     return torch.from_numpy(card.graph_input(zeros))
 
 

@@ -29,7 +29,7 @@ class Comparison:
 
     images: int
     batches: tuple[int, ...]
-    sizes: tuple[int, ...]  # input sizes in pixels
+    sizes: tuple[str, ...]  # input sizes in pixels, such as 224 or 224x448
     largest: float  # difference of a logit, relative to the largest logit
     same_class: int  # images whose most probable class is the same
     tolerance: float  # of `largest`
@@ -45,7 +45,7 @@ class Comparison:
         return (
             f"largest difference {self.largest:.1e} of the largest logit, "
             f"{self.same_class} of {self.images} images with the same class, in batches of "
-            f"{', '.join(map(str, self.batches))} at {' and '.join(map(str, self.sizes))} pixels"
+            f"{', '.join(map(str, self.batches))} at {' and '.join(self.sizes)} pixels"
         )
 
 
@@ -64,8 +64,8 @@ def compare(
     """
     largest, same, count = 0.0, 0, 0
     sizes = (card.size, card.size + card.size // 4) if card.any_size else (card.size,)
-    for size in sizes:
-        rule = _sized(network.preprocessing, size)
+    rules = [_sized(network.preprocessing, size) for size in sizes]
+    for rule in rules:
         rows: Any = np.stack(
             [fit(to_image(one, rule.channels, rule.levels), rule) for one in images]
         )
@@ -81,7 +81,7 @@ def compare(
     return Comparison(
         images=count,
         batches=BATCHES,
-        sizes=sizes,
+        sizes=tuple(map(_shown, rules)),
         largest=largest,
         same_class=same,
         tolerance=TOLERANCES[precision][0],
@@ -89,9 +89,14 @@ def compare(
     )
 
 
+def _shown(rule: Preprocessing) -> str:
+    return str(rule.size) if rule.width is None else f"{rule.size}x{rule.width}"
+
+
 def _sized(rule: Preprocessing, size: int) -> Preprocessing:
     if size == rule.size:
         return rule
     side = max(size, round(rule.side * size / rule.size)) if rule.resize == "shorter" else size
     resize = "square" if rule.resize == "none" else rule.resize
-    return replace(rule, size=size, side=side, resize=resize)
+    width = None if rule.width is None else round(rule.width * size / rule.size)
+    return replace(rule, size=size, width=width, side=side, resize=resize)

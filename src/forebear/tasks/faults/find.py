@@ -12,6 +12,7 @@ from forebear.data.dataset import Dataset
 from forebear.network.network import Network
 from forebear.tasks.check import Checked, Row
 from forebear.tasks.evaluation_set import match_classes
+from forebear.tasks.faults.close_hashes import MOST_BITS
 from forebear.tasks.faults.label_errors import (
     FOLDS,
     LEAST,
@@ -23,7 +24,6 @@ from forebear.tasks.faults.label_errors import (
 )
 from forebear.tasks.faults.near_duplicates import (
     FINE_BITS,
-    MOST_BITS,
     SIMILARITY,
     Group,
     is_across,
@@ -57,20 +57,27 @@ def find_faults(
     rows = [checked.rows[place] for place in seen.places]
     contents = [(str(row.sha256), row.part) for row in rows]
     labels = np.concatenate([data.train.labels, data.val.labels])[seen.places]
+    several = data.multi_label
+    if several:  # all images are compared with each other
+        labels = np.zeros(len(labels), np.int64)
     groups = near_duplicates(seen.hashes, seen.features, contents)
     families = _families(contents, groups)
     methods = []
     wrong = []
-    for found, said in _probabilities(network, data, rows, seen, labels, families):
-        wrong.append(label_errors(labels, found))
-        methods.append(said)
+    if several:
+        methods.append("label errors: not looked for, as images have several labels")
+    else:
+        for found, said in _probabilities(network, data, rows, seen, labels, families):
+            wrong.append(label_errors(labels, found))
+            methods.append(said)
     methods.append(
         f"near-duplicates: perceptual hashes that differ in at most {MOST_BITS} of 64 and "
         f"{FINE_BITS} of 256 bits, and a cosine similarity of the features of at least "
         f"{SIMILARITY:g}"
     )
     methods.append(
-        f"outliers: distance to the {NEIGHBOURS}th nearest neighbour in the class of at least "
+        f"outliers: distance to the {NEIGHBOURS}th nearest neighbour in the "
+        f"{'data set' if several else 'class'} of at least "
         f"{THRESHOLD:g} robust standard deviations above the median"
     )
     scores = outlier_scores(seen.features, labels)

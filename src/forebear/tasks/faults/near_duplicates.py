@@ -9,20 +9,22 @@ their content.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Largest Hamming distances. In Imagenette, 165 pairs of 13,394 images differ in at most 10 of 64
-# bits, and none of them is a near-duplicate: in the finer hash they differ in 54 bits or more.
-# JPEG quality 30, half the size and 30 % more brightness each change at most 24 of 256 bits in 95 %
-# of 300 images, and a crop by 2.5 % changes 44 bits in the median.
-MOST_BITS = 10  # of 64
+from forebear.tasks.faults.close_hashes import Pairs, close_pairs
+
+# The coarse hashes of a pair differ in at most `close_hashes.MOST_BITS` = 10 of 64 bits. In
+# Imagenette, this holds for 165 pairs of 13,394 images, and none of them is a near-duplicate: in
+# the finer hash they differ in 54 bits or more. JPEG quality 30, half the size and 30 % more
+# brightness each change at most 24 of 256 bits in 95 % of 300 images, and a crop by 2.5 % changes
+# 44 bits in the median.
 FINE_BITS = 48  # of 256
 SIMILARITY = 0.5  # of the features: half of all pairs of unrelated images are below 0.35
-_PAIRS = 2**24  # hashes that are compared at a time
+_PAIRS = 2**22  # pairs that are in memory at a time
 _ROWS = 2**14  # pairs of features that are in memory at a time
 
 
@@ -59,7 +61,7 @@ def near_duplicates(
 ) -> list[Group]:
     """Returns the groups of near-duplicates, those across parts first, each kind by similarity.
 
-    All pairs of coarse hashes are compared, 2^24 at a time: 50,000 images take seconds.
+    Similar coarse hashes are found by an index of their bands, without comparing all pairs.
 
     Args:
         hashes: Of n images.
@@ -101,17 +103,13 @@ def _without_copies(contents: Sequence[tuple[str, str]]) -> NDArray[np.int64]:
 def _forest(hashes: Hashes, directions: NDArray[np.float32], digests: NDArray[np.int64]) -> Forest:
     """Returns the most similar edges that connect each group: a spanning forest of the pairs.
 
-    The forest is updated after each block of rows, so that n images of a kind, such as blank ones,
-    take n edges of memory instead of n^2.
+    The forest is updated whenever `_PAIRS` pairs are found, so that n images of a kind, such as
+    blank ones, take n edges of memory instead of n^2.
     """
-    coarse, count = hashes.coarse, len(hashes.coarse)
+    count = len(hashes.coarse)
     found = Forest(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
-    rows = max(1, _PAIRS // max(count, 1))
-    for start in range(0, count, rows):
-        block = coarse[start : start + rows, None] ^ coarse[None, start:]
-        first, second = np.nonzero(np.bitwise_count(block) <= MOST_BITS)
-        first, second = first + start, second + start
-        new = (first < second) & (digests[first] != digests[second])
+    for first, second in _batches(close_pairs(hashes.coarse)):
+        new = digests[first] != digests[second]
         first, second = first[new], second[new]
         bits, similarity = _compared(hashes.fine, directions, first, second)
         kept = (bits <= FINE_BITS) & (similarity >= SIMILARITY)
@@ -125,6 +123,25 @@ def _forest(hashes: Hashes, directions: NDArray[np.float32], digests: NDArray[np
                 count,
             )
     return found
+
+
+def _batches(pairs: Iterable[Pairs]) -> Iterator[Pairs]:
+    """Joins pairs until there are `_PAIRS` of them."""
+    waiting: list[Pairs] = []
+    held = 0
+    for some in pairs:
+        waiting.append(some)
+        held += len(some[0])
+        if held >= _PAIRS:
+            yield _joined(waiting)
+            waiting, held = [], 0
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(pairs: Sequence[Pairs]) -> Pairs:
+    first, second = zip(*pairs, strict=True)
+    return np.concatenate(first), np.concatenate(second)
 
 
 def _compared(

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from forebear.data.dataset import Dataset, Images, joined
+from forebear.data.dataset import Dataset, Images, for_rule, joined
+from forebear.data.images.bands import as_image
 from forebear.data.images.preprocess import preprocess, to_image
 from forebear.errors import DataError, WeightsError
 from forebear.network.network import Network
@@ -79,7 +80,7 @@ def observe(
         WeightsError: The features of an image are not finite.
     """
     rule, device = network.preprocessing, find_device()
-    images = all_images(data).with_levels(rule.levels)
+    images = for_rule(all_images(data), rule)
     network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     points = [before_logits(network), *(["logits"] if network.plan.num_classes else [])]
     kept: list[int] = []
@@ -112,7 +113,7 @@ def observe(
 def _reader(images: Images, rule: Preprocessing) -> Callable[[int], _Input]:
     def read(place: int) -> _Input:
         image = images.image(place)
-        return perceptual_hash(image), preprocess(to_image(image, rule.channels), rule)
+        return perceptual_hash(as_image(image)), preprocess(to_image(image, rule.channels), rule)
 
     return read
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from forebear.data.dataset import Dataset, Images
+from forebear.data.images.bands import as_image
 from forebear.errors import DataError
 from forebear.files import write_text
 from forebear.tasks.faults.observe import all_images
@@ -117,7 +118,7 @@ def page(faults: Faults, data: Dataset) -> str:
 def thumbnail(images: Images, place: int) -> str:
     """Returns an image as the data URI of a small JPEG; "" if it cannot be read."""
     try:
-        image = images.image(place)
+        image = as_image(images.image(place))
     except DataError:
         return ""
     image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=2.0)

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Metric = Literal["top1", "balanced", "macro-f1", "loss"]
+Metric = Literal["auto", "top1", "balanced", "macro-f1", "mAP", "loss"]
+ONE = ("top1", "balanced", "macro-f1", "loss")  # of images with one class
+SEVERAL = ("mAP", "macro-f1", "loss")  # of multi-label images
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,31 @@ class Measure:
 
 
 MEASURES: Mapping[Metric, Measure] = {
+    "auto": Measure("val_accuracy", "top-1 accuracy"),  # until `metric_for` has chosen
     "top1": Measure("val_accuracy", "top-1 accuracy"),
     "balanced": Measure("val_balanced", "balanced accuracy"),
     "macro-f1": Measure("val_macro_f1", "macro-F1"),
+    "mAP": Measure("val_map", "mAP"),
     "loss": Measure("val_loss", "validation loss", falls=True),
 }
+
+
+def metric_for(metric: Metric, *, multi_label: bool) -> Metric:
+    """Returns the metric of a run: top1, or mAP of multi-label images, in place of auto.
+
+    Raises:
+        ValueError: The metric does not fit the images.
+    """
+    if metric == "auto":
+        return "mAP" if multi_label else "top1"
+    known = SEVERAL if multi_label else ONE
+    if metric not in known:
+        kind = "multi-label, so an image has no single class" if multi_label else "not multi-label"
+        raise ValueError(
+            f"--metric {metric}: the images are {kind}. Expected one of {', '.join(known)}. Pass "
+            "one of these, or leave it out."
+        )
+    return metric
 
 
 def measure_of(request: Mapping[str, Any]) -> Measure:

@@ -81,9 +81,9 @@ def read_class_table(folder: Path) -> ClassTable | None:
     """Returns the table in a run folder; None if there is none, or it is damaged."""
     try:
         data = read_json(folder / CLASSES)
-        intervals = {name: _interval(data["intervals"][name]) for name in _MEASURES}
+        intervals = {name: interval_in(data["intervals"][name]) for name in _MEASURES}
         rows = tuple(_line(row) for row in data["classes"])
-        return ClassTable(epoch=_number(data["epoch"]), intervals=intervals, classes=rows)
+        return ClassTable(epoch=number_in(data["epoch"]), intervals=intervals, classes=rows)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -91,20 +91,25 @@ def read_class_table(folder: Path) -> ClassTable | None:
 def _line(row: Any) -> ClassLine:
     return ClassLine(
         name=str(row["name"]),
-        train=int(_number(row["train"])),
-        images=int(_number(row["images"])),
-        recall=_number(row["recall"]),
-        recall_interval=_interval(row["recall_interval"]),
-        precision=_number(row["precision"]),
+        train=int(number_in(row["train"])),
+        images=int(number_in(row["images"])),
+        recall=number_in(row["recall"]),
+        recall_interval=interval_in(row["recall_interval"]),
+        precision=number_in(row["precision"]),
     )
 
 
-def _interval(ends: Any) -> Interval:
+def interval_in(ends: Any) -> Interval:
+    """Returns an interval that JSON holds as a list of two numbers.
+
+    Raises:
+        TypeError, ValueError: It is something else.
+    """
     low, high = ends
-    return Interval(_number(low), _number(high))
+    return Interval(number_in(low), number_in(high))
 
 
-def _number(value: Any) -> float:
+def number_in(value: Any) -> float:
     """Returns a number that is not negative and not above `MOST`.
 
     Raises:

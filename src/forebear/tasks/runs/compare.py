@@ -44,14 +44,14 @@ class Result:
 
     @property
     def last(self) -> float:
-        """Validation accuracy after the last epoch, 0 to 1."""
-        return self.run.last("val_accuracy")
+        """Validation accuracy, or mAP, after the last epoch, 0 to 1."""
+        return self.run.last(self.run.quality.column)
 
     @property
     def best(self) -> float:
-        """Validation accuracy of the best epoch by the run's own metric, 0 to 1."""
+        """Validation accuracy, or mAP, of the best epoch by the run's own metric, 0 to 1."""
         at = self.run.best
-        return math.nan if at is None else self.run.column("val_accuracy")[at]
+        return math.nan if at is None else self.run.column(self.run.quality.column)[at]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,10 @@ def draw(results: Sequence[Result], path: Path) -> None:
         ForebearError: matplotlib is not installed.
         OSError: The file cannot be written.
     """
-    title = "Validation accuracy"
+    kinds = {result.run.quality.title for result in results}
+    title = "Validation mAP" if kinds == {"mAP"} else "Validation accuracy"
+    if len(kinds) > 1:
+        title += ", or mAP of multi-label images"
     if len({result.data for result in results}) > 1:
         title += (
             "; lines of different styles have different images or splits and cannot be compared"
@@ -127,7 +130,7 @@ def draw(results: Sequence[Result], path: Path) -> None:
 
 def _line(result: Result, *, mark: int) -> Line:
     run = result.run
-    columns = (run.column(name) for name in ("epoch", "seconds", "val_accuracy"))
+    columns = (run.column(name) for name in ("epoch", "seconds", run.quality.column))
     points = [point for point in zip(*columns, strict=True) if not any(map(math.isnan, point))]
     return Line(
         name=str(run.path),

@@ -30,6 +30,8 @@ from forebear.tasks.runs.formatting import (
     percent,
     whole,
 )
+from forebear.tasks.runs.label_section import label_rows, label_tiles, stored_thresholds
+from forebear.tasks.runs.label_table import LabelTable, read_label_table
 from forebear.tasks.runs.layout import BEST, CONFUSION, CURVES, INDEX, MISTAKES, PICTURES
 from forebear.tasks.runs.read import Run, read_run
 from forebear.tasks.train.recipe import Recipe, renamed
@@ -98,7 +100,7 @@ def page(run: Run) -> str:
     figures = [figure for figure in _FIGURES if (run.path / figure.file).is_file()]
     recipe = run.part("recipe")
     columns, rows = _epochs(run)
-    table = read_class_table(run.path)
+    table, labels = read_class_table(run.path), read_label_table(run.path)
     return template("forebear.tasks.runs", "report.html.j2", _line).render(
         title=f"{run.network} on {run.data}",
         network=run.network,
@@ -106,10 +108,12 @@ def page(run: Run) -> str:
         finished=run.finished,
         progress=_progress(run),
         started=_started(run),
-        tiles=_tiles(run, table) if run.epochs else [],
-        balance=_balance(table),
+        tiles=_tiles(run, table, labels) if run.epochs else [],
+        balance=_balance(labels or table),
         class_rows=_class_rows(table),
+        label_rows=label_rows(labels, stored_thresholds(run)),
         classes_after="" if table is None else passes(table.epoch),
+        labels_after="" if labels is None else passes(labels.epoch),
         figures=figures,
         commands=_commands(run),
         network_and_data=_network_and_data(run),
@@ -161,24 +165,9 @@ def _epochs_of(run: Run) -> str:
     return f"{passes(done)}{of} {'epoch' if done == 1 and not of else 'epochs'}"
 
 
-def _tiles(run: Run, table: ClassTable | None) -> list[tuple[str, str]]:
+def _tiles(run: Run, table: ClassTable | None, labels: LabelTable | None) -> list[tuple[str, str]]:
     """Returns the main numbers of a run with epochs, each with its caption."""
-    count = run.part("data").get("held_out")
-    of = (
-        f"of {count:,} validation images correct"
-        if isinstance(count, int)
-        else "of the validation set correct"
-    )
-    tiles = [(percent(run.last("val_accuracy")), of)]
-    if run.tested is not None:
-        accuracy, images = run.tested
-        tiles.insert(0, (percent(accuracy), f"of {images:,} test images correct, evaluated once"))
-    current = table is not None and table.epoch == run.last("epoch")
-    for name, title in (("balanced", "balanced accuracy"), ("macro_f1", "macro-F1")):
-        if not math.isnan(run.last(f"val_{name}")):
-            ends = _ends(table.intervals[name]) if table is not None and current else ""
-            interval = f" (95% interval: {ends}%)" if ends else ""
-            tiles.append((percent(run.last(f"val_{name}")), title + interval))
+    tiles = label_tiles(run, labels) if run.multi_label else _accuracies(run, table)
     best = run.best
     if best is not None and best != len(run.epochs) - 1:
         at, measure = passes(run.column("epoch")[best]), run.measure
@@ -196,17 +185,39 @@ def _tiles(run: Run, table: ClassTable | None) -> list[tuple[str, str]]:
     return tiles
 
 
-def _balance(table: ClassTable | None) -> str:
+def _accuracies(run: Run, table: ClassTable | None) -> list[tuple[str, str]]:
+    """Returns the tiles of a run with one class an image."""
+    count = run.part("data").get("held_out")
+    of = (
+        f"of {count:,} validation images correct"
+        if isinstance(count, int)
+        else "of the validation set correct"
+    )
+    tiles = [(percent(run.last("val_accuracy")), of)]
+    if run.tested is not None:
+        accuracy, images = run.tested
+        tiles.insert(0, (percent(accuracy), f"of {images:,} test images correct, evaluated once"))
+    current = table is not None and table.epoch == run.last("epoch")
+    for name, title in (("balanced", "balanced accuracy"), ("macro_f1", "macro-F1")):
+        if not math.isnan(run.last(f"val_{name}")):
+            ends = _ends(table.intervals[name]) if table is not None and current else ""
+            interval = f" (95% interval: {ends}%)" if ends else ""
+            tiles.append((percent(run.last(f"val_{name}")), title + interval))
+    return tiles
+
+
+def _balance(table: ClassTable | LabelTable | None) -> str:
     """Returns how even the training set's classes are, in a sentence; "" if it is not known."""
-    if table is None or not table.classes:
+    rows = table.labels if isinstance(table, LabelTable) else table.classes if table else ()
+    if not rows:
         return ""
-    counts = [row.train for row in table.classes]
+    kind, counts = "label" if isinstance(table, LabelTable) else "class", [r.train for r in rows]
     least, most = min(counts), max(counts)
     if least == most:
-        return f"Every class has {most:,} training images."
+        return f"Every {kind} has {most:,} training images."
     ratio = f", {most / least:.3g} times as many" if least else ""
     return (
-        f"The smallest class has {least:,} training images, the median class "
+        f"The smallest {kind} has {least:,} training images, the median {kind} "
         f"{statistics.median_low(counts):,} and the largest {most:,}{ratio}."
     )
 
@@ -285,6 +296,8 @@ _COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "val_accuracy": ("validation accuracy", percent),
     "val_balanced": ("balanced accuracy", percent),
     "val_macro_f1": ("macro-F1", percent),
+    "val_micro_f1": ("micro-F1", percent),
+    "val_map": ("mAP", percent),
     "images_per_second": ("images/s", whole),
     "seconds": ("time", duration),
     "memory": ("MiB", whole),
@@ -305,7 +318,10 @@ def _epochs(run: Run) -> tuple[list[str], list[_Row]]:
         )
         for at in reversed(range(len(run.epochs)))
     ]
-    return [_COLUMNS[name][0] for name in there], rows
+    titles = [_COLUMNS[name][0] for name in there]
+    if run.multi_label:
+        titles = [title.replace("accuracy", "exact match") for title in titles]
+    return titles, rows
 
 
 def _text(value: object) -> str:

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from forebear.data.images.bands import visible
+from forebear.data.labels import names
 from forebear.files import write_whole
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tasks.runs.formatting import class_title
@@ -25,6 +27,7 @@ from forebear.text import elided
 
 if TYPE_CHECKING:
     from forebear.tasks.evaluate import Evaluation
+    from forebear.tasks.label_evaluation import LabelEvaluation
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]  # [n, H, W, C] in 0..255, C 1 or 3
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -95,6 +98,50 @@ def draw_mistakes(
     _draw(pixels_of(worst), captions, path, f"{title}\n{summary}")
 
 
+def draw_label_mistakes(
+    evaluation: LabelEvaluation,
+    pixels_of: Callable[[NDArray[np.int64]], Pixels],
+    path: Path,
+    *,
+    title: str,
+    count: int = 36,
+) -> None:
+    """Draws the multi-label images with the worst faults as a PNG.
+
+    Below each image are its labels, the labels that it was given wrongly, and those that it lacks.
+
+    Args:
+        evaluation: Of at least one image.
+        pixels_of: Returns the images with these indices, as a `PixelStore` does.
+        path: File to write, atomically.
+        title: Title of the sheet.
+        count: Most images to draw; if there are few faults, the least certain others follow.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    wrong = int((evaluation.faults > 0).sum())
+    worst = evaluation.worst(min(count, max(wrong, FEW)))
+    true, given = evaluation.labels[worst] > 0, evaluation.predicted[worst]
+    captions = []
+    for own, found in zip(true, given, strict=True):
+        rows = (("", own, INK), ("wrong: ", found & ~own, RED), ("missing: ", own & ~found, RED))
+        captions.append(
+            [
+                _Text(f"{what}{class_title(names(labels, evaluation.classes, ', '))}", colour)
+                for what, labels, colour in rows
+                if labels.any() or not what
+            ]
+        )
+        if (own == found).all():
+            captions[-1].append(_Text("correct", SOFT))
+    summary = (
+        f"{wrong:,} of {evaluation.images:,} have a wrong or a missing label; below each image its "
+        "labels, in red the faults"
+    )
+    _draw(pixels_of(worst), captions, path, f"{title}\n{summary}")
+
+
 def as_pixels(images: NDArray[np.float32], rule: Preprocessing) -> NDArray[np.uint8]:
     """Turns network inputs back into images, by undoing the preprocessing.
 
@@ -153,7 +200,7 @@ def _write(
 
 def _tile(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> Image.Image:
     """Returns an image [H, W, C] resized to a tile; pixels of small images stay squares."""
-    values = _bytes(pixels)
+    values = visible(_bytes(pixels))
     image = Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values).convert("RGB")
     scale = TILE / max(image.size)
     wanted = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from forebear.text import elided
 from forebear.untrusted import parse_json
 
-_OPTIONAL = {"val_balanced", "val_macro_f1"}  # fields that may be None
+_OPTIONAL = {"val_balanced", "val_macro_f1", "val_map", "val_micro_f1"}  # fields that may be None
 _NEWER = {"val_images", *_OPTIONAL}  # fields that runs of older versions lack
 
 
@@ -18,17 +18,19 @@ class Epoch:
     epoch: float  # passes over the training images so far; with a budget perhaps not a whole number
     step: int  # steps so far
     lr: float  # learning rate of the last step
-    loss: float  # mean cross-entropy of the augmented training images, nats
-    accuracy: float  # top-1 accuracy on them, 0 to 1
-    val_loss: float  # mean cross-entropy of the validation images, nats
-    val_accuracy: float  # top-1 accuracy on them, 0 to 1
+    loss: float  # mean loss of the augmented training images, nats; multi-label: sum of the labels
+    accuracy: float  # top-1 accuracy on them, 0 to 1; multi-label: exact matches at 0.5
+    val_loss: float  # mean loss of the validation images, nats; multi-label: sum of the labels
+    val_accuracy: float  # top-1 accuracy on them, 0 to 1; multi-label: exact matches at 0.5
     images_per_second: float  # in training, without evaluations
     seconds: float  # since the first step, evaluations included
     skipped: int  # steps so far whose gradient was not finite
     memory: float  # MiB, the peak so far; of the GPU if there is one
     val_images: int = 0  # validation images that were evaluated; 0 in runs of older versions
-    val_balanced: float | None = None  # balanced accuracy, 0 to 1; None in runs of older versions
+    val_balanced: float | None = None  # balanced accuracy, 0 to 1; None in older runs, multi-label
     val_macro_f1: float | None = None  # mean F1 of the classes, 0 to 1; None in older runs
+    val_map: float | None = None  # mAP of multi-label images, 0 to 1; None in other runs
+    val_micro_f1: float | None = None  # F1 of all their labels at 0.5, 0 to 1; None in other runs
     losses: tuple[float, ...]  # the loss in up to 20 equal parts, in order
     lrs: tuple[float, ...]  # the learning rate at the end of each part
 

@@ -74,7 +74,8 @@ def draw_curves(epochs: Sequence[Epoch], path: Path, title: str) -> None:
     validation = _finite([epoch.val_loss for epoch in epochs])
     loss.plot(parts, losses, color=BLUE, label="training", linewidth=1.0)
     loss.plot(ends, validation, color=ORANGE, label="validation", **points)
-    loss.set_title("loss (cross-entropy, nats)", fontsize=10)
+    kind = "cross-entropy" if epochs[-1].val_map is None else "binary cross-entropies"
+    loss.set_title(f"loss ({kind}, nats)", fontsize=10)
     both = np.concatenate([losses, validation])
     both = both[np.isfinite(both)]
     if len(both) and both.min() > 0 and both.max() > 10 * both.min():
@@ -84,6 +85,14 @@ def draw_curves(epochs: Sequence[Epoch], path: Path, title: str) -> None:
     accuracy.plot(ends, [100 * epoch.accuracy for epoch in epochs], color=BLUE, **points)
     accuracy.plot(ends, [100 * epoch.val_accuracy for epoch in epochs], color=ORANGE, **points)
     last = f"accuracy (%), validation at the end {100 * epochs[-1].val_accuracy:.2f}"
+    precisions = [epoch.val_map for epoch in epochs if epoch.val_map is not None]
+    if len(precisions) == len(epochs):  # multi-label
+        shares = [100 * value for value in precisions]
+        accuracy.plot(ends, shares, color=COLOURS[2], label="mAP, validation", **points)
+        accuracy.lines[0].set_label("exact match, training")
+        accuracy.lines[1].set_label("exact match, validation")
+        accuracy.legend(frameon=False, fontsize=8)
+        last = f"%, validation mAP at the end {shares[-1]:.2f}"
     accuracy.set_title(last, fontsize=10)
     rate.plot(parts, [lr for epoch in epochs for lr in epoch.lrs], color=GREY, linewidth=1.6)
     rate.set_title("learning rate", fontsize=10)
@@ -193,7 +202,8 @@ def draw_comparison(lines: Sequence[Line], path: Path, title: str) -> None:
         percentages = 100 * np.array(line.accuracies)
         by_minutes.plot(line.minutes, percentages, label=_label(line), **style)
         by_epochs.plot(line.epochs, percentages, **style)
-    by_minutes.set_ylabel("validation accuracy (%)")
+    kind = title.partition(";")[0]
+    by_minutes.set_ylabel(f"{kind[:1].lower()}{kind[1:]} (%)")
     for axes, what in ((by_minutes, "minutes"), (by_epochs, "epochs")):
         ends = [max(getattr(line, what), default=0.0) for line in lines]
         _over(axes, what, max(ends, default=0.0))

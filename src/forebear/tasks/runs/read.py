@@ -17,7 +17,7 @@ from forebear.limits import METRICS_BYTES
 from forebear.network.plan.cost import parameters
 from forebear.network.plan.expand import expand
 from forebear.tables.files import dialect_from_dict, preprocessing_from_dict, table_from_dict
-from forebear.tasks.runs.choosing import Measure, measure_of
+from forebear.tasks.runs.choosing import MEASURES, Measure, measure_of
 from forebear.tasks.runs.layout import METRICS, SETTINGS, WEIGHTS
 from forebear.untrusted import parse_json, read_json, read_text
 
@@ -75,13 +75,24 @@ class Run:
         epochs = _number(self.part("recipe").get("epochs"))
         return epochs if epochs > 0 else None
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether images can have several labels."""
+        return self.part("data").get("multi_label") is True
+
+    @property
+    def quality(self) -> Measure:
+        """What runs are compared by: top-1 accuracy, or mAP of multi-label images."""
+        return MEASURES["mAP" if self.multi_label else "top1"]
+
     @cached_property
     def tested(self) -> tuple[float, int] | None:
-        """Accuracy on the test set, 0 to 1, and its images; None if there is no test set."""
+        """Accuracy or mAP on the test set, 0 to 1, and its images; None if there is no test set."""
         try:
             with safe_open(self.path / WEIGHTS, "np") as file:
                 metrics = parse_json((file.metadata() or {})["metrics"])
-            return float(metrics["test_accuracy"]), int(metrics["test_images"])
+            name = "test_mAP" if self.multi_label else "test_accuracy"
+            return float(metrics[name]), int(metrics["test_images"])
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):
             return None
 

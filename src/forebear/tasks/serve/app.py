@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -16,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from forebear.engines.classifier import Classifier
 from forebear.limits import REQUEST_BYTES, REQUEST_IMAGES
 from forebear.tasks.serve import protocol_v2
 from forebear.tasks.serve.batcher import FullError
@@ -96,16 +99,20 @@ class Routes:
     async def _model(self, request: Request) -> Response:
         rule, classes = self._classifier.preprocessing, self._classifier.classes
         pixels = {"name": "pixels", "datatype": "UINT8",
-                  "shape": [-1, rule.size, rule.size, rule.channels]}  # fmt: skip
+                  "shape": [-1, *rule.shape, rule.channels]}  # fmt: skip
+        outputs = [
+            {"name": protocol_v2.PROBABILITIES, "datatype": "FP32",
+             "shape": [-1, len(classes) or -1]},
+        ]  # fmt: skip
+        if self._classifier.has_threshold:
+            outputs.append({"name": protocol_v2.UNKNOWN, "datatype": "BOOL", "shape": [-1]})
         return JSONResponse(
             {
                 "name": self._settings.name,
                 "versions": ["1"],
                 "platform": f"forebear_{self._classifier.engine.name}",
                 "inputs": [{"name": "image", "datatype": "BYTES", "shape": [-1]}, pixels],
-                "outputs": [
-                    {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(classes) or -1]}
-                ],
+                "outputs": outputs,
             }
         )
 
@@ -115,37 +122,52 @@ class Routes:
     async def _predict(self, request: Request) -> Response:
         """One image as the body, or several as the files of a form."""
         top = _count(request.query_params.get("top", "5"))
+        unknown = _flag(request.query_params.get("unknown", "0"))
+        if unknown:
+            _require_threshold(self._classifier)
         body = await _body(request)
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
             files = await _files(request, body)
-            logits = await self._service.logits(
-                await self._service.decoded([data for _, data in files])
+            answers = await self._answers([data for _, data in files], top, unknown=unknown)
+            return JSONResponse(
+                [{"name": name, **one} for (name, _), one in zip(files, answers, strict=True)]
             )
-            found = [
-                {"name": name, "classes": _as_json(guesses)}
-                for (name, _), guesses in zip(
-                    files, self._classifier.guesses(logits, top), strict=True
-                )
-            ]
-            return JSONResponse(found)
         if not body:
             raise RequestError("the body is empty. Expected an image, or a form with images.")
-        logits = await self._service.logits(await self._service.decoded([body]))
-        return JSONResponse(_as_json(self._classifier.guesses(logits, top)[0]))
+        (found,) = await self._answers([body], top, unknown=unknown)
+        return JSONResponse(found if unknown else found["classes"])
+
+    async def _answers(
+        self, images: Sequence[bytes], top: int, *, unknown: bool
+    ) -> list[dict[str, Any]]:
+        """Returns the most probable classes of each image, and if asked whether it is unknown."""
+        logits = await self._service.logits(await self._service.decoded(images))
+        found: list[dict[str, Any]] = [
+            {"classes": one} for one in _answers(self._classifier, logits, top)
+        ]
+        if not unknown:
+            return found
+        strange = self._classifier.unknown(logits).tolist()
+        return [{"unknown": alien, **one} for alien, one in zip(strange, found, strict=True)]
 
     async def _infer(self, request: Request) -> Response:
         rule = self._classifier.preprocessing
         body = await _body(request)
-        shape = (rule.size, rule.size, rule.channels)
-        asked = protocol_v2.parse(body, request.headers.get(protocol_v2.HEADER), shape=shape)
+        shape = (*rule.shape, rule.channels)
+        outputs: tuple[str, ...] = (protocol_v2.PROBABILITIES,)
+        if self._classifier.has_threshold:
+            outputs += (protocol_v2.UNKNOWN,)
+        header = request.headers.get(protocol_v2.HEADER)
+        asked = protocol_v2.parse(body, header, shape=shape, outputs=outputs)
         if asked.pixels is None:
             images = await self._service.decoded(asked.images)
         else:
             images = list(asked.pixels)
-        shares = self._classifier.probabilities(await self._service.logits(images))
+        logits, model = await self._service.logits(images), self._classifier
         text, head = protocol_v2.answer(
-            asked, self._settings.name, shares, self._classifier.classes
-        )
+            asked, self._settings.name, model.probabilities(logits), model.classes,
+            model.unknown(logits) if model.has_threshold else None,
+        )  # fmt: skip
         if head is None:
             return Response(text, media_type="application/json")
         headers = {"Inference-Header-Content-Length": str(head)}
@@ -156,14 +178,38 @@ def _error(message: str, status: int) -> Response:
     return JSONResponse({"error": message}, status)
 
 
-def _as_json(guesses: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
-    return [{"class": name, "probability": share} for name, share in guesses]
+def _answers(
+    classifier: Classifier, logits: NDArray[np.float32], top: int
+) -> list[list[dict[str, Any]]]:
+    """Returns the most probable classes of each image, and whether each is a label of it."""
+    found: list[list[dict[str, Any]]] = [
+        [{"class": name, "probability": share} for name, share in guesses]
+        for guesses in classifier.guesses(logits, top)
+    ]
+    if classifier.multi_label is not None:
+        for row, labels in zip(found, classifier.labels(logits), strict=True):
+            for one in row:
+                one["label"] = one["class"] in labels
+    return found
 
 
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 10_000):
         raise RequestError(f"top={truncated(text)}: expected a number of classes, 1 or more.")
     return int(text)
+
+
+def _require_threshold(classifier: Classifier) -> None:
+    try:
+        classifier.require_threshold()
+    except ValueError as error:
+        raise RequestError(str(error)) from error
+
+
+def _flag(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise RequestError(f"unknown={truncated(text)}: expected 1 or 0.")
+    return text == "1"
 
 
 async def _body(request: Request) -> bytes:

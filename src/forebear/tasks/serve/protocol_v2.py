@@ -22,6 +22,7 @@ from forebear.text import truncated
 from forebear.untrusted import parse_json
 
 HEADER = "inference-header-content-length"
+PROBABILITIES, UNKNOWN = "probabilities", "unknown"  # names of outputs
 _DTYPES = {"UINT8": np.uint8, "FP32": np.float32}
 
 
@@ -34,23 +35,38 @@ class RequestError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """One output that a request asks for."""
+
+    name: str
+    classes: int = 0  # most probable classes per image; 0 asks for all probabilities
+    binary: bool = False  # whether the answer's tensor is binary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InferRequest:
     """A parsed request."""
 
     id: str
     images: tuple[bytes, ...]  # encoded images; or none
-    pixels: NDArray[Any] | None  # [N, size, size, C]; or None
-    classes: int  # most probable classes per image; 0 asks for all probabilities
-    binary: bool  # whether the answer's tensor is binary
+    pixels: NDArray[Any] | None  # [N, H, W, C]; or None
+    outputs: tuple[Output, ...]  # in the order of the answer
 
 
-def parse(body: bytes, header: str | None, *, shape: tuple[int, int, int]) -> InferRequest:
+def parse(
+    body: bytes,
+    header: str | None,
+    *,
+    shape: tuple[int, int, int],
+    outputs: tuple[str, ...] = (PROBABILITIES,),
+) -> InferRequest:
     """Returns the request in a body.
 
     Args:
         body: JSON, or JSON followed by binary tensors.
         header: The value of Inference-Header-Content-Length: the bytes of the JSON.
         shape: Height, width and channels of the images that the model takes as pixels.
+        outputs: What the model can answer; all of it if the request names no outputs.
 
     Raises:
         RequestError: The message says what was wrong, and what was expected.
@@ -67,12 +83,12 @@ def parse(body: bytes, header: str | None, *, shape: tuple[int, int, int]) -> In
     inputs = data.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise RequestError('inputs: expected one tensor, named "image" or "pixels".')
-    classes, binary = _outputs(data)
+    wanted = _outputs(data, outputs)
     images, pixels = _input(inputs[0], body[end:], shape)
     identity = data.get("id", "")
     if not isinstance(identity, str) or len(identity) > 1000:
         raise RequestError("id: expected a string of at most 1,000 characters.")
-    return InferRequest(id=identity, images=images, pixels=pixels, classes=classes, binary=binary)
+    return InferRequest(id=identity, images=images, pixels=pixels, outputs=wanted)
 
 
 def _json(text: bytes) -> dict[str, Any]:
@@ -88,27 +104,36 @@ def _json(text: bytes) -> dict[str, Any]:
     return data
 
 
-def _outputs(data: dict[str, Any]) -> tuple[int, bool]:
-    """Returns the number of classes, and whether the answer is binary."""
-    parameters = _parameters(data, "the request")
+def _outputs(data: dict[str, Any], known: tuple[str, ...]) -> tuple[Output, ...]:
+    """Returns the outputs that a request asks for."""
+    default = _parameters(data, "the request").get("binary_data_output", False)
     outputs = data.get("outputs", [])
-    if not isinstance(outputs, list) or len(outputs) > 1:
-        raise RequestError('outputs: expected at most one, named "probabilities".')
-    binary = parameters.get("binary_data_output", False)
-    classes: object = 0
-    for output in outputs:
-        if not isinstance(output, dict) or output.get("name") != "probabilities":
-            named = output.get("name") if isinstance(output, dict) else output
-            raise RequestError(f'outputs: {truncated(named)!r}. Expected "probabilities".')
-        held = _parameters(output, "the output")
-        classes, binary = held.get("classification", 0), held.get("binary_data", binary)
+    expected = " or ".join(f'"{name}"' for name in known)
+    if not isinstance(outputs, list) or len(outputs) > len(known):
+        raise RequestError(f"outputs: expected at most {len(known)}, named {expected}.")
+    wanted: list[Output] = []
+    for output in outputs or [{"name": name} for name in known]:
+        named = output.get("name") if isinstance(output, dict) else output
+        if not isinstance(output, dict) or named not in known:
+            raise RequestError(f"outputs: {truncated(named)!r}. Expected {expected}.")
+        if any(named == one.name for one in wanted):
+            raise RequestError(f"outputs: {named!r} twice. Expected each output once.")
+        wanted.append(_output(output, default))
+    return tuple(wanted)
+
+
+def _output(output: dict[str, Any], default: object) -> Output:
+    held = _parameters(output, "the output")
+    classes, binary = held.get("classification", 0), held.get("binary_data", default)
     if not isinstance(classes, int) or isinstance(classes, bool) or classes < 0:
         raise RequestError(
             f"classification: {truncated(classes)!r}. Expected a number of classes, 0 or more."
         )
+    if classes and output["name"] != PROBABILITIES:
+        raise RequestError(f'classification: expected it for "{PROBABILITIES}" only.')
     if not isinstance(binary, bool):
         raise RequestError(f"binary_data: {truncated(binary)!r}. Expected true or false.")
-    return classes, binary
+    return Output(name=output["name"], classes=classes, binary=binary)
 
 
 def _parameters(data: dict[str, Any], what: str) -> dict[str, Any]:
@@ -214,7 +239,11 @@ def _numbers(data: object, count: int, kind: str) -> NDArray[Any]:
 
 
 def answer(
-    request: InferRequest, model: str, shares: NDArray[np.float32], names: tuple[str, ...]
+    request: InferRequest,
+    model: str,
+    shares: NDArray[np.float32],
+    names: tuple[str, ...],
+    unknown: NDArray[np.bool_] | None = None,
 ) -> tuple[bytes, int | None]:
     """Returns the body of an answer, and the bytes of its JSON if binary data follow.
 
@@ -223,29 +252,46 @@ def answer(
         model: Its name.
         shares: Probabilities, [N, classes].
         names: Of the classes; empty if they are unknown.
+        unknown: Which images are unknown, [N], if the request asks for it.
     """
-    if request.classes:
-        order = np.argsort(-shares, axis=1, kind="stable")[:, : request.classes]
-        texts = [
-            [f"{row[at]:f}:{at}" + (f":{names[at]}" if names else "") for at in places.tolist()]
-            for row, places in zip(shares, order, strict=True)
-        ]
-        flat = [text.encode() for row in texts for text in row]
-        raw = b"".join(struct.pack("<I", len(text)) + text for text in flat)
-        tensor: dict[str, Any] = {
-            "name": "probabilities", "datatype": "BYTES", "shape": list(order.shape),
-        }  # fmt: skip
-        plain: list[Any] = [text for row in texts for text in row]
-    else:
-        raw = np.ascontiguousarray(shares, "<f4").tobytes()
-        tensor = {"name": "probabilities", "datatype": "FP32", "shape": list(shares.shape)}
-        plain = shares.reshape(-1).tolist()
-    head: dict[str, Any] = {"model_name": model, "model_version": "1", "outputs": [tensor]}
+    tensors, tail = [], b""
+    for output in request.outputs:
+        if output.name == UNKNOWN:
+            assert unknown is not None
+            tensor, plain, raw = _tensor(output, "BOOL", unknown, "?")
+        elif output.classes:
+            tensor, plain, raw = _classification(output, shares, names)
+        else:
+            tensor, plain, raw = _tensor(output, "FP32", shares, "<f4")
+        if output.binary:
+            tensor["parameters"] = {"binary_data_size": len(raw)}
+            tail += raw
+        else:
+            tensor["data"] = plain
+        tensors.append(tensor)
+    head: dict[str, Any] = {"model_name": model, "model_version": "1", "outputs": tensors}
     if request.id:
         head["id"] = request.id
-    if not request.binary:
-        tensor["data"] = plain
-        return json.dumps(head).encode(), None
-    tensor["parameters"] = {"binary_data_size": len(raw)}
     text = json.dumps(head).encode()
-    return text + raw, len(text)
+    binary = any(output.binary for output in request.outputs)
+    return text + tail, len(text) if binary else None
+
+
+_Tensor = tuple[dict[str, Any], list[Any], bytes]  # its head, its values for JSON, and in binary
+
+
+def _tensor(output: Output, datatype: str, values: NDArray[Any], dtype: str) -> _Tensor:
+    head = {"name": output.name, "datatype": datatype, "shape": list(values.shape)}
+    return head, values.reshape(-1).tolist(), np.ascontiguousarray(values, dtype).tobytes()
+
+
+def _classification(output: Output, shares: NDArray[np.float32], names: tuple[str, ...]) -> _Tensor:
+    order = np.argsort(-shares, axis=1, kind="stable")[:, : output.classes]
+    texts = [
+        f"{row[at]:f}:{at}" + (f":{names[at]}" if names else "")
+        for row, places in zip(shares, order, strict=True)
+        for at in places.tolist()
+    ]
+    flat = [text.encode() for text in texts]
+    raw = b"".join(struct.pack("<I", len(text)) + text for text in flat)
+    return {"name": output.name, "datatype": "BYTES", "shape": list(order.shape)}, texts, raw

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from forebear.errors import StopError
-from forebear.tasks.evaluate import Evaluation
+from forebear.tasks.label_evaluation import AnyEvaluation
 from forebear.tasks.machine.allocator import keep_memory
 from forebear.tasks.machine.device import algorithms
 from forebear.tasks.machine.distributed import World
@@ -39,12 +39,12 @@ __all__ = ["TrainConfig", "TrainResult", "observe", "resume", "seeds", "train"]
 class TrainResult:
     """Result of a finished run."""
 
-    validation: Evaluation  # of the validation set, after the last step
-    test: Evaluation | None  # of the best weights, if a validation set chose them
+    validation: AnyEvaluation  # of the validation set, after the last step
+    test: AnyEvaluation | None  # of the best weights, if a validation set chose them
     folder: Path
 
     @property
-    def held_out(self) -> Evaluation:
+    def held_out(self) -> AnyEvaluation:
         """`validation`, under its name in older versions."""
         warnings.warn(
             "TrainResult.held_out is now TrainResult.validation", DeprecationWarning, stacklevel=2
@@ -148,6 +148,7 @@ def _run(setup: RunSetup) -> TrainResult:
             epochs,
             config.budget or 0.0,
             measure=MEASURES[config.metric],
+            multi_label=setup.data.multi_label,
             shows=setup.world.writes,
         ) as display,
         closing(setup.folder),

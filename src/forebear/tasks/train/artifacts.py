@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from forebear.data.dataset import Dataset
+from forebear.data.labels import counts, names
 from forebear.data.loader import Loader, Order
 from forebear.errors import DataError
 from forebear.tasks.evaluate import Evaluation
+from forebear.tasks.label_evaluation import AnyEvaluation
 from forebear.tasks.runs.class_table import class_table, write_class_table
 from forebear.tasks.runs.html_report import write_index
-from forebear.tasks.runs.image_grid import as_pixels, draw_mistakes, draw_sheet
+from forebear.tasks.runs.image_grid import as_pixels, draw_label_mistakes, draw_mistakes, draw_sheet
+from forebear.tasks.runs.label_table import label_table, write_label_table
 from forebear.tasks.runs.layout import CONFUSION, CURVES, MISTAKES, PICTURES
 from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.runs.plots import can_draw, draw_confusion, draw_curves
@@ -39,7 +42,7 @@ class Artifacts:
             display: Shows that something could not be written.
         """
         self.path, self.title, self.classes, self.display = path, title, data.classes, display
-        self.training_images = np.bincount(data.train.labels, minlength=len(data.classes)).tolist()
+        self.training_images = counts(data.train.labels, len(data.classes)).tolist()
         self._again = 0.0  # time.perf_counter() before which the curves are not drawn again
 
     def attempt(self, write: Callable[[], None]) -> None:
@@ -57,13 +60,13 @@ class Artifacts:
             draft = next(learned.drafts(order, 1, among=learned.available()))
             images, labels = learned.view(draft, order, 1, side(recipe, 0.0))
             pixels = as_pixels(images[:SHEET].float().cpu().numpy(), learned.rule)
-            titles = [self.classes[label] for label in labels[:SHEET].tolist()]
+            titles = [names(label, self.classes, ", ") for label in labels[:SHEET].cpu().numpy()]
             title = f"{self.title}: augmented training images"
             draw_sheet(pixels, titles, self.path / PICTURES, title=title)
 
         self.attempt(draw)
 
-    def curves_in_training(self, epochs: Sequence[Epoch], last: Evaluation) -> None:
+    def curves_in_training(self, epochs: Sequence[Epoch], last: AnyEvaluation) -> None:
         """Draws the curves and the page, unless that was done a moment ago.
 
         Args:
@@ -76,7 +79,7 @@ class Artifacts:
             now = time.perf_counter()
             self._again = started + DRAWING * (now - started)
 
-    def curves(self, epochs: Sequence[Epoch], last: Evaluation) -> None:
+    def curves(self, epochs: Sequence[Epoch], last: AnyEvaluation) -> None:
         """Draws the curves and the page up to the last epoch.
 
         Args:
@@ -88,14 +91,19 @@ class Artifacts:
             if can_draw() and epochs:
                 draw_curves(epochs, self.path / CURVES, self.title)
             if epochs and last.images:
-                table = class_table(last, self.training_images, epochs[-1].epoch)
-                write_class_table(table, self.path)
+                self._write_table(last, epochs[-1].epoch)
             write_index(self.path)
 
         self.attempt(draw)
 
-    def mistakes(self, last: Evaluation, images: Loader) -> None:
-        """Draws the confusion matrix and the worst mistakes.
+    def _write_table(self, last: AnyEvaluation, epoch: float) -> None:
+        if isinstance(last, Evaluation):
+            write_class_table(class_table(last, self.training_images, epoch), self.path)
+        else:
+            write_label_table(label_table(last, self.training_images, epoch), self.path)
+
+    def mistakes(self, last: AnyEvaluation, images: Loader) -> None:
+        """Draws the worst mistakes, and the confusion matrix of images with one class.
 
         Args:
             last: Evaluation of the images.
@@ -103,15 +111,15 @@ class Artifacts:
         """
 
         def draw() -> None:
-            if can_draw():
+            if can_draw() and isinstance(last, Evaluation):
                 draw_confusion(last, self.path / CONFUSION, self.title)
-            if last.images:
-                store, there = images.store, np.sort(images.places[: last.images])
-                draw_mistakes(
-                    last,
-                    lambda places: store[there[places]],
-                    self.path / MISTAKES,
-                    title=f"{self.title}: mistakes",
-                )
+            if not last.images:
+                return
+            store, there = images.store, np.sort(images.places[: last.images])
+            path, title = self.path / MISTAKES, f"{self.title}: mistakes"
+            if isinstance(last, Evaluation):
+                draw_mistakes(last, lambda places: store[there[places]], path, title=title)
+            else:
+                draw_label_mistakes(last, lambda places: store[there[places]], path, title=title)
 
         self.attempt(draw)

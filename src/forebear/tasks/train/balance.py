@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from forebear.data.dataset import Dataset
+from forebear.data.labels import Labels, counts, is_multi
 from forebear.tasks.train.recipe import Balance, BalanceWeights, Recipe
 
 EVEN = 1.5  # ratio of the largest to the smallest class up to which nothing is done
-Labels = NDArray[np.int64]
 
 
 def imbalance(labels: Labels) -> float:
@@ -23,10 +23,11 @@ def imbalance(labels: Labels) -> float:
     count, as nothing can be learned about them.
 
     Args:
-        labels: Class indices [N] of the training images.
+        labels: Class indices [N] of the training images, or [N, classes] of 0 and 1.
     """
-    counts = np.unique(labels, return_counts=True)[1]
-    return float(counts.max() / counts.min()) if len(counts) else 1.0
+    found = counts(labels, int(labels.max(initial=0)) + 1)
+    found = found[found > 0]
+    return float(found.max() / found.min()) if len(found) else 1.0
 
 
 def choose_balance(labels: Labels) -> Literal["none", "loss", "sampler"]:
@@ -38,9 +39,14 @@ def choose_balance(labels: Labels) -> Literal["none", "loss", "sampler"]:
     points of the accuracy on images whose classes are as frequent as in training, and the sampler 5
     (benchmarks/results/imbalance.md).
 
+    It is "none" for multi-label images: an image with a rare label mostly has frequent ones too, so
+    no drawing makes labels equally frequent, and the thresholds allow for rare labels.
+
     Args:
-        labels: Class indices [N] of the training images.
+        labels: Class indices [N] of the training images, or [N, classes] of 0 and 1.
     """
+    if is_multi(labels):
+        return "none"
     return "none" if imbalance(labels) <= EVEN else "sampler"
 
 
@@ -54,9 +60,12 @@ def balance_line(balance: Balance, by: str, labels: Labels) -> str:
         by: Who chose it: "data" for `choose_balance`, else "user" or "recipe".
         labels: Class indices [N] of the training images.
     """
+    if is_multi(labels) and by == "data":
+        return f"balance: {balance}, as images have several labels"
     ratio = imbalance(labels)
     times = f"{ratio:.0f}" if ratio >= 9.95 else f"{ratio:.1f}"
-    found = f"the largest class has {times} times the images of the smallest"
+    kind = "label" if is_multi(labels) else "class"
+    found = f"the largest {kind} has {times} times the images of the smallest"
     if by == "data":
         return f"balance: {balance}, as {found}"
     why = "as asked for" if by == "user" else "as the recipe says"
@@ -79,20 +88,60 @@ def class_weights(
         classes: Number of classes.
         kind: "effective" or "inverse".
     """
-    counts, total = np.bincount(labels, minlength=classes), len(labels)
-    there = counts > 0
-    numbers = counts[there].astype(np.float64)
-    if kind == "effective":
-        numbers = total * (1 - (1 - 1 / total) ** numbers)
+    found, total = counts(labels, classes), len(labels)
+    there = found > 0
     weights = np.ones(classes)
-    weights[there] = 1 / numbers
-    weights[there] *= total / (weights[there] * counts[there]).sum()
+    weights[there] = 1 / _numbers(found[there], total, kind)
+    weights[there] *= total / (weights[there] * found[there]).sum()
     return weights
 
 
+def label_weights(labels: Labels, kind: BalanceWeights = "effective") -> NDArray[np.float64]:
+    """Returns the weight [classes] of images that have a label in the loss of that label.
+
+    It is the number of images without the label divided by that of images with it, so that both
+    count the same in the loss: the `pos_weight` of torch's BCEWithLogitsLoss. With "effective" both
+    numbers are effective ones, as in `class_weights`. A label without images has the weight 1.
+
+    Args:
+        labels: [N, classes] of 0 and 1 of the training images.
+        kind: "effective" or "inverse".
+    """
+    found, total = counts(labels, labels.shape[1]), len(labels)
+    there = (found > 0) & (found < total)
+    weights = np.ones(labels.shape[1])
+    with_it, without = (_numbers(n[there], total, kind) for n in (found, total - found))
+    weights[there] = without / with_it
+    return weights
+
+
+def label_odds(labels: Labels, weights: Tensor | None) -> Tensor:
+    """Returns the odds [classes] of each label among the training images, float64.
+
+    Args:
+        labels: [N, classes] of 0 and 1.
+        weights: Of the images that have the label, as in the loss; None for 1.
+    """
+    found = torch.from_numpy(counts(labels, labels.shape[1])).double()
+    odds = (found + 0.5) / (len(labels) - found + 0.5)  # finite, however rare a label is
+    return odds if weights is None else odds * weights
+
+
+def _numbers(found: NDArray[np.int64], total: int, kind: BalanceWeights) -> NDArray[np.float64]:
+    """Returns numbers of images, or their effective numbers, [n]."""
+    numbers = found.astype(np.float64)
+    return total * (1 - (1 - 1 / total) ** numbers) if kind == "effective" else numbers
+
+
 def loss_weights(data: Dataset, recipe: Recipe) -> Tensor | None:
-    """Returns the weights [classes] of a run's loss, float32, or None if the loss has none."""
+    """Returns the weights [classes] of a run's loss, float32, or None if the loss has none.
+
+    They are those of the classes, or of the images that have the label if they have several.
+    """
     if recipe.balance != "loss":
         return None
+    if data.multi_label:
+        several = label_weights(data.train.labels, recipe.balance_weights)
+        return torch.from_numpy(several.astype(np.float32))
     weights = class_weights(data.train.labels, len(data.classes), recipe.balance_weights)
     return torch.from_numpy(weights.astype(np.float32))

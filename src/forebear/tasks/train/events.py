@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from forebear.network.network import Network
-from forebear.tasks.evaluate import Evaluation
+from forebear.tasks.label_evaluation import AnyEvaluation
 from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.train.state import TrainState
 from forebear.tasks.train.step import Stepper
@@ -83,7 +83,7 @@ class EpochEnd:
     """An epoch, or several, were trained and evaluated."""
 
     epoch: Epoch
-    evaluation: Evaluation
+    evaluation: AnyEvaluation
     best: Network | None  # a copy, if it is the best so far by --metric and weights are chosen
 
 
@@ -112,8 +112,8 @@ class TrainingEnd:
 class Finished:
     """All is measured. The network holds its last weights, or those that were tested."""
 
-    evaluation: Evaluation  # of the validation set, the last one
-    test: Evaluation | None
+    evaluation: AnyEvaluation  # of the validation set, the last one
+    test: AnyEvaluation | None
     stepper: Stepper
     seconds: float  # that the run took
 

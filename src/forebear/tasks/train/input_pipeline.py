@@ -16,6 +16,7 @@ from forebear.data.dataset import Dataset, Images, typical_side
 from forebear.data.decoder import Indices
 from forebear.data.decoding_threads import DecodingThreads
 from forebear.data.feature_loader import FeatureLoader
+from forebear.data.images.preprocess import covered
 from forebear.data.loader import Loader, Order
 from forebear.data.pixel_store import PixelStore
 from forebear.data.reading import Reading
@@ -23,12 +24,13 @@ from forebear.data.strata import stratified
 from forebear.hardware import processor
 from forebear.network.network import Network
 from forebear.settings import settings
-from forebear.tables.preprocessing import TORCHVISION, Preprocessing
+from forebear.tables.preprocessing import TORCHVISION, Preprocessing, Resize
 from forebear.tasks.machine.distributed import World
 from forebear.tasks.train.out_of_memory import explain_evaluation
 from forebear.tasks.train.recipe import Recipe
 
 MIN_EVALUATION_BATCH = 64  # images
+_RESIZES: dict[str, Resize] = {"crop": "shorter", "pad": "pad", "squash": "square"}
 OnProgress = Callable[[int, int], None]  # takes the number of decoded images, and of all
 
 
@@ -76,10 +78,26 @@ def preprocessing_of(
         recipe: Resolved.
         colours: Channel order, scale, mean and std that the network's weights were trained with.
     """
-    typical = typical_side(data.train)
-    rule = replace(colours or TORCHVISION, resize="shorter", central=1.0, interpolation="bilinear")
+    height, width = recipe.shape
+    typical = typical_side(data.train, width / height)
+    colours = colours or TORCHVISION
+    rule = replace(
+        colours,
+        size=height,
+        width=width,
+        side=height,
+        resize=_RESIZES[recipe.resize],
+        central=1.0,
+        interpolation="bilinear",
+    )
     if data.channels == 1 and rule.channels != 1:
         rule = replace(rule, order="L", mean=(0.0,), std=(1.0,))
+    elif data.channels not in (1, 3) and rule.channels != data.channels:
+        count = data.channels
+        rule = replace(rule, order="any", mean=(0.0,) * count, std=(1.0,) * count)
+
+    if recipe.resize != "crop":  # the whole image is kept, so that there is no margin
+        return rule, replace(rule, size=recipe.eval_size, side=recipe.eval_size)
 
     def side(size: int, margin: float) -> int:
         return max(size, min(typical, round(size * margin)))
@@ -87,9 +105,15 @@ def preprocessing_of(
     kept = side(recipe.size, 1.25 if recipe.crop == "resized" else 8 / 7)
     shown = recipe.eval_side or side(recipe.eval_size, 8 / 7)
     return (
-        replace(rule, size=recipe.size, side=kept),
+        replace(rule, side=kept),
         replace(rule, size=recipe.eval_size, side=max(shown, recipe.eval_size)),
     )
+
+
+def _stored(rule: Preprocessing) -> Preprocessing:
+    """Returns the preprocessing of stored images: that of training, with the margin for crops."""
+    height, width = covered(rule)
+    return rule if rule.resize != "shorter" else replace(rule, size=height, width=width)
 
 
 def load_images(
@@ -122,7 +146,7 @@ def load_images(
     augmented, fixed = preprocessing_of(data, recipe, colours)
     store = PixelStore(
         data.train,
-        replace(augmented, size=augmented.side),
+        _stored(augmented),
         reduced=True,
         workers=decoding.workers,
         bad=decoding.bad,
@@ -133,7 +157,8 @@ def load_images(
         world.in_turn(lambda: store.fill(lambda done, _: progress(done, total)))
     else:
         reading = _read_first(store, data.train, recipe.seed, limit, decoding, progress)
-    if fixed.order == "L" and colours is None:
+    known = colours is not None and (fixed.order == "L" or colours.order == "any")
+    if fixed.order in ("L", "any") and not known:
         there = store.indices if reading is None else np.sort(reading.available())
         mean, std = _own_colours(store, there, fixed.scale)
         augmented, fixed = (replace(rule, mean=mean, std=std) for rule in (augmented, fixed))
@@ -292,8 +317,11 @@ def features(network: Network, part: Loader, recipe: Recipe) -> FeatureLoader:
 
 def _own_colours(
     store: PixelStore, there: Indices, scale: float
-) -> tuple[tuple[float], tuple[float]]:
-    """Returns mean and standard deviation of greyscale images, which ImageNet's do not fit."""
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and standard deviation of each channel of images that are not in RGB."""
     sample = store.take(there[:: max(1, len(there) // 2000)])[1] * scale
-    mean, std = (round(float(value), 4) for value in (sample.mean(), sample.std()))
-    return (mean,), (max(std, 1e-3),)
+    mean, std = (
+        tuple(round(float(value), 4) for value in values)
+        for values in (sample.mean((0, 1, 2)), sample.std((0, 1, 2)))
+    )
+    return mean, tuple(max(value, 1e-3) for value in std)

@@ -15,7 +15,7 @@ from forebear.data.loader import Loader
 from forebear.errors import RunError, StopError
 from forebear.network.network import Network
 from forebear.network.plan.cost import smallest_side
-from forebear.tasks.evaluate import Evaluation
+from forebear.tasks.label_evaluation import AnyEvaluation
 from forebear.tasks.machine.device import peak_memory
 from forebear.tasks.machine.thread_tuning import ThreadTuner
 from forebear.tasks.runs.choosing import MEASURES
@@ -228,7 +228,7 @@ class Loop:
             kept = min(max(FINISH, seconds), max(FINISH, END * deadlines.left))
             self.progress.finish = max(self.progress.finish, kept + plan.test_seconds)
 
-    def _train(self) -> Generator[Event, None, Evaluation | None]:
+    def _train(self) -> Generator[Event, None, AnyEvaluation | None]:
         """Trains and evaluates; returns the last evaluation, or None if all was done before."""
         state, last = self.trainer.state, None
         self.saves.start()
@@ -304,7 +304,7 @@ class Loop:
             yield from self._save()
             raise
 
-    def _evaluate(self) -> Generator[Event, None, Evaluation]:
+    def _evaluate(self) -> Generator[Event, None, AnyEvaluation]:
         """Evaluates the network, or its moving average, and yields the end of the epoch."""
         trainer, run = self.trainer, self.run
         yield EvaluationStart(step=trainer.state.step)
@@ -330,7 +330,7 @@ class Loop:
         trainer.tally.clear()
         return evaluation
 
-    def _validate(self) -> Generator[Event, None, Evaluation]:
+    def _validate(self) -> Generator[Event, None, AnyEvaluation]:
         """Evaluates the network, or its moving average, on the validation set."""
         run, stepper = self.run, self.trainer.stepper
         if run.background is not None and self.progress.over(self.trainer.state.step):
@@ -340,7 +340,7 @@ class Loop:
 
     def _measure(
         self, model: nn.Module, batches: Loader | FeatureLoader, *, tests: bool = False
-    ) -> Generator[Event, None, Evaluation]:
+    ) -> Generator[Event, None, AnyEvaluation]:
         """Evaluates a network; on a budget only until the end of the run has to begin."""
         progress, plan, until = self.progress, self.run.evaluation, None
         if plan is not None:

@@ -33,8 +33,7 @@ def explain_out_of_memory(network: Network, recipe: Recipe, device: torch.device
 
     def step(count: int) -> None:
         stepper = Stepper(network, network, recipe, device, ALONE)
-        side = recipe.size
-        images = torch.zeros(count, network.plan.in_channels, side, side, device=device)
+        images = torch.zeros(count, network.plan.in_channels, *recipe.shape, device=device)
         labels = torch.zeros(count, dtype=torch.int64, device=device)
         stepper(images, labels, labels, total=count, share=0.0)
 
@@ -45,7 +44,7 @@ def explain_out_of_memory(network: Network, recipe: Recipe, device: torch.device
         parts, instead = -(-recipe.batch // fits), f"or --batch {fits}"
         return f"fewer: {fits} fit. Pass --set accumulate={parts} for the same steps, {instead}."
 
-    what = f"{whole} images of {recipe.size} x {recipe.size} pixels at a time"
+    what = f"{whole} images of {' x '.join(map(str, recipe.shape))} pixels at a time"
     with _explained(f"{what} do not fit in the memory of {device}", advice):
         yield
 
@@ -76,7 +75,7 @@ def explain_evaluation(
                 torch.inference_mode(),
                 torch.autocast(device.type, torch.bfloat16, precision == "bf16"),
             ):
-                network(torch.zeros(count, rule.channels, rule.size, rule.size, device=device))
+                network(torch.zeros(count, rule.channels, *rule.shape, device=device))
         finally:
             network.train(training)
 
@@ -86,7 +85,7 @@ def explain_evaluation(
             return f"fewer: {fits} fit. Pass --batch {fits}."
         return "images that fit. Use a smaller input size or network."
 
-    what = f"{whole} images of {rule.size} x {rule.size} pixels at a time"
+    what = f"{whole} images of {' x '.join(map(str, rule.shape))} pixels at a time"
     with _explained(f"{what} cannot be evaluated in the memory of {device}", advice):
         yield
 

@@ -117,7 +117,8 @@ def announce(setup: RunSetup, display: ProgressBar) -> None:
     data, recipe = setup.data, setup.resolved.recipe
     display.say(summary(data, tests=setup.test is not None))
     display.say(
-        f"{setup.title}: {recipe.size} x {recipe.size} pixels, {recipe.precision} on {setup.device}"
+        f"{setup.title}: {' x '.join(map(str, recipe.shape))} pixels, {recipe.precision} on "
+        f"{setup.device}"
     )
     for note in (*data.notes, *setup.notes):
         display.say(note)

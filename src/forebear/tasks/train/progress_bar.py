@@ -17,6 +17,7 @@ from forebear.tasks.train.events import EpochProgress
 from forebear.text import one_line
 
 _ALWAYS = ("val_accuracy", "val_loss")  # in the line of every run
+_EXACT = "exact match"  # what the accuracy of multi-label images is
 
 
 class _Console(Console):
@@ -37,6 +38,7 @@ class ProgressBar:
         budget: float = 0.0,
         *,
         measure: Measure = MEASURES["top1"],
+        multi_label: bool = False,
         shows: bool = True,
     ) -> None:
         """Shows nothing yet.
@@ -45,9 +47,11 @@ class ProgressBar:
             epochs: Of the run; 0 if a budget ends it.
             budget: Seconds of the run; 0 without a budget.
             measure: The metric of the run.
+            multi_label: Whether images can have several labels.
             shows: Whether anything is written.
         """
         self.epochs, self.budget, self.measure = epochs, budget, measure
+        self.multi_label, self.accuracy = multi_label, _EXACT if multi_label else "accuracy"
         self.console = _Console(stderr=True, highlight=False, quiet=not shows)
         self.live = Progress(
             TextColumn("{task.description}"),
@@ -86,8 +90,8 @@ class ProgressBar:
     def progress(self, event: EpochProgress) -> None:
         """Shows how the epoch goes."""
         state = (
-            f"loss {event.loss:.3f}  accuracy {event.accuracy:6.2%}  {event.rate:,.0f} images/s"
-            f"  {event.memory / 1024:.1f} GiB"
+            f"loss {event.loss:.3f}  {self.accuracy} {event.accuracy:6.2%}"
+            f"  {event.rate:,.0f} images/s  {event.memory / 1024:.1f} GiB"
         )
         of = f"/{self.epochs}" if self.epochs else ""
         self._show(f"epoch {event.epoch}{of}", event.progress, 1.0, state)
@@ -99,15 +103,21 @@ class ProgressBar:
         else:
             named = f"epoch {epoch.epoch:>{len(str(self.epochs))}}/{self.epochs}"
             left = epoch.seconds / epoch.epoch * (self.epochs - epoch.epoch)
-        measure, chosen_by = self.measure, ""
-        if measure.column not in _ALWAYS:
-            chosen_by = f"  {measure.title} {measure.text(asdict(epoch)[measure.column])}"
+        chosen_by = ""
+        for measure in self._measures():
+            chosen_by += f"  {measure.title} {measure.text(asdict(epoch)[measure.column])}"
         skipped = f"  {epoch.skipped} steps skipped" if epoch.skipped else ""
         self.say(
-            f"{named}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:7.2%}"
-            f"  validation loss {epoch.val_loss:.4f}  accuracy {epoch.val_accuracy:7.2%}{chosen_by}"
+            f"{named}  loss {epoch.loss:.4f}  {self.accuracy} {epoch.accuracy:7.2%}  validation "
+            f"loss {epoch.val_loss:.4f}  {self.accuracy} {epoch.val_accuracy:7.2%}{chosen_by}"
             f"  {epoch.images_per_second:,.0f} images/s{skipped}  {max(left, 0):,.0f} s left"
         )
+
+    def _measures(self) -> list[Measure]:
+        """Returns the metrics of an epoch's line besides the loss and the accuracy."""
+        several = [MEASURES["mAP"]] if self.multi_label else []
+        chosen = [] if self.measure.column in _ALWAYS else [self.measure]
+        return list(dict.fromkeys(several + chosen))
 
     def _show(self, what: str, done: float, total: float, state: str) -> None:
         if self.task is None or self.live.tasks[0].total != total:

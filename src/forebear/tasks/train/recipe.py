@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from forebear.data.augment.config import Augment
-from forebear.limits import INPUT_SIDE
 from forebear.settings import check, setting
+from forebear.tasks.train.input_config import InputConfig
 
 Optimizer = Literal["sgd", "caffe", "adam", "adamw", "lamb", "muon"]
 Schedule = Literal["constant", "step", "cosine", "triangular", "onecycle"]
@@ -246,57 +246,6 @@ class BalanceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InputConfig:
-    """The sizes of images, and how they are mixed."""
-
-    size: int = setting(
-        0,
-        help="input size in training, a square; 0: by the data",
-        unit="pixels",
-        least=0,
-        most=INPUT_SIDE,
-    )
-    size_from: int = setting(
-        0,
-        help="input size at the start of a run in which it grows; 0: it does not grow",
-        unit="pixels",
-        least=0,
-        most=INPUT_SIDE,
-    )
-    growth: tuple[float, float] = setting(
-        (0.0, 1.0),
-        help="fractions of the run between which the input size grows",
-        needs=("size_from",),
-    )
-    eval_size: int = setting(
-        0,
-        help="input size of validation images; 0: as size",
-        unit="pixels",
-        least=0,
-        most=INPUT_SIDE,
-    )
-    eval_side: int = setting(
-        0,
-        help="shorter side of validation images before the centre crop; 0: by eval_size",
-        unit="pixels",
-        least=0,
-        most=INPUT_SIDE,
-    )
-    mixup: float = setting(
-        0.0, help="alpha of the Beta distribution that blends images; 0: none", least=0
-    )
-    cutmix: float = setting(
-        0.0,
-        help="alpha of the Beta distribution that exchanges patches; 0: none; with mixup too: one "
-        "of both per batch",
-        least=0,
-    )
-    repeated_augmentation: int = setting(
-        1, help="views of an image in one batch (Hoffer et al. 2019)", least=1, off=1
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
 class Compute:
     """The precision and the seed."""
 
@@ -335,6 +284,7 @@ class Recipe(
     def __post_init__(self) -> None:
         check(self)
         self._check_pairs()
+        self.check_shape()
         if self.batch == 1:
             raise ValueError("batch=1: expected 2 or more, as norms need; 0 leaves the choice.")
         if self.epochs and self.iterations:

@@ -13,9 +13,12 @@ from forebear.data.loader import Loader
 from forebear.errors import DiskError
 from forebear.network.calibration import Calibration
 from forebear.network.model_card import ModelCard
+from forebear.network.multi_label import DEFAULT, MultiLabel
 from forebear.network.network import Network
 from forebear.tasks.calibration import calibrate, least_images
 from forebear.tasks.evaluate import Evaluation
+from forebear.tasks.label_evaluation import AnyEvaluation, LabelEvaluation
+from forebear.tasks.label_metrics import LEAST_POSITIVES, choose_thresholds
 from forebear.tasks.runs.layout import BEST
 from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.runs.tracking.trackers import Trackers
@@ -148,10 +151,8 @@ class Recorder:
         self.epochs.append(event.epoch)
         self._name_left_out()
         if event.best is not None:
-            event.best.card = replace(
-                self._card(event.evaluation, event.epoch.seconds),
-                calibration=_calibration(self.run, event.evaluation),
-            )
+            card = self._card(event.evaluation, event.epoch.seconds)
+            event.best.card = _fitted(self.run, card, event.evaluation)
             self.best = event.best
         if not self.setup.world.writes:
             return
@@ -175,31 +176,28 @@ class Recorder:
             nullcontext() if tested else event.stepper.averaged(),
         ):
             network = self.setup.network
-            # The weights that were tested are those of best.safetensors, with their calibration.
-            fitted = (
-                network.card.calibration if tested else _calibration(self.run, event.evaluation)
-            )
-            card = self._card(event.evaluation, event.seconds, event.test)
-            network.card = replace(card, calibration=fitted)
+            if tested:  # the weights are those of best.safetensors, and so is what was fitted
+                network.card = replace(
+                    self._card(event.evaluation, event.seconds, event.test),
+                    calibration=network.card.calibration,
+                    multi_label=network.card.multi_label,
+                )
+            else:
+                card = self._card(event.evaluation, event.seconds)
+                network.card = _fitted(self.run, card, event.evaluation)
             self.folder.weights(network)
-        if fitted is not None:
-            self.display.say(
-                f"calibrated on {fitted.images:,} validation images: temperature "
-                f"{fitted.temperature:.3f}, ECE {fitted.ece_before:.2%} before and "
-                f"{fitted.ece_after:.2%} after"
-            )
+        for line in fitted_lines(network.card, chooses=self.setup.chooses):
+            self.display.say(line)
         self.artifacts.curves(self.epochs, event.evaluation)
         self.trackers.finish(network.card.metrics)
 
     def _card(
-        self, measured: Evaluation, seconds: float, tested: Evaluation | None = None
+        self, measured: AnyEvaluation, seconds: float, tested: AnyEvaluation | None = None
     ) -> ModelCard:
         """Returns what a saved network says of itself."""
         data, run = self.setup.data, self.run
         metrics = {
-            "held_out_accuracy": measured.top1,
-            "held_out_top5": measured.top5,
-            "held_out_loss": measured.loss,
+            **{f"held_out_{name}": value for name, value in _numbers(measured).items()},
             "held_out_images": measured.images,
             "held_out_images_in_set": len(data.val),
             "seconds": seconds,
@@ -208,6 +206,8 @@ class Recorder:
             "fingerprint": data.fingerprint,
             "data_fingerprint": (self.setup.test or data).fingerprint,  # before a part was held out
         }
+        if self.setup.config.fold is not None:
+            metrics["fold"] = self.setup.config.fold
         if self.setup.config.group_by is not None:
             metrics["group_by"] = self.setup.config.group_by
         if self.left_out:
@@ -217,7 +217,8 @@ class Recorder:
             metrics["training_images_read"] = reading.count
         if tested is not None:
             assert self.setup.test is not None
-            metrics |= {"test_accuracy": tested.top1, "test_images": tested.images}
+            name = "mAP" if isinstance(tested, LabelEvaluation) else "accuracy"
+            metrics |= {f"test_{name}": _numbers(tested)[name], "test_images": tested.images}
             metrics["test_images_in_set"] = len(self.setup.test.val)
         return ModelCard(classes=data.classes, preprocessing=run.rule, metrics=metrics)
 
@@ -232,6 +233,70 @@ def _explained(path: Path) -> Iterator[None]:
             f"{path}: the trained weights cannot be written ({error.strerror or error}). Expected "
             f"room on the disk. Make some and go on by {RESUME} {path}: the checkpoints are whole."
         ) from error
+
+
+def _fitted(run: Prepared, card: ModelCard, measured: AnyEvaluation) -> ModelCard:
+    """Returns the card with what the validation images give: temperature or thresholds."""
+    if isinstance(measured, LabelEvaluation):
+        return replace(card, multi_label=_thresholds(run, measured))
+    return replace(card, calibration=_calibration(run, measured))
+
+
+def _numbers(measured: AnyEvaluation) -> dict[str, float]:
+    """Returns what the card of a network says of an evaluation."""
+    if isinstance(measured, LabelEvaluation):
+        return {
+            "mAP": measured.mean_ap,
+            "micro_f1": measured.micro_f1,  # at thresholds of 0.5, like the other two
+            "macro_f1": measured.macro_f1,
+            "exact_match": measured.exact_match,
+            "loss": measured.loss,
+        }
+    return {"accuracy": measured.top1, "top5": measured.top5, "loss": measured.loss}
+
+
+def fitted_lines(card: ModelCard, *, chooses: bool) -> list[str]:
+    """Returns what is printed about the temperature or the thresholds of a trained network.
+
+    Args:
+        card: Of the network.
+        chooses: Whether the validation images may choose anything.
+    """
+    fitted, several = card.calibration, card.multi_label
+    if fitted is not None:
+        return [
+            f"calibrated on {fitted.images:,} validation images: temperature "
+            f"{fitted.temperature:.3f}, ECE {fitted.ece_before:.2%} before and "
+            f"{fitted.ece_after:.2%} after"
+        ]
+    if several is None:
+        return []
+    left = sum(value == DEFAULT for value in several.thresholds)
+    total = len(several.thresholds)
+    if not chooses:
+        return [
+            f"the threshold of all {total:,} labels is {DEFAULT:g}, since the data's own "
+            "validation set measures the result; with --hold-out 0.1 thresholds are chosen on "
+            "held-out training images"
+        ]
+    if not several.images:
+        return [
+            f"the threshold of all {total:,} labels is {DEFAULT:g}, since fewer than "
+            f"{LEAST_POSITIVES} validation images have the label or lack it"
+        ]
+    rest = f"; {left:,} have too few images, or the best is {DEFAULT:g}" if left else ""
+    return [
+        f"thresholds of {total - left:,} of {total:,} labels chosen on {several.images:,} "
+        f"validation images for the highest F1{rest}"
+    ]
+
+
+def _thresholds(run: Prepared, measured: LabelEvaluation) -> MultiLabel:
+    """Returns the thresholds that validation images give; 0.5 if they may be a test set."""
+    if not run.setup.chooses or not np.isfinite(measured.logits).all():
+        return measured.several
+    fingerprint = run.setup.data.fingerprint
+    return choose_thresholds(measured.labels, measured.logits, fingerprint=fingerprint)
 
 
 def _calibration(run: Prepared, measured: Evaluation) -> Calibration | None:

@@ -4,37 +4,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from forebear.data.choices import Bad
+from forebear.data.fold import Fold
 from forebear.data.sources.read_options import ReadOptions
 from forebear.files import expanded
+from forebear.limits import IMAGE_CHANNELS, INPUT_SIDE
 from forebear.settings import check, override, setting, settings
 from forebear.tasks.runs.choosing import Metric
-from forebear.tasks.runs.tracking.names import TRACKERS, parse_trackers
+from forebear.tasks.runs.tracking.names import parse_trackers
+from forebear.tasks.train.machine_config import MachineConfig
 from forebear.tasks.train.recipe import Recipe
-
-Compile = Literal["auto", "off", "on", "graphs"]
-
-MOST_THREADS = 1024  # torch's OpenMP crashes if it is asked for many more
 
 _RECIPE = settings(Recipe)
 _READ = settings(ReadOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(MachineConfig):
     """What the caller asks for; None leaves the choice to the recipe, the data or the machine.
 
     Raises:
-        ValueError: a field is out of its range, a tracker is unknown, or a budget is combined with
-            epochs or deterministic.
+        ValueError: a field is out of its range, a tracker is unknown, a budget is combined with
+            epochs or deterministic, or a fold with hold_out.
     """
 
     data: str = setting(help="the dataset, such as folder:PATH", flag="--data KIND:PATH")
     images: Path | None = override(_READ["images"])
     image_column: str | None = override(_READ["image_column"])
     label_column: str | None = override(_READ["label_column"])
+    multi_label: bool | None = override(_READ["multi_label"])
+    label_columns: str | None = override(_READ["label_columns"])
+    label_separator: str | None = override(_READ["label_separator"])
     group_by: str | None = override(_READ["group_by"])
     network: str | None = setting(
         None,
@@ -73,10 +74,12 @@ class TrainConfig:
     )
     batch: int | None = override(_RECIPE["batch"], default_text="the recipe's")
     lr: float | None = override(_RECIPE["lr"], default_text="the recipe's")
-    size: int | None = override(
+    size: int | tuple[int, int] | None = override(
         _RECIPE["size"],
+        help="input size: the side of a square or HEIGHTxWIDTH, as in 224x448",
         default_text="the recipe's, else the checkpoint's, else that of the images, up to 224",
     )
+    resize: str | None = override(_RECIPE["resize"], default_text="the recipe's")
     mirror: bool | None = override(
         _RECIPE["mirror"],
         help="random horizontal flips",
@@ -102,10 +105,13 @@ class TrainConfig:
         below=1,
         flag="--hold-out FRACTION",
     )
+    fold: str | None = setting(
+        None, help="the fold of a cross-validation that validates, such as 2/5"
+    )
     metric: Metric = setting(
-        "top1",
+        "auto",
         help="metric of the validation set that chooses best.safetensors",
-        default_text="top-1 accuracy",
+        default_text="top-1 accuracy, or mAP of multi-label images",
     )
     patience: int | None = setting(
         None,
@@ -125,63 +131,20 @@ class TrainConfig:
     )
     sample_range: str = setting(
         "full",
-        help="sample values of 16-bit and 32-bit greyscale images that become 0 and 255: full, "
-        "auto (those that the training images use) or LOW:HIGH",
+        help="sample values of 16-bit arrays and of 16-bit and 32-bit greyscale images that become "
+        "0 and 255: full, auto (those that the training images use) or LOW:HIGH",
         flag="--sample-range RANGE",
+    )
+    channels: int | None = setting(
+        None,
+        help="channels of the image files, such as 4 for .npy arrays [H, W, 4] and for RGBA, which "
+        "is then not blended with white; 1 turns colour images grey",
+        default_text="3; of arrays, as many as they have",
+        least=1,
+        most=IMAGE_CHANNELS,
     )
     bad: Bad = setting(
         "fail", help="images that cannot be decoded: stop with an error, or skip them"
-    )
-
-    precision: str | None = override(_RECIPE["precision"], default_text="the recipe's")
-    device: str = setting("auto", help="auto, cpu, cuda or cuda:N", flag="--device DEVICE")
-    threads: int | None = setting(
-        None,
-        help="compute threads",
-        least=1,
-        most=MOST_THREADS,
-        default_text="chosen by timing, and re-checked during training",
-    )
-    deterministic: bool = setting(
-        False,
-        help="bit-identical results on the same machine, also after resuming: fixes the number of "
-        "threads, and uses slower algorithms on a GPU",
-    )
-    compile: Compile = setting(
-        "auto",
-        help="torch.compile, or torch.compile with CUDA graphs",
-        default_text="the fastest by measurement, on a GPU, for runs of ten minutes or more",
-    )
-    workers: int | None = setting(
-        None,
-        help="decoding threads; 0: decode between the steps",
-        least=0,
-        most=MOST_THREADS,
-        default_text="one per CPU core",
-    )
-    every: int = setting(
-        0,
-        help="save a checkpoint after this many steps, and after each epoch",
-        unit="steps",
-        least=0,
-        default_text="every five minutes",
-        flag="--save-every STEPS",
-    )
-    keep_memory: bool = setting(
-        False, help="do not return freed memory to the system, which is faster"
-    )
-    track: str | None = setting(
-        None,
-        help=f"also send the metrics to experiment trackers: {', '.join(TRACKERS)}; several with "
-        "commas",
-        flag="--track NAMES",
-    )
-    tensorboard: bool = setting(False, help="the same as --track tensorboard")
-    started: float | None = setting(
-        None,
-        help="time.perf_counter() from which a budget counts",
-        unit="seconds",
-        default_text="the time of the call",
     )
 
     def __post_init__(self) -> None:
@@ -195,29 +158,51 @@ class TrainConfig:
                     f"{name}={value!r}: expected a path, as text or a pathlib.Path. Pass one."
                 )
         check(self)
+        _check_shape(self.size)
         parse_trackers(self.track)
         self.reading  # noqa: B018 - refuses empty names
-        if self.budget is None:
-            return
-        if self.epochs is not None:
-            raise ValueError(
-                f"budget={self.budget:g} seconds and epochs={self.epochs}: either ends a run. "
-                "Expected one of them. Leave one out."
-            )
-        if self.deterministic:
-            raise ValueError(
-                f"budget={self.budget:g} seconds and deterministic: a run that the clock ends "
-                "takes other steps each time. Expected one of them. Pass epochs, or do without "
-                "the same bits."
-            )
-
-    @property
-    def trackers(self) -> tuple[str, ...]:
-        """The names of the trackers, each once."""
-        asked = parse_trackers(self.track)
-        return tuple(dict.fromkeys((*(("tensorboard",) if self.tensorboard else ()), *asked)))
+        _refuse_combinations(self)
 
     @property
     def reading(self) -> ReadOptions:
         """How the data set is read."""
         return ReadOptions(**{name: getattr(self, name) for name in _READ})
+
+
+def _refuse_combinations(config: TrainConfig) -> None:
+    """Refuses values of which one would have to be ignored.
+
+    Raises:
+        ValueError: There are such values.
+    """
+    if config.fold is not None:
+        Fold.parse(config.fold)
+        if config.hold_out is not None:
+            raise ValueError(
+                f"hold_out={config.hold_out:g} and folds: each fold is the validation set of one "
+                "run. Expected one of them. Leave one out."
+            )
+    if config.budget is None:
+        return
+    if config.epochs is not None:
+        raise ValueError(
+            f"budget={config.budget:g} seconds and epochs={config.epochs}: either ends a run. "
+            "Expected one of them. Leave one out."
+        )
+    if config.deterministic:
+        raise ValueError(
+            f"budget={config.budget:g} seconds and deterministic: a run that the clock ends "
+            "takes other steps each time. Expected one of them. Pass epochs, or do without "
+            "the same bits."
+        )
+
+
+def _check_shape(size: object) -> None:
+    """Refuses a height or a width out of range."""
+    if isinstance(size, tuple):
+        sides = (isinstance(side, int) and 1 <= side <= INPUT_SIDE for side in size)
+        if len(size) != 2 or not all(sides):
+            raise ValueError(
+                f"size={size!r}: expected height and width, each from 1 to {INPUT_SIDE:,} pixels. "
+                "Pass two such numbers, or one for a square."
+            )

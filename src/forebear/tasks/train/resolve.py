@@ -16,6 +16,7 @@ from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipe_files import read_recipe_fields
 from forebear.tasks.train.request import TrainConfig
 
+_FLAGS = ("epochs", "batch", "lr", "resize", "balance", "seed", "precision")
 Origin = Literal[
     "user", "recipe", "default", "weights", "network", "data", "machine", "budget", "unknown"
 ]
@@ -63,13 +64,15 @@ class ResolvedRecipe:
         return ResolvedRecipe(recipe=recipe, origins={**self.origins, **changed})
 
 
-def read_config(config: TrainConfig, *, checkpoint_size: int = 0) -> ResolvedRecipe:
+def read_config(
+    config: TrainConfig, *, checkpoint_size: tuple[int, int] = (0, 0)
+) -> ResolvedRecipe:
     """Returns the recipe with what the user has set; choices left to the data are still open.
 
     Args:
         config: Names a recipe (the default one if None), and what replaces its values.
-        checkpoint_size: Input size in pixels that the initial weights were trained at; 0 if that is
-            not known.
+        checkpoint_size: Height and width in pixels that the initial weights were trained at; 0 if
+            they are not known.
 
     Raises:
         ValueError: An unknown recipe, or a value that does not fit its field.
@@ -84,14 +87,18 @@ def read_config(config: TrainConfig, *, checkpoint_size: int = 0) -> ResolvedRec
     origins.update(dict.fromkeys(from_file, "recipe"))
     origins.update(dict.fromkeys([*from_sets, *given], "user"))
     asked = ResolvedRecipe(recipe=recipe, origins=origins)
-    if not recipe.size and checkpoint_size:
-        return asked.choose("weights", size=checkpoint_size)
+    if not recipe.size and checkpoint_size[0]:
+        height, width = checkpoint_size
+        return asked.choose("weights", size=height, width=0 if width == height else width)
     return asked
 
 
 def _overrides(config: TrainConfig) -> Iterator[tuple[str, Any]]:
     """Yields the recipe's fields that have a flag of their own, if the flag is given."""
-    for name in ("epochs", "batch", "lr", "size", "balance", "seed", "precision"):
+    if config.size is not None:
+        height, width = (config.size, 0) if isinstance(config.size, int) else config.size
+        yield from {"size": height, "width": width}.items()
+    for name in _FLAGS:
         value = getattr(config, name)
         if value is not None:
             yield name, value
@@ -116,16 +123,19 @@ def resolve_recipe(
         norms: Whether the network has norms.
         device: Determines the precision.
     """
+    if data.multi_label:
+        asked = _with_labels(asked)
     if config.recipe is None and (config.weights is not None or not norms):
         asked = _with_sgd(asked, data, norms=norms)
     recipe, count = asked.recipe, len(data.train)
+    _refuse_colours(recipe, data.channels)
     size = input_size(recipe, data)
     batch = recipe.batch or (batch_for(count) if recipe.batch_norm != "auto" else _few(count))
     epochs = recipe.epochs or (0 if recipe.iterations else epochs_for(count, batch))
     chosen: dict[str, Any] = {"size": size, "batch": batch, "epochs": epochs}
     chosen["eval_size"] = recipe.eval_size or size
-    if recipe.crop == "auto":
-        chosen["crop"] = "resized" if size >= PHOTOGRAPH else "shift"
+    if recipe.crop == "auto" or (recipe.resize != "crop" and asked.origins["crop"] != "user"):
+        chosen["crop"] = _crop(recipe, size, data)
     if recipe.shift < 0:
         chosen["shift"] = max(1, size // 8)
     if recipe.mirror == "auto":
@@ -136,6 +146,50 @@ def resolve_recipe(
         chosen["batch_norm"] = "frozen" if batch < 16 else "own"
     resolved = asked.choose("data", **chosen)
     return resolved.choose("machine", precision=find_precision(recipe.precision, device))
+
+
+def _with_labels(asked: ResolvedRecipe) -> ResolvedRecipe:
+    """Returns the recipe with the loss of multi-label images.
+
+    Raises:
+        ValueError: The user has set what does not fit such images.
+    """
+    recipe, set_by = asked.recipe, asked.origins
+    if recipe.loss == "ce" and set_by["loss"] == "user":
+        raise ValueError(
+            "loss='ce': the images are multi-label, and cross-entropy is of one class an image. "
+            "Expected 'bce'. Leave it out."
+        )
+    if recipe.balance == "sampler":
+        raise ValueError(
+            "--balance sampler: the images are multi-label, and an image with a rare label mostly "
+            "has frequent ones too, so that no sampler makes them equally frequent. Expected none, "
+            "loss or auto. Pass --balance loss."
+        )
+    return asked.choose("data", loss="bce")
+
+
+def _refuse_colours(recipe: Recipe, channels: int) -> None:
+    """Refuses augmentation of colours that images of other channels do not have.
+
+    Raises:
+        ValueError: The recipe has a policy or jitter.
+    """
+    name = "policy" if recipe.policy != "none" else "jitter" if recipe.jitter else ""
+    if name and channels not in (1, 3):
+        off = "none" if name == "policy" else "0"
+        raise ValueError(
+            f"{name}={getattr(recipe, name)} with images of {channels} channels: it changes "
+            f"colours. Expected {name}={off}, or images in RGB or grey. Pass --set {name}={off}."
+        )
+
+
+def _crop(recipe: Recipe, size: int, data: Dataset) -> str:
+    """Returns how training images are cropped; pad and squash promise to keep the whole image."""
+    if recipe.resize != "crop":
+        return "middle"
+    # A random part of a photograph may lack what its labels name, unlike its one subject.
+    return "resized" if size >= PHOTOGRAPH and not data.multi_label else "shift"
 
 
 def _with_sgd(asked: ResolvedRecipe, data: Dataset, *, norms: bool) -> ResolvedRecipe:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from forebear.tables.files import table_to_dict
+from forebear.tables.files import dialect_to_dict, preprocessing_to_dict, table_to_dict
 from forebear.tasks.machine.device import device_name
 from forebear.tasks.train.prepare import Prepared
 from forebear.version import __version__
@@ -18,8 +18,9 @@ from forebear.version import __version__
 # What a resumed run needs in addition to the recipe
 KEPT = (
     "hold_out", "bad", "workers", "threads", "every", "budget", "keep_memory", "tensorboard",
-    "track", "compile", "deterministic", "images", "image_column", "label_column", "group_by",
-    "metric", "patience", "unknown",
+    "track", "compile", "deterministic", "images", "image_column", "label_column",
+    "multi_label", "label_columns", "label_separator", "group_by",
+    "metric", "patience", "unknown", "fold", "channels",
 )  # fmt: skip
 
 
@@ -36,12 +37,13 @@ def settings_of(run: Prepared) -> dict[str, Any]:
     request["images"] = None if config.images is None else str(config.images)
     return {
         "table": table_to_dict(setup.network.table),
-        "dialect": asdict(setup.network.dialect),
+        "dialect": dialect_to_dict(setup.network.dialect),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "network": setup.name,
         "data": {
             "spec": data.spec,
             "classes": data.classes,
+            "multi_label": data.multi_label,
             "train": len(data.train),
             "held_out": len(data.val),
             "evaluated": len(run.validation_images.places),
@@ -54,7 +56,7 @@ def settings_of(run: Prepared) -> dict[str, Any]:
         "chosen_by": dict(run.resolved.origins),
         "weights": None if config.weights is None else str(config.weights),
         "request": request,
-        "preprocessing": asdict(run.rule),
+        "preprocessing": preprocessing_to_dict(run.rule),
         "machine": {
             "device": device_name(setup.device),
             "threads": torch.get_num_threads(),

@@ -11,14 +11,16 @@ from pathlib import Path
 
 import torch
 
-from forebear.data.dataset import Dataset
+from forebear.data.dataset import Dataset, with_channels
+from forebear.data.fold import Fold
 from forebear.data.sample_levels import find_levels
+from forebear.data.sources.fold_split import as_test, split_fold
 from forebear.data.sources.group_by import refuse_shared_groups
 from forebear.data.sources.registry import read_data
 from forebear.data.sources.split import split_validation
 from forebear.errors import DataError, RunError
 from forebear.network.create import create
-from forebear.network.initialize import zero_last_norms
+from forebear.network.initialize import start_at, zero_last_norms
 from forebear.network.network import Network
 from forebear.network.plan.cost import check_map, check_size
 from forebear.tables.dialects import Dialect
@@ -28,8 +30,10 @@ from forebear.tables.preprocessing import TORCHVISION, Preprocessing
 from forebear.tables.rows import Table
 from forebear.tasks.machine.distributed import ALONE, World
 from forebear.tasks.machine.thread_tuning import uncrowded
+from forebear.tasks.runs.choosing import metric_for
 from forebear.tasks.runs.folder import RunFolder
 from forebear.tasks.runs.metrics import Epoch
+from forebear.tasks.train.balance import label_odds, loss_weights
 from forebear.tasks.train.budget.plan import Allowance, Amount, Fitted, fit_to_budget
 from forebear.tasks.train.budget.timing import StepTimes
 from forebear.tasks.train.recipe import Recipe
@@ -105,16 +109,20 @@ def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
         world.on_rank0(partial(RunFolder, config.out, replace=config.replace))
     if config.network is not None:
         resolve(config.network, config.dialect)  # so is an unknown name
-    data, test = split_data(read_data(config.data, config.reading), config.hold_out)
+    data, test = split_data(images_of(config), config.hold_out, config.fold)
+    config = replace(config, metric=metric_for(config.metric, multi_label=data.multi_label))
     _refuse_one_class(data)
     _refuse_patience(config, chooses=test is not None or data.splits_off)
     _refuse_if_spent(config)
     card = None if config.weights is None else find_card(config.weights)
-    asked = read_config(config, checkpoint_size=0 if card is None else card.preprocessing.size)
+    asked = read_config(
+        config, checkpoint_size=(0, 0) if card is None else card.preprocessing.shape
+    )
     name, table, dialect = choose_network(config, asked.recipe, input_size(asked.recipe, data))
     norms = dialect.root_norm or dialect.final_norm
     resolved = resolve_recipe(asked, config, data, norms=norms, device=device)
     trained = None if card is None else card.preprocessing
+    _refuse_other_channels(data, trained)
     network = create_network(table, dialect, data, resolved.recipe, trained)
     times: StepTimes | None = None
     notes: tuple[str, ...] = ()
@@ -127,7 +135,7 @@ def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
             asked = asked.choose("budget", batch=fitted.batch)
         resolved = resolve_recipe(asked, config, data, norms=norms, device=device)
         notes = (fitted.line,) if fitted.line else ()
-    if config.metric != "top1" and test is None and not data.splits_off:
+    if config.metric not in ("top1", "mAP") and test is None and not data.splits_off:
         notes += (_NO_CHOICE.format(config.metric),)
     network.card = card or network.card
     if config.weights is not None:
@@ -154,17 +162,40 @@ def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
     )
 
 
+def images_of(config: TrainConfig) -> Dataset:
+    """Reads the data set with the channels that were asked for.
+
+    Raises:
+        DataError: It cannot be used, or its images are arrays with other channels.
+    """
+    return with_channels(read_data(config.data, config.reading), config.channels)
+
+
 def _refuse_one_class(data: Dataset) -> None:
     """Refuses a data set that gives a network nothing to tell apart.
 
     Raises:
         DataError: It has one class.
     """
-    if len(data.classes) == 1:
+    if len(data.classes) == 1 and not data.multi_label:
         raise DataError(
             f"{printable(data.spec)}: only one class, {printable(data.classes[0])}, so a network "
             "that always answers it is right. Expected two classes or more. Add images that are "
             "something else, or pass the folder or the table that has all classes."
+        )
+
+
+def _refuse_other_channels(data: Dataset, trained: Preprocessing | None) -> None:
+    """Refuses images of other channels than weights for any channels take.
+
+    Raises:
+        DataError: The numbers of channels differ.
+    """
+    if trained is not None and trained.order == "any" and trained.channels != data.channels:
+        raise DataError(
+            f"{printable(data.spec)}: images of {data.channels} channels. Expected "
+            f"{trained.channels}, as the network of --weights takes. If the files have as many, "
+            f"pass --channels {trained.channels}."
         )
 
 
@@ -230,17 +261,22 @@ def new_folder(name: str) -> Path:
     return folder
 
 
-def split_data(data: Dataset, fraction: float | None) -> tuple[Dataset, Dataset | None]:
+def split_data(
+    data: Dataset, fraction: float | None, fold: str | None = None
+) -> tuple[Dataset, Dataset | None]:
     """Returns the training and validation sets, and the original data if it serves as test set.
 
     Args:
         data: As it was read.
         fraction: Of the training images, to use for validation; None keeps the data as is.
+        fold: The fold of a cross-validation that validates, such as "2/5".
 
     Raises:
         DataError: Parts that came with the data have a group in common, or no split is possible.
     """
     refuse_shared_groups(data)
+    if fold is not None:
+        return split_fold(data, Fold.parse(fold)), None if data.splits_off else data
     if fraction is None:
         return data, None
     split = split_validation(
@@ -252,17 +288,7 @@ def split_data(data: Dataset, fraction: float | None) -> tuple[Dataset, Dataset 
         mirror=data.mirror,
         groups=data.groups.get("train"),
     )
-    origins = {"train": data.origins.get("train", ""), "test": data.origins.get("val", "")}
-    groups = dict(split.groups) | ({"test": data.groups["val"]} if data.groups else {})
-    split = replace(
-        split,
-        test=data.val,
-        origins=origins,
-        skipped=data.skipped,
-        notes=data.notes,
-        groups=groups,
-    )
-    return split, data
+    return as_test(split, data), data
 
 
 def choose_network(config: TrainConfig, recipe: Recipe, size: int) -> tuple[str, Table, Dialect]:
@@ -305,11 +331,16 @@ def create_network(
         in_channels=1 if trained is not None and trained.channels == 1 else data.channels,
         generator=torch.Generator().manual_seed(recipe.seed),
     )
+    if data.multi_label:
+        weights = loss_weights(data, recipe)
+        start_at(network, label_odds(data.train.labels, weights))
     if recipe.zero_init_residual:
         zero_last_norms(network)
-    for side in sorted({recipe.size_from or recipe.size, recipe.size, recipe.eval_size}):
-        check_size(network.plan, side, side)
-        check_map(network.plan, side)
+    squares = {(side, side) for side in (recipe.size_from, recipe.eval_size) if side}
+    shapes = {recipe.shape} if recipe.width else squares | {recipe.shape}
+    for height, width in sorted(shapes):
+        check_size(network.plan, height, width)
+        check_map(network.plan, height, width)
     return network
 
 
@@ -332,7 +363,8 @@ def load_initial_weights(
     """
     path, known = config.weights, network.card.classes
     assert path is not None
-    network.card = replace(network.card, classes=())
+    trained = network.card.multi_label is not None  # as the checkpoint says
+    network.card = replace(network.card, classes=(), multi_label=None)
     logits = network.get_submodule("logits")
     random = copy.deepcopy(logits.state_dict())
     with library_arrays(path) as arrays:
@@ -343,8 +375,12 @@ def load_initial_weights(
         notes = (*notes, f"random, as {path} has none that fit: {', '.join(stayed)}")
     same = known in (data.classes, tuple(synset_name(name) or name for name in data.classes))
     unsure = not known and not (recipe.head_only or recipe.head_epochs)
-    if same or unsure or "logits.weight" in stayed:
+    if "logits.weight" in stayed or (trained == data.multi_label and (same or unsure)):
         return notes
     logits.load_state_dict(random)
     why = "was trained on other classes, or in another order" if known else "names no classes"
+    if trained and not data.multi_label:
+        why = "is multi-label"
+    elif known and data.multi_label and not trained:
+        why = "was trained on images with one class each"
     return (*notes, f"logits random, as {path} {why}")

@@ -16,7 +16,7 @@ import torch
 
 from forebear.data.loader import Batch
 from forebear.errors import StopError
-from forebear.tasks.evaluate import InOrder
+from forebear.tasks.evaluation_batches import InOrder
 
 _FINISHING = "finishing this step and saving a checkpoint; press Ctrl-C again to quit at once"
 TOGETHER = 3.0  # seconds within which torchrun delivers one signal twice

@@ -13,6 +13,7 @@ from forebear.network.network import Network
 from forebear.tasks.machine.distributed import World
 from forebear.tasks.train.data_parallel import DataParallel
 from forebear.tasks.train.finite import FiniteGuard
+from forebear.tasks.train.loss import hits, label_losses, plain_loss
 from forebear.tasks.train.loss import loss as losses_of
 from forebear.tasks.train.optim.ema import EMA
 from forebear.tasks.train.optim.factory import make_optimizer
@@ -44,7 +45,8 @@ class Stepper:
             device: Where the images are.
             world: The processes that share every batch.
             mode: Whether torch.compile runs the forward and the backward pass.
-            weights: [classes] weights of the classes in the loss, or None for 1.
+            weights: [classes] weights of the classes in the loss, or of the images that have the
+                label if they have several; None for 1.
         """
         self.model, self.network, self.recipe = model, network, recipe
         self.device, self.world = device, world
@@ -64,7 +66,8 @@ class Stepper:
         Args:
             images: [n, C, H, W], this process's part of the batch.
             targets: [n] class indices, or [n, classes] probabilities.
-            labels: [n] class indices, to count the correct predictions.
+            labels: [n] class indices, or [n, classes] of 0 and 1 of multi-label images, to count
+                the correct predictions.
             total: Images of the step over all processes.
             share: Fraction of every group's peak learning rate.
 
@@ -93,12 +96,18 @@ class Stepper:
         with torch.autocast(self.device.type, torch.bfloat16, recipe.precision == "bf16"):
             logits = self.parallel(images)
         logits = logits.float()
-        wanted = losses_of(logits, targets, recipe, self.weights).sum()
+        if labels.ndim == 2:
+            losses = label_losses(
+                logits, targets, smoothing=recipe.label_smoothing, weights=self.weights
+            )
+        else:
+            losses = losses_of(logits, targets, recipe, self.weights)
+        wanted = losses.sum()
         (wanted * (self.world.size / total)).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
-            plain = nn.functional.cross_entropy(logits, labels, reduction="sum")
-            hits = (logits.argmax(1) == labels).sum().to(plain.dtype)
-            return torch.stack((plain, hits, wanted.detach()))
+            plain = plain_loss(logits, labels)
+            right = hits(logits, labels).to(plain.dtype)
+            return torch.stack((plain, right, wanted.detach()))
 
     def _move(self, seen: Tensor) -> None:
         """Moves the weights, unless the step is not finite; waits for the device on a CPU only."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from forebear.tasks.evaluate import Evaluation
+from forebear.tasks.label_evaluation import AnyEvaluation, LabelEvaluation
 from forebear.tasks.machine.distributed import World
 from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.train.state import TrainState
@@ -64,7 +65,9 @@ class Tally:
         loss, accuracy = (value / images for value in sums)
         return loss, accuracy
 
-    def epoch(self, evaluation: Evaluation, *, steps: int, seconds: float, memory: float) -> Epoch:
+    def epoch(
+        self, evaluation: AnyEvaluation, *, steps: int, seconds: float, memory: float
+    ) -> Epoch:
         """Returns the line of metrics; steps that were skipped have no loss to count.
 
         Args:
@@ -83,7 +86,6 @@ class Tally:
         images = int(counts.sum())
         parts = min(PARTS, len(losses))
         passes = state.step / steps  # fewer than state.epoch while images are still being read
-        classes = evaluation.counts
         return Epoch(
             epoch=int(passes) if passes == int(passes) else round(passes, 3),
             step=state.step,
@@ -91,10 +93,7 @@ class Tally:
             loss=sum(losses.tolist()) / images,
             accuracy=sum(hits.tolist()) / images,
             val_loss=evaluation.loss,
-            val_accuracy=evaluation.top1,
-            val_images=evaluation.images,
-            val_balanced=float(classes.balanced()),
-            val_macro_f1=float(classes.macro_f1()),
+            **_measured(evaluation),
             images_per_second=images / state.trained,
             seconds=seconds,
             skipped=state.skipped,
@@ -108,3 +107,22 @@ class Tally:
         state = self.state
         state.losses, state.hits, state.counts, state.lrs = [], [], [], []
         state.trained = 0.0
+
+
+def _measured(evaluation: AnyEvaluation) -> dict[str, Any]:
+    """Returns the fields of an epoch that an evaluation of the validation images gives."""
+    if isinstance(evaluation, LabelEvaluation):
+        return {
+            "val_accuracy": evaluation.exact_match,
+            "val_images": evaluation.images,
+            "val_macro_f1": evaluation.macro_f1,
+            "val_micro_f1": evaluation.micro_f1,
+            "val_map": evaluation.mean_ap,
+        }
+    classes = evaluation.counts
+    return {
+        "val_accuracy": evaluation.top1,
+        "val_images": evaluation.images,
+        "val_balanced": float(classes.balanced()),
+        "val_macro_f1": float(classes.macro_f1()),
+    }

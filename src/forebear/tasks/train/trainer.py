@@ -88,7 +88,7 @@ class Trainer:
             size = self.sizes.size(size)
         share = share_of_peak(recipe, progress)
         started = time.perf_counter()
-        self.threads.amount = max(len(batch.samples), 1) * size * size
+        self.threads.amount = max(len(batch.samples), 1) * size * (recipe.width or size)
         total = self._count(batch)
         with (
             self.threads,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -11,7 +12,9 @@ from torch import nn
 
 from forebear.data.feature_loader import FeatureLoader
 from forebear.data.loader import Loader
-from forebear.tasks.evaluate import Evaluation, InOrder, combined, evaluate, kept_images, sorted_by
+from forebear.tasks.evaluate import Evaluation, combined, evaluate, kept_images, sorted_by
+from forebear.tasks.evaluation_batches import InOrder
+from forebear.tasks.label_evaluation import AnyEvaluation, evaluate_labels, in_order, joined_labels
 from forebear.tasks.machine.device import Precision
 from forebear.tasks.runs.layout import BEST
 from forebear.tasks.train.budget.evaluation import UntilTime
@@ -33,7 +36,7 @@ def validate(
     stop: StopSignals,
     *,
     until: float | None = None,
-) -> Evaluation:
+) -> AnyEvaluation:
     """Evaluates a network, and returns its rows in the order of the data set.
 
     Args:
@@ -61,25 +64,45 @@ def validate(
             if isinstance(batches, Loader)
             else nullcontext()
         ):
-            part = evaluate(
-                model,
-                watched,
-                run.setup.data.classes,
-                precision=precision,
-                keep=_kept_images(run, batches),
-            )
+            part = _evaluated(run, model, watched, precision, _kept_images(run, batches))
         if not world.united(skipped):  # a newly skipped image changes who evaluates which
             break
-    whole = combined(world.gather(part))
+    whole = _joined(world.gather(part))
     if isinstance(batches, FeatureLoader):
         return whole
-    return sorted_by(whole, batches.places[: whole.images])
+    places = batches.places[: whole.images]
+    if isinstance(whole, Evaluation):
+        return sorted_by(whole, places)
+    return in_order(whole, np.argsort(places, kind="stable"))
+
+
+def _evaluated(
+    run: Prepared,
+    model: nn.Module,
+    batches: InOrder,
+    precision: Precision,
+    keep: NDArray[np.bool_] | None,
+) -> AnyEvaluation:
+    classes = run.setup.data.classes
+    if run.setup.data.multi_label:
+        return evaluate_labels(model, batches, classes, precision=precision)
+    return evaluate(model, batches, classes, precision=precision, keep=keep)
+
+
+def _joined(parts: Sequence[AnyEvaluation]) -> AnyEvaluation:
+    """Returns the evaluation of the whole set from those of all processes."""
+    single = [part for part in parts if isinstance(part, Evaluation)]
+    return (
+        combined(single)
+        if single
+        else joined_labels([part for part in parts if not isinstance(part, Evaluation)])
+    )
 
 
 def _kept_images(run: Prepared, batches: Loader | FeatureLoader) -> NDArray[np.bool_] | None:
     """Returns which of this process's images keep their logits, for the calibration."""
     setup = run.setup
-    if not setup.chooses:
+    if not setup.chooses or setup.data.multi_label:
         return None
     count = len(batches.places if isinstance(batches, Loader) else batches.labels)
     return kept_images(count, len(setup.data.classes))[setup.world.rank :: setup.world.size]

@@ -11,6 +11,8 @@ from forebear.weights.readers.hub import HubArrays, is_hub_folder
 from forebear.weights.readers.keras.hdf5_bytes import find_hdf5
 from forebear.weights.readers.keras.keras import WEIGHTS_MEMBER, KerasArrays, open_keras_archive
 from forebear.weights.readers.npz import NpzArrays
+from forebear.weights.readers.onnx.onnx_file import OnnxArrays, is_onnx
+from forebear.weights.readers.pickled_arrays import PickledArrays
 from forebear.weights.readers.safetensors_file import SafetensorsArrays, is_safetensors, open_index
 from forebear.weights.readers.tensorflow.open import is_tensorflow, open_tensorflow
 from forebear.weights.readers.torch.state_dict import TorchArrays, is_legacy
@@ -18,7 +20,7 @@ from forebear.weights.readers.zip_archive import open_archive
 
 _EXPECTED = (
     "a TensorFlow checkpoint, Keras .h5, .weights.h5 or .keras, torch state dict, safetensors, "
-    ".npz, or a folder from the Hugging Face Hub"
+    ".npz, ONNX graph, a pickle of numpy arrays, or a folder from the Hugging Face Hub"
 )
 _CHECK = "Check the path."
 # Other files that users pass by mistake, by their first bytes.
@@ -31,7 +33,6 @@ _STRANGERS = {
     b"\x93NUMPY": "a single .npy array",
     b"<": "a web page or XML",
     b"version https://git-lfs": "a git-lfs pointer instead of the file",
-    b"\x80": "a pickle that torch.save did not write",
 }
 
 
@@ -83,10 +84,14 @@ def _open_file(path: Path) -> Arrays:
         return TorchArrays(path)
     if is_safetensors(start, size):
         return SafetensorsArrays(path)
+    if start.startswith(b"\x80"):  # a pickle of protocol 2 or later
+        return PickledArrays(path)
     if start.lstrip().startswith(b"{"):
         return open_index(path)
     if find_hdf5(path) is not None:
         return KerasArrays(path)
+    if is_onnx(start):
+        return OnnxArrays(path)
     raise refused(path, _looks_like(start), _EXPECTED, _CHECK)
 
 

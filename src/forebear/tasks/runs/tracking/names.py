@@ -22,6 +22,8 @@ EPOCH = {  # key of metrics.jsonl to the chart and the line in it
     "val_accuracy": "accuracy/validation",
     "val_balanced": "accuracy/validation balanced",
     "val_macro_f1": "F1/validation mean of the classes",
+    "val_micro_f1": "F1/validation all labels",
+    "val_map": "mAP/validation",
     "lr": "run/learning rate",
     "images_per_second": "run/images per second",
     "memory": "run/memory in MiB",
@@ -31,8 +33,10 @@ EPOCH = {  # key of metrics.jsonl to the chart and the line in it
 FINAL = {  # metric of the final weights to its name
     "held_out_accuracy": "final/validation accuracy",
     "held_out_top5": "final/validation top-5 accuracy",
+    "held_out_mAP": "final/validation mAP",
     "held_out_loss": "final/validation loss",
     "test_accuracy": "final/test accuracy",
+    "test_mAP": "final/test mAP",
     "seconds": "final/seconds",
 }
 _GROUPS = ("network", "weights", "data", "recipe", "request", "machine", "versions")

@@ -13,7 +13,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import cast, get_args
 
 import torch
@@ -21,11 +21,11 @@ import torch
 from forebear.errors import RunError
 from forebear.files import home, make_private, own_text, write_text
 from forebear.network.network import Network
-from forebear.tables.files import table_to_dict
+from forebear.tables.files import dialect_to_dict, table_to_dict
 from forebear.tasks.machine.device import device_name
 from forebear.tasks.train.budget.step_timing import seconds_of_step
+from forebear.tasks.train.machine_config import Compile
 from forebear.tasks.train.recipe import Recipe
-from forebear.tasks.train.request import Compile
 from forebear.tasks.train.step import Mode
 from forebear.untrusted import parse_json
 
@@ -98,12 +98,17 @@ def _key(recipe: Recipe, network: Network, device: torch.device, modes: tuple[Mo
     facts = (
         modes,
         table_to_dict(replace(network.table, source="")),  # words; older keys lack them
-        asdict(network.dialect),
-        [recipe.batch, recipe.accumulate, recipe.size, recipe.precision, recipe.optimizer],
+        dialect_to_dict(network.dialect),
+        [recipe.batch, recipe.accumulate, *_size(recipe), recipe.precision, recipe.optimizer],
         device_name(device),
         torch.__version__,
     )
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _size(recipe: Recipe) -> tuple[int, ...]:
+    """Returns the side of a square, as older keys have it, or height and width."""
+    return recipe.shape if recipe.width else (recipe.size,)
 
 
 def _known() -> dict[str, str]:

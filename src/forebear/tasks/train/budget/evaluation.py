@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from forebear.data.loader import Batch, Loader
-from forebear.tasks.evaluate import InOrder
+from forebear.tasks.evaluation_batches import InOrder
 from forebear.tasks.train.budget.deadlines import Deadlines
 from forebear.tasks.train.budget.plan import evaluated
 from forebear.tasks.train.input_pipeline import MIN_EVALUATION_BATCH

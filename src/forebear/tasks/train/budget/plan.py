@@ -232,7 +232,7 @@ def plan_budget(recipe: Recipe, times: StepTimes, left: float, steps: int) -> Re
         steps: Steps in an epoch.
     """
     passes = left / (times.seconds(recipe.batch, recipe.size) * steps)
-    small = recipe.size < PHOTOGRAPH or recipe.crop != "resized"
+    small = recipe.size < PHOTOGRAPH or recipe.crop != "resized" or recipe.width
     if passes * steps >= STEPS and not small and not recipe.size_from and passes < 40:
         start = round(0.75 * recipe.size / STRIDE) * STRIDE
         start = min(recipe.size, max(start, smallest_side(times.network.plan)))

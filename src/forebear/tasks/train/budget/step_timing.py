@@ -48,9 +48,9 @@ def seconds_of_step(
     if device.type == "cpu" and mode == "off":
         accelerate(twin)
     model: nn.Module = twin
-    images = torch.randn(
-        recipe.batch, twin.plan.in_channels, recipe.size, recipe.size, device=device
-    ).to(memory_format=torch.channels_last)
+    images = torch.randn(recipe.batch, twin.plan.in_channels, *recipe.shape, device=device).to(
+        memory_format=torch.channels_last
+    )
     if recipe.head_only:
         model = twin.requires_grad_(False).get_submodule("logits").requires_grad_(True)
         images = torch.randn(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -20,7 +20,7 @@ from forebear.network.kernels.native import Library, library
 from forebear.network.network import Network
 from forebear.network.plan.cost import measure, parameters
 from forebear.network.plan.plan import Plan
-from forebear.tables.files import table_to_dict
+from forebear.tables.files import dialect_to_dict, table_to_dict
 from forebear.tasks.machine.device import device_name
 from forebear.tasks.train.budget.step_timing import seconds_of_step
 from forebear.tasks.train.budget.timing_cache import key_of, remember, remembered
@@ -58,7 +58,9 @@ class Operations:
 
     def of_image(self, size: int) -> float:
         """Returns those of one image forward; of the logits only, if only they learn."""
-        rows = [row for row in measure(self.plan, size) if row.kind != "unit"]
+        rows = [
+            row for row in measure(self.plan, size, self.recipe.width or None) if row.kind != "unit"
+        ]
         if self.recipe.head_only:
             rows = [row for row in rows if row.kind == "logits"]
         return float(sum(row.multiply_adds for row in rows))
@@ -192,8 +194,15 @@ class StepTimes:
             torch.__version__,
             [torch.get_num_threads(), isinstance(library(), Library)],
             table_to_dict(self.network.table),
-            asdict(self.network.dialect),
-            [batch, size, recipe.precision, recipe.accumulate, recipe.head_only],
+            dialect_to_dict(self.network.dialect),
+            [
+                *((recipe.width,) if recipe.width else ()),
+                batch,
+                size,
+                recipe.precision,
+                recipe.accumulate,
+                recipe.head_only,
+            ],
             [
                 recipe.optimizer,
                 recipe.other_optimizer,

@@ -6,7 +6,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from forebear.data.sources.registry import read_data
 from forebear.errors import ForebearError, RunError
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import (
@@ -33,7 +32,7 @@ from forebear.tasks.train.resume.differences import (
     unsure_images,
 )
 from forebear.tasks.train.resume.extend import Extension
-from forebear.tasks.train.setup import RunSetup, create_network, split_data
+from forebear.tasks.train.setup import RunSetup, create_network, images_of, split_data
 from forebear.tasks.train.state import TrainState
 from forebear.tasks.train.step import Stepper
 from forebear.text import elided
@@ -83,7 +82,7 @@ def restore_setup(
             f"{path}: its settings are not those of a run ({_reason(error)}). Expected "
             "settings.json as forebear train wrote it. Train again with --replace."
         ) from error
-    data, test = split_data(read_data(spec, config.reading), config.hold_out)
+    data, test = split_data(images_of(config), config.hold_out, config.fold)
     fault = changed_images(settings, data)
     if fault:
         raise RunError(

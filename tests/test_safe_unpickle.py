@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forebear.data.sources.safe_unpickle import unpickle_arrays
 from forebear.errors import DataError
+from forebear.safe_unpickle import unpickle_arrays
 
 
 class Call:

@@ -22,10 +22,13 @@ _MOST = 2_000_000  # instructions; a training file of CIFAR-100 has about 300,00
 _RECONSTRUCT = frozenset(
     (f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")  # numpy 1 and 2
 )  # fmt: skip
+_FROM_BUFFER = frozenset(  # protocol 5
+    (f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")
+)
 _NDARRAY, _DTYPE = ("numpy", "ndarray"), ("numpy", "dtype")
 _ENCODE = ("_codecs", "encode")  # how Python 3 writes bytes in old protocols
 _BYTES = frozenset((("builtins", "bytes"), ("__builtin__", "bytes")))  # empty ones
-_SAFE = frozenset((*_RECONSTRUCT, _NDARRAY, _DTYPE, _ENCODE, *_BYTES))
+_SAFE = frozenset((*_RECONSTRUCT, *_FROM_BUFFER, _NDARRAY, _DTYPE, _ENCODE, *_BYTES))
 
 
 def unpickle_arrays(pickled: bytes, where: str) -> Any:
@@ -112,7 +115,8 @@ class _Machine:
                 case "BUILD":
                     self._build(*self._pop(2))
                 case name if name in _CONSTANTS:
-                    self._stack.append(argument)
+                    held = bytes(argument) if isinstance(argument, bytearray) else argument
+                    self._stack.append(held)
                 case name:
                     self._collect(name)
         raise EOFError("it does not end")
@@ -188,7 +192,7 @@ class _Machine:
 _CONSTANTS = frozenset(
     ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
      "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES",
-     "BINBYTES8")
+     "BINBYTES8", "BYTEARRAY8")
 )  # fmt: skip
 
 
@@ -204,6 +208,8 @@ def _called(function: Any, arguments: Any) -> Any:
     match arguments:
         case (_Global(), *_) if name in _RECONSTRUCT:
             return _Blank(None)
+        case (bytes() as content, dtype, shape, order) if name in _FROM_BUFFER:
+            return _array(None, shape, dtype, order == "F", content)
         case (str() | bytes() as code, *_) if name == _DTYPE:
             return _Blank(np.dtype(code.decode() if isinstance(code, bytes) else code))
         case (str() as text, *_) if name == _ENCODE:  # always as latin-1

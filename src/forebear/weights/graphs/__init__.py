@@ -1,0 +1,1 @@
+"""Networks in ONNX graphs: recognised by their structure, whoever wrote them."""
