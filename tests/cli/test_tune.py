@@ -25,8 +25,8 @@ def test_the_trials_the_winner_and_the_caveat_are_printed(
     printed = capsys.readouterr().out
     assert "trial-000" in printed
     assert "the unchanged recipe" in printed
-    assert "chosen among 2 trials by these images, so this number is optimistic" in printed
-    assert "of 30 images correct" in printed
+    assert "chose it among 2 trials, so this number is optimistic" in printed
+    assert "of 30 images." in printed
 
 
 @pytest.mark.parametrize(

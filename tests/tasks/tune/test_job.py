@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ def test_the_unchanged_recipe_comes_first_and_the_winner_is_never_worse(tmp_path
     assert all(run.finished for run in runs)
     assert [run.tested for run in runs] == [None] * 3  # the test set is for the winner alone
     assert result.test_images == 30
+    assert result.test is not None
     recipe = read_recipe(str(result.folder / "recipe.toml"))
     assert recipe.lr == read_run(result.folder / "best").part("recipe")["lr"]
     assert json.loads((result.folder / "trials.json").read_text())["winner"]["number"] == (
@@ -68,7 +70,7 @@ def test_a_search_that_was_stopped_goes_on_with_each_trial_once(
             raise StopError("stopped by a signal.", 2)
 
     tune(config(tmp_path, trials=1))
-    with observe(stop), pytest.raises(StopError):
+    with observe(stop), pytest.raises(StopError, match="To go on: the same command with --out"):
         tune(config(tmp_path, trials=2))
     result = tune(config(tmp_path, trials=2))
     assert [trial.folder for trial in result.trials] == ["trial-000", "trial-002"]
@@ -84,9 +86,19 @@ def test_the_time_ends_the_search_and_its_running_trial(tmp_path: Path) -> None:
 
 
 def test_another_search_does_not_go_into_the_same_folder(tmp_path: Path) -> None:
-    (tmp_path / "out" / "trial-000").mkdir(parents=True)
-    (tmp_path / "out" / "tune.json").write_text("{}")
-    with pytest.raises(RunError, match="holds trials of another search"):
+    tune(config(tmp_path, trials=1))
+    other = replace(config(tmp_path, trials=1), search=("lr=0.002..0.1:log",))
+    with pytest.raises(RunError, match=r"another search \(search: \['lr=0.001..0.1:log'\] then"):
+        tune(other)
+    folder(tmp_path / "data" / "train" / "more", 2)
+    with pytest.raises(RunError, match="the images have changed|classes"):
+        tune(config(tmp_path, trials=1))
+
+
+def test_files_that_are_no_search_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("")
+    with pytest.raises(RunError, match="holds files already, and they are no search"):
         tune(config(tmp_path))
 
 
@@ -99,11 +111,3 @@ def test_two_searches_do_not_share_a_folder(tmp_path: Path) -> None:
             tune(config(tmp_path))
     finally:
         lock.release()
-
-
-def test_a_field_is_not_both_set_and_searched(tmp_path: Path) -> None:
-    base = config(tmp_path)
-    with pytest.raises(ValueError, match="lr: both set and searched"):
-        TuneConfig(
-            train=TrainConfig(data="digits", lr=0.1), out=base.out, time=1, search=base.search
-        )

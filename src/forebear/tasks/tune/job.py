@@ -1,324 +1,241 @@
-"""The search: the unchanged recipe first, then Optuna's proposals, with successive halving."""
+"""A search from its folder to its results, new or continued."""
 
 from __future__ import annotations
 
 import json
-import math
-import shutil
+import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from forebear.data.dataset import Dataset
 from forebear.errors import ForebearError, RunError, StopError
 from forebear.files import write_text
-from forebear.tasks.runs.choosing import MEASURES
-from forebear.tasks.runs.layout import BEST
+from forebear.tasks.evaluate import evaluate_on
+from forebear.tasks.label_evaluation import evaluate_labels_on
+from forebear.tasks.runs.choosing import MEASURES, metric_for
+from forebear.tasks.runs.layout import BEST, INDEX
 from forebear.tasks.runs.lock import FolderLock
 from forebear.tasks.runs.read import read_run
-from forebear.tasks.train.api import train
-from forebear.tasks.train.events import END, EpochEnd, Event, StepEnd, TrainingEnd, observe
+from forebear.tasks.train.request import TrainConfig
+from forebear.tasks.train.setup import images_of
 from forebear.tasks.tune.config import TuneConfig
-from forebear.tasks.tune.space import Dimension, default_space
-from forebear.text import printable
-from forebear.untrusted import read_text
+from forebear.tasks.tune.page import write_page
+from forebear.tasks.tune.results import Trial, TuneResult, choose_winner, write_results
+from forebear.tasks.tune.search import Search
+from forebear.text import printable, truncated
+from forebear.untrusted import read_json
+from forebear.weights.native_format import load_file
 
-STUDY = "study.log"
-ASKED = "tune.json"
-REDUCTION = 3  # of the trials at a rung, one in so many goes on (Li et al. 2018, section 3.6: 3, 4)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """One run of the search."""
-
-    number: int  # 0: the unchanged recipe
-    values: Mapping[str, Any]  # of the searched fields; none for the unchanged recipe
-    state: str  # complete, pruned, time (the time was over) or failed
-    metric: float | None  # the best of its evaluations; None if it has none
-    epochs: float
-    seconds: float
-    folder: str  # below the folder of the search
+STUDY, NOTE = "study.log", "tune.json"
+# What may differ between a search and the call that continues it
+_FREE = ("out", "replace", "device", "threads", "workers", "keep_memory", "started")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TuneResult:
-    """Result of a search."""
+def tune(config: TuneConfig, *, say: Callable[[str], None] = lambda line: None) -> TuneResult:
+    """Searches fields of a recipe for a given time, and leaves each trial as a run folder.
 
-    trials: tuple[Trial, ...]
-    winner: Trial
-    metric: str
-    test_accuracy: float | None  # of the winner, 0 to 1; None if the data have no test set
-    test_images: int
-    folder: Path
-
-
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError:
-        raise ForebearError(
-            "forebear tune: optuna is not installed. Expected the extra tune. "
-            "Run pip install 'forebear[tune]'."
-        ) from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
-
-
-def tune(config: TuneConfig, say: Callable[[str], None] = lambda line: None) -> TuneResult:
-    """Searches fields of a recipe, and leaves each trial as a run folder below `config.out`.
-
-    The same call on the same folder goes on with the search. The metric is that of images held
-    out of the training images. The data's own validation set is evaluated once, for the winner.
+    The first trial is the unchanged recipe. The metric is that of images that are held out of the
+    training images; the data's own validation set is evaluated once, for the winner. The same call
+    continues a search that was stopped: each trial is carried out once, and time that earlier
+    calls have used counts.
 
     Args:
         config: What is searched, and for how long.
         say: Takes lines about the progress.
 
     Raises:
-        ForebearError: Optuna is missing, the folder belongs to another search or is in use, or a
-            signal came.
-        ValueError: What `train` raises for the unchanged recipe.
+        ForebearError: Optuna is missing, the folder is in use or belongs to another search, a
+            signal came, or what `train` raises for the first trial.
+        ValueError: There are several processes, or what `train` raises for the first trial.
     """
-    optuna = _optuna()
     started = time.perf_counter()
-    config.out.mkdir(parents=True, exist_ok=True)
-    lock = FolderLock(config.out)
-    lock.acquire()
+    _check_optuna()
+    _refuse_processes()
+    data = images_of(config.first)
+    metric = metric_for(config.train.metric, multi_label=data.multi_label)
+    first = replace(config.first, metric=metric, out=config.out)
+    lock = _take_up(config, data.fingerprint)
     try:
-        _same_search(config)
-        return _Search(config, optuna, started, say).run()
+        search = Search(
+            _open_study(config.out), first, MEASURES[metric], ends=started + config.time, say=say
+        )
+        search.run(config.space, config.trials)
+        return _finish(search, data)
+    except StopError as error:
+        said = str(error).partition(" To go on: ")[0]  # with this trial alone
+        raise StopError(
+            f"{said} To go on: the same command with --out {printable(config.out)}", error.number
+        ) from None
+    except OSError as error:
+        raise RunError(
+            f"{printable(config.out)}: cannot be written to ({error.strerror or error}). Expected "
+            "a folder with room for the results. Check its permissions and the disk, and start "
+            "the same command again."
+        ) from error
     finally:
         lock.release()
 
 
-def _same_search(config: TuneConfig) -> None:
-    """Writes down what is searched, or refuses a folder in which something else was.
+def _check_optuna() -> None:
+    try:
+        import optuna
+    except ImportError:
+        raise ForebearError(
+            "forebear tune: optuna is not installed. Expected the packages of the extra tune. Run "
+            "pip install 'forebear[tune]'."
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def _refuse_processes() -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(
+            "a search with several processes: it trains its runs one after the other in one "
+            "process. Expected a call without torchrun. Leave torchrun out."
+        )
+
+
+def _take_up(config: TuneConfig, fingerprint: str) -> FolderLock:
+    """Takes the folder, and writes down what is searched.
 
     Raises:
-        RunError: It was.
+        RunError: The folder is in use, or holds something else.
     """
-    train_config = {key: value for key, value in asdict(config.train).items() if key != "started"}
-    asked = {"train": train_config, "search": config.search, "seed": config.seed}
-    text = json.dumps(asked, indent=1, default=str)
-    path = config.out / ASKED
-    begun = any(entry.name.startswith("trial-") for entry in config.out.iterdir())
-    if begun and (not path.is_file() or read_text(path) != text):
+    out = config.out
+    if out.exists() and not out.is_dir():
         raise RunError(
-            f"{printable(config.out)}: holds trials of another search. Expected the arguments in "
-            f"{ASKED}; only --time and --trials may change. Repeat its command, or pass another "
-            "--out."
+            f"{printable(out)}: is a file. Expected a folder to make. Pass another --out."
         )
-    write_text(path, text)
-
-
-class _Search:
-    """One search on its way."""
-
-    def __init__(
-        self, config: TuneConfig, optuna: Any, started: float, say: Callable[[str], None]
-    ) -> None:
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-
-        self.config, self.optuna, self.say = config, optuna, say
-        self.epochs = 0  # of a whole trial; known after the first one
-        self.measure = MEASURES[config.train.metric]
-        self.study = optuna.create_study(
-            study_name="tune",
-            storage=JournalStorage(JournalFileBackend(str(config.out / STUDY))),
-            direction="maximize",
-            load_if_exists=True,
+    begun = (out / NOTE).is_file()
+    if not begun and out.is_dir() and any(one.name != ".lock" for one in out.iterdir()):
+        raise RunError(
+            f"{printable(out)}: holds files already, and they are no search. Expected a new or an "
+            "empty folder. Pass another --out."
         )
-        states = optuna.trial.TrialState
-        for trial in self.study.get_trials(states=(states.RUNNING,)):  # its process was killed
-            self.study.tell(trial.number, state=states.FAIL)
-        earlier = sum(one.user_attrs.get("seconds", 0.0) for one in self.study.get_trials())
-        self.ends = started + config.time - earlier
-        # A proposal depends on the trials before it, so another start needs another seed.
-        self.study.sampler = optuna.samplers.TPESampler(
-            seed=config.seed + len(self.study.get_trials()), n_startup_trials=5
+    note = _note(config) | {"fingerprint": fingerprint}
+    trained = begun and any(out.glob("trial-*"))
+    if trained:
+        _refuse_other(out, note)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = FolderLock(out)
+        lock.acquire()
+        if not trained:
+            write_text(out / NOTE, json.dumps(note, indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise RunError(
+            f"{printable(out)}: cannot be written to ({error.strerror or error}). Expected a "
+            "folder for the trials. Pass another --out."
+        ) from error
+    return lock
+
+
+def _note(config: TuneConfig) -> dict[str, Any]:
+    """Returns what decides the trials of a search, as JSON has it."""
+    values = {name: one for name, one in asdict(config.first).items() if name not in _FREE}
+    found: dict[str, Any] = json.loads(
+        json.dumps(values | {"search": config.search, "seed": config.seed}, default=str)
+    )
+    return found
+
+
+def _refuse_other(out: Path, note: dict[str, Any]) -> None:
+    shown = printable(out)
+    try:
+        before = dict(read_json(out / NOTE))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(
+            f"{shown}: its {NOTE} cannot be read ({truncated(error)}). Expected that of a search. "
+            "Pass another --out."
+        ) from error
+    differing = [name for name in note if before.get(name) != note[name]]
+    if "fingerprint" in differing:
+        raise RunError(
+            f"{shown}: the images have changed since the search began. Expected the same images. "
+            "Restore them, or pass another --out."
+        )
+    if differing:
+        said = ", ".join(
+            f"{name}: {truncated(before.get(name), 60)} then, {truncated(note[name], 60)} now"
+            for name in differing[:3]
+        )
+        raise RunError(
+            f"{shown}: holds another search ({said}). Expected the same settings, with which it "
+            "continues; --time and --trials may differ. Pass another --out."
         )
 
-    def run(self) -> TuneResult:
-        """Carries out the trials that there is time for."""
-        if self._baseline() is None:
-            self._trial(())
-        first = self._baseline()
-        if first is None:
-            raise RunError(
-                "the unchanged recipe has no evaluation. Expected one within the time. Pass a "
-                "longer --time, or fewer --epochs."
-            )
-        recipe = read_run(self.config.out / first.folder).part("recipe")
-        fine_tunes = self.config.train.weights is not None
-        space = self.config.space or default_space(recipe, fine_tunes=fine_tunes)
-        self.say(f"searches {', '.join(one.text for one in space)}")
-        self.epochs = max(1, int(recipe.get("epochs") or 1))
-        self.study.pruner = self._halving(self.epochs)
-        while time.perf_counter() < self.ends and not self._enough():
-            self._trial(space)
-        return self._result()
 
-    def _halving(self, epochs: int) -> Any:
-        """Returns the pruner, whose first rung is a ninth of the epochs."""
-        return self.optuna.pruners.SuccessiveHalvingPruner(
-            min_resource=max(1, epochs // REDUCTION**2), reduction_factor=REDUCTION
+def _open_study(out: Path) -> Any:
+    """Returns the study of a folder, new or with its trials so far."""
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    path = out / STUDY
+    if path.is_symlink():
+        raise RunError(
+            f"{printable(path)}: is a link. Expected a file, as forebear writes it. Do not trust "
+            "this folder, and pass another --out."
         )
-
-    def _enough(self) -> bool:
-        done = [one for one in self._trials() if one.state != "failed"]
-        return self.config.trials is not None and len(done) >= self.config.trials
-
-    def _trials(self) -> list[Trial]:
-        return [Trial(**one.user_attrs["trial"]) for one in self._told()]
-
-    def _told(self) -> list[Any]:
-        return [one for one in self.study.get_trials() if "trial" in one.user_attrs]
-
-    def _baseline(self) -> Trial | None:
-        return next((t for t in self._trials() if not t.values and t.metric is not None), None)
-
-    def _trial(self, space: tuple[Dimension, ...]) -> None:
-        """Trains one run, and tells the study how it ended."""
-        asked = self.study.ask()
-        values = {one.field: _propose(asked, one) for one in space}
-        name = f"trial-{asked.number:03d}"
-        sets = tuple(f"{field}={json.dumps(value)}" for field, value in values.items())
-        base = self.config.train
-        config = replace(
-            base,
-            sets=(*base.sets, *sets),
-            out=self.config.out / name,
-            seed=self.config.seed,
-            replace=True,
-            started=None,
+    try:
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+        return optuna.create_study(
+            study_name="tune", storage=storage, direction="maximize", load_if_exists=True
         )
-        watch = _Watch(self, asked, halves=bool(values))
-        begun = time.perf_counter()
-        state = "failed"
-        try:
-            with observe(watch):
-                train(config)
-            state = watch.state
-        except (ValueError, ForebearError) as error:
-            if not values or isinstance(error, StopError):  # the first trial, or a signal
-                raise
-            self.say(f"{name} failed: {error}")
-        trial = Trial(
-            number=asked.number,
-            values=values,
-            state=state,
-            metric=watch.value,
-            epochs=watch.epochs,
-            seconds=time.perf_counter() - begun,
-            folder=name,
-        )
-        asked.set_user_attr("seconds", trial.seconds)
-        asked.set_user_attr("trial", asdict(trial))
-        states = self.optuna.trial.TrialState
-        if state == "complete" and watch.value is not None:
-            self.study.tell(asked, watch.score)
-        else:
-            self.study.tell(asked, state=states.FAIL if state == "failed" else states.PRUNED)
-        shown = "none" if trial.metric is None else self.measure.text(trial.metric)
-        self.say(f"{name}: {state}, {self.measure.title} {shown}, {trial.seconds:.0f} s")
-
-    def _result(self) -> TuneResult:
-        trials = self._trials()
-        known = [t for t in trials if t.state == "complete" or t == self._baseline()]
-        scored = [t for t in known if t.metric is not None]
-        sign = -1 if self.measure.falls else 1
-        winner = max(scored, key=lambda t: (sign * (t.metric or 0.0), -t.number))
-        tested = self._test(winner)
-        result = TuneResult(
-            trials=tuple(trials),
-            winner=winner,
-            metric=self.config.train.metric,
-            test_accuracy=None if tested is None else tested[0],
-            test_images=0 if tested is None else tested[1],
-            folder=self.config.out,
-        )
-        _write(result)
-        return result
-
-    def _test(self, winner: Trial) -> tuple[float, int] | None:
-        """Evaluates the winner on the data's own validation set, if it came with the data."""
-        from forebear.data.sources.registry import read_data
-        from forebear.tasks.evaluate import evaluate_on
-        from forebear.weights.native_format import load_file
-
-        train_config = self.config.train
-        if read_data(train_config.data, train_config.reading).splits_off:
-            return None
-        network = load_file(self.config.out / winner.folder / BEST)
-        measured = evaluate_on(
-            network,
-            train_config.data,
-            reading=train_config.reading,
-            part="val",
-            device=train_config.device,
-            bad=train_config.bad,
-        )
-        return measured.top1, measured.images
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{printable(path)}: cannot be read ({truncated(error)}). Expected the study of a "
+            "search. Pass another --out."
+        ) from error
 
 
-class _Watch:
-    """Observes a trial: reports its evaluations, and ends it at a rung or with the time."""
-
-    def __init__(self, search: _Search, asked: Any, *, halves: bool) -> None:
-        self.search, self.asked, self.halves = search, asked, halves
-        self.planned = search.epochs  # a trial that gets there is complete
-        self.state, self.score, self.epochs = "complete", -math.inf, 0.0
-        self.value: float | None = None
-
-    def __call__(self, event: Event) -> object:
-        """Answers END if the trial is to end."""
-        if isinstance(event, TrainingEnd):  # the test set is for the winner alone
-            return END
-        if isinstance(event, StepEnd) and time.perf_counter() > self.search.ends:
-            self.state = "time"
-            return END
-        if isinstance(event, EpochEnd):
-            return self._evaluated(event)
-        return None
-
-    def _evaluated(self, event: EpochEnd) -> object:
-        values = asdict(event.epoch)
-        score = self.search.measure.score(values)
-        self.epochs = event.epoch.epoch
-        if score > self.score:
-            self.score, self.value = score, float(values[self.search.measure.column])
-        if not math.isfinite(score) or self.state == "time":
-            return None
-        self.asked.report(self.score, max(1, round(self.epochs)))
-        prunes = self.asked.should_prune()  # also enters the trial in the rung
-        if prunes and self.halves and self.epochs < self.planned:
-            self.state = "pruned"
-            return END
-        return None
+def _finish(search: Search, data: Dataset) -> TuneResult:
+    """Measures the winner on the test set, and writes the results."""
+    trials = search.trials
+    winner = choose_winner(trials, search.measure)
+    held_out = read_run(search.out / winner.folder).part("data").get("held_out", 0)
+    test, images = _tested(search, winner, data)
+    result = TuneResult(
+        folder=search.out,
+        metric=search.config.metric,
+        trials=trials,
+        winner=winner,
+        validation_images=int(held_out),
+        multi_label=data.multi_label,
+        test=test,
+        test_images=images,
+    )
+    write_results(result)
+    write_page(search.out / INDEX, result, data.spec)
+    return result
 
 
-def _propose(asked: Any, one: Dimension) -> Any:
-    """Returns a value that Optuna chooses for a field."""
-    if one.choices:
-        return asked.suggest_categorical(one.field, one.choices)
-    if one.whole:
-        return asked.suggest_int(one.field, int(one.low), int(one.high), log=one.log)
-    return float(f"{asked.suggest_float(one.field, one.low, one.high, log=one.log):.4g}")
+def _tested(search: Search, winner: Trial, data: Dataset) -> tuple[float | None, int]:
+    """Returns the winner's quality on the data's own validation set, and its images.
+
+    A continued search with the same winner does not evaluate it again.
+    """
+    if data.splits_off:
+        return None, 0
+    known = search.study.user_attrs.get("test", {})
+    if known.get("trial") != winner.number:
+        known = {"trial": winner.number} | _evaluated(search.config, search.out / winner.folder)
+        search.study.set_user_attr("test", known)
+    return float(known["quality"]), int(known["images"])
 
 
-def _write(result: TuneResult) -> None:
-    """Writes trials.json, recipe.toml and best/, a copy of the winner's run."""
-    out, winner = result.folder, result.winner
-    write_text(out / "trials.json", json.dumps(asdict(result), indent=1, default=str) + "\n")
-    recipe = read_run(out / winner.folder).part("recipe")
-    lines = [f"# The winner of {len(result.trials)} trials of forebear tune: {winner.folder}."]
-    lines += [f"{name} = {json.dumps(value)}" for name, value in recipe.items()]
-    write_text(out / "recipe.toml", "\n".join(lines) + "\n")
-    partial, best = out / ".best", out / "best"
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(out / winner.folder, partial, ignore=shutil.ignore_patterns("*.lock"))
-    shutil.rmtree(best, ignore_errors=True)
-    partial.rename(best)
+def _evaluated(config: TrainConfig, folder: Path) -> dict[str, Any]:
+    network = load_file(folder / BEST)
+    given: dict[str, Any] = {
+        "reading": config.reading,
+        "part": "val",
+        "device": config.device,
+        "bad": config.bad,
+    }
+    if network.multi_label:
+        labels = evaluate_labels_on(network, config.data, **given)
+        return {"quality": labels.mean_ap, "images": labels.images}
+    measured = evaluate_on(network, config.data, **given)
+    return {"quality": measured.top1, "images": measured.images}

@@ -31,6 +31,11 @@ class Dimension:
     choices: tuple[Any, ...] = ()  # empty: a range
 
     @property
+    def extremes(self) -> tuple[str, ...]:
+        """The ends of the range, or all choices, as --set takes them."""
+        return tuple(map(_word, self.choices or (self.low, self.high)))
+
+    @property
     def text(self) -> str:
         """The dimension as --search takes it."""
         if self.choices:
@@ -144,7 +149,26 @@ def _misfit(known: Setting, found: str, wanted: str, action: str) -> ValueError:
 
 
 def _word(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def idle_fields(space: Sequence[Dimension], recipe: Mapping[str, Any]) -> list[str]:
+    """Returns a line for each field of a search that has no effect with a resolved recipe."""
+    searched, lines = {one.field for one in space}, []
+    for one in space:
+        known = settings(Recipe)[one.field]
+        other, *wanted = known.needs or ("",)
+        if not other or other in searched:
+            continue
+        value = recipe.get(other)
+        if value not in wanted if wanted else not value or value == "none":
+            lines.append(
+                f"--search {one.field} has no effect: {known.matters_if} is needed, and the recipe "
+                f"has {other}={elided(str(value))}"
+            )
+    return lines
 
 
 def default_space(recipe: Mapping[str, Any], *, fine_tunes: bool) -> tuple[Dimension, ...]:
