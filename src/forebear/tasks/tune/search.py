@@ -20,7 +20,7 @@ from forebear.tasks.train.request import TrainConfig
 from forebear.tasks.tune.results import State, Trial, baseline
 from forebear.tasks.tune.space import Dimension, default_space, idle_fields
 
-REDUCTION = 3  # one trial in so many goes on at a rung; 3 or 4 in Li et al. 2018, section 3.6
+REDUCTION = 3  # one trial in so many goes on at a rung; 3 or 4 in Li et al. (arXiv:1603.06560)
 FAILURES = 3  # trials in a row after which a search ends: more would fail as well
 
 

@@ -174,12 +174,11 @@ def idle_fields(space: Sequence[Dimension], recipe: Mapping[str, Any]) -> list[s
 def default_space(recipe: Mapping[str, Any], *, fine_tunes: bool) -> tuple[Dimension, ...]:
     """Returns the fields that matter most, in ranges around a resolved recipe.
 
-    The learning rate matters most (Bengio 2012, arXiv:1206.5533, section 3.2), then weight decay.
-    Kornblith et al. 2019 (arXiv:1805.08974, appendix A.5) fine-tune with a grid of both on log
-    scales, the learning rate over three decades; here one decade below the recipe's value and half
-    a decade above, as the recipe's is a fair guess. Label smoothing of 0 to 0.2 has 0.1, the value
-    of Szegedy et al. 2015 (arXiv:1512.00567, section 7), in its middle. The widths are
-    forebear's own choice.
+    The learning rate matters most (Bengio 2012, arXiv:1206.5533). Kornblith et al. 2019
+    (arXiv:1805.08974) fine-tune with a grid of learning rate and weight decay on logarithmic
+    scales. Label smoothing of 0 to 0.2 has 0.1, the value of Szegedy et al. 2015
+    (arXiv:1512.00567, section 7), in its middle. The widths are forebear's own choice: narrow, as
+    the recipe's value is a fair guess.
 
     Args:
         recipe: Of the first trial, with all choices made.
