@@ -63,8 +63,10 @@ class Search:
     @property
     def trials(self) -> tuple[Trial, ...]:
         """The trials that have ended, in order."""
-        told = self.study.get_trials(deepcopy=False)
-        return tuple(Trial(**one.user_attrs["trial"]) for one in told if "trial" in one.user_attrs)
+        trials = self.study.get_trials(deepcopy=False)
+        return tuple(
+            Trial(**one.user_attrs["trial"]) for one in trials if "trial" in one.user_attrs
+        )
 
     def run(self, space: tuple[Dimension, ...], most: int | None) -> None:
         """Carries out the unchanged recipe, and then the trials that there is time for.
