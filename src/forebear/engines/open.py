@@ -78,7 +78,7 @@ def open_classifier(
         ValueError: The engine or the precision is not there. The message says what is.
     """
     request = request or EngineRequest()
-    path = Path(source)
+    path = located(Path(source))
     check_request(request)
     if path.suffix in (".onnx", ".xml") and network is None and not is_foreign(path):
         if request.device != "cpu":

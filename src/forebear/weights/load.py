@@ -24,6 +24,7 @@ from forebear.weights.assign import load_arrays
 from forebear.weights.catalog import Published, by_digest, find_published
 from forebear.weights.choose_set import RAW
 from forebear.weights.download import fetch
+from forebear.weights.hub_source import located
 from forebear.weights.native_format import describes_itself, load_file
 from forebear.weights.readers.base import Array, Arrays
 from forebear.weights.readers.detect import open_arrays
@@ -47,7 +48,7 @@ def read_arrays(path: str | Path) -> Arrays:
         WeightsError: The file is missing, damaged or malicious. The one-line message names the file
             and the array.
     """
-    return open_arrays(Path(path))
+    return open_arrays(located(Path(path)))
 
 
 def load(
@@ -63,7 +64,8 @@ def load(
 
     Args:
         what: Without `weights`, a checkpoint: a file that `forebear.save` wrote, a run folder with
-            one, or any other checkpoint, whose network is then identified. With `weights`, a
+            one, or any other checkpoint, whose network is then identified. "hf:OWNER/NAME" is a
+            repository of the Hugging Face Hub, which is fetched. With `weights`, a
             network, as for `forebear.create`.
         weights: A checkpoint of the network, or "published" for the weights that its library
             publishes by default. "published:TAG" selects others that `forebear list --weights`
@@ -84,12 +86,12 @@ def load(
         ValueError: A name is unknown, or the network does not support an argument.
     """
     if weights is not None:
-        path, row = Path(weights), None
+        path, row = located(Path(weights)), None
         if str(weights).partition(":")[0] == "published":
             row = find_published(str(what), str(weights).partition(":")[2] or None)
             path = fetch(row, progress=progress)
         return _load_named(what, path, row, which, partial, options)
-    path = Path(str(what))
+    path = located(Path(str(what)))
     if isinstance(what, Table) or str(what) in NETWORKS or not (path.exists() or path.suffix):
         network = create(what, **options)  # raises an error if the name is unknown
         raise ValueError(
@@ -127,6 +129,7 @@ def native_file(path: Path) -> Path | None:
     Raises:
         WeightsError: It is the folder of a run that did not finish.
     """
+    path = located(path)
     if path.is_dir():
         run = (path / _SETTINGS).is_file()
         path = path / _WEIGHTS
@@ -154,6 +157,7 @@ def find_network(path: Path) -> tuple[str, Table, Dialect]:
     Raises:
         WeightsError: The file cannot be read or identified.
     """
+    path = located(path)
     own = native_file(path)
     if own is not None:
         plan = load_file(own).plan
@@ -171,6 +175,7 @@ def find_card(path: Path) -> ModelCard | None:
     Raises:
         WeightsError: The file is damaged.
     """
+    path = located(path)
     own = native_file(path)
     if own is not None:
         card = load_file(own).card
@@ -206,6 +211,7 @@ def library_arrays(path: Path) -> Iterator[Mapping[str, Array]]:
 
     `load_arrays` finds the network's among them.
     """
+    path = located(path)
     own = native_file(path)
     if own is not None:
         source = load_file(own)
