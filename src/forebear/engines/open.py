@@ -40,6 +40,7 @@ from forebear.errors import WeightsError
 from forebear.hardware import processor
 from forebear.network.model_card import NOTES
 from forebear.text import truncated
+from forebear.weights.hub_source import located
 
 if TYPE_CHECKING:
     from forebear.network.network import Network

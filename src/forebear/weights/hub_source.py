@@ -14,7 +14,6 @@ from pathlib import Path
 
 from forebear.errors import WeightsError
 from forebear.text import one_line, truncated
-from forebear.weights.readers.hub import is_hub_folder
 
 _SCHEME = "hf:"
 _NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
@@ -55,6 +54,8 @@ def located(path: Path) -> Path:
             f"{truncated(name)}: this is no name of the Hub. {_EXPECTED} Pass a name such as "
             "hf:microsoft/resnet-50, or with a revision, hf:microsoft/resnet-50@main."
         )
+    from forebear.weights.readers.hub import is_hub_folder  # imports torch
+
     folder = _snapshot(found["repo"], found["revision"])
     if not is_hub_folder(folder):
         raise WeightsError(
