@@ -67,6 +67,17 @@ def test_a_run_gets_its_calibration_in_place_and_nothing_else_changes(
     assert sorted(path.name for path in run.iterdir()) == ["model.safetensors", "settings.json"]
 
 
+def test_the_data_are_read_once(run: Path, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from forebear.tasks import evaluation_set
+
+    read, real = [], evaluation_set.read_data
+    monkeypatch.setattr(
+        evaluation_set, "read_data", lambda *words: (read.append(words), real(*words))[1]
+    )
+    assert main(["calibrate", str(run), "--data", data, "--part", "all"]) == 0
+    assert [spec for spec, _ in read] == [data]
+
+
 def test_a_weights_file_is_kept_and_a_new_file_is_written(
     saved: Path, data: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

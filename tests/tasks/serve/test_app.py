@@ -249,7 +249,9 @@ def test_unknown_needs_a_threshold(server: Server) -> None:
 
 
 def test_a_multi_label_network_has_no_unknown() -> None:
-    several = replace(classifier(), calibration=FITTED, multi_label=MultiLabel(thresholds=(0.5, 0.5)))
+    several = replace(
+        classifier(), calibration=FITTED, multi_label=MultiLabel(thresholds=(0.5, 0.5))
+    )
     service = Service(several, Settings(name="net", delay=0))
     client = TestClient(Routes(service).app(), raise_server_exceptions=False)
     body = {"inputs": [{"name": "pixels", "datatype": "UINT8", "shape": [1, 8, 8, 3],
