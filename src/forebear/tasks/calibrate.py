@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from forebear.data.choices import Bad
-from forebear.data.sources.read_options import DEFAULTS
+from forebear.data.sources.read_options import DEFAULTS, ReadOptions
 from forebear.errors import RunError
 from forebear.network.network import Network
 from forebear.tasks.calibration import Fit, calibrate
@@ -23,6 +23,7 @@ def calibrate_on(
     network: Network,
     spec: str,
     *,
+    reading: ReadOptions = DEFAULTS,
     part: str = "val",
     unknown: float = 0.05,
     batch: int = 64,
@@ -36,6 +37,7 @@ def calibrate_on(
     Args:
         network: In evaluation mode, with its classes and preprocessing.
         spec: The data set, as in `read_data`.
+        reading: Columns, folder and groups of the data set.
         part: val, train, test or all.
         unknown: Share of the images that may be called unknown, 0 to 1.
         batch: Images at a time.
@@ -56,7 +58,7 @@ def calibrate_on(
             "image. Its thresholds are chosen by forebear train."
         )
     chosen = choose_batches(
-        network, spec, reading=DEFAULTS, part=part, batch=batch, precision=precision, device=device,
+        network, spec, reading=reading, part=part, batch=batch, precision=precision, device=device,
         bad=bad, mirrored=False, say=say,
     )  # fmt: skip
     measured = evaluate_chosen(chosen, keep_logits=True, say=say)
