@@ -46,6 +46,7 @@ EXPECTED: tuple[tuple[str, Callable[[], bool]], ...] = (
     (r"could not import 'wandb'", _lacks("wandb")),
     (r"could not import 'ray'", _lacks("ray")),
     (r"could not import '(torchvision|timm)'", _lacks("torchvision", "timm")),
+    (r"could not import 'transformers'", _lacks("transformers")),
     (r"could not import 'tritonclient", _lacks("tritonclient")),
     (r"its small sisters stand for it: 1001 and 1202 layers", lambda: True),
     (

@@ -62,6 +62,7 @@ TESTED_IN = {
     "tasks/train/resume/restore.py": "tasks/train/test_crash.py",
     "tasks/train/setup.py": "tasks/train/test_crash.py",
     "tasks/train/trainer.py": "tasks/train/test_crash.py",
+    "tasks/tune/search.py": "tasks/tune/test_job.py",
     "tasks/train/validate.py": "tasks/train/test_crash.py",
     "weights/catalog_files.py": "weights/test_catalog_rows.py",
     "weights/graphs/compare.py": "weights/test_onnx_graph.py",
@@ -104,6 +105,12 @@ def imported(source: str) -> set[str]:
     return found
 
 
+@cache
+def imports_of(file: Path) -> frozenset[str]:
+    """What a file imports; each file is parsed once."""
+    return frozenset(imported(file.read_text("utf-8")))
+
+
 def paths() -> list[Path]:
     return sorted(SOURCE.rglob("*.py"))
 
@@ -118,11 +125,11 @@ def modules() -> Mapping[str, Path]:
 def reaches(test: Path, module: Path) -> bool:
     """Whether a test file imports a module, or other modules of forebear that import it."""
     if module == SOURCE / "__init__.py":  # it imports everything
-        return "forebear" in imported(test.read_text("utf-8"))
+        return "forebear" in imports_of(test)
     seen: set[Path] = set()
     files = [test]
     for file in files:  # the loop appends to the list
-        names = imported(file.read_text("utf-8"))
+        names = imports_of(file)
         if file == SOURCE / "cli/main.py":  # it imports a verb's module by name
             names |= {f"forebear.cli.{verb}" for verb in VERBS}
         for found in {modules()[name] for name in names if name in modules()} - seen:

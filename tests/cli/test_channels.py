@@ -120,6 +120,7 @@ def test_files_can_be_read_as_grey(rgba: Path, tmp_path: Path) -> None:
     assert forebear.load(tmp_path / "run").preprocessing.order == "L"
 
 
+@pytest.mark.slow
 def test_weights_of_other_channels_are_refused_or_begin_at_random(
     rgba: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -189,6 +189,7 @@ def test_what_needs_one_class_an_image_is_refused_in_one_line(
         assert said in error, command
 
 
+@pytest.mark.slow
 def test_balance_by_the_loss_and_mixing_train_too(tmp_path: Path) -> None:
     more = ["--balance", "loss", "--set", "mixup=0.2", "--set", "label_smoothing=0.1"]
     assert main(words(tmp_path, *more)) == 0
@@ -201,6 +202,7 @@ def test_the_logits_alone_can_learn_labels(world: Path, tmp_path: Path) -> None:
     assert read_run(tmp_path / "run").epochs[-1]["val_map"] > 0.9
 
 
+@pytest.mark.slow
 def test_a_run_in_two_parts_is_that_in_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()

@@ -43,7 +43,8 @@ def attribute(name: str, value: Attribute, arrays: Mapping[str, NDArray[Any]] = 
         inside = varint(3 << 3) + varint(value % 2**64)
     else:
         inside = b"".join(varint(8 << 3) + varint(one % 2**64) for one in value)
-    return text(1, name) + inside
+    kinds = {float: 1, int: 2, str: 3, Tensor: 4, tuple: 7}  # AttributeProto.AttributeType
+    return text(1, name) + inside + number(20, kinds[type(value)])
 
 
 def node(one: Node) -> bytes:

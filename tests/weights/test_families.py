@@ -73,8 +73,10 @@ def _shared() -> list[str]:
     files = (
         path for kind in ("torch", "detectron", "paddle") for path in (SHARED / kind).iterdir()
     )
-    folders = (path for path in (SHARED / "hf").iterdir() if path.is_dir())
-    found = [path for path in (*files, *folders) if path.suffix != ".npz"]
+    folders = (
+        path for kind in ("hf", "kerashub") for path in (SHARED / kind).iterdir() if path.is_dir()
+    )
+    found = [path for path in (*files, *folders) if path.suffix != ".npz" and path.name[:2] != "vd"]
     return sorted(path.relative_to(SHARED).as_posix() for path in found)
 
 

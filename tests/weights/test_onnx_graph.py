@@ -7,6 +7,7 @@ others are in ../shared/goldens/families.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -388,6 +389,18 @@ REFUSED: dict[str, tuple[Callable[[Editor], object], str]] = {
         ),
         r"scales its input by numbers that are not above 0",
     ),
+    "more channels than a layer has": (
+        lambda graph: graph.change("Conv", attributes={"group": 2**40}),
+        r"node 't0' \(Conv\) takes \d+ channels",
+    ),
+    "a circle of casts": (
+        lambda graph: graph.nodes.append(Node("Cast", "c", ("data",), ("data",), {})),
+        r"2 nodes take|a Conv that takes the image|takes what it gives",
+    ),
+    "a circle": (
+        lambda graph: setattr(graph, "nodes", [Node("Cast", "c", ("data",), ("data",), {})]),
+        r"node 'c' \(Cast\) takes what it gives",
+    ),
     "two inputs": (
         lambda graph: setattr(graph, "inputs", (*graph.inputs, Value("more", 1, ()))),
         r"the graph has 2 inputs \('data', 'more'\)",
@@ -459,3 +472,16 @@ def test_what_cannot_be_named_is_no_network_of_forebear(tmp_path: Path) -> None:
 
     with pytest.raises(WeightsError, match=r"its root has 3 layers \(a ResNet-C or a ResNet-D"):
         forebear.load(edited(V1, tmp_path, change))
+
+
+def test_long_chains_and_circles_of_nodes_end(tmp_path: Path) -> None:
+    graph = Editor(GOLDENS / f"{V1}.onnx")
+    chain = [Node("Identity", "", (f"c{n}",), (f"c{n + 1}",), {}) for n in range(50_000)]
+    circle = [
+        Node("Identity", "", ("d0",), ("d1",), {}),
+        Node("Identity", "", ("d1",), ("d0",), {}),
+    ]
+    graph.nodes += [*chain[::-1], *circle, Node("Relu", "", ("c50000", "d0"), ("e",), {})]
+    start = time.process_time()
+    assert apart(graph.write(tmp_path / "m.onnx"), V1) < TOLERANCE
+    assert time.process_time() - start < 20

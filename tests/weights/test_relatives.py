@@ -26,7 +26,7 @@ def state() -> State:
         ({"layer1.0.se.conv_reduce.weight": (4, 64, 1, 1)}, (), "an SE-ResNet: squeeze"),
         ({"layer1.0.conv2.fc1.weight": (4, 64, 1, 1)}, ("layer1.0.conv2.",), "a ResNeSt: split"),
         ({"attnpool.q_proj.weight": (8, 8)}, ("fc.", "conv1."), "a ResNet of CLIP"),
-        ({"conv1.3.weight": (32, 32, 3, 3)}, ("conv1.",), "three root convolutions"),
+        ({"conv1.3.weight": (32, 32, 3, 3)}, ("conv1.",), "a root of three layers"),
         ({"layer2.0.downsample.2.weight": (128,)}, (), "a ResNet-D: a pool before"),
         (
             {},

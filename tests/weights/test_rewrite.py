@@ -30,7 +30,7 @@ def test_strides_move_to_tf_slims_place_and_a_tenth_of_the_work_goes() -> None:
 
 
 def test_strides_move_where_each_strided_unit_has_a_projection() -> None:
-    """As in dialect detectron, which has a projection wherever the stride or the channels change."""
+    """As in dialect detectron: wherever the stride or the channels change."""
     rows = (Block("b1", 2, 4, 16), Block("b2", 2, 4, 16, 2), Block("b3", 1, 8, 32, 2))
     table = Table("t", (Conv("conv1", 8, 3),), blocks=rows, image_size=32)
     net = forebear.create(table, dialect="detectron", num_classes=7).eval()

@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "target",
         type=Path,
         metavar="TARGET",
-        help="the file to write: .ckpt, .weights.h5, .h5, .pth, .pt, .th, .npz or .safetensors",
+        help="the file to write: .ckpt, .weights.h5, .h5, .pth, .pt, .th, .npz or .safetensors; a "
+        "folder with --to transformers",
     )
     parser.add_argument(
         "--network",
@@ -32,8 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to",
         metavar="LIBRARY",
-        help="library whose array names to use: slim, keras, torchvision, timm, paper, or forebear "
-        "for a self-describing file (default: the source's library; forebear for .safetensors)",
+        help="library whose array names to use: slim, keras, torchvision, timm, paper, "
+        "transformers, or forebear for a self-describing file (default: the source's library; "
+        "forebear for .safetensors)",
     )
     parser.add_argument(
         "--rewrite",

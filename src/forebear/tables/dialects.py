@@ -50,6 +50,7 @@ Names = Literal[
     "slim-alexnet",
     "keras",
     "keras-old",
+    "kerashub",
     "torchvision",
     "torchvision-alexnet",
     "timm-v2",

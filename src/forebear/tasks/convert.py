@@ -32,6 +32,7 @@ from forebear.weights.writers.overwrite import write_new
 _log = logging.getLogger(__name__)
 
 LIBRARIES = ("slim", "keras", "torchvision", "timm", "paper")
+FOLDER = "transformers"  # the library whose target is a folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +74,10 @@ def convert(
             exists.
         ValueError: The extension, library or rewrite is unknown, or a rewrite does not apply.
     """
-    write = _writer(target)
-    if to not in (None, "forebear", *LIBRARIES):
-        known = ("forebear", *LIBRARIES)
+    if to != FOLDER:
+        _writer(target)  # raises an error before the work
+    known = ("forebear", FOLDER, *LIBRARIES)
+    if to is not None and to not in known:
         raise ValueError(
             f"to={to!r}: expected one of {', '.join(known)}.{near_misses(str(to), known)}"
         )
@@ -102,9 +104,17 @@ def convert(
             arrays=len(net.state_dict()),
             differences=tuple(differences),
         )
+    if to == FOLDER:
+        from forebear.weights.writers.transformers_folder import write_transformers
+
+        return Conversion(
+            network=net.table.name,
+            arrays=write_transformers(target, net, replace=replace),
+            differences=tuple(differences),
+        )
     name, held = _network_in(net, to or _own_library(net))
     arrays = _arrays(held)
-    write(target, held.plan, arrays, replace)
+    _writer(target)(target, held.plan, arrays, replace)
     return Conversion(network=name, arrays=len(arrays), differences=tuple(differences))
 
 

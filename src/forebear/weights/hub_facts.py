@@ -1,7 +1,8 @@
 """What a Hub folder says about its weights: class names and preprocessing.
 
-transformers has preprocessor_config.json and id2label, timm has pretrained_cfg and label_names. A
-preprocessing that `Preprocessing` cannot express is said in a note.
+transformers has preprocessor_config.json and id2label, timm has pretrained_cfg and label_names, and
+KerasHub has image_converter.json. A preprocessing that `Preprocessing` cannot express is said in a
+note.
 """
 
 from __future__ import annotations
@@ -19,6 +20,12 @@ from forebear.weights.readers.errors import reading
 from forebear.weights.readers.hub import HubConfig
 
 PROCESSOR = "preprocessor_config.json"
+CONVERTER = "image_converter.json"
+_DIGITS = 12  # of a mean and a standard deviation, which a converter stores as quotients
+_ANTIALIAS = (
+    "images are resized with antialiasing, and KerasHub resizes them without: the values of their "
+    "pixels differ, most in fine textures"
+)
 _RESAMPLING: dict[int, Interpolation] = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # Pillow's
 _CROPPED_BELOW = 384  # pixels: from here on, ConvNextImageProcessor does not crop
 _GREY, _COLOUR = 1, 3
@@ -169,6 +176,59 @@ def _order(mean: tuple[Any, ...]) -> Literal["RGB", "L"]:
     if len(mean) not in (_GREY, _COLOUR):
         raise _InexpressibleError(f"{len(mean)} channels")
     return "L" if len(mean) == _GREY else "RGB"
+
+
+# ---- KerasHub: layers/preprocessing/image_converter.py
+
+
+def kerashub_facts(folder: Path) -> Facts:
+    """Returns the preprocessing of a KerasHub preset. A preset stores no class names.
+
+    Raises:
+        WeightsError: image_converter.json is not JSON.
+    """
+    path = folder / CONVERTER
+    if not path.is_file():
+        note = f"there is no {CONVERTER}: images are preprocessed as for KerasHub's networks"
+        return Facts(notes=(note,))
+    with reading(path, "a JSON object"):
+        data = read_json(path)
+        if not isinstance(data, dict):
+            raise ValueError("it holds no object")
+    found = _facts((), lambda: _converter(data["config"]), CONVERTER)
+    return found if found.preprocessing is None else found | Facts(notes=(_ANTIALIAS,))
+
+
+def _converter(given: Mapping[str, Any]) -> Preprocessing:
+    """Returns the preprocessing of an image converter: x * scale + offset."""
+    height, width = given["image_size"]
+    if height != width:
+        raise _InexpressibleError(f"image_size={list(given['image_size'])}")
+    if given.get("pad_to_aspect_ratio"):
+        raise _InexpressibleError("pad_to_aspect_ratio=true")
+    scale, offset = _colours(given.get("scale"), 1.0), _colours(given.get("offset"), 0.0)
+    std = tuple(1 / 255 / one for one in scale)
+    asked = given.get("interpolation", "bilinear")
+    if asked not in _RESAMPLING.values():
+        raise _InexpressibleError(f"interpolation={asked!r}")
+    return Preprocessing(
+        size=height,
+        resize="shorter" if given.get("crop_to_aspect_ratio", True) else "square",
+        side=height,
+        central=1.0,
+        interpolation=asked,
+        order="RGB",
+        scale=1 / 255,
+        mean=tuple(round(-low * one, _DIGITS) for low, one in zip(offset, std, strict=True)),
+        std=tuple(round(one, _DIGITS) for one in std),
+    )
+
+
+def _colours(given: Any, default: float) -> tuple[float, ...]:
+    """Returns one value for each colour of a value for all, or of a list."""
+    if isinstance(given, list):
+        return tuple(given)
+    return (default if given is None else given,) * _COLOUR
 
 
 # ---- timm: data/config.py and data/transforms_factory.py, transforms_imagenet_eval

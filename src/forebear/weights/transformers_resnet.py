@@ -79,10 +79,10 @@ def network_of(config: HubConfig, path: Path) -> tuple[Table, Dialect]:
     except (KeyError, TypeError, ValueError, TableError) as error:
         what = f"its config.json has no usable depths and hidden_sizes ({truncated(error)})"
         raise refused(path, what, _EXPECTED) from error
-    return replace(table, name=_published_name(table)), TRANSFORMERS_V1 if strided else TRANSFORMERS
+    return replace(table, name=published_name(table)), TRANSFORMERS_V1 if strided else TRANSFORMERS
 
 
-def _published_name(table: Table) -> str:
+def published_name(table: Table) -> str:
     """Returns the name of timm's network of the same rows, from which these were ported."""
     for name, entry in NETWORKS.items():
         same = entry.table.blocks == table.blocks and entry.table.root == table.root

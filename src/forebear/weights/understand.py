@@ -6,25 +6,41 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from forebear.errors import WeightsError
 from forebear.network.plan.expand import expand
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tables.registry import NETWORKS, find
 from forebear.tables.rows import Table
+from forebear.text import truncated
 from forebear.weights.choose_set import choose, describe, sets_of, taken
 from forebear.weights.find_sets import plain_names
 from forebear.weights.graphs.read_graph import read_graph
-from forebear.weights.hub_facts import Facts, timm_facts, transformers_facts
+from forebear.weights.hub_facts import (
+    Facts,
+    kerashub_facts,
+    timm_facts,
+    transformers_facts,
+)
 from forebear.weights.identify import recognise
+from forebear.weights.keras_graph import graph_of
+from forebear.weights.keras_layers import NoNetworkError
+from forebear.weights.kerashub_resnet import is_kerashub, preset_network
 from forebear.weights.readers.base import Arrays
 from forebear.weights.readers.hub import HubArrays
+from forebear.weights.readers.keras.keras import KerasArrays
 from forebear.weights.readers.onnx.onnx_file import OnnxArrays
 from forebear.weights.transformers_resnet import is_transformers, network_of, renamed
 from forebear.weights.variable_names import pairs
 
 # The channels of grey images are weighted alike: the mean of a colour checkpoint's three values.
 _GREY = "the file names no preprocessing for one channel: images turn grey, with mean {} and std {}"
+
+_FROM_GRAPH = (
+    "the network is read from the model_config in the file, which says nothing about images: their "
+    "pixels are taken as they are, except for a Rescaling layer"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +69,17 @@ def understand(arrays: Arrays, which: str | None = None) -> Understood:
         return replace(found, name=f"transformers/{table.name}", facts=found.facts | facts)
     if isinstance(arrays, OnnxArrays):
         return _in_graph(arrays, which)
-    fit, sets = recognise(arrays, which)
+    if isinstance(arrays, HubArrays) and is_kerashub(arrays.config):
+        table, dialect = preset_network(arrays.config, arrays.path)
+        facts = kerashub_facts(arrays.path)
+        found = understand_as(table, dialect, arrays, which)
+        return replace(found, name=f"kerashub/{table.name}", facts=found.facts | facts)
+    try:
+        fit, sets = recognise(arrays, which)
+    except WeightsError as error:
+        if not isinstance(arrays, KerasArrays) or not arrays.config:
+            raise
+        return _from_graph(arrays, error, which)
     name = fit.network
     said = describe(fit.weights, sets, list(arrays.whole), arrays.unbuilt)
     facts = Facts(notes=(said,) if said else ())
@@ -77,6 +103,18 @@ def understand(arrays: Arrays, which: str | None = None) -> Understood:
         arrays=taken(arrays, fit.weights),
         facts=facts,
     )
+
+
+def _from_graph(arrays: KerasArrays, error: WeightsError, which: str | None) -> Understood:
+    """Returns the network in the graph of a Keras model whose names are unknown."""
+    try:
+        graph = graph_of(arrays)
+    except NoNetworkError as reason:
+        said = f"{error} Its model_config was read too: {truncated(reason)}."
+        raise WeightsError(said) from error
+    found = understand_as(graph.table, graph.dialect, graph.arrays, which)
+    facts = Facts(preprocessing=graph.preprocessing, notes=(_FROM_GRAPH,))
+    return replace(found, facts=found.facts | facts)
 
 
 def understand_as(

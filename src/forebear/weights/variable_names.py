@@ -61,6 +61,7 @@ SOURCES: dict[str, Source] = {
     "slim-alexnet":        Source(_SLIM, "/", layouts.HWIO, layouts.HWIO_LINEAR),
     "keras":               Source(_KERAS, "/", layouts.HWIO, layouts.IO, _DEPTHWISE),
     "keras-old":           Source(_KERAS, "/", layouts.HWIO, layouts.IO, _DEPTHWISE),
+    "kerashub":            Source(_KERAS, "/", layouts.HWIO, layouts.IO),
     "torchvision":         Source(_TORCH, ".", layouts.SAME, layouts.SAME),
     "torchvision-alexnet": Source(_TORCH, ".", layouts.SAME, layouts.SAME, flat=("fc6", "fc7")),
     "timm":                Source(_TORCH, ".", layouts.SAME, layouts.SAME),

@@ -79,6 +79,7 @@ def test_each_fold_leaves_a_run_and_all_of_them_a_table_a_page_and_the_results(
     assert lines[-1].endswith(f"Predictions: {out / 'out_of_fold.csv'}")
 
 
+@pytest.mark.slow
 def test_evaluate_takes_the_validation_images_of_the_fold(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,6 +119,7 @@ def stopped(tmp_path: Path, fold: int) -> None:
         cross_validate(config(tmp_path, every=1), 3)
 
 
+@pytest.mark.slow
 def test_what_was_stopped_continues_with_the_same_bits(tmp_path: Path) -> None:
     cross_validate(config(tmp_path, out=tmp_path / "whole"), 3)
     stopped(tmp_path, 2)
@@ -154,6 +156,7 @@ def test_a_signal_says_how_to_go_on_with_all_folds(
     assert caught.value.code == 143
 
 
+@pytest.mark.slow
 def test_a_fold_that_was_killed_before_its_first_checkpoint_starts_again(tmp_path: Path) -> None:
     stopped(tmp_path, 1)
     out = tmp_path / "out"
@@ -184,6 +187,7 @@ def test_other_settings_do_not_continue_it(
     assert str(caught.value).startswith(f"{tmp_path / 'out'}: {message}")
 
 
+@pytest.mark.slow
 def test_other_images_do_not_continue_it_and_replace_starts_again(tmp_path: Path) -> None:
     stopped(tmp_path, 2)
     (tmp_path / "data" / "down" / "3.png").unlink()
@@ -195,6 +199,7 @@ def test_other_images_do_not_continue_it_and_replace_starts_again(tmp_path: Path
     assert len(table(tmp_path / "out")) == 23
 
 
+@pytest.mark.slow
 def test_a_run_of_other_images_in_the_place_of_a_fold_is_refused(tmp_path: Path) -> None:
     cross_validate(config(tmp_path, epochs=1), 3)
     out = tmp_path / "out"
@@ -286,6 +291,7 @@ def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
         cross_validate(config(tmp_path), 3)
 
 
+@pytest.mark.slow
 def test_the_datas_own_validation_set_is_the_test_set(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -304,6 +310,7 @@ def test_the_datas_own_validation_set_is_the_test_set(
         assert json.loads(capsys.readouterr().out)["images"] == count
 
 
+@pytest.mark.slow
 def test_resume_of_one_fold_has_the_same_split(tmp_path: Path) -> None:
     stopped(tmp_path, 2)
     run = tmp_path / "out" / "fold-2"

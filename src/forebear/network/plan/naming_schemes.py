@@ -101,6 +101,20 @@ _KERAS = NamingScheme(
     },
     other_logits=("probs",),
 )
+# keras_hub/src/models/resnet/resnet_backbone.py: blocks and units count from 0.
+_KERASHUB = NamingScheme(
+    _KERAS.scopes | {
+        ("preact", "norm"):   "stack{w}_block{v}_pre_activation_bn",
+        ("preact", "out"):    "stack{w}_block{v}_pre_activation_relu",
+        ("shortcut", "conv"): "stack{w}_block{v}_0_conv",
+        ("shortcut", "norm"): "stack{w}_block{v}_0_bn",
+        ("conv", "conv"):     "stack{w}_block{v}_{n}_conv",
+        ("conv", "norm"):     "stack{w}_block{v}_{n}_bn",
+        ("conv", "out"):      "stack{w}_block{v}_{n}_relu",
+        ("unit", "out"):      "stack{w}_block{v}_out",
+        ("pool", "out"):      "pooler",
+    },
+)
 # keras-applications resnet50.py: Caffe's names.
 _KERAS_OLD = NamingScheme(
     {
@@ -256,6 +270,7 @@ NAMING_SCHEMES: dict[str, NamingScheme] = {
     "slim-alexnet": _SLIM_ALEXNET,
     "keras": _KERAS,
     "keras-old": _KERAS_OLD,
+    "kerashub": _KERASHUB,
     "torchvision": _TORCHVISION,
     "torchvision-alexnet": _TORCHVISION_ALEXNET,
     "timm": _TORCHVISION,

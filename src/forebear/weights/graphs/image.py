@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from forebear.limits import CHANNELS
 from forebear.tables.preprocessing import Preprocessing
 from forebear.weights.graphs.facts import StrangerError
 from forebear.weights.graphs.layers import read_norm
@@ -97,6 +98,8 @@ def _shape(links: Links, x: str, dims: list[int]) -> tuple[int, int | None]:
         if node.op == "Conv" and kernel is not None and len(kernel.shape) == 4:
             dims = dims if len(dims) == 4 else [0] * 4
             inside = kernel.shape[1] * max(1, int(node.number("group", 1)))
+            if not 0 < inside <= CHANNELS:
+                raise StrangerError(f"node {node.shown} takes {inside} channels", "fewer channels")
             return inside, dims[2] if dims[2] == dims[3] and dims[2] > 0 else None
         if node.op == "Pad":
             return _shape(links, node.output, dims)

@@ -26,7 +26,7 @@ _WHOLE = 2**30  # the end of a slice that reaches the end of the axis
 
 
 def read_norm(links: Links, node: Node) -> NormFact:
-    """Returns a BatchNormalization node.
+    """Returns a BatchNormalization node, which the caller marks as used.
 
     Raises:
         StrangerError: It normalises by the statistics of the batch, or its arrays are no constants.
@@ -45,7 +45,6 @@ def read_norm(links: Links, node: Node) -> NormFact:
     epsilon = float(f"{node.number('epsilon', 1e-5):.6g}")  # a float32 in the file
     if not 0 < epsilon <= 1:
         raise StrangerError(f"epsilon of node {node.shown} is {epsilon}", "a number from 0 to 1")
-    links.use(node)
     return NormFact(
         node=node, weight=weight, bias=bias, mean=mean, variance=variance, epsilon=epsilon,
         channels=arrays[0][1].shape[0],
@@ -58,7 +57,7 @@ def normed(links: Links, node: Node) -> tuple[NormFact, str]:
     Raises:
         StrangerError: No ReLU follows.
     """
-    norm, x = read_norm(links, node), links.name(node.output)
+    norm, x = read_norm(links, node), links.use(node)
     relu = links.only(x, f"a Relu after the norm {node.shown}")
     if relu.op != "Relu":
         raise stranger(relu, f"a Relu after the norm {node.shown}")
@@ -123,7 +122,7 @@ def _conv(links: Links, node: Node, pads: Pads, side: int | None) -> tuple[ConvF
         norm = read_norm(links, after)
         if norm.channels != out:
             raise StrangerError(f"norm {after.shown} has {norm.channels} values", f"{out} values")
-        x = links.name(after.output)
+        x = links.use(after)
     relu = links.follows(x, "Relu")
     x = x if relu is None else links.use(relu)
     fact = ConvFact(

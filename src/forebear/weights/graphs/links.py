@@ -53,10 +53,11 @@ class Links:
 
     def name(self, tensor: str) -> str:
         """Returns the name of a tensor before the nodes that only pass it on."""
-        for _ in self._names:  # at most as often as there are such nodes, which may form a circle
-            if tensor not in self._names:
-                break
+        passed = list[str]()
+        while self._names.get(tensor, tensor) != tensor and len(passed) <= len(self._names):
+            passed.append(tensor)
             tensor = self._names[tensor]
+        self._names.update(dict.fromkeys(passed, tensor))  # so that a long chain is passed once
         return tensor
 
     def takers(self, tensor: str) -> list[Node]:
@@ -85,7 +86,13 @@ class Links:
         return found[0] if len(found) == 1 and found[0].op == op else None
 
     def use(self, node: Node) -> str:
-        """Marks a node as part of the network, and returns its output."""
+        """Marks a node as part of the network, and returns its output.
+
+        Raises:
+            StrangerError: It is marked already: the nodes form a circle.
+        """
+        if id(node) in self.used:
+            raise StrangerError(f"node {node.shown} takes what it gives", "no circle")
         self.used.add(id(node))
         return self.name(node.output)
 

@@ -1,4 +1,7 @@
-"""Reads folders from the Hugging Face Hub, which hold config.json and the weights."""
+"""Reads folders from the Hugging Face Hub, which hold config.json and the weights.
+
+A preset of KerasHub has its backbone in model.weights.h5, and its head in task.weights.h5.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,57 @@ import numpy as np
 
 from forebear.untrusted import read_json
 from forebear.weights.readers.base import Array, Arrays
-from forebear.weights.readers.errors import reading, refused
+from forebear.weights.readers.errors import check_names, reading, refused
+from forebear.weights.readers.indexed import Listed
+from forebear.weights.readers.keras.hdf5 import EXPECTED as KERAS_FILE
+from forebear.weights.readers.keras.hdf5 import Stored
+from forebear.weights.readers.keras.keras import KerasArrays
 from forebear.weights.readers.safetensors_file import SafetensorsArrays, open_index
 from forebear.weights.readers.torch.state_dict import TorchArrays
 
-_EXPECTED = "a timm or transformers folder with config.json and weights"
+_EXPECTED = "a timm, transformers or KerasHub folder with config.json and weights"
+_HEAD = "task.weights.h5"  # of a KerasHub preset
+
+
+class PresetArrays(Listed[Stored]):
+    """The arrays of a KerasHub preset: those of its backbone, and those of its head."""
+
+    expected = KERAS_FILE
+
+    def __init__(self, path: Path) -> None:
+        """Opens the backbone's file, and the head's next to it if there is one.
+
+        Raises:
+            WeightsError: A file is damaged, or both have an array of one name.
+        """
+        self.path, head = path, path.with_name(_HEAD)
+        self._files: list[KerasArrays] = []
+        try:
+            for file in (path, head) if head.is_file() else (path,):
+                self._files.append(KerasArrays(file))
+            check_names(path, (name for file in self._files for name in file))
+        except BaseException:
+            self.close()
+            raise
+        self.entries = {name: one for file in self._files for name, one in file.entries.items()}
+        self.format = self._files[0].format
+
+    def read(self, name: str, entry: Stored) -> Array:
+        """Reads an array from the file that has it."""
+        return next(file[name] for file in self._files if name in file.entries)
+
+    def close(self) -> None:
+        """Closes both files."""
+        for file in self._files:
+            file.close()
+
+
 # The first existing file is used, so a pickle is used only if there is nothing else.
 _WEIGHTS: dict[str, Callable[[Path], Arrays]] = {
     "model.safetensors": SafetensorsArrays,
     "model.safetensors.index.json": open_index,
     "pytorch_model.bin": TorchArrays,
+    "model.weights.h5": PresetArrays,
 }
 
 

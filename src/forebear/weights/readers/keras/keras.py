@@ -50,6 +50,7 @@ class KerasArrays(Listed[Stored]):
     """The arrays of one Keras file, in any of Keras's formats."""
 
     expected = EXPECTED
+    config: str | bytes | None  # the JSON of the model's layers, if the file has it
 
     def __init__(self, path: Path, archive: ZipFile | None = None) -> None:
         """Reads the names.
@@ -66,7 +67,7 @@ class KerasArrays(Listed[Stored]):
         self._file = Hdf5(path, self._content)
         try:
             with reading(path, EXPECTED):
-                self.format, found = _find(self._file, archive)
+                self.config, self.format, found = _find(self._file, archive)
                 check_names(path, (name for name, _ in found))
                 self.entries = {}
                 for name, dataset in found:
@@ -109,20 +110,21 @@ def _unpacked(path: Path, archive: ZipFile) -> IO[bytes]:
     return content
 
 
-def _find(file: Hdf5, archive: ZipFile | None) -> tuple[str, _Found]:
+def _find(file: Hdf5, archive: ZipFile | None) -> tuple[str | bytes | None, str, _Found]:
     whole = file.child(file.root, "model_weights")
     for group in (file.root, whole):
         layers = file.strings(group, "layer_names") if group else None
         if group and layers is not None:
             kind = "weights" if group is file.root else "whole model"
-            depthwise = _depthwise(file.text(file.root, "model_config"))
-            return f"Keras HDF5 {kind}", _by_name(file, group, layers, depthwise)
+            whole_config = file.text(file.root, "model_config")
+            depthwise = _depthwise(whole_config)
+            return whole_config, f"Keras HDF5 {kind}", _by_name(file, group, layers, depthwise)
     numbered = list(_numbered(file, file.root))
     if not numbered:
         raise refused(file.path, "it is an HDF5 file without Keras layers", EXPECTED)
     config = archive.read("config.json") if archive is not None and _small(archive) else None
     kind = "Keras 3 weights" if archive is None else "Keras 3 archive"
-    return kind, _by_number(file, numbered, _layers(config))
+    return config, kind, _by_number(file, numbered, _layers(config))
 
 
 # ---- weights that are stored under their names
