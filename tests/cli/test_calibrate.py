@@ -67,6 +67,20 @@ def test_a_run_gets_its_calibration_in_place_and_nothing_else_changes(
     assert sorted(path.name for path in run.iterdir()) == ["model.safetensors", "settings.json"]
 
 
+def test_groups_are_split_as_in_training(
+    saved: Path, data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from forebear.data.sources.read_options import ReadOptions
+    from forebear.data.sources.registry import read_data
+
+    pattern = "/{group}.png"
+    words = ["calibrate", str(saved), "--data", data, "--part", "all", "--group-by", pattern]
+    assert main([*words, "--json"]) == 0
+    whole = read_data(data, ReadOptions(group_by=pattern))
+    assert json.loads(capsys.readouterr().out)["fingerprint"] == whole.fingerprint
+    assert read_data(data).fingerprint != whole.fingerprint
+
+
 def test_the_data_are_read_once(run: Path, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from forebear.tasks import evaluation_set
 
