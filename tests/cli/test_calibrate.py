@@ -13,6 +13,9 @@ from PIL import Image
 
 import forebear
 from forebear.cli.main import main
+from forebear.data.dataset import Dataset
+from forebear.data.sources.read_options import ReadOptions
+from forebear.data.sources.registry import read_data
 from forebear.network.network import Network
 from forebear.tasks.runs.lock import FolderLock
 from forebear.tasks.runs.read import load_run
@@ -70,9 +73,6 @@ def test_a_run_gets_its_calibration_in_place_and_nothing_else_changes(
 def test_groups_are_split_as_in_training(
     saved: Path, data: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from forebear.data.sources.read_options import ReadOptions
-    from forebear.data.sources.registry import read_data
-
     pattern = "/{group}.png"
     words = ["calibrate", str(saved), "--data", data, "--part", "all", "--group-by", pattern]
     assert main([*words, "--json"]) == 0
@@ -82,14 +82,15 @@ def test_groups_are_split_as_in_training(
 
 
 def test_the_data_are_read_once(run: Path, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from forebear.tasks import evaluation_set
+    read: list[str] = []
 
-    read, real = [], evaluation_set.read_data
-    monkeypatch.setattr(
-        evaluation_set, "read_data", lambda *words: (read.append(words), real(*words))[1]
-    )
+    def reading(spec: str, *more: ReadOptions) -> Dataset:
+        read.append(spec)
+        return read_data(spec, *more)
+
+    monkeypatch.setattr("forebear.tasks.evaluation_set.read_data", reading)
     assert main(["calibrate", str(run), "--data", data, "--part", "all"]) == 0
-    assert [spec for spec, _ in read] == [data]
+    assert read == [data]
 
 
 def test_a_weights_file_is_kept_and_a_new_file_is_written(
