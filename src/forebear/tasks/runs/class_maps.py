@@ -95,7 +95,8 @@ def overlaid(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np
     grey = values @ _LUMA if values.shape[2] == 3 else values[:, :, 0]
     share = (_MOST * heat)[:, :, None]
     mixed = (1 - share) * grey[:, :, None] + share * _RED
-    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    rounded: NDArray[np.uint8] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    return rounded
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def thumbnail_uri(pixels: NDArray[np.uint8]) -> str:
     values = visible(pixels)
     image = Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values).convert("RGB")
     scale = SIDE / max(image.size)
-    if scale >= 2:
+    if scale >= 4:
         whole = int(scale)
         size = (image.width * whole, image.height * whole)
         return _png(image.resize(size, Image.Resampling.NEAREST))

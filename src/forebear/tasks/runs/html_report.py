@@ -90,7 +90,9 @@ class _ClassRow:
 _FIGURES = (
     _Figure(CURVES, "Loss, accuracy and learning rate over the epochs", "drawing curves"),
     _Figure(CONFUSION, "Confusion matrix of the validation images", "drawing"),
-    _Figure(RELIABILITY, "Reliability diagram: a gap is the calibration error of a bin", "drawing"),
+    _Figure(
+        RELIABILITY, "Reliability diagram: a gap is the calibration error of a bin", "drawing wide"
+    ),
     _Figure(MISTAKES, "Validation images with the largest errors"),
     _Figure(PICTURES, "Augmented training images, as the network saw them"),
 )

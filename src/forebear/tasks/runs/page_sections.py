@@ -17,6 +17,8 @@ from forebear.untrusted import parse_json
 
 _EACH = 15  # of the largest and of the smallest classes, if there are more than twice as many
 
+_CLEAR = 0.05  # of a temperature to 1, from which the page names over- or underconfidence
+
 
 @dataclass(frozen=True, slots=True)
 class BalanceRow:
@@ -40,7 +42,7 @@ class Card:
     """An image with what is said of it."""
 
     pictures: tuple[str, ...]  # data URIs: the image, and its map if there is one
-    name: str
+    name: str  # of the image, without the folders around that of the file
     label: str
     predicted: str
 
@@ -81,13 +83,17 @@ def calibration_sentence(found: Calibration | None) -> str:
     """Returns what the temperature does, in sentences; "" without one."""
     if found is None:
         return ""
-    doubt = "overconfident" if found.temperature > 1 else "underconfident"
-    return (
-        f"Without a temperature, the network is {doubt}: its expected calibration error (ECE) is "
-        f"{percent(found.ece_before)}. With the temperature {found.temperature:.3f} it is "
-        f"{percent(found.ece_after)}. The temperature was fitted on {found.images:,} validation "
-        "images. Both errors are measured on images that it was not fitted on."
+    said = (
+        f"The expected calibration error (ECE) is {percent(found.ece_before)} without a "
+        f"temperature, and {percent(found.ece_after)} with the temperature "
+        f"{found.temperature:.3f}, which was fitted on {found.images:,} validation images. Both "
+        "are measured on images that the temperature was not fitted on."
     )
+    if found.temperature > 1 + _CLEAR:
+        return f"{said} A temperature above 1 means that the network is overconfident."
+    if found.temperature < 1 - _CLEAR:
+        return f"{said} A temperature below 1 means that the network is underconfident."
+    return said
 
 
 def cards(examples: Sequence[Example] | None) -> list[Card]:
@@ -95,7 +101,7 @@ def cards(examples: Sequence[Example] | None) -> list[Card]:
     return [
         Card(
             pictures=tuple(uri for uri in (one.image, one.map) if uri),
-            name=one.name,
+            name="/".join(one.name.split("/")[-2:]),
             label=f"{class_title(one.label)}, {_share(one.label_probability)}",
             predicted=f"{class_title(one.predicted)}, {_share(one.probability)}",
         )

@@ -15,7 +15,6 @@ from forebear.network.model_card import ModelCard
 from forebear.network.multi_label import DEFAULT, MultiLabel
 from forebear.network.network import Network
 from forebear.tasks.calibration import Fit, calibrate, least_images
-from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.label_evaluation import AnyEvaluation, LabelEvaluation
 from forebear.tasks.label_metrics import LEAST_POSITIVES, choose_thresholds
 from forebear.tasks.runs.layout import BEST
@@ -245,9 +244,7 @@ def _explained(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _fitted(
-    run: Prepared, card: ModelCard, measured: AnyEvaluation, fit: Fit | None
-) -> ModelCard:
+def _fitted(run: Prepared, card: ModelCard, measured: AnyEvaluation, fit: Fit | None) -> ModelCard:
     """Returns the card with what the validation images give: temperature or thresholds."""
     if isinstance(measured, LabelEvaluation):
         return replace(card, multi_label=_thresholds(run, measured))
@@ -272,9 +269,7 @@ def _numbers(measured: AnyEvaluation) -> dict[str, float | list[float]]:
         "loss": measured.loss,
     }
     named = measured.intervals()._asdict()
-    return numbers | {
-        f"{name}_interval": list(named[name]) for name in ("balanced", "macro_f1")
-    }
+    return numbers | {f"{name}_interval": list(named[name]) for name in ("balanced", "macro_f1")}
 
 
 def fitted_lines(card: ModelCard, *, chooses: bool) -> list[str]:
