@@ -50,7 +50,7 @@ def made() -> Made:
     labels = random.integers(0, 3, 40)
     store = PixelStore(ArrayImages(pixels, labels, "noise"), rule, workers=0)
     images = Loader(store=store, labels=labels, rule=rule, batch=8, device=torch.device("cpu"))
-    return network, images, evaluate(network, images, CLASSES)
+    return network, images, evaluate(network, images, CLASSES, precision="fp32")
 
 
 def test_mistakes_are_the_most_confident_ones_with_maps(made: Made) -> None:
@@ -88,7 +88,7 @@ def test_suspects_have_the_lowest_probability_of_the_label_with_the_temperature(
 def test_images_of_a_part_of_the_set_keep_their_names(made: Made) -> None:
     network, images, _ = made
     few = replace(images, shown=np.array([30, 5, 20, 11, 7, 2]))
-    rows = evaluate(network, few, CLASSES)
+    rows = evaluate(network, few, CLASSES, precision="fp32")
     order = np.argsort(few.places)
     measured = replace(
         rows,
