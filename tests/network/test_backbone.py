@@ -13,7 +13,7 @@ import forebear
 from forebear import Table
 from forebear.network.backbone import Backbone
 from forebear.network.plan.feature_levels import levels
-from tests.network.making import SMALL_ROOT, make, table
+from tests.network.making import SMALL_ROOT, lively, make, table
 
 IMAGES = torch.randn(2, 3, 65, 48, generator=torch.Generator().manual_seed(1))
 
@@ -47,7 +47,7 @@ def test_maps_are_the_end_points_and_feature_info_describes_them(
 
 @torch.inference_mode()
 def test_the_coarser_maps_are_those_of_the_pyramid() -> None:
-    for dialect in ("slim-v1", "slim-v2", "torchvision"):
+    for dialect in ("slim-v1", "keras-v1", "torchvision"):
         net = make("torchvision/resnet50", dialect=dialect)
         pyramid = net.pyramid(IMAGES)
         for step, one in zip((4, 8, 16, 32), Backbone(net, 4)(IMAGES), strict=True):
@@ -155,8 +155,13 @@ def test_networks_of_other_shapes_have_levels_too() -> None:
         ("block2", 32, 2),
         ("block3", 64, 4),
     ]
-    plan = make(table(root=SMALL_ROOT), "keras-v2").plan
-    assert [one.path for one in levels(plan)][-1] == "postnorm"
+    assert [one.path for one in levels(make(table(root=SMALL_ROOT), "keras-v2").plan)] == [
+        "root.conv1",
+        "block1.unit_1",
+        "block2.unit_2",
+        "block3",
+        "block4",
+    ]
 
 
 @torch.inference_mode()
@@ -190,10 +195,11 @@ def test_checkpoints_load_as_backbones(tmp_path: Path) -> None:
     forebear.save(net, tmp_path / "own.safetensors")
     torch.save(net.state_dict(), tmp_path / "state.pth")
     expected = net.end_points(IMAGES, ["block2", "block4"]).values()
-    for what, options in (
+    cases: tuple[tuple[Any, dict[str, Any]], ...] = (
         (tmp_path / "own.safetensors", {}),
         ("torchvision/resnet18", {"weights": tmp_path / "own.safetensors"}),
-    ):
+    )
+    for what, options in cases:
         body = forebear.load(what, features_only=True, out_indices=(2, 4), **options)
         assert isinstance(body, Backbone)
         assert not body.training
@@ -230,20 +236,48 @@ def test_wrong_images_are_refused_as_by_a_network() -> None:
 
 
 # What torchvision expects where its C++ part is missing. They live as long as this.
-OPERATORS = torch.library.Library("torchvision", "FRAGMENT")
+OPERATORS = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture
-def torchvision() -> Any:
+def _operators() -> None:
     for name in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, name):
-            OPERATORS.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return pytest.importorskip("torchvision")
+            rule = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            OPERATORS.define(rule)  # type: ignore[no-untyped-call]
 
 
+@pytest.mark.usefixtures("_operators")
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("timm/resnet18", "resnet18"), ("timm/resnetv2_50", "resnetv2_50")]
+)
+@torch.inference_mode()
+def test_maps_and_feature_info_are_timms(name: str, theirs: str, tmp_path: Path) -> None:
+    pytest.importorskip("torchvision")
+    timm = pytest.importorskip("timm")
+    whole = timm.create_model(theirs)
+    lively(whole)
+    torch.save(whole.state_dict(), tmp_path / "timm.pth")
+    peer = timm.create_model(theirs, features_only=True, out_indices=(0, 2, 4)).eval()
+    state = {
+        re.sub(r"^(stem|stages)\.", r"\1_", name): value
+        for name, value in whole.state_dict().items()
+    }
+    assert peer.load_state_dict(state if theirs != "resnet18" else whole.state_dict(), strict=False)
+    ours = forebear.load(
+        name, weights=tmp_path / "timm.pth", features_only=True, out_indices=(0, 2, 4)
+    )
+    for of in ("channels", "reduction"):
+        assert getattr(ours.feature_info, of)() == getattr(peer.feature_info, of)()
+    for a, b in zip(ours(IMAGES), peer(IMAGES), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * float(b.abs().max()))
+
+
+@pytest.mark.usefixtures("_operators")
 @pytest.mark.parametrize("name", ["slim/resnet_v1_50", "torchvision/resnet18"])
 @torch.inference_mode()
-def test_torchvisions_deeplab_and_fpn_take_a_backbone(torchvision: Any, name: str) -> None:
+def test_torchvisions_deeplab_and_fpn_take_a_backbone(name: str) -> None:
+    pytest.importorskip("torchvision")
     from torchvision.models._utils import IntermediateLayerGetter
     from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
     from torchvision.ops import FeaturePyramidNetwork

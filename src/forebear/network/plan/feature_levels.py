@@ -25,9 +25,9 @@ def levels(plan: Plan) -> tuple[Level, ...]:
 
     Index 0 is the root's last map before its max pool. The others are the last maps of the blocks.
     In TF-Slim's dialects, the last unit of a block has the stride of the next block. There, a level
-    is the unit before it, so that its reduction is that of the other dialects. The last level of
-    version 2 is the last norm. A network without blocks has the maps before each max pool,
-    and the output of the last one.
+    is the unit before it, so that its reduction is that of the other dialects. As in timm, the
+    maps of version 2 are the sums, without the norm after the last block. A network without blocks
+    has the maps before each max pool, and the output of the last one.
     """
     if not plan.blocks:
         return _between_pools((*plan.root, *plan.body))
@@ -40,8 +40,6 @@ def levels(plan: Plan) -> tuple[Level, ...]:
             path, before = units[-2].path, units[:-1]
         found.append(Level(path, before[-1].channels, stride * _product(before)))
         stride *= _product(units)
-    if plan.postnorm is not None:
-        found[-1] = Level(plan.postnorm.path, plan.postnorm.channels, stride)
     return tuple(found)
 
 
