@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from forebear.errors import WeightsError
+from forebear.network.backbone import Backbone, refuse_indices
 from forebear.network.create import create
 from forebear.network.model_card import NOTES, ModelCard
 from forebear.network.network import Network
@@ -51,6 +52,7 @@ def read_arrays(path: str | Path) -> Arrays:
     return open_arrays(located(Path(path)))
 
 
+@overload
 def load(
     what: str | Path | Table,
     *,
@@ -58,8 +60,37 @@ def load(
     which: str | None = None,
     partial: bool = False,
     progress: Callable[[int, int | None], None] | None = None,
+    features_only: Literal[False] = False,
+    out_indices: None = None,
     **options: Any,
-) -> Network:
+) -> Network: ...
+
+
+@overload
+def load(
+    what: str | Path | Table,
+    *,
+    weights: str | Path | None = None,
+    which: str | None = None,
+    partial: bool = False,
+    progress: Callable[[int, int | None], None] | None = None,
+    features_only: Literal[True],
+    out_indices: int | Iterable[int] | None = None,
+    **options: Any,
+) -> Backbone: ...
+
+
+def load(
+    what: str | Path | Table,
+    *,
+    weights: str | Path | None = None,
+    which: str | None = None,
+    partial: bool = False,
+    progress: Callable[[int, int | None], None] | None = None,
+    features_only: bool = False,
+    out_indices: int | Iterable[int] | None = None,
+    **options: Any,
+) -> Network | Backbone:
     """Loads a network with weights, in evaluation mode.
 
     Args:
@@ -77,20 +108,42 @@ def load(
             fit.
         progress: Called during a download with the number of bytes so far and the total, which is
             None if it is unknown.
-        options: The options of `forebear.create`, if `what` is a network. By default, num_classes
-            and in_channels are those of the checkpoint.
+        features_only: Return a backbone that gives feature maps, as `forebear.create` does.
+        out_indices: The feature maps that a backbone gives, as for `forebear.create`.
+        options: The other options of `forebear.create`, if `what` is a network. By default,
+            num_classes and in_channels are those of the checkpoint.
 
     Raises:
         WeightsError: The checkpoint cannot be read, identified or downloaded, or it does not fit
             the network.
         ValueError: A name is unknown, or the network does not support an argument.
     """
+    refuse_indices(features_only, out_indices)
     if weights is not None:
-        path, row = located(Path(weights)), None
-        if str(weights).partition(":")[0] == "published":
-            row = find_published(str(what), str(weights).partition(":")[2] or None)
-            path = fetch(row, progress=progress)
-        return _load_named(what, path, row, which, partial, options)
+        network = _load_weights(what, weights, which, partial, progress, options)
+    else:
+        network = _load_checkpoint(what, which, partial, options)
+    return Backbone(network, out_indices) if features_only else network
+
+
+def _load_weights(
+    what: str | Path | Table,
+    weights: str | Path,
+    which: str | None,
+    partial: bool,
+    progress: Callable[[int, int | None], None] | None,
+    options: dict[str, Any],
+) -> Network:
+    path, row = located(Path(weights)), None
+    if str(weights).partition(":")[0] == "published":
+        row = find_published(str(what), str(weights).partition(":")[2] or None)
+        path = fetch(row, progress=progress)
+    return _load_named(what, path, row, which, partial, options)
+
+
+def _load_checkpoint(
+    what: str | Path | Table, which: str | None, partial: bool, options: dict[str, Any]
+) -> Network:
     path = located(Path(str(what)))
     if isinstance(what, Table) or str(what) in NETWORKS or not (path.exists() or path.suffix):
         network = create(what, **options)  # raises an error if the name is unknown
