@@ -103,6 +103,7 @@ _CHOSEN_BY = {  # origins of values that a recipe leaves open, as the page names
     "data": "data",
     "machine": "machine",
     "budget": "budget",
+    "measurement": "measurement",
 }
 _PROSE = ("summary", "source", "network")  # fields that do not affect the run
 

@@ -20,6 +20,7 @@ from forebear.tasks.runs.folder import RunFolder
 from forebear.tasks.runs.layout import CHECKPOINTS
 from forebear.tasks.runs.tracking.trackers import check_installed
 from forebear.tasks.train.budget.compile_mode import compiling
+from forebear.tasks.train.choose_recipe import choose_recipe
 from forebear.tasks.train.events import Finished, notify, observe
 from forebear.tasks.train.loop import start_loop
 from forebear.tasks.train.out_of_memory import explain_anywhere
@@ -136,10 +137,11 @@ def _resume(
 
 def _run(setup: RunSetup) -> TrainResult:
     """Trains to the end, and leaves a finished folder."""
-    config = setup.config
-    setup.world.on_rank0(partial(check_installed, config.trackers, setup.folder.path))
-    if config.keep_memory:
+    setup.world.on_rank0(partial(check_installed, setup.config.trackers, setup.folder.path))
+    if setup.config.keep_memory:
         keep_memory()
+    setup = choose_recipe(setup)
+    config = setup.config
     epochs = 0 if config.budget else setup.resolved.recipe.epochs
     with (
         algorithms(setup.device, deterministic=config.deterministic),

@@ -26,6 +26,7 @@ from forebear.tasks.train.budget.evaluation import EvaluationPlan, plan_evaluati
 from forebear.tasks.train.budget.plan import EVALUATION, SHORT, evaluated, plan_budget
 from forebear.tasks.train.budget.progress import FINISH
 from forebear.tasks.train.input_pipeline import Decoding, Limit, features, load_images
+from forebear.tasks.train.logistic_head import start_logits
 from forebear.tasks.train.out_of_memory import explain_out_of_memory
 from forebear.tasks.train.progress_bar import ProgressBar
 from forebear.tasks.train.recipe import Recipe
@@ -86,6 +87,8 @@ def prepare(setup: RunSetup, display: ProgressBar) -> Prepared:
         display.say(f"torch.compile: {mode}; the first step takes a minute or two")
     elif setup.device.type == "cpu":
         display.say(accelerate(network))
+    if recipe.head_init == "logistic" and not setup.resumes:
+        display.say(start_logits(network, training, recipe))
     if recipe.stochastic_depth:
         apply_stochastic_depth(network, recipe.stochastic_depth)
     evaluation = None

@@ -15,6 +15,7 @@ from forebear.tasks.train.input_config import InputConfig
 
 Optimizer = Literal["sgd", "caffe", "adam", "adamw", "lamb", "muon"]
 Schedule = Literal["constant", "step", "cosine", "triangular", "onecycle"]
+HeadInit = Literal["default", "logistic"]
 BatchNorm = Literal["own", "sync", "frozen", "auto"]
 Balance = Literal["none", "loss", "sampler", "auto"]
 BalanceWeights = Literal["effective", "inverse"]
@@ -96,7 +97,7 @@ class OptimizerConfig:
         help="the optimizer; caffe: SGD whose momentum includes the learning rate, v = m v + lr g",
     )
     lr: float = setting(
-        help="peak learning rate; with muon, that of the convolution filters", above=0
+        help="peak learning rate; with muon, that of the convolution filters", least=0
     )
     other_lr: float = setting(
         0.0,
@@ -221,6 +222,13 @@ class ModelConfig:
     )
     head_epochs: int = setting(
         0, help="first epochs, in which the logits alone learn", unit="epochs", least=0
+    )
+    head_init: HeadInit = setting(
+        "default",
+        off="default",
+        help="how the logits start; default: at random, or as the checkpoint has them; logistic: "
+        "as a logistic regression on the features of the training images, whose L2 penalty "
+        "cross-validation chooses",
     )
     head_only: bool = setting(
         False, help="train the logits alone, on features that are computed once"

@@ -16,6 +16,8 @@ from forebear.tasks.runs.tracking.names import parse_trackers
 from forebear.tasks.train.machine_config import MachineConfig
 from forebear.tasks.train.recipe import Recipe
 
+AUTO = "auto"  # the recipe that is chosen by measurement
+
 _RECIPE = settings(Recipe)
 _READ = settings(ReadOptions)
 
@@ -26,7 +28,8 @@ class TrainConfig(MachineConfig):
 
     Raises:
         ValueError: a field is out of its range, a tracker is unknown, a budget is combined with
-            epochs or deterministic, or a fold with hold_out.
+            epochs or deterministic, a fold with hold_out, or the recipe auto comes without
+            weights.
     """
 
     data: str = setting(help="the dataset, such as folder:PATH", flag="--data KIND:PATH")
@@ -51,7 +54,8 @@ class TrainConfig(MachineConfig):
 
     recipe: str | None = setting(
         None,
-        help="a name from forebear recipes, or a .toml file",
+        help="a name from forebear recipes, or a .toml file; auto: fine-tuning, chosen by "
+        "measurement on the training images",
         default_text="chosen for the data",
     )
     sets: tuple[str, ...] = setting(
@@ -182,6 +186,11 @@ def _refuse_combinations(config: TrainConfig) -> None:
                 f"hold_out={config.hold_out:g} and folds: each fold is the validation set of one "
                 "run. Expected one of them. Leave one out."
             )
+    if config.recipe == AUTO and config.weights is None:
+        raise ValueError(
+            f"recipe={AUTO} without weights: it chooses how to fine-tune a trained network. "
+            "Expected a checkpoint. Pass --weights FILE, or leave out --recipe."
+        )
     if config.budget is None:
         return
     if config.epochs is not None:

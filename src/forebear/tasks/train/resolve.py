@@ -18,7 +18,16 @@ from forebear.tasks.train.request import TrainConfig
 
 _FLAGS = ("epochs", "batch", "lr", "resize", "balance", "seed", "precision")
 Origin = Literal[
-    "user", "recipe", "default", "weights", "network", "data", "machine", "budget", "unknown"
+    "user",
+    "recipe",
+    "default",
+    "weights",
+    "network",
+    "data",
+    "machine",
+    "budget",
+    "measurement",
+    "unknown",
 ]
 
 PHOTOGRAPH = 96  # pixels, from which random crops teach more than shifts do
@@ -30,8 +39,8 @@ class ResolvedRecipe:
     """A recipe, and for each of its fields who chose the value.
 
     The origins are: user (a flag or an argument), recipe (its file), default (of the field),
-    weights (the size of the initial checkpoint), network, data, machine and budget. The origin is
-    unknown in a run that a version before 0.2 began.
+    weights (the size of the initial checkpoint), network, data, machine, budget and measurement
+    (--recipe auto). The origin is unknown in a run that a version before 0.2 began.
     """
 
     recipe: Recipe

@@ -350,7 +350,7 @@ def load_initial_weights(
     """Loads the checkpoint, and returns notes about the layers that stay random.
 
     The logits are loaded if the checkpoint names the classes of this data set in this order. If it
-    names no classes, they are loaded unless the recipe trains the logits first or alone.
+    names no classes, they are loaded unless the recipe trains or fits the logits first.
 
     Args:
         network: Has the checkpoint's card.
@@ -374,7 +374,8 @@ def load_initial_weights(
     if stayed:
         notes = (*notes, f"random, as {path} has none that fit: {', '.join(stayed)}")
     same = known in (data.classes, tuple(synset_name(name) or name for name in data.classes))
-    unsure = not known and not (recipe.head_only or recipe.head_epochs)
+    fitted = recipe.head_only or recipe.head_epochs or recipe.head_init == "logistic"
+    unsure = not known and not fitted
     if "logits.weight" in stayed or (trained == data.multi_label and (same or unsure)):
         return notes
     logits.load_state_dict(random)

@@ -1,0 +1,226 @@
+"""`--recipe auto`: measures on held-out training images which way of fine-tuning is the best one.
+
+The ways are the logits alone, as a logistic regression on the features, and all layers from these
+logits on (LP-FT: Kumar et al. 2022, arXiv:2202.10054) with low or high learning rates. Each is
+tried on folds of the training images, for a part of the time. The best one then trains on all of
+them. The data's own validation set is not used, as it measures the result.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from forebear.data.dataset import Dataset
+from forebear.data.sources.fold_split import FoldPlan
+from forebear.errors import DataError, RunError, StopError
+from forebear.network.network import Network
+from forebear.tasks.machine.device import algorithms
+from forebear.tasks.machine.thread_tuning import ThreadTuner
+from forebear.tasks.train.budget.progress import FINISH
+from forebear.tasks.train.events import EpochEnd
+from forebear.tasks.train.loop import start_loop
+from forebear.tasks.train.prepare import Prepared, prepare
+from forebear.tasks.train.progress_bar import ProgressBar
+from forebear.tasks.train.request import AUTO
+from forebear.tasks.train.resolve import ResolvedRecipe, lengthened
+from forebear.tasks.train.setup import RunSetup
+from forebear.tasks.train.signals import StopSignals
+from forebear.tasks.train.validate import validate
+from forebear.text import printable
+
+HEAD_ONLY: Mapping[str, Any] = {
+    "head_only": True,
+    "epochs": 1,
+    "lr": 0.0,  # the logits are the optimum already
+    "warmup": 0.0,
+    "ema": 0.0,
+    "crop": "middle",
+    "mirror": "none",
+}
+WAYS: Mapping[str, Mapping[str, Any]] = {  # what differs from recipes/auto.toml
+    "head-only": HEAD_ONLY,
+    "gentle": {"lr": 0.01, "backbone_lr_scale": 1.0},
+    "full": {},
+}
+FOLDS = 4
+ENOUGH = 200  # held-out images that decide; further folds are left out
+SHARE = 0.35  # of the budget, for the trials
+LENGTH = 0.5  # epochs of a trial, relative to those of the run
+SHORTEST = 4  # epochs of a trial
+ROOM = 0.6  # of the time that is left, below which a run needs no clock to end it
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How many held-out images each way got right."""
+
+    hits: Mapping[str, int]
+    images: int
+
+    @property
+    def best(self) -> str:
+        """The way with the most hits; of equal ones, that which changes the network least."""
+        return max(WAYS, key=lambda way: self.hits[way])
+
+    @property
+    def line(self) -> str:
+        """What was chosen, and why."""
+        shares = ", ".join(f"{way} {hits / self.images:.1%}" for way, hits in self.hits.items())
+        return f"{AUTO}: {self.best}, by {self.images:,} held-out training images: {shares}"
+
+
+def choose_recipe(setup: RunSetup) -> RunSetup:
+    """Returns the setup with the recipe that `--recipe auto` stands for; any other one as it is.
+
+    Args:
+        setup: Of a run. A resumed one has made its choice.
+
+    Raises:
+        RunError: Several processes train, or memory runs out.
+        DataError: Images have several labels, or one cannot be decoded.
+        StopError: A signal came.
+    """
+    if setup.config.recipe != AUTO or setup.resumes:
+        return setup
+    _refuse(setup)
+    plan, config = _plan(setup.data), setup.config
+    with (
+        algorithms(setup.device, deterministic=config.deterministic),
+        closing(ThreadTuner(setup.device, config.threads, careful=bool(config.budget))) as threads,
+        ProgressBar(0) as display,
+        StopSignals() as stop,
+    ):
+        try:
+            way = "head-only" if plan is None else _best(setup, plan, display, stop, threads)
+        except StopError as error:
+            raise StopError(
+                f"stopped by a signal while --recipe {AUTO} measured. No run was begun.",
+                error.number,
+            ) from None
+        if plan is None:
+            display.say(f"{AUTO}: {way}, as a class has too few images to hold some out")
+    resolved = setup.resolved.suggest("measurement", **WAYS[way])
+    return _without_clock(replace(setup, resolved=resolved))
+
+
+def _refuse(setup: RunSetup) -> None:
+    """Raises RunError or DataError for a run that cannot be measured."""
+    if setup.world.size > 1:
+        raise RunError(
+            f"--recipe {AUTO} with {setup.world.size} processes: its trials are short runs of one "
+            "process. Expected one process. Pass --recipe finetune, or start without torchrun."
+        )
+    if setup.data.multi_label:
+        raise DataError(
+            f"{printable(setup.data.spec)}: its images have several labels, and --recipe {AUTO} "
+            "compares the accuracy of single labels. Expected images with one label each. Pass "
+            "--recipe finetune."
+        )
+
+
+def _plan(data: Dataset) -> FoldPlan | None:
+    """Returns folds of the training images; None if a class or its groups are too few for two."""
+    own = replace(data, splits_off=False)
+    for count in range(FOLDS, 1, -1):
+        try:
+            return FoldPlan.of(own, count)
+        except DataError:
+            continue
+    return None
+
+
+def _best(
+    setup: RunSetup, plan: FoldPlan, display: ProgressBar, stop: StopSignals, threads: ThreadTuner
+) -> str:
+    """Tries all ways on the same folds, says what they got right, and returns the best one."""
+    begun, hits, images = time.perf_counter(), dict.fromkeys(WAYS, 0), 0
+    epochs, budget = _epochs(setup, plan), setup.config.budget
+    for number in range(1, plan.count + 1):
+        started = time.perf_counter()
+        fold = plan.split(number)
+        display.say(f"{AUTO}: trials of {epochs} epochs on fold {number} of {plan.count}")
+        for way, right in _trials(setup, fold, epochs, stop, threads).items():
+            hits[way] += right
+        images += len(fold.val)
+        now = time.perf_counter()
+        if images >= ENOUGH or (budget and (now - begun) + (now - started) > SHARE * budget):
+            break
+    scores = Scores(hits, images)
+    display.say(scores.line)
+    return scores.best
+
+
+def _epochs(setup: RunSetup, plan: FoldPlan) -> int:
+    """Returns the epochs of a trial, so that one fold takes at most the trials' share of time."""
+    recipe, whole = setup.resolved.recipe, len(setup.data.train)
+    epochs = LENGTH * recipe.epochs
+    if setup.config.budget:
+        assert setup.times is not None
+        folds = min(plan.count, max(1, -(-ENOUGH * plan.count // whole)))
+        steps = whole * (1 - 1 / plan.count) / recipe.batch
+        step = setup.times.seconds(recipe.batch, recipe.size)
+        ways = len(WAYS) - 1  # head-only takes no time
+        epochs = min(epochs, SHARE * setup.config.budget / (folds * ways * steps * step))
+    return max(SHORTEST, round(epochs))
+
+
+def _trials(
+    setup: RunSetup, fold: Dataset, epochs: int, stop: StopSignals, threads: ThreadTuner
+) -> dict[str, int]:
+    """Returns how many images of a fold each way gets right after training on the others."""
+    network = copy.deepcopy(setup.network)
+    config = replace(setup.config, budget=None, patience=None)
+    recipe = replace(lengthened(setup.resolved.recipe, epochs), head_epochs=0)
+    resolved = setup.resolved.become("measurement", recipe)
+    own = replace(
+        setup, config=config, data=fold, test=None, network=network, resolved=resolved, notes=()
+    )
+    with ProgressBar(epochs, shows=False) as silent:
+        run = prepare(own, silent)
+        start = validate(run, network, run.validation, stop)
+        hits = {"head-only": round(start.top1 * start.images)}
+        for way, values in WAYS.items():
+            if way not in hits:
+                trial = _with(
+                    run, copy.deepcopy(network), resolved.suggest("measurement", **values)
+                )
+                hits[way] = _hits(trial, stop, threads)
+    return hits
+
+
+def _with(run: Prepared, network: Network, resolved: ResolvedRecipe) -> Prepared:
+    """Returns a run on the same images with another network and recipe."""
+    setup = replace(run.setup, network=network, resolved=resolved)
+    return replace(run, setup=setup, resolved=resolved)
+
+
+def _hits(run: Prepared, stop: StopSignals, threads: ThreadTuner) -> int:
+    """Trains, and returns how many validation images are right at the end."""
+    last = None
+    for event in start_loop(run, stop, threads).events():
+        if isinstance(event, EpochEnd):
+            last = event.evaluation
+    assert last is not None
+    return int(np.round(last.top1 * last.images))
+
+
+def _without_clock(setup: RunSetup) -> RunSetup:
+    """Returns the setup without a budget if the recipe's own length takes much less time."""
+    config, recipe, times = setup.config, setup.resolved.recipe, setup.times
+    if not config.budget or times is None or config.started is None:
+        return setup
+    left = config.started + config.budget - time.perf_counter() - FINISH
+    steps = -(-len(setup.data.train) // recipe.batch)
+    images = recipe.epochs * len(setup.data.val)
+    step = times.seconds(recipe.batch, recipe.size)
+    seconds = recipe.epochs * steps * step + images * step / recipe.batch / 2
+    if seconds > ROOM * left:
+        return setup
+    return replace(setup, config=replace(config, budget=None))

@@ -1,0 +1,174 @@
+"""`--recipe auto`: what it measures, what it chooses, and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import forebear
+from forebear.errors import DataError
+from forebear.tasks.train import choose_recipe as module
+from forebear.tasks.train.api import train
+from forebear.tasks.train.choose_recipe import WAYS, Scores
+from forebear.tasks.train.recipe_files import read_recipe
+from forebear.tasks.train.request import TrainConfig
+from forebear.tasks.train.resolve import read_config
+from forebear.weights.native_format import save
+from tests.cli.making import folder, table
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of images, a network, and weights of it for other classes."""
+    path = tmp_path_factory.mktemp("auto")
+    folder(path / "data" / "train", 12)
+    folder(path / "data" / "val", 4)
+    own = table(path / "tiny.toml")
+    network = forebear.create(
+        own, dialect="torchvision", num_classes=2, generator=torch.Generator().manual_seed(0)
+    )
+    save(network, path / "base.safetensors")
+    return path
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials of one short epoch on one fold."""
+    monkeypatch.setattr(module, "SHORTEST", 1)
+    monkeypatch.setattr(module, "LENGTH", 0.0)
+    monkeypatch.setattr(module, "ENOUGH", 1)
+
+
+def config(world: Path, out: Path, **more: Any) -> TrainConfig:
+    given: dict[str, Any] = {
+        "data": f"folder:{world / 'data'}",
+        "network": str(world / "tiny.toml"),
+        "dialect": "torchvision",
+        "recipe": "auto",
+        "weights": world / "base.safetensors",
+        "partial": True,
+        "epochs": 2,
+        "out": out,
+        "threads": 1,
+    }
+    return TrainConfig(**given | more)
+
+
+def chosen(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """Lets the trials choose a way."""
+    monkeypatch.setattr(module, "_best", lambda *_: way)
+
+
+def settings(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "settings.json").read_text())
+    return found
+
+
+def test_without_weights_there_is_nothing_to_tune() -> None:
+    with pytest.raises(ValueError, match=r"recipe=auto without weights: .* Pass --weights FILE"):
+        TrainConfig(data="digits", recipe="auto")
+
+
+def test_every_way_fits_the_recipe() -> None:
+    asked = read_config(TrainConfig(data="digits", recipe="auto", weights=Path("w.pth"), epochs=5))
+    for values in WAYS.values():
+        assert asked.suggest("measurement", **values).recipe.head_init == "logistic"
+    assert read_recipe("auto").head_init == "logistic"
+
+
+def test_the_best_way_has_the_most_hits_and_of_equals_changes_least() -> None:
+    assert Scores({"head-only": 5, "gentle": 7, "full": 6}, 10).best == "gentle"
+    assert Scores({"head-only": 7, "gentle": 7, "full": 7}, 10).best == "head-only"
+
+
+def test_the_line_says_what_was_chosen_and_why() -> None:
+    line = Scores({"head-only": 5, "gentle": 7, "full": 6}, 10).line
+    assert line == (
+        "auto: gentle, by 10 held-out training images: head-only 50.0%, gentle 70.0%, full 60.0%"
+    )
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_trials_choose_by_training_images_alone(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(config(world, tmp_path / "run"))
+    lines = capsys.readouterr().err
+    assert "auto: trials of 1 epochs on fold 1 of 4" in lines
+    assert "by 9 held-out training images: head-only " in lines  # a quarter of 36
+
+
+def test_head_only_keeps_the_logistic_regression(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen(monkeypatch, "head-only")
+    train(config(world, tmp_path / "run", epochs=None))
+    found = settings(tmp_path / "run")
+    assert found["recipe"]["head_only"] is True
+    assert found["chosen_by"]["head_only"] == "measurement"
+    assert found["chosen_by"]["optimizer"] == "recipe"
+    network = forebear.load(tmp_path / "run" / "model.safetensors")
+    base = forebear.load(world / "base.safetensors")
+    same = {name for name, value in network.state_dict().items() if "logits" not in name}
+    assert all(torch.equal(network.state_dict()[n], base.state_dict()[n]) for n in same)
+    bias = network.get_submodule("logits").get_parameter("bias")
+    assert float(bias.detach().abs().max()) > 0
+
+
+def test_full_fine_tuning_starts_from_the_logistic_regression(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen(monkeypatch, "full")
+    train(config(world, tmp_path / "run"))
+    found = settings(tmp_path / "run")
+    assert found["recipe"]["lr"] == 0.1
+    assert found["recipe"]["epochs"] == 2
+    assert "the logits start as a logistic regression on the features of 36 images" in (
+        capsys.readouterr().err
+    )
+
+
+def test_what_the_user_sets_stays(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen(monkeypatch, "gentle")
+    train(config(world, tmp_path / "run", lr=0.07))
+    found = settings(tmp_path / "run")
+    assert found["recipe"]["lr"] == 0.07
+    assert found["recipe"]["backbone_lr_scale"] == 1.0
+
+
+def test_a_class_of_one_image_leaves_the_logits_alone(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder(tmp_path / "data" / "train", 1)
+    folder(tmp_path / "data" / "val", 1)
+    train(config(world, tmp_path / "run", data=f"folder:{tmp_path / 'data'}", epochs=None))
+    assert "auto: head-only, as a class has too few images to hold some out" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_budget_with_room_to_spare_is_no_reason_to_train_longer(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen(monkeypatch, "gentle")
+    result = train(config(world, tmp_path / "run", epochs=None, budget=600.0, sets=("epochs=3",)))
+    assert settings(tmp_path / "run")["recipe"]["epochs"] == 3
+    assert np.isfinite(result.validation.loss)
+
+
+def test_images_with_several_labels_are_refused(world: Path, tmp_path: Path) -> None:
+    rows = ["image,labels"]
+    for number, path in enumerate(sorted((world / "data" / "train").rglob("*.png"))):
+        rows.append(f"{path},{'stripes;dark' if number % 2 else 'plain'}")
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    with pytest.raises(DataError, match="its images have several labels, and --recipe auto"):
+        train(
+            config(world, tmp_path / "run", data=f"csv:{tmp_path / 'table.csv'}", multi_label=True)
+        )
