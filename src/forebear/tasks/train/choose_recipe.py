@@ -15,12 +15,12 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from forebear.data.dataset import Dataset
 from forebear.data.sources.fold_split import FoldPlan
 from forebear.errors import DataError, RunError, StopError
 from forebear.network.network import Network
+from forebear.tasks.evaluate import Evaluation
+from forebear.tasks.label_evaluation import AnyEvaluation
 from forebear.tasks.machine.device import algorithms
 from forebear.tasks.machine.thread_tuning import ThreadTuner
 from forebear.tasks.train.budget.progress import FINISH
@@ -185,7 +185,7 @@ def _trials(
     with ProgressBar(epochs, shows=False) as silent:
         run = prepare(own, silent)
         start = validate(run, network, run.validation, stop)
-        hits = {"head-only": round(start.top1 * start.images)}
+        hits = {"head-only": _right(start)}
         for way, values in WAYS.items():
             if way not in hits:
                 trial = _with(
@@ -208,7 +208,12 @@ def _hits(run: Prepared, stop: StopSignals, threads: ThreadTuner) -> int:
         if isinstance(event, EpochEnd):
             last = event.evaluation
     assert last is not None
-    return int(np.round(last.top1 * last.images))
+    return _right(last)
+
+
+def _right(found: AnyEvaluation) -> int:
+    assert isinstance(found, Evaluation)  # of single labels
+    return int(found.confusion.trace())
 
 
 def _without_clock(setup: RunSetup) -> RunSetup:

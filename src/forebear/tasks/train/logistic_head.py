@@ -145,6 +145,6 @@ def fit(
         return loss
 
     with torch.enable_grad():
-        optimizer.step(closure)  # type: ignore[arg-type]
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
     weight, bias = weight.detach() / scale, bias.detach()
     return weight, bias - weight @ mean
