@@ -62,7 +62,6 @@ TESTED_IN = {
     "tasks/train/resume/restore.py": "tasks/train/test_crash.py",
     "tasks/train/setup.py": "tasks/train/test_crash.py",
     "tasks/train/trainer.py": "tasks/train/test_crash.py",
-    "tasks/tune/search.py": "tasks/tune/test_job.py",
     "tasks/train/validate.py": "tasks/train/test_crash.py",
     "weights/catalog_files.py": "weights/test_catalog_rows.py",
     "weights/graphs/compare.py": "weights/test_onnx_graph.py",

@@ -136,6 +136,13 @@ def test_of_many_classes_the_ten_worst_are_shown_and_the_others_folded(tmp_path:
     at = shown.words.index("The other 15 classes")
     assert shown.words.index("class<9>") < at < shown.words.index("class<10>")
     assert shown.tags.count("details") == 2  # with that of the epochs
+    assert not any("left out" in word for word in shown.words)
+    evaluated(run, 1002)
+    shown = page(run)
+    assert "The other 990 classes" in shown.words
+    assert any(
+        word.startswith("2 classes with a higher recall are left out") for word in shown.words
+    )
 
 
 def example(name: str, **changes: str) -> Example:

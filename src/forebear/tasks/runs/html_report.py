@@ -105,6 +105,7 @@ _CHOSEN_BY = {  # origins of values that a recipe leaves open, as the page names
     "budget": "budget",
     "measurement": "measurement",
 }
+_CLASSES = 1000  # rows of the table of classes at most, which take 0.3 MB
 _PROSE = ("summary", "source", "network")  # fields that do not affect the run
 
 
@@ -133,7 +134,8 @@ def page(run: Run) -> str:
         started=_started(run),
         tiles=_tiles(run, table, labels) if run.epochs else [],
         balance=_balance(labels or table),
-        class_rows=_class_rows(table),
+        class_rows=_class_rows(table)[:_CLASSES],
+        class_count=0 if table is None else len(table.classes),
         label_rows=label_rows(labels, stored_thresholds(run)),
         classes_after="" if table is None else passes(table.epoch),
         labels_after="" if labels is None else passes(labels.epoch),

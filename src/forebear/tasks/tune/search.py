@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -154,14 +154,18 @@ class Search:
         """Makes the pruner of a continued search, whose epochs the first trial knows."""
         first = baseline(self.trials)
         if space and first is not None:
-            self.halve(planned_epochs(self.out / first.folder))
+            self.halve(self.out / first.folder)
 
-    def halve(self, epochs: int) -> None:
-        """Lets a third of the trials go on after a ninth and a third of the epochs."""
+    def halve(self, folder: Path) -> None:
+        """Lets a third of the trials go on at each rung.
+
+        Args:
+            folder: A run that has begun, whose recipe gives the rungs.
+        """
         import optuna
 
         self.study.pruner = optuna.pruners.SuccessiveHalvingPruner(
-            min_resource=max(1, epochs // REDUCTION**2), reduction_factor=REDUCTION
+            min_resource=first_rung(read_run(folder).part("recipe")), reduction_factor=REDUCTION
         )
 
 
@@ -205,7 +209,7 @@ class Watch:
         if not math.isfinite(self.score) or self.state == "time":
             return False
         if not self._prunes:
-            self._search.halve(planned)
+            self._search.halve(self._folder)
         self._asked.report(self.score, max(1, round(self.epochs)))
         poor = bool(self._asked.should_prune())  # enters the trial in the rung as well
         if not (poor and self._prunes and self.epochs < planned):
@@ -217,6 +221,20 @@ class Watch:
 def planned_epochs(folder: Path) -> int:
     """Returns the epochs of a run that has begun; 1 if its recipe gives steps."""
     return max(1, int(read_run(folder).planned or 1))
+
+
+def first_rung(recipe: Mapping[str, Any]) -> int:
+    """Returns the epochs after which a trial may first end: a ninth of all, but after the warm-up.
+
+    Before its end an evaluation says which learning rate is lowest, rather than which is best. The
+    next rungs are at three times as many epochs each.
+
+    Args:
+        recipe: With every choice made.
+    """
+    epochs = int(recipe.get("epochs") or 1)
+    warm = float(recipe.get("head_epochs") or 0) + float(recipe.get("warmup") or 0)
+    return max(1, math.ceil(epochs / REDUCTION**2), math.ceil(warm) + 1)
 
 
 def _propose(asked: Any, one: Dimension) -> Any:
