@@ -12,16 +12,19 @@ import shlex
 import tomllib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+from PIL import Image
 
 import forebear
 from forebear import limits
-from forebear.cli.main import VERBS, make_parser
+from forebear.cli.main import VERBS, main, make_parser
 from forebear.settings import settings
 from forebear.tables.files import resolve, table_from_dict
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipe_files import recipes, show
+from forebear.weights.catalog import Published
 from tests.markdown import DOCS, ROOT, blocks, links
 
 PAGES = sorted(DOCS.glob("*.md"))
@@ -89,6 +92,49 @@ def test_the_examples_of_a_page_print_what_stands_under_them(name: str) -> None:
         with contextlib.redirect_stdout(printed):
             exec(compile(code, f"{name}.md", "exec"), names)
         assert printed.getvalue() == expected
+
+
+def our_calls() -> list[str]:
+    """The code in the right columns of the tables of docs/coming-from.md, in order."""
+    rows = re.findall(r"^\| .+? \| (.+) \|$", (DOCS / "coming-from.md").read_text(), re.MULTILINE)
+    return [call for row in rows for call in re.findall(r"`([^`]+)`", row)]
+
+
+def files_to_come_with(folder: Path) -> None:
+    """Writes the files that docs/coming-from.md loads."""
+    for name, network in (
+        ("resnet_v1_50.ckpt", "slim/resnet_v1_50"),
+        ("model.weights.h5", "keras/ResNet50"),
+        ("resnet18.pth", "torchvision/resnet18"),
+        ("last.pth.tar", "timm/resnet18"),
+    ):
+        forebear.save(forebear.create(network), folder / name)
+    transformers = ["convert", str(folder / "resnet18.pth"), str(folder / "resnet-18")]
+    assert main([*transformers, "--to", "transformers"]) == 0
+    Image.new("RGB", (300, 260), "teal").save(folder / "photo.jpg")
+
+
+def test_our_calls_in_place_of_other_libraries_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"slim": "resnet_v1_50.ckpt", "keras": "model.weights.h5", "timm": "last.pth.tar"}
+
+    def fetch(row: Published, **_: object) -> Path:
+        return tmp_path / files.get(row.network.partition("/")[0], "resnet18.pth")
+
+    files_to_come_with(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("forebear.weights.load.fetch", fetch)
+    [(_, setup)] = blocks(DOCS / "coming-from.md")
+    names: dict[str, Any] = {}
+    exec(compile(setup, "coming-from.md", "exec"), names)
+    calls = our_calls()
+    assert len(calls) == 54
+    for call in calls:
+        if call.startswith("forebear "):
+            assert main(call.split()[1:]) == 0
+        else:
+            exec(compile(call, "coming-from.md", "exec"), names)
 
 
 def test_the_table_of_ones_own_builds() -> None:

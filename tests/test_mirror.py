@@ -104,6 +104,12 @@ def imported(source: str) -> set[str]:
     return found
 
 
+@cache
+def imports_of(file: Path) -> frozenset[str]:
+    """What a file imports; each file is parsed once."""
+    return frozenset(imported(file.read_text("utf-8")))
+
+
 def paths() -> list[Path]:
     return sorted(SOURCE.rglob("*.py"))
 
@@ -118,11 +124,11 @@ def modules() -> Mapping[str, Path]:
 def reaches(test: Path, module: Path) -> bool:
     """Whether a test file imports a module, or other modules of forebear that import it."""
     if module == SOURCE / "__init__.py":  # it imports everything
-        return "forebear" in imported(test.read_text("utf-8"))
+        return "forebear" in imports_of(test)
     seen: set[Path] = set()
     files = [test]
     for file in files:  # the loop appends to the list
-        names = imported(file.read_text("utf-8"))
+        names = imports_of(file)
         if file == SOURCE / "cli/main.py":  # it imports a verb's module by name
             names |= {f"forebear.cli.{verb}" for verb in VERBS}
         for found in {modules()[name] for name in names if name in modules()} - seen:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from forebear.tasks.train.api import TrainResult, resume, train
     from forebear.tasks.train.events import observe
     from forebear.tasks.train.request import TrainConfig
+    from forebear.tasks.tune.config import TuneConfig
+    from forebear.tasks.tune.job import tune
+    from forebear.tasks.tune.results import TuneResult
     from forebear.weights.assign import load_arrays
     from forebear.weights.load import load, read_arrays
     from forebear.weights.native_format import save
@@ -42,6 +45,8 @@ __all__ = [
     "TableError",
     "TrainConfig",
     "TrainResult",
+    "TuneConfig",
+    "TuneResult",
     "WeightsError",
     "create",
     "load",
@@ -54,6 +59,7 @@ __all__ = [
     "save",
     "table_from_lists",
     "train",
+    "tune",
 ]
 # What needs torch or takes time is imported at its first use, so that programs start at once.
 _LATE = {
@@ -61,6 +67,8 @@ _LATE = {
     "Network": "forebear.network.network",
     "TrainConfig": "forebear.tasks.train.request",
     "TrainResult": "forebear.tasks.train.api",
+    "TuneConfig": "forebear.tasks.tune.config",
+    "TuneResult": "forebear.tasks.tune.results",
     "create": "forebear.network.create",
     "load": "forebear.weights.load",
     "load_arrays": "forebear.weights.assign",
@@ -72,6 +80,7 @@ _LATE = {
     "save": "forebear.weights.native_format",
     "table_from_lists": "forebear.tables.files",
     "train": "forebear.tasks.train.api",
+    "tune": "forebear.tasks.tune.job",
 }
 
 

@@ -13,6 +13,9 @@ from PIL import Image
 
 import forebear
 from forebear.cli.main import main
+from forebear.data.dataset import Dataset
+from forebear.data.sources.read_options import ReadOptions
+from forebear.data.sources.registry import read_data
 from forebear.network.network import Network
 from forebear.tasks.runs.lock import FolderLock
 from forebear.tasks.runs.read import load_run
@@ -65,6 +68,29 @@ def test_a_run_gets_its_calibration_in_place_and_nothing_else_changes(
     assert after.classes == before.classes
     assert after.card.metrics == before.card.metrics
     assert sorted(path.name for path in run.iterdir()) == ["model.safetensors", "settings.json"]
+
+
+def test_groups_are_split_as_in_training(
+    saved: Path, data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pattern = "/{group}.png"
+    words = ["calibrate", str(saved), "--data", data, "--part", "all", "--group-by", pattern]
+    assert main([*words, "--json"]) == 0
+    whole = read_data(data, ReadOptions(group_by=pattern))
+    assert json.loads(capsys.readouterr().out)["fingerprint"] == whole.fingerprint
+    assert read_data(data).fingerprint != whole.fingerprint
+
+
+def test_the_data_are_read_once(run: Path, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def reading(spec: str, *more: ReadOptions) -> Dataset:
+        read.append(spec)
+        return read_data(spec, *more)
+
+    monkeypatch.setattr("forebear.tasks.evaluation_set.read_data", reading)
+    assert main(["calibrate", str(run), "--data", data, "--part", "all"]) == 0
+    assert read == [data]
 
 
 def test_a_weights_file_is_kept_and_a_new_file_is_written(

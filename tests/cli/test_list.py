@@ -47,6 +47,19 @@ def test_weights_without_figures_and_weights_of_the_hub(
     )
 
 
+def test_weights_of_a_licence_and_of_a_family(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = listed(capsys, "--weights", "--licence", "cc-by-nc*", "--family", "resnext")[1:]
+    assert len(lines) == 12
+    assert all("ne" in line and "CC-BY-NC-4.0" in line for line in lines)
+    assert "timm/resnext101_32x48d fb_wsl_ig1b_ft_in1k *" in "\n".join(lines)
+    families = {row.family for row in PUBLISHED}
+    assert families == {"alexnet", "resnet", "resnet-v2", "resnext", "wide-resnet"}
+    lines = listed(capsys, "--weights", "--family", "resnet-v2")[1:]
+    assert {line.split("/")[0] for line in lines} == {"slim", "keras", "timm"}
+    (line,) = listed(capsys, "--weights", "--licence", "-")[1:]
+    assert line.startswith("timm/resnet50 bamboo")
+
+
 def test_the_table_needs_no_torch() -> None:
     program = (
         "import sys\nfrom forebear.cli.main import main\nmain(['list', '--weights'])\n"
@@ -61,6 +74,15 @@ def test_the_table_needs_no_torch() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (
+            ["--licence", "MIT"],
+            "--licence and --family choose among published weights. Expected them with --weights.",
+        ),
+        (
+            ["--weights", "slim/*", "--licence", "GPL"],
+            "--licence 'GPL' matches none of these 6 published weights. Expected one of "
+            "Apache-2.0, or a shell pattern.",
+        ),
         (
             ["slim/resnet_v1_5O"],
             f"PATTERN='slim/resnet_v1_5O' matches none of the {len(networks())} networks. Expected "

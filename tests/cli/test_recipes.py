@@ -68,9 +68,9 @@ def test_recipes_and_fields_for_programs(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["show", "cifar-papper"], "recipe 'cifar-papper' is unknown. Expected one of cifar-fast"),
-        (["show"], "show without NAME: expected one of cifar-fast"),
-        (["show", "x", "--json"], "recipe 'x' is unknown. Expected one of cifar-fast"),
+        (["show", "cifar-papper"], "recipe 'cifar-papper' is unknown. Expected one of auto"),
+        (["show"], "show without NAME: expected one of auto, cifar-fast"),
+        (["show", "x", "--json"], "recipe 'x' is unknown. Expected one of auto"),
         (["fields", "default"], "fields with NAME 'default': expected fields alone"),
     ],
 )

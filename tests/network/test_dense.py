@@ -66,6 +66,8 @@ def test_every_network_is_dense_at_half_its_stride(name: str) -> None:
     strides = output_strides(entry.table, entry.dialect)
     if len(entry.table.blocks) == 3 and sum(block.units for block in entry.table.blocks) > 300:
         pytest.skip("its small sisters stand for it: 1001 and 1202 layers")
+    if name in ("timm/resnext101_32x32d", "timm/resnext101_32x48d"):
+        pytest.skip("resnext101_32x16d stands for it: it has up to 829 million parameters")
     net = make(name, num_classes=3)
     side = max(33, net.smallest_side)
     assert net.verify_dense(strides[-2], size=(side, side + 1)) <= CLOSE

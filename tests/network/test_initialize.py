@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -9,8 +10,11 @@ from torch import Tensor
 import forebear
 
 
-def made(name: str, **options: str) -> forebear.Network:
-    return forebear.create(name, generator=torch.Generator().manual_seed(0), **options)  # type: ignore[arg-type]
+def made(name: str, **options: Any) -> forebear.Network:
+    net: forebear.Network = forebear.create(
+        name, generator=torch.Generator().manual_seed(0), **options
+    )
+    return net
 
 
 def std(tensor: Tensor) -> float:

@@ -8,7 +8,7 @@ import re
 import pytest
 
 import forebear
-from forebear.network.plan.cost import measure
+from forebear.network.plan.cost import measure, parameters
 from forebear.tables.files import table_from_dict, table_to_dict
 from forebear.tables.registry import NETWORKS, find
 from tests.tables.making import spelled
@@ -47,3 +47,12 @@ def test_networks_are_found_by_pattern_and_wrong_names_get_near_misses() -> None
         find("resnet_v1_50")
     with pytest.raises(ValueError, match="Did you mean slim/resnet_v1_50"):
         find("slim/resnet_v1_5O")
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"), [("32x16d", 194.03), ("32x32d", 468.53), ("32x48d", 828.41)]
+)
+def test_wide_resnexts_have_the_parameters_of_instagrams(name: str, millions: float) -> None:
+    """Counted in the plan. The figures of 16d and 32d are timm's, that of 48d WSL-Images'."""
+    count = parameters(spelled(f"timm/resnext101_{name}"))[0]
+    assert count / 1e6 == pytest.approx(millions, abs=0.005)

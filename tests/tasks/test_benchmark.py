@@ -53,7 +53,7 @@ def test_forward_evaluates_and_forward_backward_trains(monkeypatch: pytest.Monke
     nets: list[Network] = []
 
     def watched(*args: Any, **kwargs: Any) -> Network:
-        net = create(*args, **kwargs)
+        net: Network = create(*args, **kwargs)
 
         def look(module: nn.Module, _: object) -> None:
             bare = all(parameter.grad is None for parameter in net.parameters())

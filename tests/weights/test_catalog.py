@@ -38,10 +38,10 @@ def test_every_home_has_its_rows() -> None:
     assert count("slim/*") == 6
     assert count("keras/*") == 18
     assert sum(row.tag.startswith("IMAGENET1K") for row in PUBLISHED) == 18
-    assert count("*_in1k") == 76
+    assert count("*_in1k") == 81
     assert count("bamboo") == 1
     assert count("paper/*") == 6
-    assert len(PUBLISHED) == count("*") == 125
+    assert len(PUBLISHED) == count("*") == 130
 
 
 def test_the_default_is_the_homes_own() -> None:

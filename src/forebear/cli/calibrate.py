@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 from forebear.cli import load_model, output
 from forebear.cli.evaluation_flags import add_evaluation
+from forebear.cli.flags import add_flags
 from forebear.cli.output_path import check_drawing
 from forebear.data.sources.kinds import listed_specs
+from forebear.data.sources.read_options import ReadOptions
+from forebear.settings import settings
 from forebear.text import printable
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     load_model.add_arguments(parser)
     parser.add_argument("--data", required=True, metavar="KIND:PATH", help=listed_specs())
+    add_flags(parser, settings(ReadOptions).values())
     parser.add_argument(
         "--part",
         default="val",
@@ -69,11 +73,13 @@ def run(args: argparse.Namespace) -> int:
 
     source = args.run_folder or (None if args.weights is None else Path(args.weights))
     target = target_of(source, args.out, replaces=args.replace)
+    reading = ReadOptions(**{name: getattr(args, name) for name in settings(ReadOptions)})
     with held(target):
         network = load_model.load_model(args.run_folder, args)
         fit = calibrate_on(
             network,
             args.data,
+            reading=reading,
             part=args.part,
             unknown=args.unknown,
             batch=args.batch,

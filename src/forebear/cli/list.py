@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import fnmatch
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from forebear.cli import output
 from forebear.cli.text_table import columns
 from forebear.errors import near_misses
 from forebear.tables.registry import NETWORKS, networks
+
+if TYPE_CHECKING:
+    from forebear.weights.catalog import Published
 
 SUMMARY = "Lists the published networks, one per line, by the names that forebear.create accepts."
 EXAMPLE = 'forebear list "slim/*"'
@@ -27,6 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="list published weights: network, tag (* for the default), accuracy, licence, file",
     )
+    parser.add_argument(
+        "--licence",
+        metavar="PATTERN",
+        help='with --weights: those of this licence, such as "CC-BY-NC*"; "-" for none stated',
+    )
+    parser.add_argument(
+        "--family",
+        metavar="PATTERN",
+        help='with --weights: those of this family of networks, such as resnext or "resnet*"',
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,7 +51,12 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: No name matches the pattern.
     """
-    lines = (_weights if args.weights else _networks)(args.pattern)
+    if not args.weights and (args.licence or args.family):
+        raise ValueError(
+            "--licence and --family choose among published weights. Expected them with --weights. "
+            "Add --weights."
+        )
+    lines = _weights(args) if args.weights else _networks(args.pattern)
     output.result("\n".join(lines))
     return 0
 
@@ -50,9 +71,10 @@ def _networks(pattern: str) -> list[str]:
     return names
 
 
-def _weights(pattern: str) -> list[str]:
+def _weights(args: argparse.Namespace) -> list[str]:
     from forebear.weights.catalog import PUBLISHED, published
 
+    pattern = args.pattern
     found = published(pattern) or published(f"*{pattern}*")
     if not found:
         known = {name for row in PUBLISHED for name in (row.network, row.tag)}
@@ -60,6 +82,8 @@ def _weights(pattern: str) -> list[str]:
             f"PATTERN={pattern!r} matches none of the {len(PUBLISHED)} published weights. Expected "
             f'a network or a tag, or a shell pattern such as "slim/*".{near_misses(pattern, known)}'
         )
+    found = _chosen(found, "licence", args.licence, lambda row: row.licence or "-")
+    found = _chosen(found, "family", args.family, lambda row: row.family)
     rows = [("network", "tag", "top-1", "top-5", "at px", "licence", "file")]
     for row in found:
         rows.append(
@@ -74,6 +98,21 @@ def _weights(pattern: str) -> list[str]:
             )
         )
     return columns(rows, "<<>>><<")
+
+
+def _chosen(
+    rows: list[Published], option: str, pattern: str | None, say: Callable[[Published], str]
+) -> list[Published]:
+    """Returns the rows whose property matches a pattern, in either case of letters."""
+    wanted = "*" if pattern is None else pattern.lower()
+    found = [row for row in rows if fnmatch.fnmatchcase(say(row).lower(), wanted)]
+    if not found:
+        known = sorted({say(row) for row in rows})
+        raise ValueError(
+            f"--{option} {pattern!r} matches none of these {len(rows)} published weights. Expected "
+            f"one of {', '.join(known)}, or a shell pattern. Pass one of these."
+        )
+    return found
 
 
 def _percent(value: float | None) -> str:

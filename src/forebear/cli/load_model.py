@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         metavar="FILE",
-        help='instead of RUN: a checkpoint in any format, or "published" with --network',
+        help="instead of RUN: a checkpoint in any format, hf:OWNER/NAME of the Hugging Face Hub, "
+        'or "published" with --network',
     )
     parser.add_argument(
         "--network", metavar="NAME", help="network of the weights (default: detected)"
@@ -44,13 +45,14 @@ def load_model(run: Path | None, args: argparse.Namespace) -> Network:
             "Pass a run folder, or --weights FILE."
         )
     from forebear.network.model_card import NOTES
+    from forebear.weights.hub_source import located
     from forebear.weights.load import load, native_file
 
-    path = Path(args.weights) if run is None else run
-    if run is not None and not run.is_file() and not _is_checkpoint_folder(run):
+    path = located(Path(args.weights) if run is None else run)
+    if run is not None and not path.is_file() and not _is_checkpoint_folder(path):
         from forebear.tasks.runs.read import load_run
 
-        return load_run(run)
+        return load_run(path)
     if args.network is None:
         network = load(path, which=args.which)
     else:

@@ -29,6 +29,7 @@ VERBS = {
     "recipes": "list or print the published training recipes",
     "check": "decode every image of a data set and report problems",
     "train": "train a network on images",
+    "tune": "search a few fields of a recipe in a given time",
     "evaluate": "evaluate a trained network on validation images",
     "calibrate": "fit the temperature of a network and its threshold for unknown images",
     "compare": "compare runs in a table and a plot",

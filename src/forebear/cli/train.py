@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser.add_argument_group("data"), (known[name] for name in DATA))
 
     recipe = parser.add_argument_group("recipe")
-    add_flags(recipe, (known[name] for name in RECIPE), parse={"budget": _seconds, "size": _shape})
+    add_flags(recipe, (known[name] for name in RECIPE), parse={"budget": _seconds, "size": shape})
     recipe.add_argument(
         "--seeds",
         type=int,
@@ -157,7 +157,7 @@ def _cross_validated(args: argparse.Namespace, started: float) -> int:
     return 0
 
 
-def _shape(text: str) -> int | tuple[int, int]:
+def shape(text: str) -> int | tuple[int, int]:
     """Returns the side of a square, or height and width, in pixels."""
     height, times, width = text.lower().partition("x")
     try:

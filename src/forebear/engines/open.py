@@ -40,6 +40,7 @@ from forebear.errors import WeightsError
 from forebear.hardware import processor
 from forebear.network.model_card import NOTES
 from forebear.text import truncated
+from forebear.weights.hub_source import located
 
 if TYPE_CHECKING:
     from forebear.network.network import Network
@@ -78,7 +79,7 @@ def open_classifier(
         ValueError: The engine or the precision is not there. The message says what is.
     """
     request = request or EngineRequest()
-    path = Path(source)
+    path = located(Path(source))
     check_request(request)
     if path.suffix in (".onnx", ".xml") and network is None and not is_foreign(path):
         if request.device != "cpu":

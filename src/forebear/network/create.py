@@ -2,17 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from types import EllipsisType
+from typing import Literal, overload
 
 import torch
 
+from forebear.network.backbone import Backbone, refuse_indices
 from forebear.network.initialize import initialize
 from forebear.network.network import Network
 from forebear.network.plan.expand import expand
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.rows import Table
+
+
+@overload
+def create(
+    network: str | Path | Table,
+    *,
+    dialect: str | Dialect | None = None,
+    num_classes: int | EllipsisType | None = ...,
+    in_channels: int = 3,
+    output_stride: int | None = None,
+    global_pool: bool = True,
+    include_root: bool = True,
+    generator: torch.Generator | None = None,
+    features_only: Literal[False] = False,
+    out_indices: None = None,
+) -> Network: ...
+
+
+@overload
+def create(
+    network: str | Path | Table,
+    *,
+    dialect: str | Dialect | None = None,
+    num_classes: int | EllipsisType | None = ...,
+    in_channels: int = 3,
+    output_stride: int | None = None,
+    global_pool: bool = True,
+    include_root: bool = True,
+    generator: torch.Generator | None = None,
+    features_only: Literal[True],
+    out_indices: int | Iterable[int] | None = None,
+) -> Backbone: ...
 
 
 def create(
@@ -25,7 +60,9 @@ def create(
     global_pool: bool = True,
     include_root: bool = True,
     generator: torch.Generator | None = None,
-) -> Network:
+    features_only: bool = False,
+    out_indices: int | Iterable[int] | None = None,
+) -> Network | Backbone:
     """Creates a network with the initial weights of its dialect.
 
     Args:
@@ -43,12 +80,18 @@ def create(
         include_root: False omits everything before block1. The network then takes the input of
             block1.
         generator: The random generator for the initial weights. None uses torch's default.
+        features_only: Return a backbone, as timm does: a module that gives a list of feature maps
+            and has `feature_info`. The classifier and the global pool are left out.
+        out_indices: The feature maps that a backbone gives. In a ResNet, 0 is the root's activation
+            before the max pool, and 1 to 4 are the blocks. Negative indices count from the end, an
+            integer n means the last n, and None all of them.
 
     Raises:
         ValueError: The network or the dialect is unknown, or this network does not support an
             argument.
         TableError: The table cannot be read or built. The message names the row.
     """
+    refuse_indices(features_only, out_indices)
     table, chosen = resolve(network, dialect)
     classes = table.classes if isinstance(num_classes, EllipsisType) else num_classes
     plan = expand(
@@ -64,4 +107,4 @@ def create(
         net = Network(plan)
     net.to_empty(device=torch.get_default_device())
     initialize(net, chosen.init, generator)
-    return net
+    return Backbone(net, out_indices) if features_only else net

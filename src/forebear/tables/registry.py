@@ -90,6 +90,9 @@ def _timm() -> dict[str, Entry]:
     tables += [
         resnext.imagenet("resnext50_32x4d", 50, 32, 4),
         resnext.imagenet("resnext101_32x4d", 101, 32, 4),
+        resnext.imagenet("resnext101_32x16d", 101, 32, 16),  # Mahajan et al. 2018 (1805.00932)
+        resnext.imagenet("resnext101_32x32d", 101, 32, 32),
+        resnext.imagenet("resnext101_32x48d", 101, 32, 48),
     ]
     file = f"{_TIMM_MODELS}/resnet.py"
     nets = {table.name: _entry(table, dialects.TIMM_V1, file) for table in tables}

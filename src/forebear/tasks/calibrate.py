@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from forebear.data.choices import Bad
-from forebear.data.sources.read_options import DEFAULTS
+from forebear.data.sources.read_options import DEFAULTS, ReadOptions
 from forebear.errors import RunError
 from forebear.network.network import Network
 from forebear.tasks.calibration import Fit, calibrate
-from forebear.tasks.evaluate import evaluate_on
-from forebear.tasks.evaluation_set import read_own
+from forebear.tasks.evaluate import evaluate_chosen
+from forebear.tasks.evaluation_batches import choose_batches
 from forebear.tasks.runs.layout import SETTINGS, WEIGHTS
 from forebear.tasks.runs.lock import FolderLock
 from forebear.text import printable
@@ -23,6 +23,7 @@ def calibrate_on(
     network: Network,
     spec: str,
     *,
+    reading: ReadOptions = DEFAULTS,
     part: str = "val",
     unknown: float = 0.05,
     batch: int = 64,
@@ -36,6 +37,7 @@ def calibrate_on(
     Args:
         network: In evaluation mode, with its classes and preprocessing.
         spec: The data set, as in `read_data`.
+        reading: Columns, folder and groups of the data set.
         part: val, train, test or all.
         unknown: Share of the images that may be called unknown, 0 to 1.
         batch: Images at a time.
@@ -55,24 +57,24 @@ def calibrate_on(
             "that of a softmax over one class an image. Expected a network with one class an "
             "image. Its thresholds are chosen by forebear train."
         )
-    measured = evaluate_on(
-        network, spec, part=part, batch=batch, precision=precision, device=device, bad=bad,
-        keep_logits=True, say=say,
+    chosen = choose_batches(
+        network, spec, reading=reading, part=part, batch=batch, precision=precision, device=device,
+        bad=bad, mirrored=False, say=say,
     )  # fmt: skip
+    measured = evaluate_chosen(chosen, keep_logits=True, say=say)
     kept = measured.kept
     assert kept is not None
     if len(kept.rows) < measured.images:
         say(f"of these, a random part of {len(kept.rows):,} is used")
     known = network.card.metrics
-    data = read_own(spec, DEFAULTS, known)
-    own = data.fingerprint in (known.get("fingerprint"), known.get("data_fingerprint"))
+    own = chosen.fingerprint in (known.get("fingerprint"), known.get("data_fingerprint"))
     if part in ("train", "all") and own:
         say(
             "the network was trained on these images, so it is more confident on them than on "
             "others. Pass images that it has not seen, such as --part val."
         )
     fit = calibrate(
-        kept.logits, measured.labels[kept.rows], unknown=unknown, fingerprint=data.fingerprint
+        kept.logits, measured.labels[kept.rows], unknown=unknown, fingerprint=chosen.fingerprint
     )
     network.card = replace(network.card, calibration=fit.calibration)
     return fit

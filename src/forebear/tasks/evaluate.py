@@ -17,7 +17,7 @@ from forebear.data.sources.read_options import DEFAULTS, ReadOptions
 from forebear.engines.graph_network import GraphNetwork
 from forebear.network.finite import check_finite
 from forebear.network.network import Network
-from forebear.tasks.evaluation_batches import InOrder, choose_batches, logits_of
+from forebear.tasks.evaluation_batches import Chosen, InOrder, choose_batches, logits_of
 from forebear.tasks.machine.device import Precision
 from forebear.tasks.machine.thread_tuning import ThreadTuner
 from forebear.tasks.metrics import ClassCounts, Interval, bootstrap, count_classes, wilson
@@ -339,8 +339,21 @@ def evaluate_on(
         network, spec, reading=reading, part=part, batch=batch, precision=precision, device=device,
         bad=bad, mirrored=mirrored, say=say,
     )  # fmt: skip
+    return evaluate_chosen(chosen, keep_logits=keep_logits, say=say)
+
+
+def evaluate_chosen(
+    chosen: Chosen, *, keep_logits: bool = False, say: Callable[[str], None] = lambda line: None
+) -> Evaluation:
+    """Evaluates the images that `choose_batches` has chosen; the errors are those of `evaluate_on`.
+
+    Args:
+        chosen: The images, and the network that answers them.
+        keep_logits: Whether the logits are kept, of as many images as `kept_images` allows.
+        say: Takes the lines that say which images were left out.
+    """
     batches, kind, classes = chosen.batches, chosen.precision, chosen.classes
-    fitted = network.card.calibration
+    fitted = chosen.model.card.calibration
     with (
         closing(ThreadTuner(batches.device)) as threads,
         explain_evaluation(chosen.answers, batches, kind),

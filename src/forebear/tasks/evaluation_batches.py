@@ -84,11 +84,12 @@ class Chosen:
     answers: nn.Module  # the model, or its mean over each image and its mirror image
     precision: Precision
     classes: tuple[str, ...]  # in the order of the logits
-    validates: str  # fingerprint of the data set if the images are its validation images, else ""
+    fingerprint: str  # of the data set
+    validates: bool  # whether the images are its validation images
 
     def chose(self, fingerprint: str) -> bool:
         """Whether what was chosen on the validation images of this data set was on these images."""
-        return bool(fingerprint) and fingerprint == self.validates
+        return self.validates and fingerprint == self.fingerprint
 
 
 def choose_batches(
@@ -142,7 +143,8 @@ def choose_batches(
         answers=MirrorNetwork(model) if mirrored else model,
         precision=kind,
         classes=network.classes or data.classes,
-        validates=data.fingerprint if chosen.images is data.val else "",
+        fingerprint=data.fingerprint,
+        validates=chosen.images is data.val,
     )
 
 

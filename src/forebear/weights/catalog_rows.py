@@ -57,6 +57,15 @@ class Published:
     source: str  # of top1 and top5
     default: bool  # the library's own choice, used if no tag is given
 
+    @property
+    def family(self) -> str:
+        """The family of the network: alexnet, resnet, resnet-v2, resnext or wide-resnet."""
+        name = self.network.partition("/")[2].lower()
+        for word, family in (("alexnet", "alexnet"), ("next", "resnext"), ("wide", "wide-resnet")):
+            if word in name:
+                return family
+        return "resnet-v2" if NETWORKS[self.network].dialect.order == "pre" else "resnet"
+
 
 def digest_of(path: Path, algorithm: str) -> str:
     """Returns the hash of a file, in hexadecimal digits."""

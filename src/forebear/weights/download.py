@@ -30,7 +30,7 @@ from forebear.weights.catalog import Published
 
 OnProgress = Callable[[int, int | None], None]  # bytes so far, and the total if it is known
 
-_MOST = 2 * 2**30  # maximum bytes of a file or an unpacked archive; the largest row has 0.5 GiB
+_MOST = 4 * 2**30  # maximum bytes of a file or an unpacked archive; the largest row has 3.1 GiB
 _SLACK = 2**20  # bytes; a tolerance, because published sizes are rounded
 _CHUNK = 2**20  # bytes
 _PATIENCE = 30.0  # timeout in seconds

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from forebear.errors import WeightsError
+from forebear.network.backbone import Backbone, refuse_indices
 from forebear.network.create import create
 from forebear.network.model_card import NOTES, ModelCard
 from forebear.network.network import Network
@@ -24,6 +25,7 @@ from forebear.weights.assign import load_arrays
 from forebear.weights.catalog import Published, by_digest, find_published
 from forebear.weights.choose_set import RAW
 from forebear.weights.download import fetch
+from forebear.weights.hub_source import located
 from forebear.weights.native_format import describes_itself, load_file
 from forebear.weights.readers.base import Array, Arrays
 from forebear.weights.readers.detect import open_arrays
@@ -47,7 +49,35 @@ def read_arrays(path: str | Path) -> Arrays:
         WeightsError: The file is missing, damaged or malicious. The one-line message names the file
             and the array.
     """
-    return open_arrays(Path(path))
+    return open_arrays(located(Path(path)))
+
+
+@overload
+def load(
+    what: str | Path | Table,
+    *,
+    weights: str | Path | None = None,
+    which: str | None = None,
+    partial: bool = False,
+    progress: Callable[[int, int | None], None] | None = None,
+    features_only: Literal[False] = False,
+    out_indices: None = None,
+    **options: Any,
+) -> Network: ...
+
+
+@overload
+def load(
+    what: str | Path | Table,
+    *,
+    weights: str | Path | None = None,
+    which: str | None = None,
+    partial: bool = False,
+    progress: Callable[[int, int | None], None] | None = None,
+    features_only: Literal[True],
+    out_indices: int | Iterable[int] | None = None,
+    **options: Any,
+) -> Backbone: ...
 
 
 def load(
@@ -57,13 +87,16 @@ def load(
     which: str | None = None,
     partial: bool = False,
     progress: Callable[[int, int | None], None] | None = None,
+    features_only: bool = False,
+    out_indices: int | Iterable[int] | None = None,
     **options: Any,
-) -> Network:
+) -> Network | Backbone:
     """Loads a network with weights, in evaluation mode.
 
     Args:
         what: Without `weights`, a checkpoint: a file that `forebear.save` wrote, a run folder with
-            one, or any other checkpoint, whose network is then identified. With `weights`, a
+            one, or any other checkpoint, whose network is then identified. "hf:OWNER/NAME" is a
+            repository of the Hugging Face Hub, which is fetched. With `weights`, a
             network, as for `forebear.create`.
         weights: A checkpoint of the network, or "published" for the weights that its library
             publishes by default. "published:TAG" selects others that `forebear list --weights`
@@ -75,21 +108,43 @@ def load(
             fit.
         progress: Called during a download with the number of bytes so far and the total, which is
             None if it is unknown.
-        options: The options of `forebear.create`, if `what` is a network. By default, num_classes
-            and in_channels are those of the checkpoint.
+        features_only: Return a backbone that gives feature maps, as `forebear.create` does.
+        out_indices: The feature maps that a backbone gives, as for `forebear.create`.
+        options: The other options of `forebear.create`, if `what` is a network. By default,
+            num_classes and in_channels are those of the checkpoint.
 
     Raises:
         WeightsError: The checkpoint cannot be read, identified or downloaded, or it does not fit
             the network.
         ValueError: A name is unknown, or the network does not support an argument.
     """
+    refuse_indices(features_only, out_indices)
     if weights is not None:
-        path, row = Path(weights), None
-        if str(weights).partition(":")[0] == "published":
-            row = find_published(str(what), str(weights).partition(":")[2] or None)
-            path = fetch(row, progress=progress)
-        return _load_named(what, path, row, which, partial, options)
-    path = Path(str(what))
+        network = _load_weights(what, weights, which, partial, progress, options)
+    else:
+        network = _load_checkpoint(what, which, partial, options)
+    return Backbone(network, out_indices) if features_only else network
+
+
+def _load_weights(
+    what: str | Path | Table,
+    weights: str | Path,
+    which: str | None,
+    partial: bool,
+    progress: Callable[[int, int | None], None] | None,
+    options: dict[str, Any],
+) -> Network:
+    path, row = located(Path(weights)), None
+    if str(weights).partition(":")[0] == "published":
+        row = find_published(str(what), str(weights).partition(":")[2] or None)
+        path = fetch(row, progress=progress)
+    return _load_named(what, path, row, which, partial, options)
+
+
+def _load_checkpoint(
+    what: str | Path | Table, which: str | None, partial: bool, options: dict[str, Any]
+) -> Network:
+    path = located(Path(str(what)))
     if isinstance(what, Table) or str(what) in NETWORKS or not (path.exists() or path.suffix):
         network = create(what, **options)  # raises an error if the name is unknown
         raise ValueError(
@@ -127,6 +182,7 @@ def native_file(path: Path) -> Path | None:
     Raises:
         WeightsError: It is the folder of a run that did not finish.
     """
+    path = located(path)
     if path.is_dir():
         run = (path / _SETTINGS).is_file()
         path = path / _WEIGHTS
@@ -154,6 +210,7 @@ def find_network(path: Path) -> tuple[str, Table, Dialect]:
     Raises:
         WeightsError: The file cannot be read or identified.
     """
+    path = located(path)
     own = native_file(path)
     if own is not None:
         plan = load_file(own).plan
@@ -171,6 +228,7 @@ def find_card(path: Path) -> ModelCard | None:
     Raises:
         WeightsError: The file is damaged.
     """
+    path = located(path)
     own = native_file(path)
     if own is not None:
         card = load_file(own).card
@@ -206,6 +264,7 @@ def library_arrays(path: Path) -> Iterator[Mapping[str, Array]]:
 
     `load_arrays` finds the network's among them.
     """
+    path = located(path)
     own = native_file(path)
     if own is not None:
         source = load_file(own)

@@ -9,6 +9,7 @@ from forebear.data.sources.csv_labels import table_in
 from forebear.data.sources.group_by import refuse_shared_groups
 from forebear.data.sources.read_options import ReadOptions
 from forebear.data.sources.registry import read_data
+from forebear.data.sources.summary import summary
 from forebear.errors import DataError
 from tests.data.making import encoded, noise, write
 
@@ -213,6 +214,8 @@ def test_rows_that_repeat_an_image_are_counted_and_named(tmp_path: Path) -> None
     rows = [f"{name},{name[0]}" for name in NAMES]
     data = read_data(f"csv:{table(tmp_path / 'a.csv', 'image,label', *rows, *rows[:4])}")
     assert data.skipped == {"rows that repeat an image": 4}
+    one = read_data(f"csv:{table(tmp_path / 'b.csv', 'image,label', *rows, rows[0])}")
+    assert summary(one).endswith("1 file skipped: 1 row that repeats an image")
     assert len(data.train) + len(data.val) == 20
     assert data.notes[-1].endswith(
         "a.csv: line 22 repeats a0.png of line 2, line 23 repeats a1.png of line 3, "

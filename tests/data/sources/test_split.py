@@ -45,7 +45,8 @@ def test_a_class_that_cannot_be_on_both_sides_is_named() -> None:
     pixels = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
     pixels[3] = pixels[2]  # two copies of one image cannot be parted
     images = ArrayImages(pixels, np.array([0, 0, 1, 1]), "test")
-    with pytest.raises(DataError, match=r"class dog has 2 images, 2 of them for validation"):
+    said = r"class dog has 2 images \(test number 2, \.\.\.\), 2 of them for validation"
+    with pytest.raises(DataError, match=said):
         split_validation(images, fraction=0.2, spec="npz:x", classes=("cat", "dog"), side=1)
 
 

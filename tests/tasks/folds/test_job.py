@@ -273,6 +273,18 @@ def test_groups_that_cannot_be_distributed_are_one_clear_error(
     assert not (tmp_path / "out").exists()
 
 
+def test_one_class_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = words(tmp_path, "--folds", 2)
+    for name in making.CLASSES[1:]:
+        shutil.rmtree(tmp_path / "data" / name)
+    assert main(flags) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "only one class, across, so a network that always answers it is right" in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"^folds=3 with several processes: "):

@@ -6,14 +6,18 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from jinja2 import UndefinedError
+from PIL import Image
+from safetensors.numpy import save_file
 
 from forebear.errors import RunError
 from forebear.settings import in_force
 from forebear.tasks.html_template import template
 from forebear.tasks.metrics import Interval
 from forebear.tasks.runs.class_table import ClassLine, ClassTable, write_class_table
+from forebear.tasks.runs.examples import Example, Examples, write_examples
 from forebear.tasks.runs.html_report import write_index
 from forebear.tasks.train.recipe import Recipe
 from forebear.text import elided
@@ -56,7 +60,8 @@ def page(folder: Path) -> Page:
 def test_a_finished_run_is_told_on_one_page(tmp_path: Path) -> None:
     run = write_run(tmp_path / "first")
     for name in ("curves.png", "mistakes.png"):
-        (run / name).touch()
+        Image.new("RGB", (8, 8)).save(run / name)
+    (run / "pictures.png").write_bytes(b"damaged")
     shown = page(run)
     words = " ".join(shown.words)
     assert "finished" in shown.words
@@ -71,7 +76,8 @@ def test_a_finished_run_is_told_on_one_page(tmp_path: Path) -> None:
     assert "started 2026-01-02 03:04:05 UTC" in words
     assert f"forebear predict {run} IMAGE ..." in words
     assert f"forebear evaluate {run} --data digits" in words
-    assert shown.links == {"curves.png", "mistakes.png"}
+    assert shown.tags.count("img") == 2
+    assert all(link.startswith("data:image/png;base64,") for link in shown.links)
     assert "script" not in shown.tags
     assert "link" not in shown.tags
 
@@ -130,6 +136,68 @@ def test_of_many_classes_the_ten_worst_are_shown_and_the_others_folded(tmp_path:
     at = shown.words.index("The other 15 classes")
     assert shown.words.index("class<9>") < at < shown.words.index("class<10>")
     assert shown.tags.count("details") == 2  # with that of the epochs
+    assert not any("left out" in word for word in shown.words)
+    evaluated(run, 1002)
+    shown = page(run)
+    assert "The other 990 classes" in shown.words
+    assert any(
+        word.startswith("2 classes with a higher recall are left out") for word in shown.words
+    )
+
+
+def example(name: str, **changes: str) -> Example:
+    uri = "data:image/png;base64,AAAA"
+    made = Example(
+        name=name, label="cat", predicted="dog", label_probability=0.02, probability=0.97,
+        image=uri, map=uri,
+    )  # fmt: skip
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def test_the_images_of_each_class_and_part_are_a_table(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    assert "Class balance" not in page(run).words
+    parts = {"training": [10, 30, 20], "validation": [1, 2, 4], "test": [7, 8, 9]}
+    write_examples(Examples(parts=parts), run)
+    words = " ".join(page(run).words)
+    assert "class training validation test dog 30 2 8 owl 20 4 9 cat 10 1 7" in words
+    assert "Labels to look at" not in words  # not known before the end of the run
+    write_examples(Examples(parts={"training": [1]}), run)  # not of these classes
+    assert "Class balance" not in page(run).words
+
+
+def test_the_calibration_has_its_diagram(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    Image.new("RGB", (8, 8)).save(run / "calibration.png")
+    assert "Calibration" not in page(run).words  # of older weights
+    fitted = {
+        "temperature": 1.5, "score": "probability", "threshold": 0.3, "unknown_rate": 0.05,
+        "images": 60, "fingerprint": "", "ece_before": 0.2, "ece_after": 0.04,
+    }  # fmt: skip
+    card = {"calibration": json.dumps(fitted)}
+    save_file({"w": np.zeros(1)}, run / "model.safetensors", card)
+    shown = page(run)
+    assert "Calibration" in shown.words
+    assert "20.00% without a temperature, and 4.00% with" in " ".join(shown.words)
+    assert shown.tags.count("img") == 1
+
+
+def test_mistakes_have_their_maps_and_doubtful_labels_name_the_check(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    Image.new("RGB", (8, 8)).save(run / "mistakes.png")
+    mistakes = (example("a/b/first.jpg"), example("second.jpg"))
+    write_examples(Examples(mistakes=mistakes, suspects=(example("third.jpg", map=""),)), run)
+    shown = page(run)
+    words = " ".join(shown.words)
+    assert "red marks the places that speak for the predicted class" in words
+    assert "label: cat, 2.0% predicted: dog, 97.0% b/first.jpg" in words
+    assert words.index("second.jpg") < words.index("More mistakes") < words.index("third.jpg")
+    assert f"forebear check digits --model {run}" in words
+    assert shown.tags.count("img") == 2 * 2 + 1 + 1
+    write_examples(Examples(mistakes=(example("a", map=""),), suspects=()), run)
+    words = " ".join(page(run).words)
+    assert "red marks" not in words
+    assert "predicts the given label of every validation image" in words
 
 
 def test_an_even_training_set_says_so(tmp_path: Path) -> None:

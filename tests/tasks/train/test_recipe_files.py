@@ -18,6 +18,7 @@ from forebear.tasks.train.recipe_files import network_of, read_recipe, recipes, 
 
 def test_all_that_were_promised_are_shipped() -> None:
     assert recipes() == (
+        "auto",
         "cifar-fast",
         "cifar-modern",
         "cifar-paper",

@@ -14,6 +14,7 @@ from forebear.tasks.calibration import calibrate
 from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.runs.folder import RunFolder
 from forebear.tasks.runs.metrics import Epoch
+from forebear.tasks.runs.plots import can_draw
 from forebear.tasks.runs.read import load_run
 from forebear.tasks.train.events import EpochEnd, Event, observe
 from tests.cli.making import folder, table
@@ -109,3 +110,41 @@ def test_too_few_images_calibrate_nothing(tmp_path: Path) -> None:
     assert main(words(tmp_path, "--unknown", 0.03)) == 0  # 27 images: not one may be unknown
     assert stored(tmp_path / "run") is None
     assert not np.isnan(load_run(tmp_path / "run").card.metrics["held_out_loss"])
+
+
+def test_the_card_has_balanced_accuracy_and_macro_f1_with_their_intervals(tmp_path: Path) -> None:
+    ends: list[EpochEnd] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, EpochEnd):
+            ends.append(event)
+
+    with observe(watch):
+        assert main(words(tmp_path)) == 0
+    last = ends[-1].evaluation
+    assert isinstance(last, Evaluation)
+    metrics = load_run(tmp_path / "run").card.metrics
+    found = last.intervals()
+    assert metrics["held_out_balanced"] == last.balanced
+    assert metrics["held_out_macro_f1"] == last.macro_f1
+    assert tuple(metrics["held_out_balanced_interval"]) == found.balanced
+    assert tuple(metrics["held_out_macro_f1_interval"]) == found.macro_f1
+    assert main(words(tmp_path, "--hold-out", 0.2, out="tested")) == 0
+    metrics = load_run(tmp_path / "tested").card.metrics
+    low, high = metrics["test_balanced_interval"]
+    assert low <= metrics["test_balanced"] <= high
+    low, high = metrics["test_macro_f1_interval"]
+    assert low <= metrics["test_macro_f1"] <= high
+
+
+def test_the_page_of_a_run_has_each_part_and_needs_no_other_file(tmp_path: Path) -> None:
+    assert main(words(tmp_path, "--hold-out", 0.2)) == 0
+    page = (tmp_path / "run" / "index.html").read_text(encoding="utf-8")
+    assert "<th>training</th><th>validation</th><th>test</th>" in page
+    assert "<h2>Labels to look at</h2>" in page
+    assert "<h2>Calibration</h2>" in page
+    drawn = (tmp_path / "run" / "calibration.png").is_file()
+    assert drawn == can_draw() == ("Reliability diagram" in page)
+    assert page.count("<img") == page.count('src="data:image/')
+    assert "href=" not in page
+    assert len(page) < 2_000_000

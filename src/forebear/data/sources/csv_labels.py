@@ -351,7 +351,8 @@ def _with_repeats(data: Dataset, repeats: list[tuple[_Row, int]], shown: str) ->
         for row, first in repeats[:_SHOWN]
     )
     note = f"{shown}: {named}{', ...' if len(repeats) > _SHOWN else ''}"
-    skipped = {**data.skipped, "rows that repeat an image": len(repeats)}
+    kind = "row that repeats an image" if len(repeats) == 1 else "rows that repeat an image"
+    skipped = {**data.skipped, kind: len(repeats)}
     return replace(data, skipped=skipped, notes=(*data.notes, note))
 
 

@@ -48,10 +48,10 @@ def split_validation(
     if groups is None and is_multi(images.labels):
         val = distribute(units_of(digests), images.labels, (1 - fraction, fraction)) == 1
         split = f"about {split.replace('class', 'label')}"
-        _refuse_one_sided(val, images.labels, classes, spec)
+        _refuse_one_sided(val, images, classes, spec)
     elif groups is None:
         val = validating(digests, images.labels, fraction)
-        _refuse_one_sided(val, images.labels, classes, spec)
+        _refuse_one_sided(val, images, classes, spec)
     else:
         units = units_of(digests, groups.numbers)
         val = distribute(units, images.labels, (1 - fraction, fraction)) == 1
@@ -206,15 +206,19 @@ def digests_of(images: Images) -> list[bytes]:
 
 
 def _refuse_one_sided(
-    val: NDArray[np.bool_], labels: Labels, classes: tuple[str, ...], spec: str
+    val: NDArray[np.bool_], images: Images, classes: tuple[str, ...], spec: str
 ) -> None:
     for label, name in enumerate(classes):
-        own = val[having(labels, label)]
-        if _fails(own, labels) or not val.any():
+        of_class = having(images.labels, label)
+        own = val[of_class]
+        if _fails(own, images.labels) or not val.any():
+            first = printable(images.name(int(np.flatnonzero(of_class)[0])))
+            plural = "" if own.size == 1 else "s"
             raise DataError(
-                f"{printable(spec)}: class {printable(name)} has {own.size} images, {own.sum()} "
-                "of them for validation (copies stay together). Expected at least one for training "
-                "and one for validation. Add images of this class, or split the data yourself."
+                f"{printable(spec)}: class {printable(name)} has {own.size} image{plural} "
+                f"({first}{', ...' if plural else ''}), {own.sum()} of them for validation (copies "
+                "stay together). Expected at least one for training and one for validation. Add "
+                "images of this class, correct its name, or split the data yourself."
             )
 
 

@@ -21,8 +21,9 @@ def summary(data: Dataset, *, tests: bool = False) -> str:
         data: As it was read.
         tests: Whether the test part is evaluated at the end.
     """
+    classes = f"{len(data.classes):,} class{'' if len(data.classes) == 1 else 'es'}"
     parts = [
-        f"train: {len(data.train):,} images in {len(data.classes):,} classes{_from(data, 'train')}",
+        f"train: {len(data.train):,} images in {classes}{_from(data, 'train')}",
         f"validation: {len(data.val):,}" + (_from(data, "val") or f", {data.split}"),
     ]
     if data.test is not None:

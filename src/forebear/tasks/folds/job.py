@@ -26,7 +26,7 @@ from forebear.tasks.runs.lock import refuse_links
 from forebear.tasks.runs.read import load_run
 from forebear.tasks.train.api import resume, train
 from forebear.tasks.train.request import TrainConfig
-from forebear.tasks.train.setup import new_folder
+from forebear.tasks.train.setup import new_folder, refuse_one_class
 from forebear.text import printable, truncated
 from forebear.untrusted import read_json
 
@@ -64,6 +64,7 @@ def cross_validate(
     request = _request(first, count)
     begun = _take_up(out, request, replaces=config.replace)
     data = read_data(config.data, config.reading)
+    refuse_one_class(data)
     refuse_shared_groups(data)
     plan = FoldPlan.of(data, count)
     images = plan.split(1).fingerprint

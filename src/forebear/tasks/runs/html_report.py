@@ -1,4 +1,4 @@
-"""One page for a run: index.html, which needs no files but the plots in the same folder.
+"""One page for a run: index.html, which needs no other file, as its images are data URIs.
 
 It is written after every epoch, so that it also shows a run that is still training. This module
 chooses the contents; report.html.j2 has the markup and the style.
@@ -10,7 +10,7 @@ import math
 import shlex
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from forebear.settings import in_force
 from forebear.tasks.html_template import template
 from forebear.tasks.metrics import Interval
 from forebear.tasks.runs.class_table import ClassTable, read_class_table
+from forebear.tasks.runs.embedded import picture_uri
+from forebear.tasks.runs.examples import read_examples
 from forebear.tasks.runs.formatting import (
     DASH,
     class_title,
@@ -32,7 +34,23 @@ from forebear.tasks.runs.formatting import (
 )
 from forebear.tasks.runs.label_section import label_rows, label_tiles, stored_thresholds
 from forebear.tasks.runs.label_table import LabelTable, read_label_table
-from forebear.tasks.runs.layout import BEST, CONFUSION, CURVES, INDEX, MISTAKES, PICTURES
+from forebear.tasks.runs.layout import (
+    BEST,
+    CONFUSION,
+    CURVES,
+    INDEX,
+    MISTAKES,
+    PICTURES,
+    RELIABILITY,
+)
+from forebear.tasks.runs.page_sections import (
+    calibration_sentence,
+    cards,
+    check_command,
+    class_balance,
+    class_names,
+    stored_calibration,
+)
 from forebear.tasks.runs.read import Run, read_run
 from forebear.tasks.train.recipe import Recipe, renamed
 from forebear.text import elided
@@ -40,11 +58,12 @@ from forebear.text import elided
 
 @dataclass(frozen=True, slots=True)
 class _Figure:
-    """An image file in the run folder."""
+    """An image file in the run folder, which the page contains."""
 
     file: str
     caption: str
     css: str = "photographs"
+    uri: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +90,9 @@ class _ClassRow:
 _FIGURES = (
     _Figure(CURVES, "Loss, accuracy and learning rate over the epochs", "drawing curves"),
     _Figure(CONFUSION, "Confusion matrix of the validation images", "drawing"),
+    _Figure(
+        RELIABILITY, "Reliability diagram: a gap is the calibration error of a bin", "drawing wide"
+    ),
     _Figure(MISTAKES, "Validation images with the largest errors"),
     _Figure(PICTURES, "Augmented training images, as the network saw them"),
 )
@@ -83,6 +105,7 @@ _CHOSEN_BY = {  # origins of values that a recipe leaves open, as the page names
     "budget": "budget",
     "measurement": "measurement",
 }
+_CLASSES = 1000  # rows of the table of classes at most, which take 0.3 MB
 _PROSE = ("summary", "source", "network")  # fields that do not affect the run
 
 
@@ -98,7 +121,7 @@ def write_index(folder: Path) -> None:
 
 def page(run: Run) -> str:
     """Returns the HTML of a run; the template escapes all text."""
-    figures = [figure for figure in _FIGURES if (run.path / figure.file).is_file()]
+    examples = read_examples(run.path)
     recipe = run.part("recipe")
     columns, rows = _epochs(run)
     table, labels = read_class_table(run.path), read_label_table(run.path)
@@ -111,11 +134,17 @@ def page(run: Run) -> str:
         started=_started(run),
         tiles=_tiles(run, table, labels) if run.epochs else [],
         balance=_balance(labels or table),
-        class_rows=_class_rows(table),
+        class_rows=_class_rows(table)[:_CLASSES],
+        class_count=0 if table is None else len(table.classes),
         label_rows=label_rows(labels, stored_thresholds(run)),
         classes_after="" if table is None else passes(table.epoch),
         labels_after="" if labels is None else passes(labels.epoch),
-        figures=figures,
+        figures=_figures(run.path),
+        class_balance=class_balance(examples.parts, class_names(run.part("data"))),
+        calibration=calibration_sentence(stored_calibration(run)),
+        mistakes=cards(examples.mistakes),
+        suspects=None if examples.suspects is None else cards(examples.suspects),
+        check_command=check_command(run),
         commands=_commands(run),
         network_and_data=_network_and_data(run),
         recipe_summary=". ".join(
@@ -126,6 +155,15 @@ def page(run: Run) -> str:
         columns=columns,
         rows=rows,
     )
+
+
+def _figures(folder: Path) -> dict[str, _Figure | None]:
+    """Returns the images in a run folder by name; None for missing and damaged ones."""
+    found: dict[str, _Figure | None] = {}
+    for figure in _FIGURES:
+        uri = picture_uri(folder / figure.file, drawing=figure.css != "photographs")
+        found[figure.file.removesuffix(".png")] = replace(figure, uri=uri) if uri else None
+    return found
 
 
 def _recipe_in_force(recipe: Mapping[str, Any], chosen_by: Mapping[str, Any]) -> dict[str, str]:

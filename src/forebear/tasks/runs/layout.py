@@ -10,7 +10,9 @@ runs/first/
 ├── classes.json        recall, precision and training images of each class
 ├── confusion.png       the confusion matrix of the validation images
 ├── mistakes.png        the validation images with the largest errors
-├── index.html          all of this on one page
+├── calibration.png     the reliability diagram before and after the temperature, if one was fitted
+├── examples.json       images of each class and part, and the single images that the page shows
+├── index.html          all of this on one page, which needs no other file
 ├── model.safetensors   the network and all that it needs; only in a finished run
 ├── model-epoch-N.safetensors   the network before the run was extended beyond epoch N
 ├── tensorboard/        TensorBoard events, if asked for
@@ -33,6 +35,8 @@ CLASSES = "classes.json"
 CONFUSION = "confusion.png"
 MISTAKES = "mistakes.png"
 PICTURES = "pictures.png"
+RELIABILITY = "calibration.png"
+EXAMPLES = "examples.json"
 TENSORBOARD = "tensorboard"
 MLFLOW = "mlflow"
 WANDB = "wandb"
@@ -42,7 +46,7 @@ FOLDERS = frozenset((CHECKPOINTS, TENSORBOARD, MLFLOW, WANDB, TRACKIO))
 NAMES = frozenset(
     (
         *(SETTINGS, METRICS, WEIGHTS, BEST, LOCK, INDEX, CURVES, CONFUSION, CLASSES, MISTAKES),
-        *(PICTURES, TRACKING, *FOLDERS),
+        *(PICTURES, RELIABILITY, EXAMPLES, TRACKING, *FOLDERS),
     )
 )
 

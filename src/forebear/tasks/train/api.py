@@ -176,7 +176,8 @@ def _train(
     try:
         with compiling(run.mode), closing(Recorder(run, display)) as recorder:
             for event in loop.events():
-                notify(event)
+                if notify(event):
+                    loop.ends = True
                 recorder.record(event)
     finally:
         if run.background is not None:

@@ -12,15 +12,18 @@ from forebear.data.dataset import Dataset
 from forebear.data.labels import counts, names
 from forebear.data.loader import Loader, Order
 from forebear.errors import DataError
+from forebear.network.network import Network
+from forebear.tasks.calibration import Fit
 from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.label_evaluation import AnyEvaluation
 from forebear.tasks.runs.class_table import class_table, write_class_table
+from forebear.tasks.runs.examples import Examples, choose_examples, write_examples
 from forebear.tasks.runs.html_report import write_index
 from forebear.tasks.runs.image_grid import as_pixels, draw_label_mistakes, draw_mistakes, draw_sheet
 from forebear.tasks.runs.label_table import label_table, write_label_table
-from forebear.tasks.runs.layout import CONFUSION, CURVES, MISTAKES, PICTURES
+from forebear.tasks.runs.layout import CONFUSION, CURVES, MISTAKES, PICTURES, RELIABILITY
 from forebear.tasks.runs.metrics import Epoch
-from forebear.tasks.runs.plots import can_draw, draw_confusion, draw_curves
+from forebear.tasks.runs.plots import can_draw, draw_confusion, draw_curves, draw_reliability
 from forebear.tasks.train.optim.lr_schedule import side
 from forebear.tasks.train.progress_bar import ProgressBar
 from forebear.tasks.train.recipe import Recipe
@@ -32,7 +35,15 @@ DRAWING = 30  # times what drawing the curves takes, at least, until they are dr
 class Artifacts:
     """Draws into the folder of a run. A full disk costs a plot, not the run."""
 
-    def __init__(self, path: Path, title: str, data: Dataset, display: ProgressBar) -> None:
+    def __init__(
+        self,
+        path: Path,
+        title: str,
+        data: Dataset,
+        display: ProgressBar,
+        *,
+        test: Dataset | None = None,
+    ) -> None:
         """Draws nothing yet.
 
         Args:
@@ -40,9 +51,19 @@ class Artifacts:
             title: Of the plots.
             data: That the run is trained on.
             display: Shows that something could not be written.
+            test: Has the test set, if there is one.
         """
         self.path, self.title, self.classes, self.display = path, title, data.classes, display
         self.training_images = counts(data.train.labels, len(data.classes)).tolist()
+        parts = {"training": data.train, "validation": data.val}
+        if test is not None:
+            parts["test"] = test.val
+        self._examples = Examples(
+            parts={
+                name: counts(images.labels, len(data.classes)).tolist()
+                for name, images in parts.items()
+            }
+        )
         self._again = 0.0  # time.perf_counter() before which the curves are not drawn again
 
     def attempt(self, write: Callable[[], None]) -> None:
@@ -92,6 +113,7 @@ class Artifacts:
                 draw_curves(epochs, self.path / CURVES, self.title)
             if epochs and last.images:
                 self._write_table(last, epochs[-1].epoch)
+            write_examples(self._examples, self.path)
             write_index(self.path)
 
         self.attempt(draw)
@@ -121,5 +143,30 @@ class Artifacts:
                 draw_mistakes(last, lambda places: store[there[places]], path, title=title)
             else:
                 draw_label_mistakes(last, lambda places: store[there[places]], path, title=title)
+
+        self.attempt(draw)
+
+    def examples(self, last: AnyEvaluation, images: Loader, network: Network) -> None:
+        """Chooses the single images that the page shows, of images with one class.
+
+        Args:
+            last: Evaluation of the images.
+            images: The validation set, or the part of it that was evaluated.
+            network: Holds the final weights.
+        """
+
+        def choose() -> None:
+            if isinstance(last, Evaluation) and last.images:
+                self._examples = choose_examples(self._examples.parts, last, images, network)
+
+        self.attempt(choose)
+
+    def reliability(self, fit: Fit | None) -> None:
+        """Draws the reliability diagram of the temperature of the final weights, if it is known."""
+
+        def draw() -> None:
+            if can_draw() and fit is not None:
+                curves = {"before": fit.before, "after": fit.after}
+                draw_reliability(curves, self.path / RELIABILITY, f"{self.title}: calibration")
 
         self.attempt(draw)

@@ -38,7 +38,7 @@ from forebear.text import printable
 HEAD_ONLY: Mapping[str, Any] = {
     "head_only": True,
     "epochs": 1,
-    "lr": 0.0,  # the logits are the optimum already
+    "lr": 1e-9,  # next to none: the logits are the optimum already
     "warmup": 0.0,
     "ema": 0.0,
     "crop": "middle",

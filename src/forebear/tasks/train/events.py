@@ -7,7 +7,8 @@ watch them too:
         forebear.train(forebear.TrainConfig(data="digits"))
 
 An observer is called before an event is recorded, in the thread that trains. An error that it
-raises ends the run as an error of the run itself would.
+raises ends the run as an error of the run itself would. If it returns END, the training ends after
+an evaluation, and the run is finished as usual; at TrainingEnd it leaves out the test set.
 """
 
 from __future__ import annotations
@@ -16,12 +17,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import Enum
 
 from forebear.network.network import Network
 from forebear.tasks.label_evaluation import AnyEvaluation
 from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.train.state import TrainState
 from forebear.tasks.train.step import Stepper
+
+
+class Answer(Enum):
+    """What an observer can return; anything else is ignored."""
+
+    END = "end"  # the training, or at TrainingEnd the run without its test set
+
+
+END = Answer.END
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +140,7 @@ def observe(observer: Observer) -> Iterator[None]:
     """Calls a function with each event of the runs in the context.
 
     Args:
-        observer: Takes an event. What it returns is ignored.
+        observer: Takes an event. It can return END; anything else is ignored.
     """
     token = _observers.set((*_observers.get(), observer))
     try:
@@ -138,7 +149,6 @@ def observe(observer: Observer) -> Iterator[None]:
         _observers.reset(token)
 
 
-def notify(event: Event) -> None:
-    """Calls the observers of this context with an event."""
-    for observer in _observers.get():
-        observer(event)
+def notify(event: Event) -> bool:
+    """Calls the observers of this context with an event; returns whether one answers END."""
+    return END in [observer(event) for observer in _observers.get()]

@@ -181,6 +181,7 @@ class Loop:
     epochs: tuple[Epoch, ...] = ()  # completed before the run was resumed
     notes: tuple[str, ...] = ()  # to be said at the start
     begun: float  # time.perf_counter() when the state was about to be restored
+    ends: bool = False  # whether an observer has answered END
     looked: float = 0.0  # time.perf_counter() of the last event of progress
 
     def events(self) -> Iterator[Event]:
@@ -207,9 +208,10 @@ class Loop:
         last = yield from self._train()
         if last is None:  # a run that broke off after its last evaluation
             last = yield from self._validate()
+        self.ends = False
         yield TrainingEnd()
         test = None
-        if setup.test is not None:
+        if setup.test is not None and not self.ends:
             images = test_images(self.run)
             test = yield from self._measure(load_best(self.run), images, tests=True)
         yield Finished(
@@ -243,6 +245,7 @@ class Loop:
             self.trainer.next_epoch()
             if not over and (over := self.patience.over):
                 yield Message(line=self.patience.line)
+            over = over or self.ends
             if over or self._save_due(ended=True):
                 yield from self._save()
         return last
@@ -252,7 +255,7 @@ class Loop:
         progress, step = self.progress, self.trainer.state.step
         mine = [
             float(self.stop.number),
-            progress.over(step),
+            progress.over(step) or self.ends,
             progress.measures(),
             progress.progress(step),
         ]

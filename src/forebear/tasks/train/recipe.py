@@ -97,7 +97,7 @@ class OptimizerConfig:
         help="the optimizer; caffe: SGD whose momentum includes the learning rate, v = m v + lr g",
     )
     lr: float = setting(
-        help="peak learning rate; with muon, that of the convolution filters", least=0
+        help="peak learning rate; with muon, that of the convolution filters", above=0
     )
     other_lr: float = setting(
         0.0,

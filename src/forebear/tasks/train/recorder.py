@@ -11,12 +11,10 @@ import numpy as np
 
 from forebear.data.loader import Loader
 from forebear.errors import DiskError
-from forebear.network.calibration import Calibration
 from forebear.network.model_card import ModelCard
 from forebear.network.multi_label import DEFAULT, MultiLabel
 from forebear.network.network import Network
-from forebear.tasks.calibration import calibrate, least_images
-from forebear.tasks.evaluate import Evaluation
+from forebear.tasks.calibration import Fit, calibrate, least_images
 from forebear.tasks.label_evaluation import AnyEvaluation, LabelEvaluation
 from forebear.tasks.label_metrics import LEAST_POSITIVES, choose_thresholds
 from forebear.tasks.runs.layout import BEST
@@ -43,6 +41,7 @@ from forebear.tasks.train.step import Stepper
 from forebear.weights.native_format import save
 
 RESUME = "forebear train --resume"
+_OF_CLASSES = ("balanced", "balanced_interval", "macro_f1", "macro_f1_interval")
 
 
 class Recorder:
@@ -63,7 +62,10 @@ class Recorder:
         self.epochs: list[Epoch] = []
         self.left_out: list[str] = []  # images that cannot be decoded, and why
         self.best: Network | None = None  # not written yet
-        self.artifacts = Artifacts(self.folder.path, run.setup.title, run.setup.data, display)
+        self.best_fit: Fit | None = None  # None if a run that broke off had the best weights
+        self.artifacts = Artifacts(
+            self.folder.path, run.setup.title, run.setup.data, display, test=run.setup.test
+        )
         names = self.setup.config.trackers if self.setup.world.writes else ()
         self.trackers = Trackers(names, self.folder.path, display.say)
 
@@ -152,7 +154,8 @@ class Recorder:
         self._name_left_out()
         if event.best is not None:
             card = self._card(event.evaluation, event.epoch.seconds)
-            event.best.card = _fitted(self.run, card, event.evaluation)
+            self.best_fit = _fit(self.run, event.evaluation)
+            event.best.card = _fitted(self.run, card, event.evaluation, self.best_fit)
             self.best = event.best
         if not self.setup.world.writes:
             return
@@ -175,7 +178,7 @@ class Recorder:
             _explained(self.folder.path),
             nullcontext() if tested else event.stepper.averaged(),
         ):
-            network = self.setup.network
+            network, fit = self.setup.network, self.best_fit
             if tested:  # the weights are those of best.safetensors, and so is what was fitted
                 network.card = replace(
                     self._card(event.evaluation, event.seconds, event.test),
@@ -184,8 +187,11 @@ class Recorder:
                 )
             else:
                 card = self._card(event.evaluation, event.seconds)
-                network.card = _fitted(self.run, card, event.evaluation)
+                fit = _fit(self.run, event.evaluation)
+                network.card = _fitted(self.run, card, event.evaluation, fit)
             self.folder.weights(network)
+            self.artifacts.examples(event.evaluation, self.run.validation_images, network)
+        self.artifacts.reliability(fit)
         for line in fitted_lines(network.card, chooses=self.setup.chooses):
             self.display.say(line)
         self.artifacts.curves(self.epochs, event.evaluation)
@@ -217,8 +223,11 @@ class Recorder:
             metrics["training_images_read"] = reading.count
         if tested is not None:
             assert self.setup.test is not None
-            name = "mAP" if isinstance(tested, LabelEvaluation) else "accuracy"
-            metrics |= {f"test_{name}": _numbers(tested)[name], "test_images": tested.images}
+            several = isinstance(tested, LabelEvaluation)
+            names = ("mAP",) if several else ("accuracy", *_OF_CLASSES)
+            found = _numbers(tested)
+            metrics |= {f"test_{name}": found[name] for name in names}
+            metrics["test_images"] = tested.images
             metrics["test_images_in_set"] = len(self.setup.test.val)
         return ModelCard(classes=data.classes, preprocessing=run.rule, metrics=metrics)
 
@@ -235,15 +244,15 @@ def _explained(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _fitted(run: Prepared, card: ModelCard, measured: AnyEvaluation) -> ModelCard:
+def _fitted(run: Prepared, card: ModelCard, measured: AnyEvaluation, fit: Fit | None) -> ModelCard:
     """Returns the card with what the validation images give: temperature or thresholds."""
     if isinstance(measured, LabelEvaluation):
         return replace(card, multi_label=_thresholds(run, measured))
-    return replace(card, calibration=_calibration(run, measured))
+    return replace(card, calibration=None if fit is None else fit.calibration)
 
 
-def _numbers(measured: AnyEvaluation) -> dict[str, float]:
-    """Returns what the card of a network says of an evaluation."""
+def _numbers(measured: AnyEvaluation) -> dict[str, float | list[float]]:
+    """Returns what the card of a network says of an evaluation; intervals have 95 %."""
     if isinstance(measured, LabelEvaluation):
         return {
             "mAP": measured.mean_ap,
@@ -252,7 +261,15 @@ def _numbers(measured: AnyEvaluation) -> dict[str, float]:
             "exact_match": measured.exact_match,
             "loss": measured.loss,
         }
-    return {"accuracy": measured.top1, "top5": measured.top5, "loss": measured.loss}
+    numbers: dict[str, float | list[float]] = {
+        "accuracy": measured.top1,
+        "top5": measured.top5,
+        "balanced": measured.balanced,
+        "macro_f1": measured.macro_f1,
+        "loss": measured.loss,
+    }
+    named = measured.intervals()._asdict()
+    return numbers | {f"{name}_interval": list(named[name]) for name in ("balanced", "macro_f1")}
 
 
 def fitted_lines(card: ModelCard, *, chooses: bool) -> list[str]:
@@ -299,20 +316,21 @@ def _thresholds(run: Prepared, measured: LabelEvaluation) -> MultiLabel:
     return choose_thresholds(measured.labels, measured.logits, fingerprint=fingerprint)
 
 
-def _calibration(run: Prepared, measured: Evaluation) -> Calibration | None:
+def _fit(run: Prepared, measured: AnyEvaluation) -> Fit | None:
     """Returns the calibration that validation images give; None if they cannot give one.
 
     They cannot if they may be a test set, if there are too few of them, or if training failed.
     """
+    if isinstance(measured, LabelEvaluation):
+        return None
     kept, unknown = measured.kept, run.setup.config.unknown
     if kept is None or len(kept.rows) < least_images(unknown):
         return None
     if not np.isfinite(kept.logits).all():
         return None
-    fit = calibrate(
+    return calibrate(
         kept.logits,
         measured.labels[kept.rows],
         unknown=unknown,
         fingerprint=run.setup.data.fingerprint,
     )
-    return fit.calibration

@@ -111,7 +111,7 @@ def set_up(config: TrainConfig, world: World, *, imports: float) -> RunSetup:
         resolve(config.network, config.dialect)  # so is an unknown name
     data, test = split_data(images_of(config), config.hold_out, config.fold)
     config = replace(config, metric=metric_for(config.metric, multi_label=data.multi_label))
-    _refuse_one_class(data)
+    refuse_one_class(data)
     _refuse_patience(config, chooses=test is not None or data.splits_off)
     _refuse_if_spent(config)
     card = None if config.weights is None else find_card(config.weights)
@@ -171,7 +171,7 @@ def images_of(config: TrainConfig) -> Dataset:
     return with_channels(read_data(config.data, config.reading), config.channels)
 
 
-def _refuse_one_class(data: Dataset) -> None:
+def refuse_one_class(data: Dataset) -> None:
     """Refuses a data set that gives a network nothing to tell apart.
 
     Raises:

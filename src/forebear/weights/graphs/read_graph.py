@@ -171,7 +171,7 @@ def _rounded(values: tuple[float, ...]) -> str:
     return ", ".join(f"{value:.4g}" for value in values)
 
 
-# ---- What forebear writes into its own graphs, beside their card
+# ---- What forebear writes into its own graphs, in addition to their card
 
 
 def _own_preprocessing(graph: OnnxGraph) -> Preprocessing | None:

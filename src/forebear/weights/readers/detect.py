@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from forebear.errors import WeightsError
 from forebear.text import truncated
 from forebear.weights.readers.base import Arrays
 from forebear.weights.readers.errors import reading, refused
+from forebear.weights.readers.foreign import Foreign, foreign_file, foreign_folder
 from forebear.weights.readers.hub import HubArrays, is_hub_folder
 from forebear.weights.readers.keras.hdf5_bytes import find_hdf5
 from forebear.weights.readers.keras.keras import WEIGHTS_MEMBER, KerasArrays, open_keras_archive
@@ -64,6 +66,8 @@ def _open_folder(path: Path) -> Arrays:
     found = sorted(file for file in files if is_tensorflow(file))
     if len(found) == 1:
         return open_tensorflow(found[0])
+    if not found and (kind := foreign_folder(path)) is not None:
+        raise _not_read(path, kind)
     if not found:
         what = "this folder has neither weights with the Hub's names nor a TensorFlow checkpoint"
         raise refused(path, what, _EXPECTED, _CHECK)
@@ -90,6 +94,8 @@ def _open_file(path: Path) -> Arrays:
         return open_index(path)
     if find_hdf5(path) is not None:
         return KerasArrays(path)
+    if (kind := foreign_file(path, start)) is not None:
+        raise _not_read(path, kind)
     if is_onnx(start):
         return OnnxArrays(path)
     raise refused(path, _looks_like(start), _EXPECTED, _CHECK)
@@ -107,6 +113,10 @@ def _open_zip(path: Path) -> Arrays:
     listed = ", ".join(names[:3]) or "nothing"
     remedy = "Unpack it if it contains one of these."
     raise refused(path, f"this is a zip archive of {truncated(listed)}", _EXPECTED, remedy)
+
+
+def _not_read(path: Path, kind: Foreign) -> WeightsError:
+    return refused(path, f"this is {kind.what}", _EXPECTED, kind.remedy)
 
 
 def _looks_like(start: bytes) -> str:

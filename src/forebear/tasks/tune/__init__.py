@@ -1,0 +1,1 @@
+"""A bounded search of a few fields of a recipe."""

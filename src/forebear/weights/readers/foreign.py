@@ -1,0 +1,142 @@
+"""Names the formats of other frameworks that forebear does not read, and says what to do instead.
+
+The sources are caffe.proto of BVLC Caffe, File.lua of Torch7, src/ndarray/ndarray.cc of MXNet,
+schema.fbs of TensorFlow Lite, Model.proto of coremltools, and flax/serialization.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from forebear.weights.readers.tensorflow.corruption import DamageError
+from forebear.weights.readers.tensorflow.protobuf import varint
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A format that is not read."""
+
+    what: str  # the end of the sentence "this is ..."
+    remedy: str  # a sentence
+
+
+CAFFE = Foreign(
+    "a Caffe model (.caffemodel); forebear has no reader for Caffe's layers",
+    "Pass a copy of the same weights in another format, such as Detectron's R-50.pkl or an ONNX "
+    "graph.",
+)
+TORCH7 = Foreign(
+    "a Torch7 file (.t7) of Lua objects; its layers have no names",
+    "Read it with the package torchfile, and save its tensors under torchvision's names with "
+    "torch.save.",
+)
+MXNET = Foreign(
+    "an MXNet file (.params); it has no graph, which MXNet keeps in a .json file",
+    "Export both with mxnet.onnx.export_model, and pass the .onnx file.",
+)
+FLAX = Foreign(
+    "a Flax file of JAX (msgpack); its names depend on the program that wrote it",
+    "Pass the model.safetensors or pytorch_model.bin of the same repository, if it has one.",
+)
+ORBAX = Foreign(
+    "an Orbax checkpoint of JAX; its names depend on the program that wrote it",
+    "Restore it in JAX, and save its arrays under torchvision's names with numpy.savez.",
+)
+LITERT = Foreign(
+    "a TensorFlow Lite model (.tflite); the converter folded its norms and may have rounded its "
+    "weights to int8",
+    "Pass the Keras file or the checkpoint that it was converted from.",
+)
+CORE_ML = Foreign(
+    "a Core ML model; the converter folded its norms and may have compressed its weights",
+    "Pass the PyTorch or Keras file that it was converted from.",
+)
+SAVED_MODEL = Foreign(
+    "a TensorFlow SavedModel, whose arrays are named after the objects of a program",
+    "If TF-Slim wrote it, pass its folder variables. Otherwise load it in Keras and save it with "
+    'model.save("model.keras").',
+)
+TF_HUB = Foreign(
+    "a module of TensorFlow Hub, whose graph forebear does not read",
+    "If it was built with TF-Slim, pass its folder variables. Otherwise pass the checkpoint that "
+    "it was made from.",
+)
+
+_PRINTABLE = re.compile(rb"[ -~]*\Z")
+
+
+def foreign_file(path: Path, start: bytes) -> Foreign | None:
+    """Returns the format of a file, if it is one of these.
+
+    Args:
+        path: The file. Its name only tells a SavedModel from a Core ML model.
+        start: The first 512 bytes.
+    """
+    for looks, kind in _FILES:
+        if looks(start):
+            return SAVED_MODEL if kind is CORE_ML and path.name == _SAVED_MODEL else kind
+    return None
+
+
+def foreign_folder(path: Path) -> Foreign | None:
+    """Returns the format of a folder, if it is one of these."""
+    return next((kind for name, kind in _FOLDERS if (path / name).is_file()), None)
+
+
+def _is_caffe(start: bytes) -> bool:
+    """NetParameter: the name of the network (field 1), and then a layer (field 2 or 100)."""
+    try:
+        length, at = varint(memoryview(start), 1)
+    except DamageError:
+        return False
+    name, after = start[at : at + length], start[at + length :]
+    return start[:1] == b"\x0a" and bool(_PRINTABLE.match(name)) and after.startswith(_LAYERS)
+
+
+def _is_torch7(start: bytes) -> bool:
+    """A tag (3: table, 4: object) and the index 1, in binary or as text, with an object near."""
+    if start.startswith((b"\4\0\0\0\1\0\0\0\3\0\0\0V ", b"4\n1\n3\nV ")):
+        return True
+    return start.startswith((b"\3\0\0\0\1\0\0\0", b"3\n1\n")) and b"V 1" in start
+
+
+def _is_core_ml(start: bytes) -> bool:
+    """Model: a version, and a description (field 2) that starts with a message, not with text."""
+    if len(start) < 4 or start[0] != 0x08 or not 0 < start[1] < 0x80 or start[2] != 0x12:
+        return False
+    try:
+        at = varint(memoryview(start), 3)[1]
+    except DamageError:
+        return False
+    return start[at : at + 1] == b"\x0a"
+
+
+def _is_flax(start: bytes) -> bool:
+    """A map of at most 15 entries, the first of which is named by a short string."""
+    if len(start) < 2 or not 0x81 <= start[0] <= 0x8F or not 0xA1 <= start[1] <= 0xBF:
+        return False
+    name = start[2 : 2 + (start[1] & 0x1F)]
+    return len(name) == start[1] & 0x1F and bool(_PRINTABLE.match(name))
+
+
+_LAYERS = (b"\xa2\x06", b"\x12")  # the tags of `layer` and of the older `layers`
+_SAVED_MODEL = "saved_model.pb"
+_FILES: tuple[tuple[Callable[[bytes], bool], Foreign], ...] = (
+    (lambda start: start.startswith(b"\x12\x01\0\0\0\0\0\0"), MXNET),
+    (lambda start: start[4:8] == b"TFL3", LITERT),
+    (_is_torch7, TORCH7),
+    (_is_core_ml, CORE_ML),
+    (_is_caffe, CAFFE),
+    (_is_flax, FLAX),
+)
+_FOLDERS = (
+    ("tfhub_module.pb", TF_HUB),
+    (_SAVED_MODEL, SAVED_MODEL),
+    ("flax_model.msgpack", FLAX),
+    ("manifest.ocdbt", ORBAX),
+    ("_CHECKPOINT_METADATA", ORBAX),
+    ("Manifest.json", CORE_ML),  # of a .mlpackage
+)

@@ -1,0 +1,91 @@
+"""Files of other frameworks are refused by name, with the reason and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from forebear.weights.readers.detect import open_arrays
+from forebear.weights.readers.foreign import foreign_file
+from forebear.weights.readers.onnx.onnx_file import is_onnx
+from forebear.weights.writers.tensorflow.protobuf import message, number
+from tests.weights.readers.making import refusal
+
+CAFFE = message(1, b"ResNet-50") + message(100, message(1, b"conv1") + message(2, b"Convolution"))
+OLD_CAFFE = message(1, b"AlexNet") + message(2, message(4, b"conv1"))
+TORCH7 = b"\4\0\0\0\1\0\0\0\3\0\0\0V 1\x0d\0\0\0nn.Sequential"
+TABLE7 = b"\3\0\0\0\1\0\0\0\2\0\0\0\2\0\0\0\5\0\0\0model\4\0\0\0\2\0\0\0\3\0\0\0V 1"
+CORE_ML = number(1, 4) + message(2, message(1, message(1, b"image"))) + message(500, b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "what", "remedy"),
+    [
+        (CAFFE, "a Caffe model (.caffemodel)", "Detectron's R-50.pkl"),
+        (OLD_CAFFE, "a Caffe model (.caffemodel)", "an ONNX graph"),
+        (TORCH7, "a Torch7 file (.t7)", "torchfile"),
+        (TABLE7, "a Torch7 file (.t7)", "torchfile"),
+        (b"4\n1\n3\nV 1\n13\nnn.Sequential\n", "a Torch7 file (.t7)", "torchfile"),
+        (b"\x12\x01" + bytes(14), "an MXNet file (.params)", "mxnet.onnx.export_model"),
+        (b"\x1c\0\0\0TFL3" + bytes(20), "a TensorFlow Lite model", "Keras file"),
+        (CORE_ML, "a Core ML model", "PyTorch or Keras"),
+        (b"\x81\xa6params\x81\xa6kernel", "a Flax file of JAX", "model.safetensors"),
+    ],
+)
+def test_a_file_of_another_framework(data: bytes, what: str, remedy: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights.bin"
+    path.write_bytes(data)
+    said = refusal(path)
+    assert f"this is {what}" in said
+    assert ". Expected a TensorFlow checkpoint, Keras .h5" in said
+    assert remedy in said
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("saved_model.pb", "a TensorFlow SavedModel"),
+        ("tfhub_module.pb", "a module of TensorFlow Hub"),
+        ("flax_model.msgpack", "a Flax file of JAX"),
+        ("manifest.ocdbt", "an Orbax checkpoint"),
+        ("Manifest.json", "a Core ML model"),
+    ],
+)
+def test_a_folder_of_another_framework(name: str, what: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"\x08\x01\x12\x02\x0a\x00")
+    if name == "tfhub_module.pb":
+        (tmp_path / "saved_model.pb").write_bytes(b"\x08\x01\x12\x02\x0a\x00")
+    assert f"this is {what}" in refusal(tmp_path)
+
+
+def test_the_file_of_a_saved_model_is_not_one_of_core_ml(tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").write_bytes(b"\x08\x01\x12\x02\x0a\x00")
+    assert "a TensorFlow SavedModel" in refusal(tmp_path / "saved_model.pb")
+
+
+def test_an_onnx_graph_is_not_taken_for_another() -> None:
+    start = number(1, 8) + message(2, b"pytorch") + message(3, b"2.10")
+    assert is_onnx(start)
+    assert foreign_file(Path("a"), start) is None
+
+
+@pytest.mark.parametrize("data", [CAFFE, OLD_CAFFE, TORCH7, TABLE7, CORE_ML])
+def test_a_cut_file_is_refused_too(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "cut"
+    for length in range(1, len(data)):
+        path.write_bytes(data[:length])
+        assert refusal(path)
+
+
+def test_a_checkpoint_of_objects_says_what_it_is() -> None:
+    import forebear
+    from forebear import WeightsError
+
+    path = Path(__file__).parent / "goldens" / "tensorflow" / "objects.index"
+    with open_arrays(path) as arrays:
+        assert any(name.endswith("VARIABLE_VALUE") for name in arrays)
+    with pytest.raises(
+        WeightsError, match=r"an object checkpoint of TensorFlow 2 \(model/_f.*Keras"
+    ):
+        forebear.load(path)
