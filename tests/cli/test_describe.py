@@ -250,7 +250,8 @@ def test_names_that_a_home_cannot_give_are_refused(
     words = (str(file), "--dialect", "torchvision", "--names")
     assert (
         "gives root.conv1.conv.weight and root.conv2.conv.weight the same name, conv1.weight. "
-        "Expected a naming scheme that covers all arrays of deep: slim, keras, keras-old. Pass"
+        "Expected a naming scheme that covers all arrays of deep: slim, keras, keras-old, "
+        "kerashub. Pass"
     ) in refused(capsys, *words, "torchvision")
     assert "deep/conv2/weights" in described(capsys, *words, "slim")
     for other in (["--layers"], ["--draw", "x.svg"]):

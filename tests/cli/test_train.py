@@ -49,6 +49,7 @@ def test_a_run_ends_in_a_folder_that_names_new_images(
         "classes.json",
         "confusion.png",
         "curves.png",
+        "examples.json",
         "index.html",
         "metrics.jsonl",
         "mistakes.png",

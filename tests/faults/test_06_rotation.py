@@ -13,7 +13,7 @@ from tests.faults.zygote import Zygote
 
 SAVE = 2 * making.STEPS  # with it, all is written that a run has, the final weights last
 KEPT = 2  # checkpoints of a run
-CALLS = 35  # of these two saves, and of what follows the second
+CALLS = 39  # of these two saves, and of what follows the second
 
 
 def calls(child: Child) -> list[str]:
