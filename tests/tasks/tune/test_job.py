@@ -54,7 +54,7 @@ def test_the_unchanged_recipe_comes_first_and_the_winner_is_never_worse(tmp_path
     assert all(run.finished for run in runs)
     assert [run.tested for run in runs] == [None] * 3  # the test set is for the winner alone
     assert result.test_images == 30
-    assert result.test is not None
+    assert 0 <= result.test <= 1
     recipe = read_recipe(str(result.folder / "recipe.toml"))
     assert recipe.lr == read_run(result.folder / "best").part("recipe")["lr"]
     assert json.loads((result.folder / "trials.json").read_text())["winner"]["number"] == (
@@ -111,3 +111,13 @@ def test_two_searches_do_not_share_a_folder(tmp_path: Path) -> None:
             tune(config(tmp_path))
     finally:
         lock.release()
+
+
+def test_images_that_forebear_splits_off_are_a_test_set_as_well(tmp_path: Path) -> None:
+    folder(tmp_path / "data", 30)
+    table(tmp_path / "tiny.toml")
+    asked = config(tmp_path, trials=1)
+    result = tune(asked)
+    run = read_run(result.folder / "trial-000").part("data")
+    assert result.test_images > 0
+    assert run["train"] + run["held_out"] + result.test_images == 90

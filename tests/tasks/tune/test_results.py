@@ -50,4 +50,3 @@ def test_the_number_of_trials_is_said_where_it_makes_the_metric_optimistic(tmp_p
 def test_the_test_set_is_said(multi_label: bool, said: str, tmp_path: Path) -> None:
     found = replace(result(tmp_path), multi_label=multi_label)
     assert f"Test set, which chose nothing: {said} of 80 images." in found.tested
-    assert "no test set" in replace(found, test=None, test_images=0).tested

@@ -196,7 +196,7 @@ def _finish(search: Search, data: Dataset) -> TuneResult:
     trials = search.trials
     winner = choose_winner(trials, search.measure)
     held_out = read_run(search.out / winner.folder).part("data").get("held_out", 0)
-    test, images = _tested(search, winner, data)
+    test, images = _tested(search, winner)
     result = TuneResult(
         folder=search.out,
         metric=search.config.metric,
@@ -212,13 +212,13 @@ def _finish(search: Search, data: Dataset) -> TuneResult:
     return result
 
 
-def _tested(search: Search, winner: Trial, data: Dataset) -> tuple[float | None, int]:
-    """Returns the winner's quality on the data's own validation set, and its images.
+def _tested(search: Search, winner: Trial) -> tuple[float, int]:
+    """Returns the winner's quality on the data set's validation set, and its images.
 
-    A continued search with the same winner does not evaluate it again.
+    That set, which came with the data or was split off when they were read, is no part of what the
+    trials train and validate on. A continued search with the same winner does not evaluate it
+    again.
     """
-    if data.splits_off:
-        return None, 0
     known = search.study.user_attrs.get("test", {})
     if known.get("trial") != winner.number:
         known = {"trial": winner.number} | _evaluated(search.config, search.out / winner.folder)

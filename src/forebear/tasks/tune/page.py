@@ -118,14 +118,13 @@ def page(result: TuneResult, data: str) -> str:
 
 def _tiles(result: TuneResult, first: Trial) -> list[tuple[str, str]]:
     measure = result.measure
-    tiles = [
+    seconds = sum(one.seconds for one in result.trials)
+    return [
         (_text(result.winner, measure), f"{measure.title} of the winner, validation"),
         (_text(first, measure), f"{measure.title} of the unchanged recipe, validation"),
+        (f"{result.test:.2%}", f"of the winner, {result.test_images:,} test images"),
+        (f"{len(result.trials)}", f"trials in {seconds / 60:.1f} minutes"),
     ]
-    if result.test is not None:
-        tiles.append((f"{result.test:.2%}", f"of the winner, {result.test_images:,} test images"))
-    seconds = sum(one.seconds for one in result.trials)
-    return [*tiles, (f"{len(result.trials)}", f"trials in {seconds / 60:.1f} minutes")]
 
 
 def _against(name: str, known: Sequence[Trial], result: TuneResult) -> Plot:

@@ -50,9 +50,9 @@ class TuneResult:
     trials: tuple[Trial, ...]
     winner: Trial  # of the trials that were completed; the unchanged recipe always counts
     validation_images: int
-    test: float | None  # of the winner: top-1 accuracy, or mAP of multi-label images, 0 to 1
+    test: float  # of the winner: top-1 accuracy, or mAP of multi-label images, 0 to 1
     multi_label: bool
-    test_images: int  # 0: the data came without a validation set of their own
+    test_images: int
 
     @property
     def measure(self) -> Measure:
@@ -72,9 +72,7 @@ class TuneResult:
 
     @property
     def tested(self) -> str:
-        """Says what the test set gives, if there is one."""
-        if self.test is None:
-            return "The data have no test set. Evaluate the winner on images of your own."
+        """Says what the test set gives."""
         name = "mAP" if self.multi_label else "top-1 accuracy"
         return (
             f"Test set, which chose nothing: {name} {self.test:.2%} of {self.test_images:,} images."
