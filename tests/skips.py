@@ -49,6 +49,7 @@ EXPECTED: tuple[tuple[str, Callable[[], bool]], ...] = (
     (r"could not import 'transformers'", _lacks("transformers")),
     (r"could not import 'tritonclient", _lacks("tritonclient")),
     (r"its small sisters stand for it: 1001 and 1202 layers", lambda: True),
+    (r"resnext101_32x16d stands for it: it has up to 829 million parameters", lambda: True),
     (
         r"could not import '(tensorflow|keras|tf_keras|tf_slim|keras_applications)",
         _lacks("tensorflow", "tf_keras"),
