@@ -114,6 +114,7 @@ def files_to_come_with(folder: Path) -> None:
     Image.new("RGB", (300, 260), "teal").save(folder / "photo.jpg")
 
 
+@pytest.mark.slow
 def test_our_calls_in_place_of_other_libraries_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

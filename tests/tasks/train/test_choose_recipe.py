@@ -120,6 +120,7 @@ def test_head_only_keeps_the_logistic_regression(
     assert float(bias.detach().abs().max()) > 0
 
 
+@pytest.mark.slow
 def test_full_fine_tuning_starts_from_the_logistic_regression(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,6 +155,7 @@ def test_a_class_of_one_image_leaves_the_logits_alone(
     )
 
 
+@pytest.mark.slow
 def test_a_budget_with_room_to_spare_is_no_reason_to_train_longer(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
