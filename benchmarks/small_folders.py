@@ -8,7 +8,8 @@ PYTHON is the interpreter of an environment with the peers:
     pip install torch==2.13.0 timm==1.0.28 scikit-learn==1.9.1 pandas matplotlib pyyaml scipy
     pip install --no-deps torchvision==0.28.0 fastai==2.8.12 ultralytics==8.4.190
     pip install fastcore fastprogress fastdownload plum-dispatch fasttransform cloudpickle \
-        opencv-python-headless polars psutil ultralytics-thop
+        opencv-python-headless polars psutil ultralytics-thop beartype python-fasthtml \
+        itsdangerous starlette python-multipart
 
 `--base` trains the base weights first, if WORK has none: torchvision's ResNet-18 on five classes of
 Imagenette, ten minutes. The targets are the other five classes (at 96 pixels), and CIFAR-10,
