@@ -108,7 +108,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers", type=Path, help="the interpreter that has the peers")
     parser.add_argument("--work", type=Path, required=True, help="images and weights are kept here")
     parser.add_argument("--base", action="store_true", help="train the base weights first")
-    parser.add_argument("--shared", type=Path, default=Path("/work/shared/data"))
+    parser.add_argument("--shared", type=Path, default=HERE.parents[1] / "shared" / "data")
     parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--counts", nargs="+", type=int, default=[50, 200, 1000])

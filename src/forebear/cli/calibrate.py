@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forebear.cli import load_model, output
-from forebear.cli.evaluation_flags import add_evaluation
+from forebear.cli.evaluation_flags import add_evaluation, evaluation_options
 from forebear.cli.flags import add_flags
 from forebear.cli.output_path import check_drawing
 from forebear.data.sources.kinds import listed_specs
@@ -73,21 +73,10 @@ def run(args: argparse.Namespace) -> int:
 
     source = args.run_folder or (None if args.weights is None else Path(args.weights))
     target = target_of(source, args.out, replaces=args.replace)
-    reading = ReadOptions(**{name: getattr(args, name) for name in settings(ReadOptions)})
     with held(target):
         network = load_model.load_model(args.run_folder, args)
-        fit = calibrate_on(
-            network,
-            args.data,
-            reading=reading,
-            part=args.part,
-            unknown=args.unknown,
-            batch=args.batch,
-            precision=args.precision,
-            device=args.device,
-            bad=args.bad,
-            say=output.note,
-        )
+        options = evaluation_options(args)
+        fit = calibrate_on(network, args.data, unknown=args.unknown, **options)
         if target.run is not None:
             output.note(f"{printable(target.path)} is replaced; only its calibration changes")
         save(network, target.path)

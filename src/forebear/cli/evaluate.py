@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from forebear.cli import load_model, output
 from forebear.cli.evaluate_labels import print_labels, refuse_drawings
-from forebear.cli.evaluation_flags import add_evaluation, add_tta, mirrors
+from forebear.cli.evaluation_flags import add_evaluation, add_tta, evaluation_options, mirrors
 from forebear.cli.flags import add_flags
 from forebear.cli.output_path import check_drawing
 from forebear.data.sources.kinds import listed_specs
@@ -62,21 +62,10 @@ def run(args: argparse.Namespace) -> int:
     from forebear.tasks.runs.plots import draw_confusion, draw_reliability
 
     network = load_model.load_network_or_graph(args.run_folder, args)
-    reading = ReadOptions(**{name: getattr(args, name) for name in settings(ReadOptions)})
     if network.multi_label:
-        return _labels(network, reading, args)
-    measured = evaluate_on(
-        network,
-        args.data,
-        reading=reading,
-        part=args.part,
-        batch=args.batch,
-        precision=args.precision,
-        device=args.device,
-        bad=args.bad,
-        mirrored=mirrors(args),
-        say=output.note,
-    )
+        return _labels(network, args)
+    options = evaluation_options(args)
+    measured = evaluate_on(network, args.data, mirrored=mirrors(args), **options)
     if args.draw is not None:
         draw_confusion(measured, args.draw, f"{network.table.name} on {args.data}")
     fitted = network.card.calibration
@@ -93,22 +82,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _labels(network: Network | GraphNetwork, reading: ReadOptions, args: argparse.Namespace) -> int:
+def _labels(network: Network | GraphNetwork, args: argparse.Namespace) -> int:
     from forebear.tasks.label_evaluation import evaluate_labels_on
 
     refuse_drawings(args)
-    measured = evaluate_labels_on(
-        network,
-        args.data,
-        reading=reading,
-        part=args.part,
-        batch=args.batch,
-        precision=args.precision,
-        device=args.device,
-        bad=args.bad,
-        mirrored=mirrors(args),
-        say=output.note,
-    )
+    options = evaluation_options(args)
+    measured = evaluate_labels_on(network, args.data, mirrored=mirrors(args), **options)
     print_labels(measured, as_json=args.json)
     return 0
 

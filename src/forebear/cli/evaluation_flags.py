@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import get_args
+from typing import Any, get_args
 
 from forebear.cli import output
 from forebear.data.choices import Bad
+from forebear.data.sources.read_options import ReadOptions
+from forebear.settings import settings
 
 
 def add_evaluation(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +29,19 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
         help="images that cannot be decoded: stop with an error, or skip them "
         "(default: %(default)s)",
     )
+
+
+def evaluation_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the arguments of `evaluate_on` that the flags of `evaluate` and `calibrate` give."""
+    return {
+        "reading": ReadOptions(**{name: getattr(args, name) for name in settings(ReadOptions)}),
+        "part": args.part,
+        "batch": args.batch,
+        "precision": args.precision,
+        "device": args.device,
+        "bad": args.bad,
+        "say": output.note,
+    }
 
 
 def add_tta(parser: argparse.ArgumentParser) -> None:

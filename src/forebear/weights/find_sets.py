@@ -160,10 +160,7 @@ def _filled(wanted: Wanted, plain: Mapping[str, str]) -> Iterator[tuple[str, dic
 
     The constant kernels of keras-applications are included, so that they are checked.
     """
-    for prefix in _prefixes(wanted, plain):
-        under = {
-            name.removeprefix(prefix): key for name, key in plain.items() if name.startswith(prefix)
-        }
+    for prefix, under in prefixes(wanted, plain):
         if wanted.needed <= under.keys() and not any(map(wanted.looks_foreign, under)):
             kept = (name for name in under if name in wanted.body or name.endswith(GROUP_SUM))
             yield prefix, {name: under[name] for name in kept}
@@ -199,13 +196,27 @@ def is_no_weight(name: str) -> bool:
     return re.split(r"[./]", name)[-1] in _BESIDE or name.endswith(GROUP_SUM)
 
 
-def _prefixes(wanted: Wanted, plain: Mapping[str, str]) -> list[str]:
-    found = []
+def prefixes(wanted: Wanted, plain: Mapping[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields each prefix under which the first array of a network is.
+
+    Args:
+        wanted: The network.
+        plain: {name: name in the file}, as of `plain_names`.
+
+    Yields:
+        The prefix, and {name without it: name in the file} of all arrays under it.
+    """
     for name in plain:
         prefix = name.removesuffix(wanted.anchor)
         if prefix != name and (not prefix or prefix[-1] in "./"):
-            found.append(prefix)
-    return found
+            yield (
+                prefix,
+                {
+                    own.removeprefix(prefix): key
+                    for own, key in plain.items()
+                    if own.startswith(prefix)
+                },
+            )
 
 
 def _letters(name: str) -> str:

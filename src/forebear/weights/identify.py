@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from forebear.errors import TableError, WeightsError
+from forebear.errors import WeightsError
 from forebear.network.describe.equivalence import same_function
 from forebear.network.plan.expand import expand
 from forebear.network.plan.plan import Plan
@@ -89,18 +89,16 @@ def structural_fits(arrays: Arrays, which: str | None = None) -> list[Fit]:
     """
     whole = arrays.whole
     file = FileNames(whole, whole.shape, whole.scope)
-    found = []
+    found: dict[tuple[str, str], Fit] = {}  # the first one of each set of weights
     for one in structures(file.plain, file.shape):
-        try:
-            plan = expand(one.table, one.dialect, num_classes=one.table.classes)
-        except (TableError, ValueError):  # the dialect cannot build it
+        wanted = one.wanted
+        if wanted is None:
             continue
-        sets = find_sets(Wanted(plan), file, heads=which != BODY)
-        found += [
-            Fit(network=one.table.name, weights=each, structure=one) for each in sets if each.exact
-        ]
-    first = {(fit.weights.label, fit.entry[0].name): fit for fit in reversed(found)}
-    return [fit for fit in found if first[fit.weights.label, fit.entry[0].name] is fit]
+        for each in find_sets(wanted, file, heads=which != BODY):
+            if each.exact:
+                fit = Fit(network=one.table.name, weights=each, structure=one)
+                found.setdefault((each.label, one.table.name), fit)
+    return list(found.values())
 
 
 def recognise(arrays: Arrays, which: str | None = None) -> tuple[Fit, list[WeightSet]]:

@@ -41,7 +41,8 @@ def read_arrays(path: str | Path) -> Arrays:
     """Opens a checkpoint as {name: array}. Each array is read when it is accessed.
 
     The formats are TensorFlow V1 and V2, Keras .h5, .weights.h5 and .keras, torch, safetensors,
-    .npz, ONNX graphs, and folders of the Hugging Face Hub. The content determines the format.
+    .npz, pickles of NumPy arrays (Paddle, Detectron), ONNX graphs, and folders of the Hugging Face
+    Hub. The content determines the format.
     Nothing in the file is ever executed. Of a torch file with several state dicts, these are the
     arrays of the largest one without averages; `whole` of the result has all of them.
 

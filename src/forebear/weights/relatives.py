@@ -10,10 +10,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from forebear.errors import TableError
-from forebear.network.plan.expand import expand
 from forebear.text import truncated
-from forebear.weights.find_sets import FileNames, Wanted
+from forebear.weights.find_sets import FileNames, Wanted, prefixes
 from forebear.weights.structure import structures
 
 _OBJECT = "/.ATTRIBUTES/VARIABLE_VALUE"  # the end of the names of tf.train.Checkpoint
@@ -68,19 +66,10 @@ def what_it_is(file: FileNames) -> str:
 def _near(file: FileNames) -> Iterator[tuple[float, str]]:
     """Yields (fraction of the arrays that fit, what does not fit) of each network that is near."""
     for one in structures(file.plain, file.shape):
-        try:
-            wanted = Wanted(expand(one.table, one.dialect, num_classes=one.table.classes))
-        except (TableError, ValueError):
+        wanted = one.wanted
+        if wanted is None:
             continue
-        for name in file.plain:
-            prefix = name.removesuffix(wanted.anchor)
-            if prefix == name or (prefix and prefix[-1] not in "./"):
-                continue
-            under = {
-                one.removeprefix(prefix): key
-                for one, key in file.plain.items()
-                if one.startswith(prefix)
-            }
+        for _, under in prefixes(wanted, file.plain):
             wrong = list(_differences(wanted, under, file))
             share = 1 - len(wrong) / len(wanted.needed)
             if share >= _SHARE and wrong:

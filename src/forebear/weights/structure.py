@@ -15,33 +15,61 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from forebear.errors import TableError
+from forebear.network.plan.expand import expand
 from forebear.network.plan.naming_schemes import NAMING_SCHEMES
 from forebear.tables import dialects
 from forebear.tables.dialects import Dialect
-from forebear.tables.resnet import IMAGENET_ROOT, cifar_root
-from forebear.tables.rows import Block, Conv, Form, Table
+from forebear.tables.resnet import cifar_root
+from forebear.tables.rows import Block, Conv, Form, Pool, Table
+from forebear.weights.find_sets import Wanted
 from forebear.weights.variable_names import SOURCES
 
 Shape = tuple[int, ...]
+SMALL_SIDE = 32  # pixels
 Units = dict[int, dict[int, dict[int, Shape]]]  # {block: {unit: {convolution: OIHW}}}, from 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A dialect, and which networks of its scheme it is for."""
+
+    dialect: Dialect
+    grouped: bool | None = None  # with groups, without; None: both
+    small: bool | None = None  # with the root for images of 32 pixels, with the other; None: both
+
+    def takes(self, table: Table) -> bool:
+        """Whether the dialect is for this network."""
+        grouped = any(block.groups > 1 for block in table.blocks)
+        small = table.image_size == SMALL_SIDE
+        return self.grouped in (None, grouped) and self.small in (None, small)
+
 
 # The dialects that use a scheme, in the order in which they are tried: the first one with the
 # file's shortcuts and pre-activations is taken.
-_DIALECTS: dict[str, tuple[Dialect, ...]] = {
-    "torchvision": (dialects.TORCHVISION_V1, dialects.TORCHVISION_CIFAR),
-    "cifar": (
-        dialects.PAPER_CIFAR_B,
-        dialects.PAPER_CIFAR,
-        dialects.PAPER_V2_A,
-        dialects.PAPER_V2,
+_CANDIDATES: dict[str, tuple[_Candidate, ...]] = {
+    "torchvision": (
+        _Candidate(dialects.TORCHVISION_V1, small=False),
+        _Candidate(dialects.TORCHVISION_CIFAR, small=True),
     ),
-    "timm-v2": (dialects.TIMM_PREACT, dialects.TIMM_PREACT_BASIC),
-    "keras": (dialects.KERAS_V1, dialects.KERAS_V2),
-    "slim": (dialects.SLIM_V1, dialects.SLIM_V2),
-    "weiaicunzai": (dialects.WEIAICUNZAI,),
-    "paddle": (dialects.PADDLE,),
-    "caffe2": (dialects.DETECTRON, dialects.DETECTRON_RESNEXT),
-    "detectron2": (dialects.DETECTRON2, dialects.DETECTRON2_RESNEXT),
+    "cifar": (
+        _Candidate(dialects.PAPER_CIFAR_B),
+        _Candidate(dialects.PAPER_CIFAR),
+        _Candidate(dialects.PAPER_V2_A),
+        _Candidate(dialects.PAPER_V2),
+    ),
+    "timm-v2": (_Candidate(dialects.TIMM_PREACT), _Candidate(dialects.TIMM_PREACT_BASIC)),
+    "keras": (_Candidate(dialects.KERAS_V1), _Candidate(dialects.KERAS_V2)),
+    "slim": (_Candidate(dialects.SLIM_V1), _Candidate(dialects.SLIM_V2)),
+    "weiaicunzai": (_Candidate(dialects.WEIAICUNZAI),),
+    "paddle": (_Candidate(dialects.PADDLE),),
+    "caffe2": (
+        _Candidate(dialects.DETECTRON, grouped=False),
+        _Candidate(dialects.DETECTRON_RESNEXT, grouped=True),
+    ),
+    "detectron2": (
+        _Candidate(dialects.DETECTRON2, grouped=False),
+        _Candidate(dialects.DETECTRON2_RESNEXT, grouped=True),
+    ),
 }
 # What stands for a slot of a name's template, as a number from 1 after the difference is added.
 _NUMBERS = {
@@ -66,6 +94,14 @@ class Structure:
     dialect: Dialect
 
     @property
+    def wanted(self) -> Wanted | None:
+        """The names and shapes of the network; None if the dialect cannot build it."""
+        try:
+            return Wanted(expand(self.table, self.dialect, num_classes=self.table.classes))
+        except (TableError, ValueError):
+            return None
+
+    @property
     def line(self) -> str:
         """What was read off the arrays, and what was assumed."""
         blocks = self.table.blocks
@@ -87,7 +123,7 @@ def structures(names: Mapping[str, str], shape: Callable[[str], Shape]) -> Itera
         names: {name without wrappers: name in the file}, as of `plain_names`.
         shape: Returns the shape of an array of the file.
     """
-    for key, known in _DIALECTS.items():
+    for key, candidates in _CANDIDATES.items():
         pattern = _conv_pattern(key)
         found: dict[tuple[str, str], Units] = defaultdict(lambda: defaultdict(dict))
         for name, own in names.items():
@@ -104,13 +140,15 @@ def structures(names: Mapping[str, str], shape: Callable[[str], Shape]) -> Itera
             units = found[prefix, match.groupdict().get("net") or ""][place["block"]]
             units.setdefault(place["unit"], {})[place["conv"]] = size
         for (prefix, net), blocks in found.items():
-            root = names.get(prefix + _name(key, "root", net, layer="conv1"))
+            root = names.get(prefix + _root_name(key, net))
             size = None if root is None else _oihw(shape(root), key)
             table = None if size is None else _table(blocks, size, net)
             if table is None:
                 continue
-            for dialect in known:
-                yield from _in_dialect(table, dialect)
+            for one in candidates:
+                if one.takes(table):
+                    yield Structure(table, one.dialect)
+                    yield Structure(_with_stride(table), one.dialect)
 
 
 @cache
@@ -147,10 +185,10 @@ def _place(match: re.Match[str]) -> dict[str, int]:
     return found
 
 
-def _name(key: str, role: str, net: str, **slots: str) -> str:
-    scheme, source = NAMING_SCHEMES[key], SOURCES[key]
-    scope = scheme.scopes[role, "conv"].format(net=net, **slots)  # type: ignore[index]
-    return f"{scope}{source.separator}{source.arrays['conv.weight']}"
+def _root_name(key: str, net: str) -> str:
+    """Returns the name of the kernel of the root's convolution."""
+    scope = NAMING_SCHEMES[key].scopes["root", "conv"].format(net=net, layer="conv1")
+    return f"{scope}{SOURCES[key].separator}{SOURCES[key].arrays['conv.weight']}"
 
 
 def _oihw(size: Shape, key: str) -> Shape | None:
@@ -178,17 +216,17 @@ def _table(blocks: Units, root: Shape, net: str) -> Table | None:
         return None
     form: Form = "basic" if kinds == {"basic"} else "bottleneck"
     layers = 2 + sum(row.units * len(row.convs) for row in rows)
-    known = {7: IMAGENET_ROOT, 3: cifar_root(root[0])}.get(root[2])
-    if known is None:
+    small = root[2] == 3
+    if not small and root[2] != 7:
         return None
-    own = Conv("conv1", root[0], root[2], stride=2 if root[2] == 7 else 1)
+    large_root = (Conv("conv1", root[0], 7, stride=2), Pool("pool1"))
     try:
         return Table(
             net or f"resnet{layers}",
-            (own, *known[1:]),
+            cifar_root(root[0]) if small else large_root,
             form,
             tuple(replace(row, convs=()) for row in rows),
-            image_size=224 if root[2] == 7 else 32,
+            image_size=SMALL_SIDE if small else 224,
         )
     except TableError:
         return None
@@ -215,12 +253,11 @@ def _block(number: int, units: Mapping[int, Mapping[int, Shape]], channels: int)
     if len(kinds) != 1 or len(groups) != 1:
         return None
     (convs,), (count,) = kinds, groups
-    wide = convs[min(1, len(convs) - 1)][0] if len(convs) > 2 else convs[0][0]
     try:
         return Block(
             f"block{number}",
             len(units),
-            wide,
+            convs[0][0],
             convs[-1][0],
             min(number, 2),
             groups=count,
@@ -239,14 +276,6 @@ def _form(row: Block) -> Form | None:
     return None
 
 
-def _in_dialect(table: Table, dialect: Dialect) -> Iterator[Structure]:
-    grouped = any(block.groups > 1 for block in table.blocks)
-    if dialect.name.startswith("detectron") and grouped != dialect.name.endswith("-resnext"):
-        return
-    small = table.image_size == 32
-    if dialect.names == "torchvision" and small != (dialect is dialects.TORCHVISION_CIFAR):
-        return
-    yield Structure(table, dialect)
-    # Networks whose first block has a stride too, such as transformers' downsample_in_first_stage
-    first = replace(table.blocks[0], stride=2)
-    yield Structure(replace(table, blocks=(first, *table.blocks[1:])), dialect)
+def _with_stride(table: Table) -> Table:
+    """Returns the table with a stride in the first block, as transformers' networks can have it."""
+    return replace(table, blocks=(replace(table.blocks[0], stride=2), *table.blocks[1:]))
