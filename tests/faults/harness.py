@@ -17,10 +17,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-MEMORY = 2 * 2**30  # bytes of address space that a child may take
+# Bytes of address space that a child may take in addition to what it has once torch is imported:
+# 0.7 GiB with torch's build for CPUs, 3.3 GiB with that for CUDA.
+MEMORY = 5 * 2**28
 LONGEST = 60.0  # seconds that a child may take
 PROGRAM = (sys.executable, "-m", "forebear")
 START = 5.0  # seconds that a real command takes to import torch, on a busy machine
@@ -220,7 +223,7 @@ def start(
     Args:
         words: Its arguments.
         folder: For its pipes; made here.
-        memory_bytes: Of address space that it may take; None: any.
+        memory_bytes: Of address space that it may take beyond torch's; None: any.
         env: Variables beside those of this process.
         cwd: Its working folder.
         program: What is run, such as torchrun.
@@ -242,7 +245,8 @@ def start(
         )
     if memory_bytes is not None:
         with suppress(ProcessLookupError):
-            resource.prlimit(process.pid, resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+            most = imported_bytes() + memory_bytes
+            resource.prlimit(process.pid, resource.RLIMIT_AS, (most, most))
 
     def ended() -> tuple[int, float] | None:
         number, status, used = os.wait4(process.pid, os.WNOHANG)
@@ -254,6 +258,26 @@ def start(
     child = Child(process.pid, made, ended)
     _started.append(child)
     return child
+
+
+def address_space() -> int:
+    """Returns the bytes of address space that this process takes."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    return pages * resource.getpagesize()
+
+
+@cache
+def imported_bytes() -> int:
+    """Returns the bytes of address space of a process that has imported torch and forebear."""
+    code = (
+        "import torch._dynamo, forebear.tasks.train.api\n"
+        "from tests.faults.harness import address_space\n"
+        "print(address_space())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    return int(done.stdout)
 
 
 def forebear(

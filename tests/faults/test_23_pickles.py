@@ -23,7 +23,7 @@ from tests.weights.readers.making import Tempting
 from tests.weights.readers.torch.making import rezip
 
 SOURCE = Path(forebear.__file__).parent
-MEMORY = 3 * 2**30  # bytes of address space
+MEMORY = 9 * 2**28  # bytes of address space, beyond what torch takes
 
 
 def saved(path: Path, content: object, *, zipped: bool = True) -> None:

@@ -19,7 +19,7 @@ from tests.faults.conftest import Figure
 from tests.faults.zygote import Zygote
 from tests.weights.readers.making import Tempting, damaged
 
-MEMORY = 3 * 2**30  # bytes of address space
+MEMORY = 9 * 2**28  # bytes of address space, beyond what torch takes
 
 
 def header(entries: dict[str, object], data: bytes = bytes(8)) -> bytes:

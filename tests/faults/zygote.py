@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tests.faults.harness import MEMORY, ROOT, Child, pipes
+from tests.faults.harness import MEMORY, ROOT, Child, address_space, pipes
 
 _PRELOADED = (
     "forebear.tasks.train.api", "forebear.tasks.evaluate", "forebear.tasks.predict_job",
@@ -72,7 +72,7 @@ class Zygote:
             folder: For its pipes; made here. Its working folder, too.
             faults: Functions of inside.py, with their arguments.
             env: Variables beside those of this process.
-            memory_bytes: Of address space that it may take; None: any.
+            memory_bytes: Of address space that it may take beyond the zygote's; None: any.
         """
         made = pipes(folder)
         request = {
@@ -169,7 +169,8 @@ def _run(request: dict[str, Any]) -> int:
     os.environ.pop("FOREBEAR_TRACEBACK", None)
     os.chdir(folder)
     if request["memory"] is not None:
-        resource.setrlimit(resource.RLIMIT_AS, (request["memory"], request["memory"]))
+        most = address_space() + request["memory"]
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     with ExitStack() as stack:
         stack.enter_context(inside.watched())
         for name, given in request["faults"].items():
