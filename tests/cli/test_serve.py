@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -28,6 +29,9 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("python_multipart")
 
 IMAGE = encoded(Image.fromarray(np.full((64, 64, 3), 200, np.uint8)), "JPEG")
+REQUEST = (
+    b"POST /predict HTTP/1.1\r\nHost: forebear\r\nContent-Length: %d\r\n\r\n" % len(IMAGE) + IMAGE
+)
 
 
 class Child:
@@ -113,6 +117,36 @@ def test_a_signal_under_load_answers_every_accepted_request(child: Child) -> Non
     assert len(answered) > 8
     assert all(len(one) == 3 for one in answered)
     assert lost == []
+
+
+def test_a_request_of_a_connection_older_than_a_signal_is_answered(child: Child) -> None:
+    """Whether it was read in part, not begun, or still waited to be accepted at the signal."""
+    host, port = child.url.removeprefix("http://").split(":")
+    read = [0, 40, len(REQUEST) - 1]  # bytes sent before the signal, on accepted connections
+    waiting = [len(REQUEST)] * 5  # on those that the stopped process cannot accept
+    connections = []
+    for sent in read:
+        connections.append(socket.create_connection((host, int(port)), timeout=20))
+        connections[-1].sendall(REQUEST[:sent])
+    time.sleep(0.2)
+    child.process.send_signal(signal.SIGSTOP)
+    for sent in waiting:
+        connections.append(socket.create_connection((host, int(port)), timeout=20))
+        connections[-1].sendall(REQUEST[:sent])
+    child.process.send_signal(signal.SIGTERM)
+    child.process.send_signal(signal.SIGCONT)
+    time.sleep(0.3)
+    for connection, sent in zip(connections, read + waiting, strict=True):
+        with connection:
+            connection.sendall(REQUEST[sent:])
+            answer = _everything(connection)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close" in answer.lower()
+    assert child.process.wait(30) == -signal.SIGTERM
+
+
+def _everything(connection: socket.socket) -> bytes:
+    return b"".join(iter(lambda: connection.recv(65_536), b""))
 
 
 def test_an_answer_does_not_wait_for_the_network(child: Child) -> None:

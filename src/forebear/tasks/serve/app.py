@@ -76,6 +76,8 @@ class Routes:
             number = secrets.token_hex(4)
             _log.exception("fault %s", number)
             found = _error(f"a fault in the server, number {number} in its log.", 500)
+        if self._service.draining:
+            found.headers["Connection"] = "close"  # the next request goes to another server
         self._metered.request(path, found.status_code, time.perf_counter() - begun)
         return found
 

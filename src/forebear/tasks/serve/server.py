@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -14,6 +18,8 @@ from forebear.tasks.serve.app import Routes
 from forebear.tasks.serve.service import Service, Settings
 
 DRAIN = 30  # seconds for the requests that were accepted before a signal
+# Seconds after a signal for the requests of connections that are open, but were not read yet.
+LATE = 1.0
 
 
 class _Server(uvicorn.Server):
@@ -27,6 +33,48 @@ class _Server(uvicorn.Server):
         """Called with the first signal, which begins the end, and with later ones."""
         self._service.draining = True
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends the service, and first reads the requests of connections that are open already.
+
+        uvicorn alone resets a connection that waits to be accepted, and closes one whose request
+        has not been read. A client that sent its request before the signal would get no answer.
+        """
+        waiting = [one for listener in sockets or [] for one in _waiting(listener)]
+        for server in self.servers:
+            server.close()  # a new client is refused from here on
+        for connection in waiting:
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        latest = time.monotonic() + LATE
+        while any(_without_request(one) for one in self.server_state.connections):
+            if time.monotonic() > latest:
+                break
+            await asyncio.sleep(0.02)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Returns what reads a connection, as uvicorn makes it for those that it accepts itself."""
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
+
+
+def _waiting(listener: socket.socket) -> list[socket.socket]:
+    """Accepts the connections that wait at a listener that does not block."""
+    found = []
+    with suppress(BlockingIOError, InterruptedError):
+        while True:
+            connection = listener.accept()[0]
+            connection.setblocking(False)
+            found.append(connection)
+    return found
+
+
+def _without_request(connection: Any) -> bool:
+    """Returns whether no request of a connection has been read yet."""
+    return connection.cycle is None
 
 
 def serve(
