@@ -57,8 +57,8 @@ def check(network: forebear.Network, path: Path, **options: Any) -> None:
     given = pixels(network.preprocessing)
     wanted = expected(network, given)
     engine = OnnxRuntimeEngine(path, threads=1)
-    assert distance(engine(given), wanted) < 2e-6
-    assert distance(engine(given[:1]), wanted[:1]) < 2e-6
+    assert distance(engine(given), wanted) < 4e-6
+    assert distance(engine(given[:1]), wanted[:1]) < 4e-6
     assert distance(engine(given[::-1]), wanted) > 1e-3  # the figure can be large
 
 
@@ -120,7 +120,7 @@ def test_any_size(dialect: str, tmp_path: Path) -> None:
     engine = OnnxRuntimeEngine(tmp_path / "m.onnx", threads=1)
     for size in (64, 65, 70, 75):
         given = pixels(sized(SLIM_VGG, size))
-        assert distance(engine(given), expected(network, given)) < 2e-6
+        assert distance(engine(given), expected(network, given)) < 4e-6
 
 
 def test_the_usual_input_is_floats_after_the_preprocessing(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_the_usual_input_is_floats_after_the_preprocessing(tmp_path: Path) -> No
     assert (card.takes, card.dtype) == ("images", "float32")
     given = pixels(network.preprocessing)
     engine = OnnxRuntimeEngine(tmp_path / "m.onnx", threads=1)
-    assert distance(engine(given), expected(network, given)) < 2e-6
+    assert distance(engine(given), expected(network, given)) < 4e-6
 
 
 def test_the_card_says_what_the_graph_is(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_dense_networks_of_any_size_are_equal_or_refused(dialect: str, tmp_path:
         engine = OnnxRuntimeEngine(tmp_path / f"{stride}.onnx", threads=1)
         for size in (36, 37, 41, 48):
             given = pixels(sized(SLIM_VGG, size))
-            assert distance(engine(given), expected(network, given)) < 2e-6
+            assert distance(engine(given), expected(network, given)) < 4e-6
     assert refusals == ([1, 2, 6, 12] if dialect == "keras-lists" else [])
 
 

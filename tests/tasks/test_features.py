@@ -37,7 +37,7 @@ def test_rows_are_the_networks_end_point(
             with torch.inference_mode():
                 wanted = net.end_points(net.preprocess(path), [end_point or "pool"])
             (tensor,) = wanted.values()
-            np.testing.assert_allclose(row, tensor[0].numpy().reshape(row.shape), 1e-4, 1e-5)
+            np.testing.assert_allclose(row, tensor[0].numpy().reshape(row.shape), 1e-4, 5e-5)
 
 
 def test_maps_are_averaged_unless_they_are_asked_for(tmp_path: Path) -> None:
