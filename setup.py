@@ -24,6 +24,7 @@ from setuptools.command.build_ext import build_ext
 
 FOLDER = Path("src", "forebear", "network", "kernels")
 EVERYWHERE = ("norm.c", "pool.c")
+WITH_FMA = ("groups_fp32.c", "weight_fp32.c", "winograd_fp32.c")
 WITH_BF16 = ("groups.c", "winograd.c")
 FLAGS = ("-O3", "-fPIC", "-fvisibility=hidden", "-Wno-psabi", "-std=gnu11")
 V3 = ("-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mf16c", "-mlzcnt", "-mmovbe")
@@ -38,9 +39,9 @@ BF16 = (*AVX512, "-mavx512bf16", "-mtune=znver3")
 LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {"generic": ((), EVERYWHERE)}
 if platform.machine() in ("x86_64", "AMD64"):
     LEVELS |= {
-        "x86_64_v3": (V3, EVERYWHERE),
-        "avx512": (AVX512, EVERYWHERE),
-        "avx512_bf16": (BF16, (*EVERYWHERE, *WITH_BF16)),
+        "x86_64_v3": (V3, (*EVERYWHERE, *WITH_FMA)),
+        "avx512": (AVX512, (*EVERYWHERE, *WITH_FMA)),
+        "avx512_bf16": (BF16, (*EVERYWHERE, *WITH_FMA, *WITH_BF16)),
     }
 
 
@@ -137,8 +138,8 @@ setup(
     ext_modules=[
         Extension(
             "forebear.network.kernels.libforebear",
-            sources=[str(FOLDER / name) for name in (*EVERYWHERE, *WITH_BF16)],
-            depends=[str(FOLDER / "common.h")],
+            sources=[str(FOLDER / name) for name in (*EVERYWHERE, *WITH_FMA, *WITH_BF16)],
+            depends=[str(FOLDER / "common.h"), str(FOLDER / "fp32.h")],
         )
     ]
     if LINUX

@@ -1,15 +1,17 @@
 """Times one training step of forebear and of its peers, on the same data, on this machine's CPU.
 
-    python benchmarks/step_speed.py [--rounds 5] [--only NAME ...] [--keras PYTHON] [--compiled]
-                                    [--seconds 2]
+    python benchmarks/step_speed.py [--rounds 5] [--only NAME ...] [--keras PYTHON]
+                                    [--not-compiled] [--seconds 2]
 
 Needs torchvision and timm beside forebear, and for Keras an interpreter with keras and tensorflow
 (--keras; left out, Keras is not timed). Contestants take turns, round after round: the torch peers
 in one process; forebear in a second one, because memory once kept cannot be given up again; Keras
-in a third, because TensorFlow's threads and torch's would fight. The others wait meanwhile.
+in a third, because TensorFlow's threads and torch's would fight. The others wait meanwhile. Then
+each is built in a process of its own, which takes three steps and reports its memory.
 
 Writes benchmarks/results/step_speed.md: medians over the rounds, each at least --seconds long after
-one step that is not counted.
+one step that is not counted. The page has a section for each level of processor. A later run on the
+same level replaces the networks that it measured.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -59,6 +62,16 @@ TORCH_PEERS = {
     "plain": "forebear's network, not accelerated, channels_last",
 }
 COMPILED = {"compiled": "the same by torch.compile"}
+TITLE = """# Training steps on a CPU
+
+One section for each level of processor, as `forebear doctor` names it. Medians of interleaved
+rounds, each after a step that is not counted. forebear (channels_last, accelerate, keep_memory,
+torch's fused SGD) runs in a process of its own, turn about with the peers', since memory once kept
+cannot be given up again. A step has 6 FLOP for each multiply-add of the forward pass. Keras has a
+random batch of its own. torchvision and timm have no alexnet_v2: torchvision's smaller alexnet
+stands for it. Memory is what a process of its own takes for three steps, above what it has after
+its imports.
+"""
 NAMES = {
     **TORCH_PEERS,
     **COMPILED,
@@ -221,6 +234,35 @@ def keras_network(case: Case):  # type: ignore[no-untyped-def]
     return keras.Model(entry, layers.Dense(case.classes)(x))
 
 
+def memory(name: str, case: Case) -> None:
+    """A process of one contestant: its memory in MiB, and the seconds of its first step."""
+    if name == "keras":
+        import keras  # noqa: F401
+    else:
+        import torch._dynamo  # noqa: F401
+
+        import forebear.tasks.train.api  # noqa: F401
+
+        if case.torchvision:
+            torchvision_network(case)  # imports torchvision
+    before = _status("VmRSS")
+    step = keras_step(case) if name == "keras" else torch_step(name, case)
+    assert step is not None
+    started = time.perf_counter()
+    step()
+    first = time.perf_counter() - started
+    step()
+    step()
+    print(json.dumps([(_status("VmHWM") - before) / 1024, first]), flush=True)
+
+
+def _status(name: str) -> int:
+    """KiB of this process, by a name of Linux's /proc/self/status."""
+    found = re.search(rf"^{name}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
 def serve(contestants: list[str], case: Case, seconds: float) -> None:
     """A contestants' process: for each name that comes in, a line of ms per image goes out."""
     steps: dict[str, Step | None] = {}
@@ -245,13 +287,21 @@ class Process:
     """Contestants that share a process, and wait until they are asked."""
 
     def __init__(self, python: str, contestants: list[str], key: str, seconds: float) -> None:
-        words = [python, __file__, "--serve", *contestants]
-        words += ["--only", key, "--seconds", str(seconds)]
+        words = [python, __file__, "--only", key]
+        words += ["--seconds", str(seconds), "--serve", *contestants]
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         self.process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
         self.contestants: list[str] = self._line()
+
+    @classmethod
+    def memory(cls, python: str, contestant: str, key: str) -> list[float]:
+        """The memory of a contestant in MiB, and the seconds of its first step."""
+        words = [python, __file__, "--only", key, "--memory", contestant]
+        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+        found: list[float] = json.loads(done.stdout.splitlines()[-1])
+        return found
 
     def _line(self):  # type: ignore[no-untyped-def]
         assert self.process.stdout is not None
@@ -271,21 +321,32 @@ class Process:
         self.process.wait()
 
 
-def contest(key: str, options: argparse.Namespace) -> dict[str, list[float]]:
-    """Milliseconds per image of every contestant, round by round."""
-    peers = [*TORCH_PEERS, *(COMPILED if options.compiled else ())]
+@dataclass
+class Found:
+    """What was measured of a contestant."""
+
+    times: list[float]  # milliseconds per image, round by round
+    memory: float = 0.0  # MiB
+    first: float = 0.0  # seconds of the first step
+
+
+def contest(key: str, options: argparse.Namespace) -> dict[str, Found]:
+    peers = [*TORCH_PEERS, *(() if options.not_compiled else COMPILED)]
     groups = [(sys.executable, peers), (sys.executable, ["forebear"])]
     if options.keras:
         groups.append((options.keras, ["keras"]))
     processes = [Process(python, names, key, options.seconds) for python, names in groups]
-    times: dict[str, list[float]] = {}
+    found: dict[str, Found] = {}
     for _ in range(options.rounds):
         for process in processes:
             for name in process.contestants:
-                times.setdefault(name, []).append(process.time(name))
+                found.setdefault(name, Found([])).times.append(process.time(name))
     for process in processes:
         process.close()
-    return times
+    for name, one in found.items():
+        python = options.keras if name == "keras" else sys.executable
+        one.memory, one.first = Process.memory(python, name, key)
+    return found
 
 
 def peak(seconds: float = 2.0) -> float:
@@ -327,25 +388,43 @@ def operations(case: Case) -> float:
     return 6 * sum(row.multiply_adds for row in rows if row.kind != "unit") / 1e9
 
 
-def table(case: Case, times: dict[str, list[float]], top: float) -> str:
-    medians = {name: statistics.median(found) for name, found in times.items()}
+def table(case: Case, found: dict[str, Found], top: float) -> str:
+    medians = {name: statistics.median(one.times) for name, one in found.items()}
     best = min(value for name, value in medians.items() if name != "forebear")
     lines = [
-        f"## {case.title}, {case.side} x {case.side}, batch {case.batch}",
+        f"### {case.title}, {case.side} x {case.side}, batch {case.batch}",
         "",
-        "| | ms per image | range | GFLOP/s | of the peak | forebear is faster by |",
-        "|---|---|---|---|---|---|",
+        "| | ms per image | range | GFLOP/s | of the peak | forebear is faster by | memory, MiB "
+        "| first step, s |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     work = operations(case)
     for name in sorted(medians, key=lambda name: -medians[name]):
-        ms, found = medians[name], times[name]
+        ms, one = medians[name], found[name]
         rate = 1e3 * work / ms
         mark = " (best peer)" if ms == best else ""
         lines.append(
-            f"| {NAMES[name]}{mark} | {ms:.3f} | {min(found):.3f} to {max(found):.3f} | {rate:.0f} "
-            f"| {rate / top:.0%} | {ms / medians['forebear']:.2f} |"
+            f"| {NAMES[name]}{mark} | {ms:.3f} | {min(one.times):.3f} to {max(one.times):.3f} "
+            f"| {rate:.0f} | {rate / top:.0%} | {ms / medians['forebear']:.2f} "
+            f"| {one.memory:.0f} | {one.first:.1f} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def with_section(page: str, level: str, preface: str, tables: dict[str, str]) -> str:
+    """The page with the tables of a level of processor; its other tables stay as they are.
+
+    A section begins with "## LEVEL", a table in it with "### TITLE".
+    """
+    sections = {
+        one.partition("\n")[0]: one for one in re.split(r"^(?=## )", page, flags=re.MULTILINE)[1:]
+    }
+    head = f"## {level}"
+    parts = re.split(r"^(?=### )", sections.get(head, ""), flags=re.MULTILINE)[1:]
+    kept = {one.partition("\n")[0]: one.strip() + "\n" for one in parts}
+    kept |= {one.partition("\n")[0]: f"{one.strip()}\n\n{preface}\n" for one in tables.values()}
+    sections[head] = "\n".join([head + "\n", *kept.values()])
+    return "\n".join([TITLE, *(sections[one].strip() + "\n" for one in sorted(sections))])
 
 
 def machine() -> str:
@@ -383,36 +462,33 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of a round, at least")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--compiled", action="store_true", help="time torch.compile too")
+    parser.add_argument("--not-compiled", action="store_true", help="leave torch.compile out")
     parser.add_argument("--keras", help="an interpreter with keras and tensorflow")
     parser.add_argument("--serve", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--memory", help=argparse.SUPPRESS)
     options = parser.parse_args()
     from forebear.hardware import processor
 
     if options.serve:
         serve(options.serve, CASES[options.only[0]], options.seconds)
         return
+    if options.memory:
+        memory(options.memory, CASES[options.only[0]])
+        return
     top, precision = peak(), "bf16" if processor().bf16 else "fp32"
-    parts = [
-        "# Training steps on a CPU\n",
-        f"Made by `python benchmarks/step_speed.py --rounds {options.rounds} "
-        f"--seconds {options.seconds:g}{' --keras PYTHON' if options.keras else ''}` on "
+    preface = (
+        f"`python benchmarks/step_speed.py --rounds {options.rounds} --seconds "
+        f"{options.seconds:g}{' --keras PYTHON' if options.keras else ''}` on "
         f"{time.strftime('%Y-%m-%d')}: {machine()}; Python {platform.python_version()}, "
-        f"{versions(options.keras)}. Medians of {options.rounds} interleaved rounds of at least "
-        f"{options.seconds:g} s, each after a step that is not counted; forebear (channels_last, "
-        " accelerate, keep_memory, torch's fused SGD) runs in a process of its own, "
-        "turn about with the peers', since memory once kept cannot be given up again. "
-        f"The fastest precision here is {precision}; its measured peak is {top:.0f} GFLOP/s. "
-        "A step has 6 FLOP for each multiply-add of the forward pass. Keras has a random batch of "
-        "its own. "
-        "torchvision and timm have no alexnet_v2: torchvision's alexnet stands for it.\n",
-    ]
+        f"{versions(options.keras)}. The fastest precision here is {precision}; its measured peak "
+        f"is {top:.0f} GFLOP/s."
+    )
     for key in options.only:
-        times = contest(key, options)
-        parts.append(table(CASES[key], times, top))
-        print(parts[-1], flush=True)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text("\n".join(parts), encoding="utf-8")
+        made = table(CASES[key], contest(key, options), top)
+        print(made, flush=True)
+        page = RESULTS.read_text(encoding="utf-8") if RESULTS.is_file() else ""
+        page = with_section(page, processor().level, preface, {key: made})
+        RESULTS.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -20,6 +21,17 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("FOREBEAR_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
         yield
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by -m
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Takes the mark `long(after=N)` off the first N cases of a test."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        test, mark = item.nodeid.partition("[")[0], item.get_closest_marker("long")
+        if mark is not None and seen[test] < mark.kwargs.get("after", 0):
+            item.own_markers = [one for one in item.own_markers if one.name != "long"]
+        seen[test] += 1
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,10 @@ def _no_bf16() -> bool:
     return processor().level != "avx512-bf16" or processor().amx
 
 
+def _no_avx2() -> bool:
+    return processor().level in ("none", "generic")
+
+
 def _no_shared() -> bool:
     return not SHARED.is_dir()
 
@@ -36,6 +40,7 @@ def _lacks(*modules: str) -> Callable[[], bool]:
 # What a reason says, and when it is true.
 EXPECTED: tuple[tuple[str, Callable[[], bool]], ...] = (
     (r"this processor has no AVX-512 for bfloat16", _no_bf16),
+    (r"this processor has no AVX2", _no_avx2),
     (r"beside the repository|on this machine", _no_shared),
     (r"needs an NVIDIA GPU", _no_gpu),
     (r"could not import 'datasets'", _lacks("datasets")),

@@ -108,6 +108,7 @@ def test_help_and_list_do_not_import_torch(words: list[str]) -> None:
     assert "forebear" in done.stdout or "slim/" in done.stdout
 
 
+@pytest.mark.long
 def test_training_from_python_gives_the_result_and_the_folder(tmp_path: Path) -> None:
     request = forebear.TrainConfig(
         data="digits", network="paper/resnet20", epochs=2, threads=1, out=tmp_path / "run"
@@ -124,6 +125,7 @@ def test_training_from_python_gives_the_result_and_the_folder(tmp_path: Path) ->
         forebear.resume(outcome.folder)
 
 
+@pytest.mark.long
 def test_training_in_a_thread_of_its_own_leaves_signals_alone(tmp_path: Path) -> None:
     found = []
 

@@ -45,6 +45,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Deadlines, "read", property(lambda _: 0.0))
 
 
+@pytest.mark.long
 def test_a_budget_that_is_shorter_than_the_end_of_a_run_is_one_clear_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,6 +71,7 @@ def test_a_budget_that_is_shorter_than_listing_the_images_is_one_clear_line(
     assert not run.exists()
 
 
+@pytest.mark.long
 def test_images_that_are_read_while_training_are_all_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], counted: None
 ) -> None:
@@ -83,6 +85,7 @@ def test_images_that_are_read_while_training_are_all_used(
     assert metrics["held_out_accuracy"] > 0.9
 
 
+@pytest.mark.long
 def test_a_broken_image_that_is_met_while_training_ends_the_run_or_is_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], counted: None
 ) -> None:
@@ -116,6 +119,7 @@ def test_an_evaluation_that_is_cut_says_so_wherever_it_is_told(
     assert (metrics["held_out_images"], metrics["held_out_images_in_set"]) == (4, 9)
 
 
+@pytest.mark.long
 def test_a_run_that_was_interrupted_while_reading_goes_on(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -144,6 +148,7 @@ def test_a_run_that_was_interrupted_while_reading_goes_on(
     assert last["val_images"] == 9
 
 
+@pytest.mark.long
 def test_a_validation_part_chooses_and_the_test_part_is_tested_within_the_budget(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], counted: None
 ) -> None:

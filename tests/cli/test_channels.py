@@ -43,6 +43,7 @@ def train(place: Path, data: str, run: Path, *more: str) -> int:
 
 
 @pytest.mark.parametrize(("channels", "deep"), [(4, False), (2, False), (6, True), (3, True)])
+@pytest.mark.long
 def test_arrays_of_any_channels_go_from_check_to_predict(
     channels: int, deep: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +98,7 @@ def rgba(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
+@pytest.mark.long
 def test_four_raw_channels_of_files_are_asked_for(
     rgba: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

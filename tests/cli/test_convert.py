@@ -18,6 +18,7 @@ def saved(tmp_path: Path, name: str, file: str) -> Path:
     return tmp_path / file
 
 
+@pytest.mark.long
 def test_the_verb_says_what_it_wrote_and_how_far_it_moved(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "w.safetensors"
 
 
+@pytest.mark.long
 def test_a_table_for_each_batch_size(
     weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ def test_a_folder_with_a_broken_image(
     assert main(words) == 0
 
 
+@pytest.mark.long
 def test_one_image_as_json_with_maps_and_neighbours(
     saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -128,6 +128,7 @@ def test_predict_answers_with_the_labels_above_their_thresholds(
     assert first["labels"] == ";".join(rows[0]["labels"])
 
 
+@pytest.mark.long
 def test_predict_says_that_an_image_has_no_label(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

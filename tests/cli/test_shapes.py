@@ -71,6 +71,7 @@ def test_a_rectangle_goes_from_training_through_every_verb(
         assert ours["probability"] == pytest.approx(theirs["probability"], abs=1e-4)
 
 
+@pytest.mark.long
 def test_only_the_logits_can_be_trained_on_rectangles(place: Path, tmp_path: Path) -> None:
     train(place, tmp_path / "a", "--size", "12x20")
     weights = tmp_path / "a" / "best.safetensors"
@@ -79,6 +80,7 @@ def test_only_the_logits_can_be_trained_on_rectangles(place: Path, tmp_path: Pat
     assert forebear.load(tmp_path / "b").preprocessing.shape == (12, 20)
 
 
+@pytest.mark.long
 def test_a_run_on_rectangles_is_resumed(place: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(place, run, "--size", "12x20", "--resize", "pad")
@@ -94,6 +96,7 @@ def test_a_size_that_is_none_is_refused(
     assert f"{size!r}: expected pixels, the side of a square or HEIGHT" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_rectangle_too_small_for_the_network_is_refused(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

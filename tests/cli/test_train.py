@@ -35,6 +35,7 @@ def trained(tmp_path: Path, *more: Any, out: str = "run") -> tuple[int, Path]:
     return code, tmp_path / out
 
 
+@pytest.mark.long
 def test_a_run_ends_in_a_folder_that_names_new_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +98,7 @@ def test_a_run_ends_in_a_folder_that_names_new_images(
     assert matrix.is_file()
 
 
+@pytest.mark.long
 def test_the_saved_network_is_the_trained_one_and_needs_nothing_else(tmp_path: Path) -> None:
     _, run = trained(tmp_path)
     saved = load_run(run)
@@ -114,6 +116,7 @@ def test_the_saved_network_is_the_trained_one_and_needs_nothing_else(tmp_path: P
     assert again.card.metrics["held_out_accuracy"] == 1
 
 
+@pytest.mark.long
 def test_two_runs_of_one_seed_agree_to_the_last_bit_and_another_seed_differs(
     tmp_path: Path,
 ) -> None:
@@ -127,6 +130,7 @@ def test_two_runs_of_one_seed_agree_to_the_last_bit_and_another_seed_differs(
     assert not torch.equal(weights[0], weights[2])
 
 
+@pytest.mark.long
 def test_a_run_in_the_way_is_kept_until_its_replacement_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -182,6 +186,7 @@ def test_a_run_that_breaks_off_does_not_look_finished(
         (("--data", "flder:none"), "flder"),
     ],
 )
+@pytest.mark.long(after=1)
 def test_a_mistake_is_one_line_and_leaves_no_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[Any, ...], message: str
 ) -> None:
@@ -211,6 +216,7 @@ def test_an_image_that_cannot_be_read_stops_the_run_before_its_folder_is_made(
     assert not run.exists()
 
 
+@pytest.mark.long
 def test_an_image_that_cannot_be_read_is_left_out_where_that_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,6 +229,7 @@ def test_an_image_that_cannot_be_read_is_left_out_where_that_is_asked_for(
     assert load_run(run).card.metrics["images_left_out"] == 1
 
 
+@pytest.mark.long
 def test_a_run_that_breaks_off_goes_on_to_the_same_bits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +283,7 @@ def test_a_run_with_a_damaged_checkpoint_or_other_images_does_not_go_on(
     assert main(words("train")) == 2
 
 
+@pytest.mark.long
 def test_training_begins_with_a_checkpoint_and_says_what_stayed_random(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -297,6 +305,7 @@ def test_training_begins_with_a_checkpoint_and_says_what_stayed_random(
     assert "none that fit: logits.weight, logits.bias" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_where_no_network_is_named_the_checkpoints_own_is_trained_at_its_own_size(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -321,6 +330,7 @@ def test_where_no_network_is_named_the_checkpoints_own_is_trained_at_its_own_siz
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.long
 def test_logits_of_other_classes_are_not_taken_though_they_are_as_many(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -337,6 +347,7 @@ def test_logits_of_other_classes_are_not_taken_though_they_are_as_many(
     assert {name for name in before if name.endswith("conv.weight")} <= same
 
 
+@pytest.mark.long
 def test_where_classes_have_no_names_the_recipe_says_whose_logits_are_taken(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -410,6 +421,7 @@ def test_the_main_job_reaches_98_percent_within_60_seconds(
     assert right >= 19
 
 
+@pytest.mark.long
 def test_several_seeds_give_a_mean_and_a_folder_each(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -420,6 +432,7 @@ def test_several_seeds_give_a_mean_and_a_folder_each(
     assert json.loads((out / "seed-4" / "settings.json").read_text())["recipe"]["seed"] == 4
 
 
+@pytest.mark.long
 def test_weights_are_chosen_by_a_validation_part_and_tested_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -434,6 +447,7 @@ def test_weights_are_chosen_by_a_validation_part_and_tested_once(
     assert last.card.metrics["test_images"] == 9
 
 
+@pytest.mark.long
 def test_a_head_learns_alone_on_features_of_a_frozen_network(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -448,6 +462,7 @@ def test_a_head_learns_alone_on_features_of_a_frozen_network(
     assert load_run(run).card.metrics["held_out_accuracy"] == 1
 
 
+@pytest.mark.long
 def test_a_trained_network_is_finetuned_head_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -461,6 +476,7 @@ def test_a_trained_network_is_finetuned_head_first(
     assert lines[-1]["val_accuracy"] == 1
 
 
+@pytest.mark.long
 def test_a_run_on_a_budget_ends_with_its_rate(tmp_path: Path) -> None:
     code, run = trained(tmp_path, "--budget", "6s")
     assert code == 0
@@ -471,6 +487,7 @@ def test_a_run_on_a_budget_ends_with_its_rate(tmp_path: Path) -> None:
     assert last["seconds"] < 6
 
 
+@pytest.mark.long
 def test_a_run_goes_on_when_nobody_reads_its_lines_any_more(tmp_path: Path) -> None:
     """Its standard error is a pipe whose reader ends after the first line, as `| head -1` does."""
     folder(tmp_path / "data")

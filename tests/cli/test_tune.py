@@ -12,6 +12,7 @@ from forebear.cli.main import main
 from tests.cli.making import folder, table
 
 
+@pytest.mark.long
 def test_the_trials_the_winner_and_the_caveat_are_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

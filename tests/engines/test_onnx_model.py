@@ -64,6 +64,7 @@ def check(network: forebear.Network, path: Path, **options: Any) -> None:
 
 @pytest.mark.parametrize("size", [64, 65, 71])
 @pytest.mark.parametrize("dialect", sorted(DIALECTS))
+@pytest.mark.long(after=7)
 def test_every_dialect_gives_equal_logits(dialect: str, size: int, tmp_path: Path) -> None:
     network = make(table(), dialect, num_classes=7)
     check(prepared(network, sized(network.preprocessing, size)), tmp_path / "m.onnx")
@@ -71,6 +72,7 @@ def test_every_dialect_gives_equal_logits(dialect: str, size: int, tmp_path: Pat
 
 @pytest.mark.parametrize("width", [64, 71, 97])
 @pytest.mark.parametrize("dialect", sorted(DIALECTS))
+@pytest.mark.long(after=7)
 def test_the_input_can_be_a_rectangle(dialect: str, width: int, tmp_path: Path) -> None:
     """SAME padding differs between 65 rows and 64 or 71 columns."""
     network = make(table(), dialect, num_classes=7)
@@ -81,6 +83,7 @@ def test_the_input_can_be_a_rectangle(dialect: str, width: int, tmp_path: Path) 
 @pytest.mark.parametrize("form", ["basic", "bottleneck"])
 @pytest.mark.parametrize("dialect", ["slim-v1", "slim-v2", "torchvision"])
 @pytest.mark.parametrize("stride", [1, 2, 6, 12])
+@pytest.mark.long(after=5)
 def test_dense_networks_and_maps(form: Any, stride: int, dialect: str, tmp_path: Path) -> None:
     network = make(
         table(form, SMALL_ROOT), dialect, num_classes=5, output_stride=stride, global_pool=False
@@ -155,6 +158,7 @@ def test_nodes_and_arrays_have_the_networks_names() -> None:
 
 
 @pytest.mark.parametrize("dialect", sorted(DIALECTS))
+@pytest.mark.long(after=1)
 def test_dense_networks_of_any_size_are_equal_or_refused(dialect: str, tmp_path: Path) -> None:
     refusals = []
     for stride in (1, 2, 6, 12):

@@ -64,6 +64,7 @@ def test_a_choice_is_measured_once_and_kept(weights: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.long
 def test_a_kept_graph_needs_no_torch(engine: str, weights: Path) -> None:
     pytest.importorskip(engine)
     first = child(weights, engine)

@@ -21,6 +21,7 @@ QUICK = 4  # trials without the mark slow
     "trial",
     [pytest.param(n, marks=[pytest.mark.slow] if n >= QUICK else []) for n in range(KILLS)],
 )
+@pytest.mark.long
 def test_a_killed_run_goes_on_to_the_same_bits(
     trial: int, tmp_path: Path, place: Path, zygote: Zygote, whole: Whole, figure: Figure
 ) -> None:

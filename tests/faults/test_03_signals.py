@@ -76,6 +76,7 @@ def test_the_real_command_does_too(
 
 
 @SIGNALS
+@pytest.mark.long
 def test_a_second_signal_ends_a_step_that_hangs(
     number: signal.Signals,
     tmp_path: Path,

@@ -70,6 +70,7 @@ def ends(done: Outcome, *words: str) -> None:
 
 
 @pytest.mark.parametrize("room", [0, pytest.param(40_000, marks=pytest.mark.slow)])
+@pytest.mark.long
 def test_a_disk_that_fills_up_costs_checkpoints_but_not_those_before(
     room: int, tmp_path: Path, place: Path, zygote: Zygote, whole: Whole, figure: Figure
 ) -> None:

@@ -62,6 +62,7 @@ def damage(path: Path, how: str, other: Path) -> None:
 
 
 @pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.long(after=1)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
     how: str, tmp_path: Path, zygote: Zygote, whole: Whole, figure: Figure,
     broken: tuple[Path, Path],

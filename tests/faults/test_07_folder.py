@@ -107,6 +107,7 @@ def test_a_read_only_file_system_is_refused(
 @pytest.mark.parametrize(
     "real", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["forked", "real"]
 )
+@pytest.mark.long
 def test_a_second_run_is_refused_with_the_number_of_the_first(
     real: bool, tmp_path: Path, place: Path, zygote: Zygote, figure: Figure, whole: Whole
 ) -> None:

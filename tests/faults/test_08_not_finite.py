@@ -44,6 +44,7 @@ def reached(states: dict[int, str], steps: tuple[int, ...]) -> list[int]:
 
 
 @pytest.mark.parametrize(("where", "value"), VARIANTS)
+@pytest.mark.long
 def test_bad_steps_change_nothing_and_four_in_a_row_end_the_run(
     where: str, value: str, tmp_path: Path, place: Path, zygote: Zygote, figure: Figure
 ) -> None:

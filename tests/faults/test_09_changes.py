@@ -65,6 +65,7 @@ SAID: dict[str, tuple[tuple[object, ...], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("what", SAID)
+@pytest.mark.long
 def test_what_may_change_bits_is_said(
     what: str, tmp_path: Path, zygote: Zygote, figure: Figure, broken: Path
 ) -> None:

@@ -90,6 +90,7 @@ def change(what: str) -> tuple[dict[str, torch.Tensor], str]:
 
 @pytest.mark.parametrize("what", ["missing", "renamed", "extra", "of another shape"])
 @pytest.mark.parametrize("verb", ["predict", "train"])
+@pytest.mark.long(after=1)
 def test_arrays_that_do_not_fit_are_named(
     what: str, verb: str, tmp_path: Path, place: Path, zygote: Zygote, figure: Figure
 ) -> None:

@@ -54,6 +54,7 @@ def test_a_cut_file_is_found(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("part", [0.4, 0.8])
+@pytest.mark.long(after=1)
 def test_a_flipped_byte_changes_the_manifest_and_ends_a_run_that_goes_on(
     kind: str, part: float, place: Path, tmp_path: Path, zygote: Zygote, figure: Figure
 ) -> None:

@@ -60,6 +60,7 @@ def test_an_unknown_range_is_refused_by_name(
     figure.count("as specified", 1)
 
 
+@pytest.mark.long
 def test_the_range_of_the_set_is_said_and_used(
     place: Path, tmp_path: Path, zygote: Zygote, figure: Figure
 ) -> None:

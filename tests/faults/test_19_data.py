@@ -93,6 +93,7 @@ def begun(
 
 
 @pytest.mark.parametrize("change", EDITS)
+@pytest.mark.long(after=5)
 def test_changed_images_are_refused_with_the_difference(
     change: str, tmp_path: Path, zygote: Zygote, figure: Figure, begun: Path
 ) -> None:

@@ -95,6 +95,7 @@ READ: dict[str, tuple[Callable[[Path], None], list[str]]] = {
 
 
 @pytest.mark.parametrize("what", READ)
+@pytest.mark.long
 def test_a_layout_that_can_be_used_is_read_in_the_order_of_bytes(
     what: str, root: Path, place: Path, tmp_path: Path, zygote: Zygote, figure: Figure
 ) -> None:

@@ -55,6 +55,7 @@ def test_a_thread_that_fails_ends_the_run_at_once(
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.long
 def test_a_read_that_hangs_ends_at_the_second_signal(
     workers: int, tmp_path: Path, place: Path, zygote: Zygote, whole: Whole, figure: Figure
 ) -> None:

@@ -130,6 +130,7 @@ FILES: dict[str, tuple[Callable[[Path, Path], Any], str]] = {
 
 @pytest.mark.parametrize("what", FILES)
 @pytest.mark.parametrize("verb", ["predict", "convert", "train"])
+@pytest.mark.long(after=13)
 def test_a_hostile_file_is_refused_and_runs_nothing(
     what: str, verb: str, place: Path, tmp_path: Path, zygote: Zygote, figure: Figure
 ) -> None:

@@ -91,6 +91,7 @@ STRANGERS: dict[str, tuple[str, Callable[[Path, Path], None]]] = {
 
 
 @pytest.mark.parametrize("what", STRANGERS)
+@pytest.mark.long(after=1)
 def test_other_files_are_refused_and_run_nothing(
     what: str, place: Path, tmp_path: Path, zygote: Zygote, figure: Figure
 ) -> None:

@@ -62,6 +62,7 @@ def test_links_and_devices_in_a_shard_are_refused(
 
 
 @pytest.mark.parametrize("what", PATHS)
+@pytest.mark.long(after=1)
 def test_names_that_lead_out_write_nothing(
     what: str, place: Path, tmp_path: Path, zygote: Zygote, figure: Figure
 ) -> None:

@@ -35,6 +35,7 @@ def test_a_refusal_is_one_line_of_these_words_with_this_code(code: int, stderr: 
         outcome(code, stderr).refused("no such file")
 
 
+@pytest.mark.long
 def test_a_child_that_is_out_of_time_is_killed_with_what_it_started(tmp_path: Path) -> None:
     child = start(
         "import subprocess; subprocess.run(['sleep', '100'], start_new_session=True)",

@@ -28,6 +28,7 @@ def backbone(network: str | Table = "", dialect: str | None = None, **options: A
     "dialect", ["slim-v1", "slim-v2", "keras-v1", "keras-v2", "torchvision", "timm-v2"]
 )
 @torch.inference_mode()
+@pytest.mark.long(after=1)
 def test_maps_are_the_end_points_and_feature_info_describes_them(
     dialect: str, output_stride: int | None
 ) -> None:
@@ -134,6 +135,7 @@ def test_alexnets_maps_are_its_end_points() -> None:
 
 @pytest.mark.parametrize("dialect", ["slim-v1", "slim-v2", "keras-v2", "torchvision"])
 @torch.inference_mode()
+@pytest.mark.long(after=1)
 def test_dense_maps_subsampled_are_the_nominal_ones(dialect: str) -> None:
     nominal = backbone("torchvision/resnet18", dialect)
     dense = backbone("torchvision/resnet18", dialect, output_stride=8)
@@ -177,6 +179,7 @@ def test_checkpoints_load_as_backbones(tmp_path: Path) -> None:
 
 
 @torch.inference_mode()
+@pytest.mark.long
 def test_copies_and_traces_give_the_same_maps() -> None:
     body = backbone(dialect="slim-v2", out_indices=(0, 2, 4))
     expected = body(IMAGES)

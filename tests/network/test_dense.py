@@ -25,6 +25,7 @@ FULL = [
 
 @pytest.mark.parametrize("form", ["basic", "bottleneck"])
 @pytest.mark.parametrize("dialect", RESIDUAL)
+@pytest.mark.long(after=1)
 def test_dense_features_subsampled_are_the_nominal_ones(dialect: str, form: Form) -> None:
     for root in (ROOT, SMALL_ROOT):
         net = make(table(form, root), dialect, num_classes=7)
@@ -41,6 +42,7 @@ def test_a_plain_network_is_dense_too() -> None:
 
 
 @pytest.mark.parametrize("name", ["slim/alexnet_v2", "torchvision/alexnet"])
+@pytest.mark.long
 def test_alexnet_is_dense_too(name: str) -> None:
     net = make(name, num_classes=5)
     for stride in (4, 8, 16, 32):

@@ -30,6 +30,7 @@ def table() -> object:
 
 
 @pytest.mark.parametrize("path", [_marked(path) for path in FILES])
+@pytest.mark.long(after=9)
 def test_the_original_numbers_come_out(path: Path, table: list[str]) -> None:
     case = cases.read(path)
     found = cases.differences(case)

@@ -37,10 +37,12 @@ def std(tensor: Tensor) -> float:
         ("paper/preresnet164", "block3.unit_2.conv2.conv.weight", math.sqrt(2 / (9 * 64))),
     ],
 )
+@pytest.mark.long
 def test_weights_spread_as_the_home_draws_them(name: str, weight: str, expected: float) -> None:
     assert std(made(name).get_parameter(weight)) == pytest.approx(expected, rel=0.04)
 
 
+@pytest.mark.long
 def test_biases_are_the_homes() -> None:
     slim = made("slim/alexnet_v2").state_dict()
     assert (slim["conv2.conv.bias"] == 0.1).all()

@@ -18,6 +18,7 @@ IMAGES = torch.randn(2, 3, 65, 48, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("dialect", ["slim-v1", "keras-v1", "keras-v2", "torchvision", "timm-v2"])
+@pytest.mark.long(after=2)
 def test_the_pyramid_stands_in_the_same_places_in_every_dialect(dialect: str) -> None:
     net = make("torchvision/resnet50", dialect=dialect, num_classes=None)
     with torch.inference_mode():

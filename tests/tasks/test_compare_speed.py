@@ -230,6 +230,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, **options: Any) -> Comparison:
 
 
 @pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.long
 def test_bf16_where_the_processor_has_it(backward: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "processor", partial(chip, amx=True))
     monkeypatch.setattr(machine, "processor", partial(chip, amx=True))

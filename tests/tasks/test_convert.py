@@ -40,6 +40,7 @@ def saved(tmp_path: Path, name: str, file: str) -> Path:
         ("paper", "a.th", "b.pth"),
     ],
 )
+@pytest.mark.long
 def test_round_trips_are_bit_for_bit_and_the_network_is_recognised(
     tmp_path: Path, home: str, file: str, other: str
 ) -> None:
@@ -83,6 +84,7 @@ def test_a_file_that_describes_itself_goes_back_out(tmp_path: Path) -> None:
         ("torchvision/resnet18", "slim", "none has weights of these shapes"),
     ],
 )
+@pytest.mark.long(after=1)
 def test_a_home_that_cannot_hold_it_exactly_is_refused_with_the_reason(
     tmp_path: Path, name: str, to: str, reason: str
 ) -> None:

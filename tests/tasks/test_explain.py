@@ -101,6 +101,7 @@ def test_grad_cam_before_the_pool_is_the_class_activation_map(form: str) -> None
 
 
 @pytest.mark.parametrize("form", ["basic", "v2"])
+@pytest.mark.long
 def test_grad_cam_at_any_end_point_is_its_formula(form: str) -> None:
     net, checked = tiny(form), 0
     for name in end_points(net.plan):
@@ -189,6 +190,7 @@ def test_occlusion_is_not_lost_where_the_probability_is_one() -> None:
 
 
 @pytest.mark.parametrize(("name", "end_point"), FAMILIES)
+@pytest.mark.long(after=1)
 def test_every_family(name: str, end_point: str) -> None:
     net = make(name, num_classes=3)
     net = net if "alexnet" in name else sized(net, 64)
@@ -244,6 +246,7 @@ def test_relus_that_write_into_their_input_do_not_disturb() -> None:
 
 @pytest.mark.parametrize("method", module.METHODS)
 @pytest.mark.parametrize("around", [torch.inference_mode, torch.no_grad, nullcontext])
+@pytest.mark.long(after=1)
 def test_modes_of_torch_do_not_disturb(
     method: module.Method, around: type[AbstractContextManager[None]]
 ) -> None:

@@ -107,6 +107,7 @@ def test_the_title_says_what_is_explained(tmp_path: Path, monkeypatch: pytest.Mo
     assert not any("Occlusion" in line for line in said)
 
 
+@pytest.mark.long
 def test_long_and_strange_names_stay_on_the_sheet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

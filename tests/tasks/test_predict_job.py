@@ -82,6 +82,7 @@ def test_a_shard_that_cannot_be(shard: str) -> None:
         shard_of([], shard)
 
 
+@pytest.mark.long
 def test_a_killed_job_answers_each_image_once(tmp_path: Path) -> None:
     photographs(tmp_path / "in", 60)
     save(small(), tmp_path / "w.safetensors", classes=("a", "b", "c"))

@@ -21,6 +21,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "w.safetensors"
 
 
+@pytest.mark.long
 def test_int8_is_asked_for_made_and_used(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = weights.parent
     image = str(place / "data" / "grey" / "0.png")
@@ -59,6 +60,7 @@ def test_arguments_that_cannot_be(
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.long
 def test_the_kept_graph_is_exported(
     to: str, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,6 +28,7 @@ TWO: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("form", TWO)
+@pytest.mark.long
 def test_averages_are_taken_and_raw_weights_on_request(form: str, tmp_path: Path) -> None:
     content, average = TWO[form]
     path = saved(tmp_path, content)

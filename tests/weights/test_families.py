@@ -82,6 +82,7 @@ def _shared() -> list[str]:
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="its files are beside the repository")
 @pytest.mark.parametrize("name", _shared() or ["none"])
+@pytest.mark.long(after=10)
 def test_every_file_beside_the_repository(name: str) -> None:
     path = SHARED / name
     network = forebear.load(path)

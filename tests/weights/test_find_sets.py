@@ -46,6 +46,7 @@ WHOLE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("form", WHOLE)
+@pytest.mark.long(after=5)
 def test_a_network_is_found_in_whatever_is_around_it(form: str, tmp_path: Path) -> None:
     path = saved(tmp_path, WHOLE[form])
     found = forebear.load(path)

@@ -48,6 +48,7 @@ def snapshot(tmp_path: Path) -> tuple[Path, forebear.Network]:
     return tmp_path / "snapshot", network
 
 
+@pytest.mark.long
 def test_a_repository_is_a_checkpoint(
     snapshot: tuple[Path, forebear.Network], install: Install, tmp_path: Path
 ) -> None:

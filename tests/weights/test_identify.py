@@ -15,6 +15,7 @@ from tests.network.making import make
 
 
 @pytest.mark.parametrize("name", ["slim/resnet_v1_50", "keras/ResNet50V2", "timm/resnetv2_18"])
+@pytest.mark.long
 def test_a_checkpoint_is_recognised_with_its_classes_and_channels(
     tmp_path: Path, name: str
 ) -> None:

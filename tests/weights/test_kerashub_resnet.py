@@ -212,6 +212,7 @@ def test_two_heads_of_one_name_are_refused(tmp_path: Path) -> None:
     "name",
     ["config.json", "task.json", "image_converter.json", "task.weights.h5", "model.weights.h5"],
 )
+@pytest.mark.long(after=1)
 def test_damage_is_refused_or_harmless(name: str, tmp_path: Path) -> None:
     path = preset(tmp_path, initial("bottleneck", BOTTLENECK, KERASHUB_V1)) / name
     data = path.read_bytes()

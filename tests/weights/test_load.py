@@ -115,6 +115,7 @@ def test_random_weights_are_never_loaded_in_silence() -> None:
 
 
 @pytest.mark.skipif(not PUBLISHED.is_file(), reason="the published file lies beside the repository")
+@pytest.mark.long
 def test_the_published_file_predicts_and_evaluates_straight_away(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -223,6 +223,7 @@ IMPOSSIBLE: list[tuple[str, Callable[[Any], Any], str]] = [
 
 
 @pytest.mark.parametrize(("key", "change", "message"), IMPOSSIBLE)
+@pytest.mark.long
 def test_a_value_that_is_not_possible_is_refused_by_its_name(
     path: Path, key: str, change: Callable[[Any], Any], message: str
 ) -> None:
@@ -358,6 +359,7 @@ def mutated(whole: bytes, draws: random.Random) -> bytes:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a process")
+@pytest.mark.long
 def test_2000_mutated_files_are_refused_in_one_line(path: Path, tmp_path: Path) -> None:
     draws, whole = random.Random(0), path.read_bytes()
     folder = tmp_path / "mutated"
@@ -370,6 +372,7 @@ def test_2000_mutated_files_are_refused_in_one_line(path: Path, tmp_path: Path) 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a process")
+@pytest.mark.long
 def test_a_small_file_cannot_ask_for_much_memory(path: Path, tmp_path: Path) -> None:
     whole, folder = path.read_bytes(), tmp_path / "bombs"
     folder.mkdir()

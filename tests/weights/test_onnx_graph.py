@@ -198,6 +198,7 @@ def own(form: str, dialect: str) -> forebear.Network:
         ("small", "paper-v2"),
     ],
 )  # fmt: skip
+@pytest.mark.long(after=13)
 def test_forebears_own_graph_comes_back(
     form: str, dialect: str, pixels: bool, lowered: bool, tmp_path: Path
 ) -> None:
@@ -474,6 +475,7 @@ def test_what_cannot_be_named_is_no_network_of_forebear(tmp_path: Path) -> None:
         forebear.load(edited(V1, tmp_path, change))
 
 
+@pytest.mark.long
 def test_long_chains_and_circles_of_nodes_end(tmp_path: Path) -> None:
     graph = Editor(GOLDENS / f"{V1}.onnx")
     chain = [Node("Identity", "", (f"c{n}",), (f"c{n + 1}",), {}) for n in range(50_000)]

@@ -42,6 +42,7 @@ def state() -> State:
         ({"layer3.2.other.weight": (9,)}, (), r"layer3.2.other.weight is not in it\. Expected"),
     ],
 )
+@pytest.mark.long(after=3)
 def test_a_relative_is_named_with_what_differs(
     changes: dict[str, tuple[int, ...]], removed: tuple[str, ...], message: str, tmp_path: Path
 ) -> None:

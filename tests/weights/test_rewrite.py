@@ -43,6 +43,7 @@ def test_strides_move_where_each_strided_unit_has_a_projection() -> None:
 
 
 @pytest.mark.parametrize("name", ["slim/resnet_v2_50", "keras/ResNet50", "torchvision/resnet18"])
+@pytest.mark.long
 def test_folded_norms_leave_the_function(name: str) -> None:
     net = make(name, num_classes=7)
     folded = fold_norms(net)
@@ -55,6 +56,7 @@ def test_folded_norms_leave_the_function(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["keras/ResNet50", "timm/resnetv2_18"])
+@pytest.mark.long
 def test_folded_input_takes_plain_rgb_less_the_mean(name: str) -> None:
     net = make(name, num_classes=7)
     folded = fold_input(net)
@@ -65,6 +67,7 @@ def test_folded_input_takes_plain_rgb_less_the_mean(name: str) -> None:
         assert rule.mean == (123.68, 116.779, 103.939)
 
 
+@pytest.mark.long
 def test_a_first_convolution_without_padding_takes_the_mean_too() -> None:
     net = make("slim/alexnet_v2", num_classes=7)
     folded = fold_input(net)

@@ -64,6 +64,7 @@ def saved(case: str, path: Any) -> forebear.Network:
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.long(after=6)
 def test_a_network_that_is_not_published_loads_without_its_name(case: str, tmp_path: Any) -> None:
     path = tmp_path / "w.npz"
     network = saved(case, path)

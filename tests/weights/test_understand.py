@@ -45,6 +45,7 @@ def test_one_channel_has_the_mean_of_the_colours() -> None:
     assert "takes 5 channels" in notes[0]
 
 
+@pytest.mark.long
 def test_a_grey_checkpoint_predicts_and_evaluates_colour_images(
     grey: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,6 +61,7 @@ def test_a_grey_checkpoint_predicts_and_evaluates_colour_images(
     assert "images    8" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_grey_checkpoint_is_trained_further_on_colour_images(
     grey: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,6 +25,7 @@ NAMES = {
 
 @pytest.mark.skipif(not MANIFESTS.is_dir(), reason="the manifests lie beside the repository")
 @pytest.mark.parametrize("path", sorted(MANIFESTS.glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.long(after=4)
 def test_names_and_shapes_are_exactly_the_originals(path: Path) -> None:
     home, _, name = path.stem.partition("_")
     dialect = None

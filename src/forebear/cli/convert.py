@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="TARGET",
         help="the file to write: .ckpt, .weights.h5, .h5, .pth, .pt, .th, .npz or .safetensors; a "
-        "folder with --to transformers",
+        "folder with --to transformers, and with --to timm if it has no extension",
     )
     parser.add_argument(
         "--network",

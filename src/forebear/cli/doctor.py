@@ -44,6 +44,9 @@ def _rows(found: Report) -> Iterator[Row]:
     yield "kernels", f"built by {found.built_by}" if found.built_by else "not built"
     for kernel in found.kernels:
         yield f"  {'' if kernel.used else 'not '}used", kernel.name + _because(kernel.why_not)
+    shapes = sum(found.convolutions.values())
+    ways = ", ".join(f"{count} by {name}" for name, count in found.convolutions.items())
+    yield "fp32 convolutions", f"{shapes} shapes measured{': ' if ways else ''}{ways}"
     for gpu in found.gpus:
         bf16 = "bf16" if gpu.bf16 else "no bf16"
         yield "GPU", f"{gpu.name}, {_size(gpu.memory)}, {bf16}"

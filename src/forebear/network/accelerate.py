@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from forebear.network.kernels.modules import FAST
+import torch
+
+from forebear.network.kernels.modules import FAST, FastConv
 from forebear.network.kernels.native import Library, library
 from forebear.network.kernels.winograd import has_winograd
 from forebear.network.network import Network
 
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
-def accelerate(network: Network) -> str:
+
+def accelerate(network: Network, *, winograd: bool = True) -> str:
     """Makes a network train faster on a CPU, in place, and returns a one-line description.
 
     Only the classes of its layers and units change, to the subclasses in `kernels/modules.py`. The
@@ -16,18 +20,27 @@ def accelerate(network: Network) -> str:
     mode are bit-identical. Results in training differ by rounding.
 
     The C kernels fuse a norm with the following addition and activation, and they compute max
-    pools. In bfloat16 they also compute 3x3 convolutions, by Winograd's algorithm or in groups of
-    few channels. They need the network and its images in channels_last. Convolutions of small maps
-    are computed as matrix products. Operations that the kernels do not support run as before.
+    pools. They compute 3x3 convolutions by Winograd's algorithm, and in bfloat16 also those in
+    groups of few channels. They need the network and its images in channels_last. Convolutions of
+    small maps are computed as matrix products. Operations that the kernels do not support run as
+    before.
+
+    Args:
+        network: The network.
+        winograd: Whether 3x3 convolutions may use Winograd's algorithm, whose sums are rounded
+            otherwise than those of a direct convolution.
     """
     for module in network.modules():
         if type(module) in FAST:
             module.__class__ = FAST[type(module)]
+        if isinstance(module, FastConv):
+            module.winograd = winograd
     found = library()
     if not isinstance(found, Library):
         return f"convolutions of small maps as matrix products; no C kernels ({found})"
-    winograd = "; Winograd 3x3 convolutions in bf16" if has_winograd() else ""
+    dtypes = [name for name, dtype in DTYPES.items() if winograd and has_winograd(dtype)]
+    tiles = f"; Winograd 3x3 convolutions in {' and '.join(dtypes)}" if dtypes else ""
     return (
-        f"C kernels for {found.level}: fused norm, addition and activation; max-pool{winograd}; "
+        f"C kernels for {found.level}: fused norm, addition and activation; max-pool{tiles}; "
         "convolutions of small maps as matrix products"
     )

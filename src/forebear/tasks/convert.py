@@ -74,7 +74,8 @@ def convert(
             exists.
         ValueError: The extension, library or rewrite is unknown, or a rewrite does not apply.
     """
-    if to != FOLDER:
+    hub_folder = to == FOLDER or (to == "timm" and not target.suffix)
+    if not hub_folder:
         _writer(target)  # raises an error before the work
     known = ("forebear", FOLDER, *LIBRARIES)
     if to is not None and to not in known:
@@ -114,7 +115,12 @@ def convert(
         )
     name, held = _network_in(net, to or _own_library(net))
     arrays = _arrays(held)
-    _writer(target)(target, held.plan, arrays, replace)
+    if hub_folder:
+        from forebear.weights.writers.timm_folder import write_timm
+
+        write_timm(target, name.removeprefix("timm/"), net, arrays, replace=replace)
+    else:
+        _writer(target)(target, held.plan, arrays, replace)
     return Conversion(network=name, arrays=len(arrays), differences=tuple(differences))
 
 

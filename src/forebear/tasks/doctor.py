@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from forebear.files import home
 from forebear.hardware import Level, Processor, own_level, processor
+from forebear.network.kernels.measured_choice import counts, kept
 from forebear.network.kernels.status import Kernel, built_by, kernels
 from forebear.tasks.machine.device import has_bf16
 from forebear.version import __version__
@@ -59,6 +61,7 @@ class Report:
     torch_threads: int
     precision: str  # that `--precision auto` selects on the CPU
     kernels: tuple[Kernel, ...]
+    convolutions: Mapping[str, int]  # shapes measured in fp32, by the fastest way
     built_by: str  # compiler and levels of the kernels, "" if they were not built
     gpus: tuple[Gpu, ...]
     extras: tuple[Extra, ...]
@@ -81,6 +84,7 @@ def report() -> Report:
         torch_threads=torch.get_num_threads(),
         precision="bf16" if has_bf16(torch.device("cpu")) else "fp32",
         kernels=kernels(),
+        convolutions=counts(kept()),
         built_by=built_by(),
         gpus=tuple(_gpu(number) for number in range(torch.cuda.device_count())),
         extras=_extras(),

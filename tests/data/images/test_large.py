@@ -105,6 +105,7 @@ def test_eight_threads_take_no_more(mode: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.long
 def test_a_large_image_is_never_copied(tmp_path: Path) -> None:
     taken = peak(tmp_path, save(tmp_path, "RGBA", 4800))  # 23 megapixels, 92 MB
     assert 60 < taken < 92 * 1.5
@@ -158,6 +159,7 @@ def test_formats_whose_decoders_take_more_have_lower_limits(
     assert "too large" in str(look_at(content, "x")[1])
 
 
+@pytest.mark.long
 def test_many_frames_are_counted_in_bounded_time(tmp_path: Path) -> None:
     frames = [Image.new("L", (1, 1), at % 256) for at in range(30_000)]
     frames[0].save(tmp_path / "y.gif", save_all=True, append_images=frames[1:], optimize=False)

@@ -175,6 +175,7 @@ def test_given_parts_are_not_decoded_to_start(tmp_path: Path) -> None:
     assert len(read_data(f"folder:{tmp_path}").val) == 1
 
 
+@pytest.mark.long
 def test_imagenette_is_counted() -> None:
     data = read_data(f"folder:{shared('data/imagenette')}")
     assert (len(data.train), len(data.val), len(data.classes)) == (9469, 3925, 10)

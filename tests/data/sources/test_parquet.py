@@ -122,6 +122,7 @@ def test_an_image_that_cannot_be_decoded_is_named_by_its_row(tmp_path: Path) -> 
         data.train.image(2)
 
 
+@pytest.mark.long
 def test_a_published_data_set_is_read() -> None:
     data = read_data(f"parquet:{shared('data/cifar10-jpeg')}")
     assert (len(data.train), len(data.val)) == (50_000, 10_000)

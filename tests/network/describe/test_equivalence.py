@@ -53,6 +53,7 @@ def apart(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> float:
 @pytest.mark.parametrize(
     "table", [tiny(), tiny("basic"), tiny(pool=False)], ids=["bottleneck", "basic", "no pool"]
 )
+@pytest.mark.long(after=1)
 def test_the_verdict_on_every_pair_of_dialects_is_what_the_networks_do(table: Table) -> None:
     answers = set()
     for first, second in combinations(DIALECTS.values(), 2):

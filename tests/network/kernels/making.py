@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import random
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -12,15 +14,21 @@ from torch.nn import functional as F
 import forebear
 from forebear import Block, Conv, Table
 from forebear.network.accelerate import accelerate
-from forebear.network.kernels import native, winograd
+from forebear.network.kernels import convolution, native, winograd
 from forebear.network.kernels.conv_geometry import Window
-from forebear.network.kernels.convolution import convolve
 from tests.network.making import SMALL_ROOT, table
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     found = torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
     return found.to(memory_format=torch.channels_last) if len(shape) == 4 else found
+
+
+def convolve(window: Window, x: Tensor, weight: Tensor) -> Tensor:
+    """Returns the convolution by forebear's own functions, which must be chosen."""
+    y = convolution.convolve(window, x, weight)
+    assert y is not None
+    return y
 
 
 def distance(a: Tensor, b: Tensor) -> float:
@@ -70,6 +78,64 @@ multiplies_bf16 = pytest.mark.skipif(
     not winograd.has_winograd(),
     reason="this processor has no AVX-512 for bfloat16",
 )
+multiplies_fp32 = pytest.mark.skipif(
+    not winograd.has_winograd(torch.float32),
+    reason="this processor has no AVX2",
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A convolution in float32 of random sizes and values, and the gradient of its output."""
+
+    window: Window
+    x: Tensor
+    weight: Tensor
+    dy: Tensor
+
+    def errors(self, found: tuple[Tensor, ...]) -> list[float]:
+        """Returns the relative error of a map and of both gradients, in the L2 norm."""
+        exact = [one.detach() for one in exactly(self.window, self.x, self.weight, self.dy)]
+        norms = [one.norm().clamp_min(1e-30) for one in exact]
+        return [
+            float((ours.detach().double() - wanted).norm() / norm)
+            for ours, wanted, norm in zip(found, exact, norms, strict=True)
+        ]
+
+    def by(self, way: type[torch.autograd.Function]) -> tuple[Tensor, ...]:
+        """Returns the map and both gradients."""
+        y = way.apply(self.x, self.weight, self.window)  # type: ignore[no-untyped-call]
+        return (y, *torch.autograd.grad(y, (self.x, self.weight), self.dy))
+
+    def by_torch(self) -> tuple[Tensor, ...]:
+        """Returns the same by torch's own convolution."""
+        window, (height, width) = self.window, self.x.shape[2:]
+        below = (window.height - 1) * window.stride + window.kernel - height - window.top
+        right = (window.width - 1) * window.stride + window.kernel - width - window.left
+        padded = F.pad(self.x, (window.left, right, window.top, below))
+        y = F.conv2d(padded, self.weight, None, window.stride, 0, 1, window.groups)
+        return (y, *torch.autograd.grad(y, (self.x, self.weight), self.dy))
+
+
+def random_case(seed: int, *, kernel: int = 3, stride: int = 1, size: int = 0) -> Case:
+    """Returns a convolution of random sizes; in groups of `size` channels if that is not 0."""
+    pick = random.Random(seed)
+    height, width = pick.randint(kernel, 23), pick.randint(kernel, 23)
+    top, left, below, right = (pick.randint(0, min(2, kernel - 1)) for _ in range(4))
+    channels_in, channels = (32 * pick.randint(1, 3) for _ in range(2))
+    if size:
+        channels_in = channels
+    down = (height + top + below - kernel) // stride + 1
+    across = (width + left + right - kernel) // stride + 1
+    window = Window(kernel, stride, top, left, down, across, channels // size if size else 1)
+    count = pick.randint(1, 4)
+    taps = (channels, channels_in // window.groups, kernel, kernel)
+    return Case(
+        window,
+        draw(count, channels_in, height, width, seed=seed).requires_grad_(),
+        (draw(*taps, seed=seed + 1) / (taps[1] * kernel**2) ** 0.5).requires_grad_(),
+        draw(count, channels, down, across, seed=seed + 2),
+    )
 
 
 def exactly(window: Window, x: Tensor, weight: Tensor, dy: Tensor) -> tuple[Tensor, ...]:

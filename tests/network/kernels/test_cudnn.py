@@ -49,6 +49,7 @@ class Stand:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.long(after=1)
 def test_every_convolution_of_a_version_1_network_is_fused(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,13 @@ import pytest
 
 from forebear.network.kernels import grouped_conv
 from forebear.network.kernels.conv_geometry import Window
-from tests.network.kernels.making import assert_exact, draw, multiplies_bf16
+from tests.network.kernels.making import (
+    assert_exact,
+    draw,
+    multiplies_bf16,
+    multiplies_fp32,
+    random_case,
+)
 
 
 @multiplies_bf16
@@ -23,3 +29,26 @@ def test_groups_give_whole_numbers_exactly(size: int, zeros: tuple[int, int], st
     dy = draw(3, channels, window.height, window.width, seed=2).clamp(-1, 1).round().bfloat16()
     assert grouped_conv.fits(window, x, weight)
     assert_exact(window, x, weight, dy)
+
+
+def check_fp32(seed: int, size: int, stride: int) -> None:
+    case = random_case(seed, size=size, stride=stride)
+    assert grouped_conv.fits(case.window, case.x, case.weight)
+    assert max(case.errors(case.by(grouped_conv.Groups))) < 1e-6
+
+
+@multiplies_fp32
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", grouped_conv.SIZES)
+@pytest.mark.parametrize("seed", range(0, 12, 3))
+def test_fp32_groups_are_close_to_float64(seed: int, size: int, stride: int) -> None:
+    check_fp32(seed, size, stride)
+
+
+@multiplies_fp32
+@pytest.mark.slow
+def test_fp32_groups_are_close_to_float64_in_500_shapes() -> None:
+    for seed in range(1000, 1063):
+        for size in grouped_conv.SIZES:
+            for stride in (1, 2):
+                check_fp32(3 * seed + size + stride, size, stride)

@@ -62,6 +62,7 @@ def test_plain_networks_import_no_kernels() -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.long
 def test_an_accelerated_network_has_the_same_gradients(name: str) -> None:
     plain, fast = pair(name)
     images = draw(8, 3, 48, 48)
@@ -94,6 +95,7 @@ def test_running_values_take_in_the_same_variance(name: str) -> None:
         assert distance(fast.get_buffer(path), value) < 1e-3, path
 
 
+@pytest.mark.long
 def test_an_accelerated_network_trains_in_bf16_as_another_does() -> None:
     losses = []
     images, labels = draw(16, 3, 16, 16), torch.arange(16) % 10
@@ -186,6 +188,7 @@ WATCHED = {
 
 @pytest.mark.parametrize("kind", HOOKS)
 @pytest.mark.parametrize("name", WATCHED)
+@pytest.mark.long(after=1)
 def test_a_hook_on_any_module_sees_what_it_sees_in_the_plain_network(name: str, kind: str) -> None:
     plain, fast = pair(name)
     images = draw(4, 3, 24, 24).requires_grad_()

@@ -60,10 +60,12 @@ def test_each_level_has_its_own_functions(level: Level, monkeypatch: pytest.Monk
     found = native.library()
     assert isinstance(found, Library)
     assert found.level == level
-    assert found.bf16 == has_groups() == (level == "avx512-bf16")
+    assert has_groups() == (level == "avx512-bf16")
+    assert has_groups(torch.float32) == has_winograd(torch.float32) == (level != "generic")
     used = {kernel.name: kernel.used for kernel in kernels()}
     assert used["max-pool"]
     assert used["Winograd 3x3 convolutions, bf16"] == has_winograd()
+    assert used["Winograd 3x3 convolutions, fp32"] == has_winograd(torch.float32)
 
 
 @is_built
@@ -108,7 +110,7 @@ def test_each_level_computes_what_torch_does(
 def test_no_level_means_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FORCE, "none")
     assert native.library() == "FOREBEAR_CPU=none"
-    assert [kernel.used for kernel in kernels()] == [True, False, False, False, False]
+    assert [kernel.used for kernel in kernels()] == [True] + 7 * [False]
     assert {kernel.why_not for kernel in kernels()} == {"", "FOREBEAR_CPU=none"}
 
 

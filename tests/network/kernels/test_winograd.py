@@ -10,8 +10,17 @@ from forebear.hardware import FORCE
 from forebear.network.accelerate import accelerate
 from forebear.network.kernels import grouped_conv, winograd
 from forebear.network.kernels.conv_geometry import Window
-from forebear.network.kernels.convolution import convolve
-from tests.network.kernels.making import assert_exact, draw, exactly, multiplies_bf16, pair
+from tests.network.kernels.making import (
+    Case,
+    assert_exact,
+    convolve,
+    draw,
+    exactly,
+    multiplies_bf16,
+    multiplies_fp32,
+    pair,
+    random_case,
+)
 
 # images, channels in and out, height, width, rows and columns of zeros before the map
 TILED = {
@@ -103,3 +112,76 @@ def test_a_processor_without_bf16_has_no_such_convolution(
     assert not winograd.fits(window, x, weight)
     assert not grouped_conv.has_groups()
     assert "Winograd" not in accelerate(pair("resnet20")[1])
+
+
+def check_fp32(seed: int) -> None:
+    case = random_case(seed)
+    ours, theirs = case.errors(case.by(winograd.Winograd)), case.errors(case.by_torch())
+    assert max(ours) < 5e-6  # 1e-4 is the bound for tiles of 4x4
+    assert max(theirs) < 1e-6
+
+
+@multiplies_fp32
+@pytest.mark.parametrize("seed", range(0, 60, 3))
+def test_fp32_is_close_to_float64(seed: int) -> None:
+    check_fp32(seed)
+
+
+@multiplies_fp32
+@pytest.mark.slow
+def test_fp32_is_close_to_float64_in_500_shapes() -> None:
+    for seed in range(1000, 2500, 3):
+        check_fp32(seed)
+
+
+@multiplies_fp32
+def test_fp32_gives_the_same_bits_by_any_number_of_threads() -> None:
+    results, threads = [], torch.get_num_threads()
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            results.append(random_case(7).by(winograd.Winograd))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(map(torch.equal, results[0], other))
+
+
+@multiplies_fp32
+def test_fp32_with_many_channels_is_close_to_float64() -> None:
+    window = Window(3, 1, 1, 1, 8, 8)
+    x, weight = draw(2, 512, 8, 8).requires_grad_(), draw(512, 512, 3, 3, seed=1).requires_grad_()
+    dy = draw(2, 512, 8, 8, seed=2)
+    errors = Case(window, x, weight, dy).errors(Case(window, x, weight, dy).by(winograd.Winograd))
+    assert max(errors) < 1e-5
+
+
+@multiplies_fp32
+def test_fp32_keeps_what_is_not_finite() -> None:
+    case = random_case(0)
+    with torch.no_grad():
+        case.x[-1, 3, 2, 2] = float("inf")
+    y = case.by(winograd.Winograd)[0]
+    assert not y[-1].isfinite().all()
+    assert y[:-1].isfinite().all()
+
+
+@multiplies_fp32
+def test_maps_that_tiles_do_not_fit_go_another_way() -> None:
+    weight = draw(32, 32, 3, 3)
+    for side, fit in ((1, False), (2, False), (3, True), (4, True), (5, False), (7, True)):
+        x = draw(2, 32, side, side)
+        assert winograd.fits(Window(3, 1, 1, 1, side, side), x, weight) is fit
+    x = draw(2, 32, 8, 8)
+    assert not winograd.fits(Window(3, 2, 1, 1, 4, 4), x, weight)
+    assert not winograd.fits(Window(3, 1, 1, 1, 8, 8, groups=2), x, weight)
+    assert not winograd.fits(Window(3, 1, 1, 1, 8, 8), x, weight[:8])
+
+
+@multiplies_fp32
+def test_a_plain_processor_has_no_such_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    window, x, weight = Window(3, 1, 1, 1, 8, 8), draw(2, 32, 8, 8), draw(32, 32, 3, 3)
+    assert winograd.fits(window, x, weight)
+    for level in ("generic", "none"):
+        monkeypatch.setenv(FORCE, level)
+        assert not winograd.fits(window, x, weight)

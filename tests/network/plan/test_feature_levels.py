@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 import forebear
 from forebear.network.plan.feature_levels import FeatureInfo, levels
 from tests.network.making import SMALL_ROOT, make, table
@@ -18,6 +20,7 @@ def test_feature_info_reads_as_timms() -> None:
     assert info.get_dicts() == [info[0], info[2]]
 
 
+@pytest.mark.long
 def test_networks_of_other_shapes_have_levels_too() -> None:
     found = {}
     for name in ("slim/alexnet_v2", "torchvision/alexnet", "paper/resnet20"):

@@ -29,6 +29,7 @@ def require(name: str) -> None:
 @pytest.mark.parametrize("inside", [False, True], ids=["images", "pixels"])
 @pytest.mark.parametrize("name", ["onnx", "openvino", "torch-export", "litert"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.long(after=1)
 def test_the_file_in_its_runtime_gives_equal_logits(
     name: str, inside: bool, tmp_path: Path
 ) -> None:

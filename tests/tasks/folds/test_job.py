@@ -53,6 +53,7 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.long
 def test_each_fold_leaves_a_run_and_all_of_them_a_table_a_page_and_the_results(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,6 +176,7 @@ def test_a_fold_that_was_killed_before_its_first_checkpoint_starts_again(tmp_pat
         ({"device": "auto", "workers": 0}, 3, ""),
     ],
 )
+@pytest.mark.long
 def test_other_settings_do_not_continue_it(
     tmp_path: Path, change: dict[str, Any], count: int, message: str
 ) -> None:

@@ -23,6 +23,7 @@ print(kept, given_back, faults())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc has the switch")
+@pytest.mark.long
 def test_freed_memory_is_taken_again() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True

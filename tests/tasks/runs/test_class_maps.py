@@ -37,6 +37,7 @@ def test_maps_have_the_size_of_the_image_and_1_at_most() -> None:
     assert maps.max() <= 1
 
 
+@pytest.mark.long
 def test_a_network_without_blocks_or_with_one_place_has_no_maps() -> None:
     alexnet = forebear.create("slim/alexnet_v2", num_classes=3)
     assert not has_maps(alexnet)

@@ -167,6 +167,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.long
 def test_one_process_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
     path = tmp_path / "run"
     command = [sys.executable, "-c", HOLD, str(path)]

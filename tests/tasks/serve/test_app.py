@@ -163,6 +163,7 @@ def test_metrics(server: Server) -> None:
     assert "forebear_batch_images_count 1" in text
 
 
+@pytest.mark.long
 def test_a_thousand_malformed_requests_are_4xx(server: Server) -> None:
     draws = random.Random(0)
     tensor = {"name": "pixels", "datatype": "UINT8", "shape": [1, 8, 8, 3], "data": [1] * 192}

@@ -113,6 +113,7 @@ def bits(run: Path) -> str:
 
 
 @pytest.mark.parametrize("balance", ["sampler", "loss"])
+@pytest.mark.long
 def test_a_resumed_run_ends_in_the_bits_of_an_unbroken_one(
     tmp_path: Path, place: Path, balance: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,6 +130,7 @@ def test_a_resumed_run_ends_in_the_bits_of_an_unbroken_one(
     assert bits(tmp_path / "broken") == bits(tmp_path / "whole")
 
 
+@pytest.mark.long
 def test_the_default_recipe_balances_and_says_so_in_the_folder(
     tmp_path: Path, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,6 +145,7 @@ def test_the_default_recipe_balances_and_says_so_in_the_folder(
     assert bits(tmp_path / "auto") != bits(tmp_path / "none")
 
 
+@pytest.mark.long
 def test_classes_of_equal_size_give_the_same_bits_as_without(
     tmp_path: Path, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -181,6 +184,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path, place: Path, balan
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.long
 def test_the_logits_alone_are_trained_on_balanced_features(tmp_path: Path, place: Path) -> None:
     given = ("--set", "head_only=true", "--set", "mirror=random")
     found = set()

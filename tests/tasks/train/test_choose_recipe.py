@@ -94,6 +94,7 @@ def test_the_line_says_what_was_chosen_and_why() -> None:
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.long
 def test_the_trials_choose_by_training_images_alone(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,6 +104,7 @@ def test_the_trials_choose_by_training_images_alone(
     assert "by 9 held-out training images: head-only " in lines  # a quarter of 36
 
 
+@pytest.mark.long
 def test_head_only_keeps_the_logistic_regression(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +136,7 @@ def test_full_fine_tuning_starts_from_the_logistic_regression(
     )
 
 
+@pytest.mark.long
 def test_what_the_user_sets_stays(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -213,6 +213,7 @@ POINTS = [
 
 
 @pytest.mark.parametrize(("point", "number"), POINTS)
+@pytest.mark.long(after=1)
 def test_a_run_that_breaks_off_anywhere_ends_in_the_same_bits(
     tmp_path: Path, place: Path, whole: Any, point: str, number: int
 ) -> None:
@@ -330,6 +331,7 @@ def test_three_runs_killed_by_sigkill_end_in_the_same_bits(
     ("point", "steps"),
     [("before step", 1), ("after step", 5), ("after step", STEPS), ("after step", LAST)],
 )
+@pytest.mark.long(after=1)
 def test_a_signal_ends_a_run_after_its_step_with_nothing_lost(
     tmp_path: Path, place: Path, whole: Any, capfd: pytest.CaptureFixture[str],
     point: str, steps: int, number: int, code: int,
@@ -439,6 +441,7 @@ def standing(words: list[str], point: str, number: int) -> Iterator[BaseProcess]
         process.join(60)
 
 
+@pytest.mark.long
 def test_a_second_signal_ends_at_once_and_what_was_saved_is_whole(
     tmp_path: Path, place: Path, whole: Any
 ) -> None:
@@ -459,6 +462,7 @@ def test_a_second_signal_ends_at_once_and_what_was_saved_is_whole(
 # Two runs in one folder
 
 
+@pytest.mark.long
 def test_a_folder_in_use_is_refused_with_its_owner_until_that_is_killed(
     tmp_path: Path, place: Path, whole: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -790,6 +794,7 @@ def test_a_run_begun_with_graphs_of_a_gpu_goes_on_without(
     assert marks(out) == whole
 
 
+@pytest.mark.long
 def test_other_threads_are_said_to_change_the_bits_and_the_runs_own_are_kept(
     tmp_path: Path, place: Path, whole: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

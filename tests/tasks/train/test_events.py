@@ -61,6 +61,7 @@ def test_the_events_of_a_run_come_in_order(tmp_path: Path) -> None:
     assert ends[0].best is not None  # the validation set was split off, so it chooses weights
 
 
+@pytest.mark.long
 def test_an_error_of_an_observer_ends_the_run_which_then_resumes_to_the_same_bits(
     tmp_path: Path,
 ) -> None:

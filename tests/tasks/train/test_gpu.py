@@ -119,6 +119,7 @@ def test_a_gpu_changes_images_without_being_waited_for(rule: Augment, gpu: torch
 
 
 @pytest.mark.parametrize("optimizer", get_args(Optimizer))
+@pytest.mark.long(after=1)
 def test_a_gpu_takes_steps_of_every_optimizer_without_being_waited_for(
     optimizer: Optimizer, gpu: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +137,7 @@ def test_a_gpu_takes_steps_of_every_optimizer_without_being_waited_for(
 
 
 @pytest.mark.parametrize("name", recipes())
+@pytest.mark.long(after=1)
 def test_a_gpu_takes_steps_of_every_recipe_without_being_waited_for(
     name: str, gpu: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,7 @@ def small(monkeypatch: pytest.MonkeyPatch, most: int) -> Network:
         (1, "Not even 2 fit. Pass a smaller --size or network."),
     ],
 )
+@pytest.mark.long
 def test_the_batch_that_fits_is_named(
     monkeypatch: pytest.MonkeyPatch, most: int, told: str
 ) -> None:
@@ -122,6 +123,7 @@ def black(count: int, batch: int) -> Loader:
         (64, "Expected images that fit. Use a smaller input size or network."),
     ],
 )
+@pytest.mark.long
 def test_the_batch_that_can_be_evaluated_is_named(
     monkeypatch: pytest.MonkeyPatch, least: int, told: str
 ) -> None:
@@ -172,6 +174,7 @@ def test_an_evaluation_of_data_is_explained(
         ("start", "memory ran out (full). Expected room for the network"),
     ],
 )
+@pytest.mark.long(after=1)
 def test_a_run_that_finds_no_memory_ends_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

@@ -93,6 +93,7 @@ def chosen(out: Path) -> tuple[str, Mapping[str, Any]]:
     return digest(best.state_dict()), best.card.metrics
 
 
+@pytest.mark.long
 def test_a_run_that_does_not_improve_ends_and_one_that_broke_off_ends_in_the_same_bits(
     tmp_path: Path, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,6 +121,7 @@ def test_a_run_that_does_not_improve_ends_and_one_that_broke_off_ends_in_the_sam
         assert chosen(out)[0] == chosen(whole)[0]
 
 
+@pytest.mark.long
 def test_a_run_that_is_extended_counts_from_there(tmp_path: Path, place: Path) -> None:
     out = tmp_path / "run"
     words = ("--metric", "loss", "--set", "lr=1e-7", "--set", "schedule=constant", "--set", "ema=0")
@@ -131,6 +133,7 @@ def test_a_run_that_is_extended_counts_from_there(tmp_path: Path, place: Path) -
 
 
 @pytest.mark.parametrize("metric", ["top1", "balanced", "macro-f1", "loss"])
+@pytest.mark.long(after=1)
 def test_the_best_weights_are_those_of_the_best_epoch_by_the_metric(
     tmp_path: Path, place: Path, metric: Metric, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ def stored(run: Path, name: str = "model.safetensors") -> Calibration | None:
     return load_run(run / name).card.calibration
 
 
+@pytest.mark.long
 def test_the_last_validation_is_what_the_weights_are_calibrated_on(tmp_path: Path) -> None:
     ends: list[EpochEnd] = []
 
@@ -65,6 +66,7 @@ def test_the_last_validation_is_what_the_weights_are_calibrated_on(tmp_path: Pat
     assert kept.temperature == calibrate(best.kept.logits, best.labels).calibration.temperature
 
 
+@pytest.mark.long
 def test_a_run_that_breaks_off_ends_in_the_same_calibration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +88,7 @@ def test_a_run_that_breaks_off_ends_in_the_same_calibration(
         assert stored(broken, name) == stored(tmp_path / "whole", name)
 
 
+@pytest.mark.long
 def test_weights_that_were_tested_have_the_calibration_of_the_best(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,12 +109,14 @@ def test_images_that_may_be_a_test_set_calibrate_nothing(tmp_path: Path) -> None
     assert stored(tmp_path / "run") is None
 
 
+@pytest.mark.long
 def test_too_few_images_calibrate_nothing(tmp_path: Path) -> None:
     assert main(words(tmp_path, "--unknown", 0.03)) == 0  # 27 images: not one may be unknown
     assert stored(tmp_path / "run") is None
     assert not np.isnan(load_run(tmp_path / "run").card.metrics["held_out_loss"])
 
 
+@pytest.mark.long
 def test_the_card_has_balanced_accuracy_and_macro_f1_with_their_intervals(tmp_path: Path) -> None:
     ends: list[EpochEnd] = []
 
@@ -137,6 +142,7 @@ def test_the_card_has_balanced_accuracy_and_macro_f1_with_their_intervals(tmp_pa
     assert low <= metrics["test_macro_f1"] <= high
 
 
+@pytest.mark.long
 def test_the_page_of_a_run_has_each_part_and_needs_no_other_file(tmp_path: Path) -> None:
     assert main(words(tmp_path, "--hold-out", 0.2)) == 0
     page = (tmp_path / "run" / "index.html").read_text(encoding="utf-8")

@@ -72,6 +72,7 @@ def test_an_accelerated_network_leaves_out_the_same_units(before: bool) -> None:
     assert not torch.allclose(fast(images), logits[0], atol=1e-2)  # other units are drawn
 
 
+@pytest.mark.long
 def test_a_network_without_units_has_none_to_leave_out() -> None:
     net = forebear.create("slim/alexnet_v2", num_classes=3)
     with pytest.raises(ValueError, match="no residual units to skip. Expected 0"):

@@ -179,6 +179,7 @@ def learn(count: int, norms: str, parts: int) -> dict[str, Any]:
         pytest.param(2, "frozen", 1, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.long
 def test_gradients_and_norms_of_unequal_shares_are_those_of_one_process(
     tmp_path: Path, count: int, norms: str, parts: int
 ) -> None:

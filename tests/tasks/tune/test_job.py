@@ -41,6 +41,7 @@ def config(path: Path, *, time: float = 60, trials: int = 3) -> TuneConfig:
     )
 
 
+@pytest.mark.long
 def test_the_unchanged_recipe_comes_first_and_the_winner_is_never_worse(tmp_path: Path) -> None:
     result = tune(config(tmp_path))
     first = result.trials[0]
@@ -62,6 +63,7 @@ def test_the_unchanged_recipe_comes_first_and_the_winner_is_never_worse(tmp_path
     )
 
 
+@pytest.mark.long
 def test_a_search_that_was_stopped_goes_on_with_each_trial_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +80,7 @@ def test_a_search_that_was_stopped_goes_on_with_each_trial_once(
     assert tune(config(tmp_path, trials=2)).trials == result.trials
 
 
+@pytest.mark.long
 def test_the_time_ends_the_search_and_its_running_trial(tmp_path: Path) -> None:
     result = tune(config(tmp_path, time=0.01))
     assert [trial.state for trial in result.trials] == ["time"]
@@ -113,6 +116,7 @@ def test_two_searches_do_not_share_a_folder(tmp_path: Path) -> None:
         lock.release()
 
 
+@pytest.mark.long
 def test_images_that_forebear_splits_off_are_a_test_set_as_well(tmp_path: Path) -> None:
     folder(tmp_path / "data", 30)
     table(tmp_path / "tiny.toml")

@@ -3,13 +3,17 @@
 oneDNN's direct convolutions run close to the peak speed of the hardware on large maps. Their weight
 gradient passes over the whole gradient once for each image. On small maps this takes most of a
 step: 12 ms for a 3x3 convolution with 512 channels on 128 maps of 1x1, while a matrix product takes
-0.2 ms. For 3x3 convolutions of stride 1 in bfloat16, Winograd's algorithm is faster still, because
-it needs fewer multiplications (winograd.py). Convolutions in groups of few channels are fastest
-without a matrix product (grouped_conv.py).
+0.2 ms. For 3x3 convolutions of stride 1, Winograd's algorithm is faster still, because it needs
+fewer multiplications (winograd.py). Convolutions in groups of few channels are fastest without a
+matrix product (grouped_conv.py).
+
+In bfloat16, the limits below choose. In float32, which processors of many kinds compute, the ways
+are measured on the machine (measured_choice.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +22,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from forebear.network.kernels import grouped_conv, winograd
+from forebear.network.kernels import grouped_conv, weight_gradient
 from forebear.network.kernels.conv_geometry import Window
+from forebear.network.kernels.measured_choice import Way, fastest
+from forebear.network.kernels.native import Library, library
+from forebear.network.kernels.winograd import Winograd
+from forebear.network.kernels.winograd import fits as fits_winograd
 
 # The largest output sides in pixels for which a matrix product was faster (bfloat16, AVX-512).
 POINTWISE = 7  # 1x1: the output and the input gradient; with a stride, a product is always used
@@ -30,27 +38,26 @@ WIDE_COLUMNS, WIDE = 7, 256  # larger kernels with at least WIDE channels: the w
 MERGED = 16
 
 
-def helps(window: Window, x: Tensor, weight: Tensor) -> bool:
-    """Whether `convolve` is faster than torch's own convolution. x is not padded."""
-    return _way(window, x, weight) is not None
+def helps(window: Window, x: Tensor, weight: Tensor, *, winograd: bool = True) -> bool:
+    """Whether `convolve` is faster than torch's own convolution, and computes anything."""
+    return _way(window, x, weight, winograd) is not None
 
 
-def convolve(window: Window, x: Tensor, weight: Tensor) -> Tensor:
-    """Returns the convolution of x without bias. `helps` must be true.
+def convolve(window: Window, x: Tensor, weight: Tensor, *, winograd: bool = True) -> Tensor | None:
+    """Returns the convolution of x without bias, or None if torch's own is faster.
 
     Args:
         window: The geometry of the convolution.
         x: [N, in_channels, H, W] in channels_last, in the compute dtype. Unless every output sees
             the whole map, the padding is the same after x as before x.
         weight: [channels, in_channels / groups, kernel, kernel], in the compute dtype or float32.
+        winograd: Whether Winograd's algorithm may be used.
 
     Returns:
         [N, channels, window.height, window.width] in channels_last, in x's dtype.
     """
-    way = _way(window, x, weight)
-    assert way is not None  # the caller has checked helps()
-    out: Tensor = way.apply(x, weight, window)  # type: ignore[no-untyped-call]
-    return out
+    way = _way(window, x, weight, winograd)
+    return None if way is None else way.apply(x, weight, window)  # type: ignore[no-untyped-call]
 
 
 def fork(window: Window, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,20 +76,35 @@ def fork(window: Window, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return out
 
 
-def _way(window: Window, x: Tensor, weight: Tensor) -> type[torch.autograd.Function] | None:
+def _way(window: Window, x: Tensor, weight: Tensor, winograd: bool) -> Way | None:
+    """Returns the fastest way; None: torch's own convolution."""
     if window.sees_all(*x.shape[2:]):
         return _Connected
+    ways = list(_ways(window, x, weight, winograd))
+    if x.dtype == torch.float32 and ways and isinstance(library(), Library):
+        return fastest(ways, window, x, weight)
+    return next(iter(ways), None)
+
+
+def _ways(window: Window, x: Tensor, weight: Tensor, winograd: bool) -> Iterator[Way]:
+    """Yields what may be faster than torch's own convolution; first what mostly is."""
     if window.groups > 1:
-        if grouped_conv.fits(window, x, weight):
-            return grouped_conv.Groups
         few = weight.shape[1] == 4 and weight.shape[0] == x.shape[1] and x.shape[1] % MERGED == 0
-        return _Merged if few else None
+        if grouped_conv.fits(window, x, weight):
+            yield grouped_conv.Groups
+        if few:
+            yield _Merged
+        return
+    products = weight_gradient.fits(window, x.dtype, x.shape[1], len(weight))
     if window.kernel == 1:
-        return _Pointwise if window.side <= POINTWISE_WEIGHT else None
-    if winograd.fits(window, x, weight):
-        return winograd.Winograd
+        if window.side <= POINTWISE_WEIGHT or products:
+            yield _Pointwise
+        return
+    if winograd and fits_winograd(window, x, weight):
+        yield Winograd
     wide = min(weight.shape[:2]) >= WIDE
-    return _Columns if window.side <= (WIDE_COLUMNS if wide else COLUMNS) else None
+    if products or window.side <= (WIDE_COLUMNS if wide else COLUMNS):
+        yield _Columns
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -168,7 +190,7 @@ class _Pointwise(torch.autograd.Function):
                 whole[:, :, ::step, ::step] = dx
                 dx = whole
         if ctx.needs_input_grad[1]:
-            dweight = (rows.t() @ _rows(x)).to(ctx.dtype)[:, :, None, None]
+            dweight = _product(dy, x).to(ctx.dtype)
         return dx, dweight, None
 
 
@@ -193,12 +215,12 @@ class _Fork(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             dx[:, :, :: ctx.step, :: ctx.step] += _map(rows @ matrix, len(dx), *picked.shape[2:])
         if ctx.needs_input_grad[1]:
-            dweight = (rows.t() @ _rows(picked)).to(ctx.dtype)[:, :, None, None]
+            dweight = _product(dy, picked).to(ctx.dtype)
         return dx if ctx.needs_input_grad[0] else None, dweight, None
 
 
 class _Columns(torch.autograd.Function):
-    """oneDNN's convolution, with the weight gradient as one matrix product with im2col."""
+    """oneDNN's convolution, with the weight gradient as matrix products."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, window: Window) -> Tensor:
@@ -215,10 +237,20 @@ class _Columns(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             dx, _ = _gradients(dy, x, weight, ctx.window, (True, False))
         if ctx.needs_input_grad[1]:
+            if weight_gradient.fits(ctx.window, x.dtype, x.shape[1], len(weight)):
+                return dx, weight_gradient.weight_gradient(x, dy, ctx.window), None
             taps = weight.permute(0, 2, 3, 1)
             dtaps = (_rows(dy).t() @ _columns(x, ctx.window)).view(taps.shape)
             dweight = dtaps.permute(0, 3, 1, 2).to(ctx.dtype)
         return dx, dweight, None
+
+
+def _product(dy: Tensor, x: Tensor) -> Tensor:
+    """Returns the weight gradient [K, C, 1, 1] of a 1x1 convolution of stride 1."""
+    window = Window(1, 1, 0, 0, *x.shape[2:])
+    if weight_gradient.fits(window, x.dtype, x.shape[1], dy.shape[1]):
+        return weight_gradient.weight_gradient(x, dy, window)
+    return (_rows(dy).t() @ _rows(x))[:, :, None, None]
 
 
 def _columns(x: Tensor, window: Window) -> Tensor:

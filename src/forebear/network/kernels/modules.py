@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from forebear.network.kernels import fused_norm, max_pool
 from forebear.network.kernels.conv_geometry import Window
-from forebear.network.kernels.convolution import convolve, fork, helps
+from forebear.network.kernels.convolution import convolve, fork
 from forebear.network.layers import BiasedNorm, Conv, Norm, Pool, activate, pads
 from forebear.network.plan.plan import Activation
 from forebear.network.units import UnitV1, UnitV2
@@ -23,6 +23,8 @@ from forebear.network.units import UnitV1, UnitV2
 
 class FastConv(Conv):
     """A `Conv` with a faster convolution, and with its norm and activation as one operation."""
+
+    winograd = True  # whether Winograd's algorithm may be used; its sums are rounded otherwise
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns what `Conv` returns."""
@@ -60,15 +62,18 @@ class FastConv(Conv):
 
     def _convolved(self, x: Tensor) -> Tensor:
         """Returns the convolution of x, computed by the kernels if they are faster than torch."""
-        window = self._window(x)
-        if window is None or not helps(window, x, self.conv.weight):
-            y: Tensor = self.conv(self.aligned(x))
-            return y
-        left, right, above, below = around = pads(self.layer, x)
-        if (left, above) != (right, below) and not window.sees_all(*x.shape[2:]):
-            x = F.pad(x, around)
-            window = replace(window, top=0, left=0)
-        return self._biased(convolve(window, x.to(_compute_dtype(x)), self.conv.weight))
+        window, given = self._window(x), x
+        if window is not None:
+            left, right, above, below = around = pads(self.layer, x)
+            if (left, above) != (right, below) and not window.sees_all(*x.shape[2:]):
+                given = F.pad(x, around)
+                window = replace(window, top=0, left=0)
+            given = given.to(_compute_dtype(x))
+            found = convolve(window, given, self.conv.weight, winograd=self.winograd)
+            if found is not None:
+                return self._biased(found)
+        y: Tensor = self.conv(self.aligned(x))
+        return y
 
     def _window(self, x: Tensor) -> Window | None:
         """Returns the geometry of the convolution, or None if the kernels do not support it."""

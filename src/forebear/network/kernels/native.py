@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import json
 import sys
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,7 +78,7 @@ class MaxPoolJob(ctypes.Structure):
 
 
 class WinogradJob(ctypes.Structure):
-    """The arguments of the functions in winograd.c: struct winograd."""
+    """The arguments of winograd.c and winograd_fp32.c: struct winograd."""
 
     _fields_ = (
         ("pool", Pool),
@@ -90,7 +91,30 @@ class WinogradJob(ctypes.Structure):
     )
 
 
-Job = TypeVar("Job", GroupsJob, MaxPoolJob, WinogradJob)
+class WeightJob(ctypes.Structure):
+    """The arguments of the functions in weight_fp32.c: struct convolution."""
+
+    _fields_ = (
+        ("pool", Pool),
+        *((name, ctypes.c_int32) for name in ("threads", "kernel", "stride")),
+        *((name, ctypes.c_int64) for name in ("count", "height", "width", "channels")),
+        *((name, ctypes.c_int64) for name in ("top", "left")),
+        *((name, ctypes.c_int64) for name in ("out_height", "out_width", "out_channels")),
+        *((name, ctypes.c_void_p) for name in ("x", "dy", "dweight", "space")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ConvFunctions:
+    """C functions for the convolutions of one kind in one dtype. They take a pointer to a job."""
+
+    map: Any  # writes the convolution, or its input gradient
+    weight: Any  # writes the weight gradient
+    space: Any  # returns the bytes of the workspace; for groups, of each thread of `weight`
+    lanes: int  # the number of channels is a multiple of this; for groups, the sums in a vector
+
+
+Job = TypeVar("Job", GroupsJob, MaxPoolJob, WeightJob, WinogradJob)
 Shape = tuple[int, ...]  # [N, C, H, W]
 
 
@@ -121,15 +145,28 @@ class Library:
         self.norm_backward = function("norm_backward", NormJob)
         self.pool_forward = function("pool_forward", MaxPoolJob)
         self.pool_backward = function("pool_backward", MaxPoolJob)
-        self.bf16 = level == "avx512-bf16"  # whether the functions below exist
-        if self.bf16:
-            self.groups_map = function("groups_map", GroupsJob)
-            self.groups_weight = function("groups_weight", GroupsJob)
-            # The space functions return bytes: groups_space for one thread, the other in total.
-            self.groups_space = function("groups_space", GroupsJob, ctypes.c_int64)
-            self.winograd_map = function("winograd_map", WinogradJob)
-            self.winograd_weight = function("winograd_weight", WinogradJob)
-            self.winograd_space = function("winograd_space", WinogradJob, ctypes.c_int64)
+
+        def convolutions(name: str, job: type[ctypes.Structure], lanes: int) -> ConvFunctions:
+            return ConvFunctions(
+                function(f"{name}_map", job),
+                function(f"{name}_weight", job),
+                function(f"{name}_space", job, ctypes.c_int64),
+                lanes,
+            )
+
+        self.winograd: dict[torch.dtype, ConvFunctions] = {}
+        self.groups: dict[torch.dtype, ConvFunctions] = {}
+        self.has_fma = level != "generic"
+        if self.has_fma:
+            lanes = 16 if level == "x86-64-v3" else 32
+            self.winograd[torch.float32] = convolutions("winograd_fp32", WinogradJob, lanes)
+            self.groups[torch.float32] = convolutions("groups_fp32", GroupsJob, 8)
+            self.weight_fp32 = function("weight_fp32", WeightJob)
+            self.weight_fp32_space = function("weight_fp32_space", WeightJob, ctypes.c_int64)
+            self.weight_fp32_lanes = lanes  # the channels of x are a multiple of this
+        if level == "avx512-bf16":
+            self.winograd[torch.bfloat16] = convolutions("winograd", WinogradJob, 32)
+            self.groups[torch.bfloat16] = convolutions("groups", GroupsJob, 16)
 
 
 def built() -> dict[str, Any]:

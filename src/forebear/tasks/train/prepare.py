@@ -86,7 +86,7 @@ def prepare(setup: RunSetup, display: ProgressBar) -> Prepared:
     if mode != "off":
         display.say(f"torch.compile: {mode}; the first step takes a minute or two")
     elif setup.device.type == "cpu":
-        display.say(accelerate(network))
+        display.say(accelerate(network, winograd=recipe.precision != "fp32-strict"))
     if recipe.head_init == "logistic" and not setup.resumes:
         display.say(start_logits(network, training, recipe))
     if recipe.stochastic_depth:

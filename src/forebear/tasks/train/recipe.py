@@ -257,10 +257,10 @@ class BalanceConfig:
 class Compute:
     """The precision and the seed."""
 
-    precision: Literal["auto", "fp32", "bf16"] = setting(
+    precision: Literal["auto", "fp32", "fp32-strict", "bf16"] = setting(
         "auto",
         help="number format of forward and backward passes; auto: bf16 if the device multiplies it "
-        "natively",
+        "natively; fp32-strict: without Winograd's algorithm on a CPU, whose rounding is larger",
     )
     seed: int = setting(
         0,

@@ -11,6 +11,7 @@ import numpy as np
 
 from forebear.data.loader import Loader
 from forebear.errors import DiskError
+from forebear.network.kernels.measured_choice import summary
 from forebear.network.model_card import ModelCard
 from forebear.network.multi_label import DEFAULT, MultiLabel
 from forebear.network.network import Network
@@ -150,6 +151,8 @@ class Recorder:
 
     def _end_epoch(self, event: EpochEnd) -> None:
         """Writes the metrics and the curves."""
+        if not self.epochs and (ways := summary()):
+            self.display.say(f"fp32 convolutions, by the fastest way of each shape: {ways}")
         self.epochs.append(event.epoch)
         self._name_left_out()
         if event.best is not None:

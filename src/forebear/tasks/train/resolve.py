@@ -154,6 +154,8 @@ def resolve_recipe(
     if recipe.batch_norm == "auto":
         chosen["batch_norm"] = "frozen" if batch < 16 else "own"
     resolved = asked.choose("data", **chosen)
+    if recipe.precision == "fp32-strict":
+        return resolved
     return resolved.choose("machine", precision=find_precision(recipe.precision, device))
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.numpy import save_file
 
 from forebear.errors import WeightsError
 from forebear.network.describe.equivalence import same_function
@@ -18,12 +15,11 @@ from forebear.network.plan.expand import expand
 from forebear.network.plan.plan import Plan
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tables.rows import Conv
-from forebear.text import truncated
 from forebear.weights.readers.hub import HubConfig
 from forebear.weights.transfer import transfer
 from forebear.weights.transformers_resnet import network_of
 from forebear.weights.variable_names import pairs
-from forebear.weights.writers.overwrite import write_new
+from forebear.weights.writers.hub_folder import write_folder
 
 _RESAMPLING = {"nearest": 0, "bilinear": 2, "bicubic": 3}  # Pillow's numbers
 _BACKBONE = "resnet."  # before the names of the body if there is a classifier
@@ -44,29 +40,11 @@ def write_transformers(folder: Path, network: Network, *, replace: bool = False)
     state = held.state_dict()
     prefix = "" if held.plan.num_classes else _BACKBONE
     arrays = {
-        pair.theirs.removeprefix(prefix): np.asarray(state[pair.ours].cpu().numpy(), order="C")
+        pair.theirs.removeprefix(prefix): state[pair.ours].cpu().numpy()
         for pair in pairs(held.plan, "transformers")
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WeightsError(
-            f"{truncated(folder)}: the folder cannot be made ({error.strerror}). Expected a path "
-            "for a folder. Pass another path."
-        ) from error
-
-    def write_weights(path: Path) -> None:
-        save_file(arrays, path, {"format": "pt"})
-
-    write_new(folder / "model.safetensors", write_weights, replace=replace)
-    for name, content in (("preprocessor_config.json", processor), ("config.json", config)):
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        write_new(
-            folder / name,
-            lambda path, text=text: path.write_text(text, "utf-8"),  # type: ignore[misc]
-            replace=replace,
-        )
-    return len(arrays)
+    files = {"preprocessor_config.json": processor, "config.json": config}
+    return write_folder(folder, arrays, files, replace=replace)
 
 
 def _refused(

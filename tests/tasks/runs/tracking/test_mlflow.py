@@ -60,6 +60,7 @@ def folder(path: Path, empty: Path) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_mlflow_has_points_parameters_metrics_and_the_page(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/index.html").write_text("page")

@@ -254,6 +254,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_a_run_that_was_killed_after_a_point_sends_it_once(place: Path, fake: type[Fake]) -> None:
     out, seen = place / "run", []
 
@@ -297,6 +298,7 @@ def test_an_unknown_tracker_is_refused(place: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("names", ["tensorboard", "mlflow", "wandb"])
+@pytest.mark.long
 def test_the_libraries_themselves_take_a_run_and_its_second_half(
     place: Path, names: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -122,6 +122,7 @@ def test_on_a_processor_only_what_is_asked_for_is_compiled(monkeypatch: pytest.M
         find("fast", CPU)
 
 
+@pytest.mark.long
 def test_a_compiled_step_moves_the_weights_as_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
     real = torch.compile
     calls = []

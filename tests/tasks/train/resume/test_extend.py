@@ -35,6 +35,7 @@ def metrics(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.long
 def test_a_finished_run_goes_on_as_if_it_had_been_planned_longer(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -53,6 +54,7 @@ def test_a_finished_run_goes_on_as_if_it_had_been_planned_longer(
     assert not (run / "checkpoints").exists()
 
 
+@pytest.mark.long
 def test_what_cannot_be_extended_says_why(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = place / "run"
     assert main(train(place, "run", "--epochs", 2)) == 0
@@ -76,6 +78,7 @@ def test_what_cannot_be_extended_says_why(place: Path, capsys: pytest.CaptureFix
     assert "planned in steps or for a time" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_kill_right_after_the_extension_loses_nothing(place: Path) -> None:
     run = place / "run"
     assert main(train(place, "run", "--epochs", 2)) == 0

@@ -67,6 +67,7 @@ def test_a_cut_file_is_refused(tmp_path: Path, prefix: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(("prefix", "name"), [(V1, V1.name), (V2, V2_INDEX)])
+@pytest.mark.long
 def test_damage_under_a_right_checksum_crashes_nothing(
     tmp_path: Path, prefix: Path, name: str
 ) -> None:

@@ -87,6 +87,7 @@ def test_a_shape_beyond_its_storage_is_refused(zipped: bool, tmp_path: Path) -> 
         refusal(path)
 
 
+@pytest.mark.long
 def test_tuples_without_bound_do_not_reach_the_stack(tmp_path: Path) -> None:
     deep = b"\x80\x02}K\x01" + b"\x85" * 1_100_000 + b"K\x01s."
     path = save(tmp_path / "a.pth", {"a": torch.ones(1)})
@@ -177,6 +178,7 @@ def test_a_global_with_a_computed_name_is_refused(tmp_path: Path) -> None:
     ],
     ids=["pairs", "shared", "list in itself", "dict in itself"],
 )
+@pytest.mark.long
 def test_pickles_without_bound_end(pickled: bytes, tmp_path: Path) -> None:
     path = save(tmp_path / "a.pth", {"a": torch.ones(1)})
     refusal(rezip(path, {"data.pkl": pickled}))

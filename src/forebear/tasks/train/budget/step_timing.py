@@ -46,7 +46,7 @@ def seconds_of_step(
     twin = copy.deepcopy(network).train().to(device)
     twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if device.type == "cpu" and mode == "off":
-        accelerate(twin)
+        accelerate(twin, winograd=recipe.precision != "fp32-strict")
     model: nn.Module = twin
     images = torch.randn(recipe.batch, twin.plan.in_channels, *recipe.shape, device=device).to(
         memory_format=torch.channels_last
