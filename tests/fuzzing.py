@@ -49,7 +49,7 @@ from forebear.weights.readers.tensorflow.corruption import blame
 from forebear.weights.readers.tensorflow.snappy import decompress
 from tests import fuzz_seeds as seeds
 
-SECONDS = 2.0  # of the processor
+SECONDS = 5.0  # of the processor
 GROWTH = 500  # MiB of memory
 CHARACTERS = 3_000  # of a message
 Target = Callable[[bytes, Path], object]

@@ -176,7 +176,7 @@ def test_a_run_that_breaks_off_does_not_look_finished(
         (("--recipe", "cifar-papr"), "Did you mean cifar-paper"),
         (("--hold-out", 2), "hold_out=2.0: expected a fraction between 0 and 1"),
         (("--device", "tpu"), "device='tpu' is no device. Expected auto, cpu, cuda or cuda:N."),
-        (("--precision", "fp8"), "precision='fp8': expected one of auto, fp32, bf16."),
+        (("--precision", "fp8"), "precision='fp8': expected one of auto, fp32, fp32-strict, bf16."),
         (("--network", "slim/resnet_v1_5"), "network='slim/resnet_v1_5' is unknown."),
         (
             ("--network", "slim/alexnet_v2"),

@@ -229,6 +229,7 @@ def start(
         program: What is run, such as torchrun.
     """
     made = pipes(folder)
+    most = 0 if memory_bytes is None else imported_bytes() + memory_bytes  # before it starts
     with (
         (folder / "stdout").open("wb") as out,
         (folder / "stderr").open("wb") as err,
@@ -245,7 +246,6 @@ def start(
         )
     if memory_bytes is not None:
         with suppress(ProcessLookupError):
-            most = imported_bytes() + memory_bytes
             resource.prlimit(process.pid, resource.RLIMIT_AS, (most, most))
 
     def ended() -> tuple[int, float] | None:

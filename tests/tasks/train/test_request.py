@@ -45,7 +45,7 @@ def test_a_field_in_place_of_the_recipes_has_its_unit_and_its_values() -> None:
         ({"lr": float("nan")}, "lr=nan: expected a number above 0."),
         ({"size": -1}, "size=-1: expected 0 to 8,192."),
         ({"seed": -1}, "seed=-1: expected 0 or more."),
-        ({"precision": "fp8"}, "precision='fp8': expected one of auto, fp32, bf16."),
+        ({"precision": "fp8"}, "precision='fp8': expected one of auto, fp32, fp32-strict, bf16."),
         ({"budget": 0.0}, "budget=0.0: expected a number above 0."),
         ({"hold_out": 1.0}, "hold_out=1.0: expected a fraction between 0 and 1."),
         (
