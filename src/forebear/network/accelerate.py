@@ -20,8 +20,8 @@ def accelerate(network: Network, *, winograd: bool = True) -> str:
     mode are bit-identical. Results in training differ by rounding.
 
     The C kernels fuse a norm with the following addition and activation, and they compute max
-    pools. They compute 3x3 convolutions by Winograd's algorithm, and in bfloat16 also those in
-    groups of few channels. They need the network and its images in channels_last. Convolutions of
+    pools. They compute 3x3 convolutions by Winograd's algorithm, and those in groups of few
+    channels. They need the network and its images in channels_last. Convolutions of
     small maps are computed as matrix products. Operations that the kernels do not support run as
     before.
 

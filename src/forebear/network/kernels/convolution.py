@@ -39,7 +39,7 @@ MERGED = 16
 
 
 def helps(window: Window, x: Tensor, weight: Tensor, *, winograd: bool = True) -> bool:
-    """Whether `convolve` is faster than torch's own convolution, and computes anything."""
+    """Whether `convolve` computes this convolution, as it is faster than torch's own."""
     return _way(window, x, weight, winograd) is not None
 
 

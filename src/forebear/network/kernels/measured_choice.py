@@ -49,7 +49,7 @@ def fastest(ways: Sequence[Way], window: Window, x: Tensor, weight: Tensor) -> W
     if len(x) * each < SMALL:
         return ways[0]
     images = max(1, min(len(x), int(WORK / each)))
-    key = _key(window, (images, *x.shape[1:]), weight)
+    key = _key(ways, window, (images, *x.shape[1:]), weight)
     if key not in _known:
         _known[key] = _kept_or_measured(key, ways, window, images, x, weight)
     name = _known[key]
@@ -75,12 +75,13 @@ def _machine() -> str:
     return f"{processor().key}, torch {torch.__version__}: "
 
 
-def _key(window: Window, shape: Sequence[int], weight: Tensor) -> str:
+def _key(ways: Sequence[Way], window: Window, shape: Sequence[int], weight: Tensor) -> str:
     count, channels, height, width = shape
     return (
         f"{_machine()}{count} x {channels} x {height} x {width} to {len(weight)} x "
         f"{window.height} x {window.width}, kernel {window.kernel}, stride {window.stride}, groups "
-        f"{window.groups}, zeros {window.top} and {window.left}"
+        f"{window.groups}, zeros {window.top} and {window.left}, of "
+        + " ".join(way.__name__ for way in ways)
     )
 
 

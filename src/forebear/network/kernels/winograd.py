@@ -41,7 +41,7 @@ _kept = threading.local()  # the workspace, which grows to the size for the larg
 
 
 def fits(window: Window, x: Tensor, weight: Tensor) -> bool:
-    """Whether `Winograd` supports this convolution. It is then the fastest implementation."""
+    """Whether `Winograd` supports this convolution. In bfloat16 it is then the fastest way."""
     functions = _functions(x.dtype)
     return (
         functions is not None
