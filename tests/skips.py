@@ -5,7 +5,10 @@ A reason that nobody expects hides a test that nobody runs.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import sys
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +19,11 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def _no_bf16() -> bool:
-    return processor().level != "avx512-bf16" or processor().amx
+    return processor().level != "avx512-bf16"
+
+
+def _no_bf16_for_winograd() -> bool:
+    return _no_bf16() or processor().amx
 
 
 def _no_avx2() -> bool:
@@ -33,6 +40,20 @@ def _no_gpu() -> bool:
     return not torch.cuda.is_available()
 
 
+def _has_cuda_build() -> bool:
+    import torch
+
+    return torch.version.cuda is not None
+
+
+def _no_compiler() -> bool:
+    return not (shutil.which("cc") and shutil.which("c++"))
+
+
+def _no_linux() -> bool:
+    return sys.platform != "linux"
+
+
 def _lacks(*modules: str) -> Callable[[], bool]:
     return lambda: not all(find_spec(module) for module in modules)
 
@@ -40,9 +61,15 @@ def _lacks(*modules: str) -> Callable[[], bool]:
 # What a reason says, and when it is true.
 EXPECTED: tuple[tuple[str, Callable[[], bool]], ...] = (
     (r"this processor has no AVX-512 for bfloat16", _no_bf16),
+    (r"no AVX-512 for bfloat16, or AMX, which is faster", _no_bf16_for_winograd),
     (r"this processor has no AVX2", _no_avx2),
     (r"beside the repository|on this machine", _no_shared),
     (r"needs an NVIDIA GPU", _no_gpu),
+    (r"torch with CUDA has a guard of its own", _has_cuda_build),
+    (r"no C compiler|no C\+\+ compiler|the C functions were not built", _no_compiler),
+    (r"no /proc|reads /proc|glibc has the switch|no posix_fallocate", _no_linux),
+    (r"limits the memory|priorities of threads are Linux's", _no_linux),
+    (r"closes descriptors as a shell does", lambda: os.name != "posix"),
     (r"could not import 'datasets'", _lacks("datasets")),
     (r"could not import 'litert_torch'", _lacks("litert_torch")),
     (r"could not import 'nncf'", _lacks("nncf")),

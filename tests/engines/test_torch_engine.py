@@ -22,7 +22,9 @@ def test_equal_logits(dialect: str, rule: Preprocessing) -> None:
     assert all(array.equal(before[name]) for name, array in network.state_dict().items())
 
 
-@pytest.mark.skipif(processor().level != "avx512-bf16", reason="slow without bf16")
+@pytest.mark.skipif(
+    processor().level != "avx512-bf16", reason="this processor has no AVX-512 for bfloat16"
+)
 def test_bf16_is_near() -> None:
     network = prepared(make(table(), "torchvision", num_classes=4), sized(TIMM_V2, 65))
     given = pixels(network.preprocessing)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 import forebear
 from forebear import Block, Conv, Table
 from forebear.network.accelerate import accelerate
-from forebear.network.kernels import convolution, native, winograd
+from forebear.network.kernels import convolution, grouped_conv, native, winograd
 from forebear.network.kernels.conv_geometry import Window
 from tests.network.making import SMALL_ROOT, table
 
@@ -74,8 +74,12 @@ def pair(name: str) -> tuple[forebear.Network, forebear.Network]:
 compiles = pytest.mark.skipif(
     isinstance(native.library(), str), reason="the C functions were not built"
 )
-multiplies_bf16 = pytest.mark.skipif(
+winograd_bf16 = pytest.mark.skipif(
     not winograd.has_winograd(),
+    reason="no AVX-512 for bfloat16, or AMX, which is faster",
+)
+groups_bf16 = pytest.mark.skipif(
+    not grouped_conv.has_groups(),
     reason="this processor has no AVX-512 for bfloat16",
 )
 multiplies_fp32 = pytest.mark.skipif(

@@ -9,13 +9,13 @@ from forebear.network.kernels.conv_geometry import Window
 from tests.network.kernels.making import (
     assert_exact,
     draw,
-    multiplies_bf16,
+    groups_bf16,
     multiplies_fp32,
     random_case,
 )
 
 
-@multiplies_bf16
+@groups_bf16
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("zeros", [(0, 0), (1, 1), (2, 2), (0, 1)], ids=str)
 @pytest.mark.parametrize("size", [4, 8, 16, 32])

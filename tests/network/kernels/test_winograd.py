@@ -16,10 +16,10 @@ from tests.network.kernels.making import (
     convolve,
     draw,
     exactly,
-    multiplies_bf16,
     multiplies_fp32,
     pair,
     random_case,
+    winograd_bf16,
 )
 
 # images, channels in and out, height, width, rows and columns of zeros before the map
@@ -44,7 +44,7 @@ def tiled(name: str) -> tuple[Window, Tensor, Tensor, Tensor]:
     return window, x.bfloat16().requires_grad_(), weight.requires_grad_(), dy.bfloat16()
 
 
-@multiplies_bf16
+@winograd_bf16
 @pytest.mark.parametrize("name", TILED)
 def test_fewer_multiplications_give_whole_numbers_exactly(name: str) -> None:
     window, x, weight, dy = tiled(name)
@@ -52,7 +52,7 @@ def test_fewer_multiplications_give_whole_numbers_exactly(name: str) -> None:
     assert_exact(window, x, weight, dy)
 
 
-@multiplies_bf16
+@winograd_bf16
 def test_fewer_multiplications_lose_a_second_rounding_at_most() -> None:
     window = Window(3, 1, 1, 1, 16, 16)
     x = draw(4, 128, 16, 16).relu().bfloat16().requires_grad_()
@@ -65,7 +65,7 @@ def test_fewer_multiplications_lose_a_second_rounding_at_most() -> None:
         assert apart < 0.005  # 2^-9, the rounding of one number, is 0.002
 
 
-@multiplies_bf16
+@winograd_bf16
 def test_fewer_multiplications_give_the_same_bits_by_any_number_of_threads() -> None:
     window, x = Window(3, 1, 1, 1, 12, 12), draw(9, 64, 12, 12).bfloat16().requires_grad_()
     weight, dy = draw(96, 64, 3, 3, seed=1).requires_grad_(), draw(9, 96, 12, 12, seed=2).bfloat16()
@@ -81,7 +81,7 @@ def test_fewer_multiplications_give_the_same_bits_by_any_number_of_threads() -> 
         assert all(map(torch.equal, results[0], other))
 
 
-@multiplies_bf16
+@winograd_bf16
 def test_fewer_multiplications_keep_what_is_not_finite() -> None:
     window, x, weight, _ = tiled("even sides")
     with torch.no_grad():
@@ -91,7 +91,7 @@ def test_fewer_multiplications_keep_what_is_not_finite() -> None:
     assert y[[0, 2, 3]].isfinite().all()
 
 
-@multiplies_bf16
+@winograd_bf16
 def test_convolutions_that_do_not_fit_go_another_way() -> None:
     window, x, weight, _ = tiled("even sides")
     assert winograd.fits(window, x, weight)
@@ -102,7 +102,7 @@ def test_convolutions_that_do_not_fit_go_another_way() -> None:
     assert not winograd.fits(Window(3, 1, 1, 1, 8, 12, groups=2), x, weight)
 
 
-@multiplies_bf16
+@winograd_bf16
 def test_a_processor_without_bf16_has_no_such_convolution(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
