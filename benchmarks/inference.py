@@ -14,7 +14,7 @@
 - --folder: images per second from JPEGs on the disk.
 
 Needs onnx, onnxruntime, openvino and nncf; timm and tensorflow if they are to be peers. The page
-has a section for each level of processor. A later run on the same level replaces the networks that
+has a section for each kind of processor. A later run on the same kind replaces the networks that
 it measured; results/inference_rows.json keeps the others.
 """
 
@@ -63,9 +63,9 @@ LIBRARIES = (
 GOAL = 1.03  # of the time of the fastest peer
 INTRODUCTION = """# Inference
 
-One section for each level of processor, as `forebear doctor` names it. A level that FOREBEAR_CPU
-forces has no section: only torch obeys it, while ONNX Runtime and OpenVINO use all instructions of
-the processor.
+One section for each kind of processor, as `forebear doctor` names its level. A level that
+FOREBEAR_CPU forces has no section: only torch obeys it, while ONNX Runtime and OpenVINO use all
+instructions of the processor.
 """
 
 
@@ -187,7 +187,7 @@ def contests(names: list[str], seconds: float) -> Iterator[list[str]]:
 def kept(rows: list[Row]) -> list[Row]:
     """Keeps the rows of a network, and returns those of all networks on this kind of processor."""
     held = json.loads(ROWS.read_text(encoding="utf-8")) if ROWS.exists() else {}
-    level = held.setdefault(processor().level, {})
+    level = held.setdefault(processor().kind, {})
     level[rows[0].network] = [asdict(row) for row in rows]
     text = json.dumps(held, indent=None, separators=(",", ":"))
     ROWS.write_text(text.replace("},{", "},\n{") + "\n", encoding="utf-8")
@@ -293,7 +293,7 @@ def write(path: Path, part: str, lines: list[str]) -> None:
         level, *parts = re.split(r"^### ", section, flags=re.MULTILINE)
         named = (one.partition("\n") for one in parts)
         sections[level.strip()] = {name: body.strip() for name, _, body in named}
-    sections.setdefault(processor().level, {})[part] = "\n".join(lines)
+    sections.setdefault(processor().kind, {})[part] = "\n".join(lines)
     out = [INTRODUCTION]
     for level, parts_of in sections.items():
         out.append(f"## {level}\n")

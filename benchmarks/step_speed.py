@@ -10,8 +10,8 @@ in a third, because TensorFlow's threads and torch's would fight. The others wai
 each is built in a process of its own, which takes three steps and reports its memory.
 
 Writes benchmarks/results/step_speed.md: medians over the rounds, each at least --seconds long after
-one step that is not counted. The page has a section for each level of processor. A later run on the
-same level replaces the networks that it measured.
+one step that is not counted. The page has a section for each kind of processor. A later run on the
+same kind replaces the networks that it measured.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ TORCH_PEERS = {
 COMPILED = {"compiled": "the same by torch.compile"}
 TITLE = """# Training steps on a CPU
 
-One section for each level of processor, as `forebear doctor` names it. Medians of interleaved
+One section for each kind of processor, as `forebear doctor` names its level. Medians of interleaved
 rounds, each after a step that is not counted. forebear (channels_last, accelerate, keep_memory,
 torch's fused SGD) runs in a process of its own, turn about with the peers', since memory once kept
 cannot be given up again. A step has 6 FLOP for each multiply-add of the forward pass. Keras has a
@@ -411,15 +411,15 @@ def table(case: Case, found: dict[str, Found], top: float) -> str:
     return "\n".join(lines) + "\n"
 
 
-def with_section(page: str, level: str, preface: str, tables: dict[str, str]) -> str:
-    """The page with the tables of a level of processor; its other tables stay as they are.
+def with_section(page: str, kind: str, preface: str, tables: dict[str, str]) -> str:
+    """The page with the tables of a kind of processor; its other tables stay as they are.
 
-    A section begins with "## LEVEL", a table in it with "### TITLE".
+    A section begins with "## KIND", a table in it with "### TITLE".
     """
     sections = {
         one.partition("\n")[0]: one for one in re.split(r"^(?=## )", page, flags=re.MULTILINE)[1:]
     }
-    head = f"## {level}"
+    head = f"## {kind}"
     parts = re.split(r"^(?=### )", sections.get(head, ""), flags=re.MULTILINE)[1:]
     kept = {one.partition("\n")[0]: one.strip() + "\n" for one in parts}
     kept |= {one.partition("\n")[0]: f"{one.strip()}\n\n{preface}\n" for one in tables.values()}
@@ -487,7 +487,7 @@ def main() -> None:
         made = table(CASES[key], contest(key, options), top)
         print(made, flush=True)
         page = RESULTS.read_text(encoding="utf-8") if RESULTS.is_file() else ""
-        page = with_section(page, processor().level, preface, {key: made})
+        page = with_section(page, processor().kind, preface, {key: made})
         RESULTS.write_text(page, encoding="utf-8")
 
 

@@ -15,6 +15,7 @@ from forebear.hardware import (
     Level,
     Processor,
     flags_of,
+    has_vnni,
     level_of,
     name_of,
     processor,
@@ -75,7 +76,7 @@ def test_a_processor_is_read_from_its_system(system: dict[str, str]) -> None:
     found = processor()
     assert (found.name, found.level, found.amx) == ("Intel Xeon", "avx512-bf16", True)
     assert (found.cores, found.memory) == (3, 1 << 20)
-    assert found.key == "Intel Xeon (avx512-bf16), 3 cores, amx"
+    assert found.key == "Intel Xeon (avx512-bf16 with AMX), 3 cores"
     hardware._limited.cache_clear()
     system.update({"/sys/fs/cgroup/cpu.max": "max 100000\n", "/sys/fs/cgroup/memory.max": "max\n"})
     assert processor().cores == 64
@@ -114,6 +115,23 @@ def test_every_level_can_be_forced_and_decides_the_precision(
     assert fastest_dtype(CPU) == dtype
     assert find_precision("auto", CPU) == ("bf16" if dtype == torch.bfloat16 else "fp32")
     assert find_precision("bf16", CPU) == "bf16"  # what a user names is obeyed
+
+
+@pytest.mark.parametrize(
+    ("flags", "there"),
+    [
+        (SKYLAKE_X, False),
+        (f"{SKYLAKE_X} avx512_vnni", True),
+        ("avx2 avx_vnni", True),  # Alder Lake: no AVX-512
+        ("", False),
+    ],
+)
+def test_products_of_bytes_overflow_without_vnni(
+    flags: str, there: bool, system: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system["/proc/cpuinfo"] = cpuinfo(flags)
+    monkeypatch.setenv(FORCE, "generic")  # the engines do not obey it
+    assert has_vnni() == there
 
 
 def test_a_lower_level_has_no_amx_either(

@@ -44,13 +44,18 @@ class Processor:
         """Whether it multiplies bfloat16 natively. Elsewhere float32 is many times faster."""
         return self.level == "avx512-bf16" or self.amx
 
+    @property
+    def kind(self) -> str:
+        """The level, such as "avx512-bf16 with AMX": AMX makes bfloat16 several times faster."""
+        return f"{self.level} with AMX" if self.amx else self.level
+
     def __str__(self) -> str:
-        return f"{self.name} ({self.level})"
+        return f"{self.name} ({self.kind})"
 
     @property
     def key(self) -> str:
         """Names the machine in a cache of timings: equal keys, equal speed."""
-        return f"{self}, {self.cores} cores{', amx' if self.amx else ''}"
+        return f"{self}, {self.cores} cores"
 
 
 def processor() -> Processor:
@@ -65,6 +70,14 @@ def processor() -> Processor:
 def own_level() -> Level:
     """The level of the processor, whatever FOREBEAR_CPU says."""
     return level_of(flags_of(_read("/proc/cpuinfo")))
+
+
+def has_vnni() -> bool:
+    """Whether the processor sums products of 8-bit numbers in 32 bits, whatever FOREBEAR_CPU says.
+
+    Without VNNI, an engine adds two such products in 16 bits, which can overflow.
+    """
+    return not {"avx512_vnni", "avx_vnni"}.isdisjoint(flags_of(_read("/proc/cpuinfo")))
 
 
 @lru_cache(maxsize=8)

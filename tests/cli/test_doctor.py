@@ -24,7 +24,7 @@ def test_doctor_names_versions_processor_kernels_and_extras(
     assert f"forebear {forebear.__version__}" in said
     assert f"torch {torch.__version__}" in said
     assert processor().name in said
-    assert re.search(rf"^level +{processor().level}$", said, re.MULTILINE)
+    assert re.search(rf"^level +{processor().kind}$", said, re.MULTILINE)
     assert "max-pool" in said
     assert "matplotlib " in said
     assert "none that torch can use" in said or torch.cuda.is_available()

@@ -67,7 +67,7 @@ def _processor(found: Report) -> Iterator[Row]:
     yield "processor", f"{this.name}, {this.architecture}, {this.cores} cores{memory}"
     yield (
         "level",
-        this.level
+        this.kind
         + (
             ""
             if this.level == found.own_level

@@ -83,9 +83,8 @@ def _speed(row: Measured) -> float:
 
 def choice_key(precision: EnginePrecision, batch: int, threads: int | None) -> str:
     """Returns the key of a choice on this machine, with these versions of the engines."""
-    chip = processor()
     versions = {name: _version(name) for name in ("torch", "onnxruntime", "openvino")}
-    facts = [precision, batch, threads, chip.name, chip.level, chip.cores, versions]
+    facts = [precision, batch, threads, processor().key, versions]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 

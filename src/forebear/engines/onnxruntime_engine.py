@@ -82,8 +82,7 @@ def _session(path: Path, options: Any, cache: Path | None) -> Any:
 
     if cache is None:
         return session(path)
-    chip = processor()
-    facts = [onnxruntime.__version__, chip.name, chip.level, path.name, path.stat().st_mtime_ns]
+    facts = [onnxruntime.__version__, processor().key, path.name, path.stat().st_mtime_ns]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     kept = cache / f"onnxruntime-{key}.onnx"
     if is_own(kept):

@@ -27,7 +27,7 @@ from forebear.engines.onnxruntime_engine import OnnxRuntimeEngine
 from forebear.engines.openvino_import import import_nncf
 from forebear.errors import WeightsError
 from forebear.files import write_whole
-from forebear.hardware import processor
+from forebear.hardware import has_vnni
 
 BATCH = 16  # images at a time
 METHODS = ("nncf", "minmax", "percentile")  # NNCF's, and ONNX Runtime's two ranges of activations
@@ -174,7 +174,7 @@ def _write(graph: Path, path: Path, card: GraphCard, calibration: Pixels, method
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=["Conv", "Gemm", "Add", "MaxPool", "ReduceMean"],
         per_channel=True,
-        reduce_range=_overflows(),
+        reduce_range=not has_vnni(),
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=kinds[method],
@@ -187,7 +187,8 @@ def _write_nncf(graph: Path, path: Path, card: GraphCard, calibration: Pixels, _
 
     nncf = import_nncf()
     images = [card.graph_input(calibration[at : at + 1]) for at in range(len(calibration))]
-    fix = nncf.OverflowFix.ENABLE if _overflows() else nncf.OverflowFix.DISABLE
+    # Weights have 7 bits where two products of 8 bits could overflow.
+    fix = nncf.OverflowFix.DISABLE if has_vnni() else nncf.OverflowFix.ENABLE
     model = nncf.quantize(
         onnx.load(str(graph)),
         nncf.Dataset(images, lambda one: {"pixels": one}),
@@ -196,11 +197,6 @@ def _write_nncf(graph: Path, path: Path, card: GraphCard, calibration: Pixels, _
         advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=fix),
     )
     _save(model, path, card)
-
-
-def _overflows() -> bool:
-    """Whether weights need 7 bits: without VNNI, two products of 8 bits overflow 16 bits."""
-    return not processor().level.startswith("avx512")
 
 
 def _save(model: Any, path: Path, card: GraphCard) -> None:
