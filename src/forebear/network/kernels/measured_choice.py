@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -124,10 +124,10 @@ def _measured(ways: Sequence[Way], window: Window, shape: Sequence[int], weight:
     dy = draw(shape[0], len(weight), window.height, window.width).detach()
 
     def turn(way: Way | None) -> float:
-        started = time.perf_counter()
+        started = perf_counter()
         y = _by_torch(window, x, taps) if way is None else way.apply(x, taps, window)  # type: ignore[no-untyped-call]
         torch.autograd.grad(y, (x, taps), dy)
-        return time.perf_counter() - started
+        return perf_counter() - started
 
     all_ways = (*ways, None)
     times: dict[Way | None, float] = dict.fromkeys(all_ways, float("inf"))
