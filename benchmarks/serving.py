@@ -111,7 +111,7 @@ def main() -> None:
         [
             "# Figures",
             "",
-            f"`python benchmarks/serving.py` on {chip.cores} cores of {chip.name} ({chip.level}), "
+            f"`python benchmarks/serving.py` on {chip.cores} cores of {chip}, "
             f"clients on the same cores: {args.what}; a JPEG of {len(image) / 1e3:.0f} kB. "
             f"Load before: {os.getloadavg()[0]:.1f}.",
             "",
