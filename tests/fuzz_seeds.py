@@ -26,9 +26,10 @@ from forebear.tables.files import table_to_dict
 from forebear.tasks.train.recipe_files import recipes, show
 from forebear.tasks.train.resume.checkpoint import save_checkpoint
 from forebear.tasks.train.state import TrainState
-from forebear.weights.writers.tensorflow.protobuf import number
+from forebear.weights.writers.tensorflow.protobuf import message, number
 from tests.data.making import encoded, noise
 from tests.weights.readers import tensorflow_making as making
+from tests.weights.readers.object_making import Tree, Variable, graph_of, layers_of
 
 _GOLDENS = Path(__file__).parent / "weights" / "readers" / "goldens"
 _FAMILIES = Path(__file__).parent / "weights" / "goldens" / "families"
@@ -76,6 +77,26 @@ def _tensorflow_v2() -> list[bytes]:
     whole = making.entry((2, 2), 16, making.SUM)
     small = making.table({b"": number(1, 1), b"a": whole, b"b/c": whole})
     return [small, Path(f"{making.V2}.index").read_bytes()]
+
+
+@cache
+def tree() -> Tree:
+    """Objects as those of a Keras model with an optimizer."""
+    layers = layers_of({"a/kernel": np.ones((2, 2)), "a/bias": np.zeros(2)})
+    return {**layers, "optimizer": {"_iterations": Variable("iteration", np.ones(()))}}
+
+
+@cache
+def variables() -> dict[str, Any]:
+    return graph_of(tree())[1]
+
+
+def _layers() -> list[bytes]:
+    """The description that Keras 2 wrote, and one of a single layer."""
+    with zipfile.ZipFile(_GOLDENS / "tensorflow" / "objects_keras2.zip") as archive:
+        whole = archive.read("saved/keras_metadata.pb")
+    text = b'{"class_name": "Functional", "config": {"layers": []}}'
+    return [message(1, message(3, b"root"), message(5, text)), whole]
 
 
 def _hdf5(layout: dict[str, Any], attributes: dict[str, dict[str, Any]]) -> bytes:
@@ -331,6 +352,8 @@ def seeds() -> dict[str, list[bytes]]:
     return {
         "tensorflow_v1": _tensorflow_v1(),
         "tensorflow_v2": _tensorflow_v2(),
+        "object_graph": [graph_of(tree())[0]],
+        "saved_model": _layers(),
         "snappy": [b"\x08\x1cabcdefgh", b"\x0c\x0cabcd\x01\x04\x0e\x08\x00"],
         "hdf5": _keras(),
         "keras": [_keras_archive()],

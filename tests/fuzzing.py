@@ -48,6 +48,7 @@ from forebear.weights.readers.detect import open_arrays
 from forebear.weights.readers.tensorflow.corruption import blame
 from forebear.weights.readers.tensorflow.snappy import decompress
 from tests import fuzz_seeds as seeds
+from tests.weights.readers.object_making import graph_of, objects_of
 
 SECONDS = 5.0  # of the processor
 GROWTH = 500  # MiB of memory
@@ -57,6 +58,7 @@ _SOURCE = str(Path(forebear.__file__).parent)
 _PATCHES = {  # every checksum that a reader compares: {where: what it is replaced by}
     "forebear.weights.readers.tensorflow.sstable.masked": lambda _: _Right(),
     "forebear.weights.readers.tensorflow.checkpoint_v2.masked": lambda _: _Right(),
+    "forebear.weights.readers.tensorflow.string_tensor.masked": lambda _: _Right(),
     "forebear.weights.native_format.digest": lambda *_: _Right(),
     "forebear.tasks.train.resume.checkpoint._digest": lambda *_: _Right(),
     "zipfile.ZipExtFile._update_crc": lambda *_: None,
@@ -174,6 +176,23 @@ def _onnx(data: bytes, folder: Path) -> None:
 def _tensorflow_v2(data: bytes, folder: Path) -> None:
     _put(folder, "net.data-00000-of-00001", seeds.v2_data())
     _arrays(_put(folder, "net.index", data).with_suffix(""))
+
+
+def _object_graph(data: bytes, folder: Path) -> None:
+    """Reads the bytes as the graph of a checkpoint of two variables."""
+    path = objects_of(folder / "net", data, seeds.variables())
+    _arrays(path)
+    find_network(path)
+
+
+def _saved_model(data: bytes, folder: Path) -> None:
+    """Reads the bytes as the description of the layers in a SavedModel."""
+    _put(folder, "saved_model.pb", b"")
+    _put(folder, "keras_metadata.pb", data)
+    (folder / "variables").mkdir()
+    objects_of(folder / "variables" / "variables", *graph_of(seeds.tree()))
+    _arrays(folder)
+    find_network(folder)
 
 
 def _snappy(data: bytes, folder: Path) -> None:
@@ -333,6 +352,8 @@ def _command(data: bytes, folder: Path) -> None:
 TARGETS: dict[str, Target] = {
     "tensorflow_v1": _file("net.ckpt"),
     "tensorflow_v2": _tensorflow_v2,
+    "object_graph": _object_graph,
+    "saved_model": _saved_model,
     "snappy": _snappy,
     "hdf5": _file("net.h5"),
     "keras": _file("net.keras"),

@@ -63,4 +63,7 @@ ARRAY_NAME = 1_000  # characters
 PICKLE_BYTES = 16 * MIB  # ResNet-1202's state dict has 1.3 MB of pickle
 PICKLED_ARRAYS_BYTES = 4 * 2**30  # of a pickle of numpy arrays, which is read into memory
 PICKLE_OBJECTS = 1_000_000  # lists, tuples, dicts and others; a tensor takes 5
+OBJECT_GRAPH_BYTES = 16 * MIB  # of a TF2 checkpoint; ResNet-152 with Adam has 0.3 MB
+OBJECTS = 500_000  # objects of a TF2 checkpoint, and references between them
+LAYERS_BYTES = 64 * MIB  # of the layers' description in a SavedModel of Keras
 GRAPH_NODES = 100_000  # of an ONNX graph; ResNet-1202 has 4,000

@@ -15,6 +15,7 @@ from forebear.tasks.convert import convert
 from forebear.weights import load as weights
 from tests.tasks.making import TINY, write_run
 from tests.weights import forms
+from tests.weights.readers.object_making import unpacked
 
 
 def parsed(*words: str) -> argparse.Namespace:
@@ -117,6 +118,13 @@ def test_a_run_and_a_file_of_ours_say_nothing_and_have_no_choice(
     for path in (run, saved):
         with pytest.raises(forebear.WeightsError, match="has one set of weights"):
             load_model(None, parsed("--weights", str(path), "--which", "ema"))
+
+
+def test_a_prefix_and_a_saved_model_stand_where_a_run_does(tmp_path: Path) -> None:
+    unpacked("keras3", tmp_path)
+    for name in ("objects", "saved"):
+        assert load_model(tmp_path / name, parsed()).dialect.name == "keras-v1"
+        assert load_model(None, parsed("--weights", str(tmp_path / name))).plan.num_classes == 7
 
 
 def test_a_folder_of_the_hub_stands_where_a_run_does() -> None:

@@ -49,7 +49,7 @@ def load_model(run: Path | None, args: argparse.Namespace) -> Network:
     from forebear.weights.load import load, native_file
 
     path = located(Path(args.weights) if run is None else run)
-    if run is not None and not path.is_file() and not _is_checkpoint_folder(path):
+    if run is not None and not path.is_file() and not _is_checkpoint(path):
         from forebear.tasks.runs.read import load_run
 
         return load_run(path)
@@ -82,12 +82,16 @@ def load_network_or_graph(run: Path | None, args: argparse.Namespace) -> Network
     return load_model(run, args)
 
 
-def _is_checkpoint_folder(path: Path) -> bool:
-    """Whether a folder has weights of the Hugging Face Hub, and is no run."""
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a path that is no file is that of a checkpoint, and of no run."""
     from forebear.weights.load import native_file
     from forebear.weights.readers.hub import is_hub_folder
+    from forebear.weights.readers.tensorflow.open import is_tensorflow
+    from forebear.weights.readers.tensorflow.saved_model import is_saved_model
 
-    return path.is_dir() and is_hub_folder(path) and native_file(path) is None
+    if not path.is_dir():
+        return is_tensorflow(path)
+    return is_saved_model(path) or (is_hub_folder(path) and native_file(path) is None)
 
 
 class _Download:

@@ -14,6 +14,7 @@ from forebear.network.plan.plan import Plan
 from forebear.text import truncated
 from forebear.weights.find_sets import (
     AVERAGE,
+    OBJECT,
     WRAPPERS,
     FileNames,
     Wanted,
@@ -208,7 +209,7 @@ def _group(name: str, scope: Sequence[str]) -> str:
 
     It is the first part that the names of the set do not have, or a slot of TensorFlow.
     """
-    found = parts(name)
+    found = parts(name.removesuffix(OBJECT))
     if "/" in name and found[-1][:1].isupper():
         return found[-1]
     while len(found) > 1 and (found[0] in scope or found[0] in WRAPPERS):

@@ -24,6 +24,7 @@ from forebear.weights.variable_names import Pair, pairs
 
 Shape = tuple[int, ...]
 AVERAGE = "ExponentialMovingAverage"  # TensorFlow's name of a variable's moving average
+OBJECT = "/.ATTRIBUTES/VARIABLE_VALUE"  # the end of a name that TF2 gives a variable without one
 # Arrays that are not weights: step counters, Caffe's mean colour, and Adam's powers.
 _BESIDE = ("global_step", "mean_rgb", "beta1_power", "beta2_power", "n_averaged")
 GROUP_SUM = "_2_gconv/kernel"  # a constant kernel of keras-applications

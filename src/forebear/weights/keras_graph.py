@@ -20,7 +20,7 @@ from forebear.tables.rows import Block, Conv, Form, Pool, Table
 from forebear.text import truncated
 from forebear.weights.choose_set import RenamedArrays
 from forebear.weights.keras_layers import Layer, NoNetworkError, chain_to, layers_of
-from forebear.weights.readers.keras.keras import KerasArrays
+from forebear.weights.readers.base import Arrays
 
 # What a configuration of another form raises.
 _DAMAGE = (LookupError, TypeError, ValueError, AttributeError, TableError, RecursionError)
@@ -70,14 +70,14 @@ class Graph:
     preprocessing: Preprocessing
 
 
-def graph_of(arrays: KerasArrays) -> Graph:
+def graph_of(arrays: Arrays) -> Graph:
     """Returns the network that the configuration in a Keras file describes.
 
     Raises:
         NoNetworkError: The file has no configuration, or it is no network of forebear's.
     """
     try:
-        layers = layers_of(arrays.config)
+        layers = layers_of(arrays.model_config)
         root, units, last = _parts(layers)
         pool, step, side, rule = _root(root)
         blocks = [*_blocks(units)]
@@ -94,7 +94,7 @@ def graph_of(arrays: KerasArrays) -> Graph:
             image_size=side,
         )
         dialect = replace(_dialect(step, units, rows, own.channels), preprocessing=rule)
-        renamed = _renamed(arrays, step, dense, blocks)
+        renamed = _renamed(arrays, layers, step, dense, blocks)
     except _DAMAGE as error:
         raise NoNetworkError(f"it is no residual network ({truncated(error)})") from error
     return Graph(table, dialect, renamed, rule)
@@ -320,9 +320,13 @@ def _head(
 
 
 def _renamed(
-    arrays: KerasArrays, root: _Step, dense: Layer, blocks: Sequence[tuple[Block, list[_Unit]]]
+    arrays: Arrays,
+    layers: Mapping[str, Layer],
+    root: _Step,
+    dense: Layer,
+    blocks: Sequence[tuple[Block, list[_Unit]]],
 ) -> RenamedArrays:
-    """Returns the arrays under the names of Keras Applications."""
+    """Returns the arrays of the layers under the names of Keras Applications."""
     theirs = {dense.name: "predictions"}
     steps = {"conv1": root}
     for b, (_, units) in enumerate(blocks, start=2):
@@ -336,7 +340,8 @@ def _renamed(
     keys: dict[str, str] = {}
     for own in arrays:
         layer, _, weight = own.rpartition("/")
-        if layer not in theirs:
+        if layer in theirs:
+            keys[f"{theirs[layer]}/{weight}"] = own
+        elif layer in layers:
             raise NoNetworkError(f"{layer} has weights and no place")
-        keys[f"{theirs[layer]}/{weight}"] = own
     return RenamedArrays(arrays, keys)

@@ -35,7 +35,7 @@ class Layer:
 
 def layers_of(config: str | bytes | None) -> dict[str, Layer]:
     """Returns the layers of a functional model, in its order."""
-    model = parse_json(config) if config else None
+    model = _plain(parse_json(config)) if config else None
     if not isinstance(model, dict) or model.get("class_name") not in ("Functional", "Model"):
         raise NoNetworkError("the file has no functional model")
     found = {}
@@ -46,6 +46,17 @@ def layers_of(config: str | bytes | None) -> dict[str, Layer]:
         if settings.get("data_format", "channels_last") != "channels_last":
             raise NoNetworkError(f"{name} has data_format={truncated(settings['data_format'])!r}")
     return found
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value of JSON in which tuples, which a SavedModel of Keras marks, are lists."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        if value.get("class_name") == "__tuple__":
+            return _plain(value.get("items"))
+        return {key: _plain(one) for key, one in value.items()}
+    return value
 
 
 def _inputs(node: Any) -> Iterator[str]:

@@ -30,6 +30,7 @@ from forebear.weights.native_format import describes_itself, load_file
 from forebear.weights.readers.base import Array, Arrays
 from forebear.weights.readers.detect import open_arrays
 from forebear.weights.readers.hub import HubArrays
+from forebear.weights.readers.tensorflow.open import is_tensorflow
 from forebear.weights.transformers_resnet import is_transformers, network_of, renamed
 from forebear.weights.understand import Understood, for_channels, understand, understand_as
 from forebear.weights.variable_names import pairs
@@ -40,9 +41,9 @@ _WEIGHTS, _SETTINGS = "model.safetensors", "settings.json"  # of a run folder
 def read_arrays(path: str | Path) -> Arrays:
     """Opens a checkpoint as {name: array}. Each array is read when it is accessed.
 
-    The formats are TensorFlow V1 and V2, Keras .h5, .weights.h5 and .keras, torch, safetensors,
-    .npz, pickles of NumPy arrays (Paddle, Detectron), ONNX graphs, and folders of the Hugging Face
-    Hub. The content determines the format.
+    The formats are TensorFlow V1, V2 and SavedModel, Keras .h5, .weights.h5 and .keras, torch,
+    safetensors, .npz, pickles of NumPy arrays (Paddle, Detectron), ONNX graphs, and folders of the
+    Hugging Face Hub. The content determines the format.
     Nothing in the file is ever executed. Of a torch file with several state dicts, these are the
     arrays of the largest one without averages; `whole` of the result has all of them.
 
@@ -146,7 +147,8 @@ def _load_checkpoint(
     what: str | Path | Table, which: str | None, partial: bool, options: dict[str, Any]
 ) -> Network:
     path = located(Path(str(what)))
-    if isinstance(what, Table) or str(what) in NETWORKS or not (path.exists() or path.suffix):
+    there = path.exists() or path.suffix or is_tensorflow(path)
+    if isinstance(what, Table) or str(what) in NETWORKS or not there:
         network = create(what, **options)  # raises an error if the name is unknown
         raise ValueError(
             f"weights=None: {network.table.name} would keep its random initial weights. "
@@ -351,7 +353,8 @@ def sha256(path: Path) -> str:
     """
     files = [path]
     if not path.is_file():
-        files = sorted(path.iterdir() if path.is_dir() else path.parent.glob(f"{path.name}.*"))
+        inside = (*path.glob("*"), *path.glob("variables/*"))  # the latter in a SavedModel
+        files = sorted(inside if path.is_dir() else path.parent.glob(f"{path.name}.*"))
     total = hashlib.sha256()
     try:
         for file in files:

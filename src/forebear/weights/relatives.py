@@ -11,10 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from forebear.text import truncated
-from forebear.weights.find_sets import FileNames, Wanted, prefixes
+from forebear.weights.find_sets import OBJECT, FileNames, Wanted, prefixes
 from forebear.weights.structure import structures
 
-_OBJECT = "/.ATTRIBUTES/VARIABLE_VALUE"  # the end of the names of tf.train.Checkpoint
 _SHARE = 0.5  # of a network's arrays that must fit, so that it is named
 
 
@@ -49,12 +48,11 @@ _RELATIVES = (
 
 def what_it_is(file: FileNames) -> str:
     """Returns what the arrays of a file seem to be, as the end of a sentence; "" if unknown."""
-    objects = next((name for name in file.plain if name.endswith(_OBJECT)), None)
+    objects = next((name for name in file.plain if name.endswith(OBJECT)), None)
     if objects is not None:
         return (
-            f"it is an object checkpoint of TensorFlow 2 ({truncated(objects)}): its names follow "
-            "the objects of a program; restore it in Keras and save it with "
-            'model.save("model.keras")'
+            f"it is a TensorFlow 2 checkpoint of objects, and {truncated(objects)} has no name of "
+            'its own; restore it in Keras and save it with model.save("model.keras")'
         )
     for one in _RELATIVES:
         name = next((name for name in file.plain if one.pattern.search(name)), None)

@@ -29,7 +29,6 @@ from forebear.weights.keras_layers import NoNetworkError
 from forebear.weights.kerashub_resnet import is_kerashub, preset_network
 from forebear.weights.readers.base import Arrays
 from forebear.weights.readers.hub import HubArrays
-from forebear.weights.readers.keras.keras import KerasArrays
 from forebear.weights.readers.onnx.onnx_file import OnnxArrays
 from forebear.weights.transformers_resnet import is_transformers, network_of, renamed
 from forebear.weights.variable_names import pairs
@@ -77,12 +76,12 @@ def understand(arrays: Arrays, which: str | None = None) -> Understood:
     try:
         fit, sets = recognise(arrays, which)
     except WeightsError as error:
-        if not isinstance(arrays, KerasArrays) or not arrays.config:
+        if not arrays.model_config:
             raise
         return _from_graph(arrays, error, which)
     name = fit.network
     said = describe(fit.weights, sets, list(arrays.whole), arrays.unbuilt)
-    facts = Facts(notes=(said,) if said else ())
+    facts = Facts(notes=_notes(arrays, said))
     if isinstance(arrays, HubArrays):
         own = f"timm/{arrays.config.architecture}"
         name = (
@@ -105,7 +104,7 @@ def understand(arrays: Arrays, which: str | None = None) -> Understood:
     )
 
 
-def _from_graph(arrays: KerasArrays, error: WeightsError, which: str | None) -> Understood:
+def _from_graph(arrays: Arrays, error: WeightsError, which: str | None) -> Understood:
     """Returns the network in the graph of a Keras model whose names are unknown."""
     try:
         graph = graph_of(arrays)
@@ -113,8 +112,17 @@ def _from_graph(arrays: KerasArrays, error: WeightsError, which: str | None) -> 
         said = f"{error} Its model_config was read too: {truncated(reason)}."
         raise WeightsError(said) from error
     found = understand_as(graph.table, graph.dialect, graph.arrays, which)
-    facts = Facts(preprocessing=graph.preprocessing, notes=(_FROM_GRAPH,))
+    left = len(arrays) - len(graph.arrays)
+    said = f"left: {left} arrays that are not of its layers" if left else ""
+    notes = (_FROM_GRAPH, *_notes(arrays, said))
+    facts = Facts(preprocessing=graph.preprocessing, notes=notes)
     return replace(found, facts=found.facts | facts)
+
+
+def _notes(arrays: Mapping[str, Any], said: str) -> tuple[str, ...]:
+    """Returns what the reader of a file says about it, and what is said of its arrays."""
+    read = arrays.notes if isinstance(arrays, Arrays) else ()
+    return (said, *read) if said else read
 
 
 def understand_as(
@@ -145,7 +153,7 @@ def understand_as(
         whole = arrays.whole if isinstance(arrays, Arrays) else arrays
         unbuilt = arrays.unbuilt if isinstance(arrays, Arrays) else ()
         said = describe(one, sets, list(whole), unbuilt)
-        notes = (said,) if said else ()
+        notes = _notes(arrays, said)
         arrays = taken(arrays, one)
     return Understood(
         name=table.name,

@@ -89,7 +89,7 @@ def test_what_is_no_checkpoint_is_told(data: bytes, told: str, tmp_path: Path) -
     path.write_bytes(data)
     said = refusal(path)
     assert told in said
-    assert "TensorFlow checkpoint, Keras .h5" in said
+    assert "TensorFlow checkpoint or SavedModel, Keras .h5" in said
 
 
 def test_a_folder_with_one_tensorflow_checkpoint_is_read(tmp_path: Path) -> None:

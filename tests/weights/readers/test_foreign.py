@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from forebear.weights.readers.detect import open_arrays
 from forebear.weights.readers.foreign import foreign_file
 from forebear.weights.readers.onnx.onnx_file import is_onnx
 from forebear.weights.writers.tensorflow.protobuf import message, number
@@ -38,7 +37,7 @@ def test_a_file_of_another_framework(data: bytes, what: str, remedy: str, tmp_pa
     path.write_bytes(data)
     said = refusal(path)
     assert f"this is {what}" in said
-    assert ". Expected a TensorFlow checkpoint, Keras .h5" in said
+    assert ". Expected a TensorFlow checkpoint or SavedModel, Keras .h5" in said
     assert remedy in said
 
 
@@ -46,7 +45,7 @@ def test_a_file_of_another_framework(data: bytes, what: str, remedy: str, tmp_pa
     ("name", "what"),
     [
         ("saved_model.pb", "a TensorFlow SavedModel"),
-        ("tfhub_module.pb", "a module of TensorFlow Hub"),
+        ("tfhub_module.pb", "a TensorFlow SavedModel without variables"),
         ("flax_model.msgpack", "a Flax file of JAX"),
         ("manifest.ocdbt", "an Orbax checkpoint"),
         ("Manifest.json", "a Core ML model"),
@@ -61,7 +60,7 @@ def test_a_folder_of_another_framework(name: str, what: str, tmp_path: Path) -> 
 
 def test_the_file_of_a_saved_model_is_not_one_of_core_ml(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").write_bytes(b"\x08\x01\x12\x02\x0a\x00")
-    assert "a TensorFlow SavedModel" in refusal(tmp_path / "saved_model.pb")
+    assert "the program of a TensorFlow SavedModel" in refusal(tmp_path / "saved_model.pb")
 
 
 def test_an_onnx_graph_is_not_taken_for_another() -> None:
@@ -76,16 +75,3 @@ def test_a_cut_file_is_refused_too(data: bytes, tmp_path: Path) -> None:
     for length in range(1, len(data)):
         path.write_bytes(data[:length])
         assert refusal(path)
-
-
-def test_a_checkpoint_of_objects_says_what_it_is() -> None:
-    import forebear
-    from forebear import WeightsError
-
-    path = Path(__file__).parent / "goldens" / "tensorflow" / "objects.index"
-    with open_arrays(path) as arrays:
-        assert any(name.endswith("VARIABLE_VALUE") for name in arrays)
-    with pytest.raises(
-        WeightsError, match=r"an object checkpoint of TensorFlow 2 \(model/_f.*Keras"
-    ):
-        forebear.load(path)

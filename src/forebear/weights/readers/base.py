@@ -23,6 +23,8 @@ class Arrays(Mapping[str, Array]):
     path: Path  # as passed by the caller
     format: str  # a description of the format: "TensorFlow checkpoint V2"
     unbuilt: tuple[str, ...] = ()  # classes of objects in the file that were left unbuilt
+    notes: tuple[str, ...] = ()  # what the reader left out, for the notes of the network
+    model_config: str | bytes | None = None  # the JSON of a Keras model's layers, if there is one
 
     def __enter__(self) -> Self:
         return self

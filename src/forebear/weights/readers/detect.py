@@ -17,12 +17,13 @@ from forebear.weights.readers.onnx.onnx_file import OnnxArrays, is_onnx
 from forebear.weights.readers.pickled_arrays import PickledArrays
 from forebear.weights.readers.safetensors_file import SafetensorsArrays, is_safetensors, open_index
 from forebear.weights.readers.tensorflow.open import is_tensorflow, open_tensorflow
+from forebear.weights.readers.tensorflow.saved_model import is_saved_model, open_saved_model
 from forebear.weights.readers.torch.state_dict import TorchArrays, is_legacy
 from forebear.weights.readers.zip_archive import open_archive
 
 _EXPECTED = (
-    "a TensorFlow checkpoint, Keras .h5, .weights.h5 or .keras, torch state dict, safetensors, "
-    ".npz, ONNX graph, a pickle of numpy arrays, or a folder from the Hugging Face Hub"
+    "a TensorFlow checkpoint or SavedModel, Keras .h5, .weights.h5 or .keras, torch state dict, "
+    "safetensors, .npz, ONNX graph, a pickle of numpy arrays, or a folder from the Hugging Face Hub"
 )
 _CHECK = "Check the path."
 # Other files that users pass by mistake, by their first bytes.
@@ -43,7 +44,7 @@ def open_arrays(path: Path) -> Arrays:
 
     Args:
         path: A file, the prefix of a TensorFlow checkpoint in several files, a folder of the Hub,
-            or a folder with one TensorFlow checkpoint.
+            a SavedModel, or a folder with one TensorFlow checkpoint.
 
     Raises:
         WeightsError: The file is missing, empty, damaged or malicious, or it is not a checkpoint.
@@ -62,6 +63,8 @@ def open_arrays(path: Path) -> Arrays:
 def _open_folder(path: Path) -> Arrays:
     if is_hub_folder(path):
         return HubArrays(path)
+    if is_saved_model(path):
+        return open_saved_model(path)
     files = (file for file in path.iterdir() if file.is_file() and ".data-" not in file.name)
     found = sorted(file for file in files if is_tensorflow(file))
     if len(found) == 1:

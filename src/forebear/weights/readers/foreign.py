@@ -54,15 +54,14 @@ CORE_ML = Foreign(
     "a Core ML model; the converter folded its norms and may have compressed its weights",
     "Pass the PyTorch or Keras file that it was converted from.",
 )
-SAVED_MODEL = Foreign(
-    "a TensorFlow SavedModel, whose arrays are named after the objects of a program",
-    "If TF-Slim wrote it, pass its folder variables. Otherwise load it in Keras and save it with "
-    'model.save("model.keras").',
+SAVED_MODEL_FILE = Foreign(
+    "the program of a TensorFlow SavedModel, which forebear does not read",
+    "Pass the folder that it is in, with the folder variables.",
 )
-TF_HUB = Foreign(
-    "a module of TensorFlow Hub, whose graph forebear does not read",
-    "If it was built with TF-Slim, pass its folder variables. Otherwise pass the checkpoint that "
-    "it was made from.",
+SAVED_MODEL = Foreign(
+    "a TensorFlow SavedModel without variables/variables.index; its weights are missing, or "
+    "constants in its program",
+    "Pass the complete folder, or the checkpoint that it was made from.",
 )
 
 _PRINTABLE = re.compile(rb"[ -~]*\Z")
@@ -77,7 +76,7 @@ def foreign_file(path: Path, start: bytes) -> Foreign | None:
     """
     for looks, kind in _FILES:
         if looks(start):
-            return SAVED_MODEL if kind is CORE_ML and path.name == _SAVED_MODEL else kind
+            return SAVED_MODEL_FILE if kind is CORE_ML and path.name == _SAVED_MODEL else kind
     return None
 
 
@@ -133,7 +132,7 @@ _FILES: tuple[tuple[Callable[[bytes], bool], Foreign], ...] = (
     (_is_flax, FLAX),
 )
 _FOLDERS = (
-    ("tfhub_module.pb", TF_HUB),
+    ("tfhub_module.pb", SAVED_MODEL),
     (_SAVED_MODEL, SAVED_MODEL),
     ("flax_model.msgpack", FLAX),
     ("manifest.ocdbt", ORBAX),

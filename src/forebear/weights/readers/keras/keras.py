@@ -50,7 +50,6 @@ class KerasArrays(Listed[Stored]):
     """The arrays of one Keras file, in any of Keras's formats."""
 
     expected = EXPECTED
-    config: str | bytes | None  # the JSON of the model's layers, if the file has it
 
     def __init__(self, path: Path, archive: ZipFile | None = None) -> None:
         """Reads the names.
@@ -67,7 +66,7 @@ class KerasArrays(Listed[Stored]):
         self._file = Hdf5(path, self._content)
         try:
             with reading(path, EXPECTED):
-                self.config, self.format, found = _find(self._file, archive)
+                self.model_config, self.format, found = _find(self._file, archive)
                 check_names(path, (name for name, _ in found))
                 self.entries = {}
                 for name, dataset in found:

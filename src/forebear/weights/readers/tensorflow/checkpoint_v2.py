@@ -7,20 +7,25 @@ little-endian, and in C order.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from forebear.limits import OBJECT_GRAPH_BYTES
 from forebear.weights.readers.base import Array
 from forebear.weights.readers.tensorflow.checkpoint import Checkpoint
 from forebear.weights.readers.tensorflow.corruption import DamageError, blame
 from forebear.weights.readers.tensorflow.crc32c import crc32c, masked
+from forebear.weights.readers.tensorflow.object_graph import variable_names
 from forebear.weights.readers.tensorflow.protobuf import Field, fields
 from forebear.weights.readers.tensorflow.sstable import Table
+from forebear.weights.readers.tensorflow.string_tensor import read_string
 from forebear.weights.readers.tensorflow.tensor_records import (
     KINDS,
+    STRING,
     Kind,
     Slice,
     Tensor,
@@ -75,6 +80,11 @@ class CheckpointV2(Checkpoint):
                         number = f"number {beyond[0]}, but there are only {self._shards}"
                         raise DamageError(f"its data file has {number}")
                     self._places |= places
+        graph = entries.get(OBJECT_GRAPH.encode())
+        if graph is not None:
+            self.format = "TensorFlow 2 checkpoint of objects"
+            with blame(index, OBJECT_GRAPH):
+                tensors = self._named(graph, tensors)
         super().__init__(path, tensors, self._bytes())
 
     def close(self) -> None:
@@ -88,6 +98,21 @@ class CheckpointV2(Checkpoint):
             if read_checked(self._file(place.shard), place.offset, data) != place.checksum:
                 raise DamageError("the checksum of its values does not match")
         return array
+
+    def _named(self, graph: memoryview, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Returns {name by the object graph: array}, without texts such as an object's config."""
+        place = _entry(graph)[1]
+        if place.shard >= self._shards or place.size > OBJECT_GRAPH_BYTES:
+            what = f"{place.size} bytes in data file {place.shard}"
+            raise DamageError(f"it has {what}; at most {OBJECT_GRAPH_BYTES} bytes are read")
+        file = self._file(place.shard)
+        content = read_string(file, place.offset, place.size, place.checksum)
+        kept = {key: tensor for key, tensor in tensors.items() if tensor.kind != STRING}
+        names = {key: key for key in kept} | variable_names(content, kept)
+        self._places = {
+            (names[key], part): place for (key, part), place in self._places.items() if key in names
+        }
+        return {names[key]: tensor for key, tensor in kept.items()}
 
     def _file(self, shard: int) -> Path:
         return data_file(self._prefix, shard, self._shards)

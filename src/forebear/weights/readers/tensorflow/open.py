@@ -29,8 +29,8 @@ def is_tensorflow(path: Path) -> bool:
 def open_tensorflow(path: Path) -> Arrays:
     """Opens a TensorFlow checkpoint, V1 or V2.
 
-    The names are those in the file. In TF2 they end in `/.ATTRIBUTES/VARIABLE_VALUE`. Arrays of
-    strings are listed, but cannot be read. TF2's object graph is omitted.
+    The names are those in the file. Arrays of strings are listed, but cannot be read. In a
+    checkpoint of TF2's objects, the names are those in the object graph, and strings are omitted.
 
     Args:
         path: A V1 file, or the prefix, the index or a data file of V2.
