@@ -183,7 +183,7 @@ def _draw(pixels: Pixels, captions: Sequence[Sequence[_Text]], path: Path, title
 
 
 def _titles(labels: NDArray[np.bool_], classes: Sequence[str]) -> list[str]:
-    found = [class_title(classes[at], 40) for at in np.flatnonzero(labels)]
+    found = [class_title(classes[at], 40) for at in np.flatnonzero(labels).tolist()]
     return found or [NONE]
 
 
