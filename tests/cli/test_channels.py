@@ -122,24 +122,32 @@ def test_files_can_be_read_as_grey(rgba: Path, tmp_path: Path) -> None:
     assert forebear.load(tmp_path / "run").preprocessing.order == "L"
 
 
-@pytest.mark.slow
-def test_weights_of_other_channels_are_refused_or_begin_at_random(
+@pytest.mark.long
+def test_weights_for_colours_are_adapted_and_those_for_other_channels_are_refused(
     rgba: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     four, three = tmp_path / "four", tmp_path / "three"
-    assert train(tmp_path, f"folder:{rgba}", four, "--channels", "4") == 0
-    assert train(tmp_path, f"folder:{rgba}", three) == 0
+    assert train(tmp_path, f"folder:{rgba}", three, "--epochs", "1") == 0
+    weights: tuple[str, ...] = ("--weights", str(three / "model.safetensors"))
     capsys.readouterr()
-    weights: tuple[str, ...] = ("--weights", str(four / "best.safetensors"))
+    assert train(tmp_path, f"folder:{rgba}", four, *weights, "--channels", "4") == 0
+    said = capsys.readouterr().err
+    assert "root.conv1: the images have 4 channels, the checkpoint takes 3, so its filters" in said
+    rule = forebear.load(four).preprocessing
+    assert (rule.order, rule.channels) == ("any", 4)
+    assert rule.mean[0] == pytest.approx(128 / 255, abs=1e-3)  # measured
+    assert rule.std[3] == pytest.approx(0.3, abs=0.05)
+    grey = tmp_path / "grey"
+    assert train(tmp_path, f"folder:{rgba}", grey, *weights, "--channels", "1") == 0
+    assert "channel, the checkpoint takes 3, so its filters are summed" in capsys.readouterr().err
+    rule = forebear.load(grey).preprocessing
+    assert (rule.order, len(rule.mean)) == ("L", 1)
+    assert 0.3 < rule.mean[0] < 1  # measured too
+    weights = ("--weights", str(four / "model.safetensors"))
     assert train(tmp_path, f"folder:{rgba}", tmp_path / "a", *weights) == 2
     assert (
         "images of 3 channels. Expected 4, as the network of --weights" in capsys.readouterr().err
     )
-    weights = ("--weights", str(three / "best.safetensors"), "--channels", "4")
-    assert train(tmp_path, f"folder:{rgba}", tmp_path / "b", *weights) == 2
-    assert "[8, 3, 3, 3], expected [8, 4, 3, 3]" in capsys.readouterr().err
-    assert train(tmp_path, f"folder:{rgba}", tmp_path / "c", *weights, "--partial") == 0
-    assert "that fit: root.conv1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("field", ["policy=randaugment", "jitter=0.4"])

@@ -65,9 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="cross-validate: train N runs, each of which validates on another part of the images, "
-        "stratified by class and in whole groups; report mean and standard deviation, and predict "
-        "each image by the network that did not see it; the same command continues it; --budget is "
-        "the time of all runs together",
+        "stratified by class or label and in whole groups; report mean and standard deviation, and "
+        "predict each image by the network that did not see it; the same command continues it; "
+        "--budget is the time of all runs together",
     )
 
     start = parser.add_argument_group("initialisation and validation")
@@ -148,11 +148,14 @@ def _cross_validated(args: argparse.Namespace, started: float) -> int:
         output.result(
             f"{TITLES[one.name]}: mean {one.mean:.2%}, standard deviation {one.deviation:.2%}"
         )
-    counted = int(found.predictions.counts.images.sum())
-    low, high = (100 * end for end in found.interval)
+    name, value = next(iter(found.predictions.measures().items()))
+    low, high = (100 * end for end in found.predictions.interval())
+    said = f"{value:.2%} of {found.predictions.images:,} images correct"
+    if name != "top1":
+        said = f"{TITLES[name]} {value:.2%} of {found.predictions.images:,} images"
     output.result(
-        f"out-of-fold: {found.pooled['top1']:.2%} of {counted:,} images correct (95% interval: "
-        f"{low:.1f} to {high:.1f}%). Predictions: {printable(found.folder / TABLE)}"
+        f"out-of-fold: {said} (95% interval: {low:.1f} to {high:.1f}%). Predictions: "
+        f"{printable(found.folder / TABLE)}"
     )
     return 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from forebear.data.sources.registry import read_data
 from forebear.data.sources.split import given, split_validation
 from forebear.errors import DataError
 from tests.cli import making
+from tests.tasks.labels_making import multi_table
 
 
 def images(count: int, classes: int = 3, seed: int = 0) -> ArrayImages:
@@ -97,12 +97,22 @@ def test_the_groups_of_a_test_set_are_kept() -> None:
     assert split_fold(data, Fold(1, 2)).groups["test"].name(0) == "y"
 
 
-def test_too_many_folds_and_several_labels_are_refused() -> None:
+def test_too_many_folds_are_refused() -> None:
     with pytest.raises(DataError) as caught:
         FoldPlan.of(split_off(), 21)
     assert str(caught.value).startswith("folds=21: class a has only 20 different images. Expected")
-    data = split_off()
-    assert data.whole is not None
-    many = replace(data.whole, labels=np.zeros((60, 3), np.int64))  # type: ignore[type-var]
-    with pytest.raises(DataError, match=r"^npz:x: its images have several labels, and folds=3\. "):
-        FoldPlan.of(replace(data, whole=many), 3)
+
+
+def test_folds_of_several_labels_are_stratified_by_label_in_whole_groups(tmp_path: Path) -> None:
+    table = multi_table(tmp_path / "data", 48)
+    head, *rows = table.read_text().splitlines()
+    scenes = [f"{row},{at // 4}" for at, row in enumerate(rows)]
+    table.write_text("\n".join([f"{head},scene", *scenes]))
+    data = read_data(f"csv:{table}", ReadOptions(group_by="scene"))
+    plan = FoldPlan.of(data, 2)
+    for number in (1, 2):
+        part = plan.split(number)
+        assert part.multi_label
+        assert "stratified by label, in whole groups by scene" in part.split
+        assert (part.val.labels.sum(0) > 0).all()
+        assert (part.train.labels.sum(0) > 0).all()

@@ -122,3 +122,69 @@ def test_a_class_that_fits_in_one_fold_only_is_refused() -> None:
     groups, labels = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 2, 0, 1, 1, 2])
     with pytest.raises(DataError, match="they fit in one fold only"):
         folds(hashes(np.arange(6)), labels, groups, 2)
+
+
+def multi_labels(random: np.random.Generator, count: int, width: int) -> NDArray[np.uint8]:
+    """Labels [count, width] of which some are rare; each has at least ten images."""
+    labels = (random.random((count, width)) < random.beta(0.5, 3, width)).astype(np.uint8)
+    for label in range(width):
+        labels[random.choice(count, 10, replace=False), label] = 1
+    return labels
+
+
+def iterative(labels: NDArray[np.uint8], count: int) -> NDArray[np.int64]:
+    """Iterative stratification, as in Sechidis et al. 2011, algorithm 1; the first of equal folds.
+
+    Images without a label are distributed like those of one more label.
+    """
+    rows = np.c_[labels > 0, ~labels.any(1)]
+    wanted = np.tile(rows.sum(0) / count, (count, 1))
+    places, found = np.full(count, len(rows) / count), np.full(len(rows), -1)
+    while (found < 0).any():
+        left = rows[found < 0].sum(0)
+        rarest = int(np.where(left > 0, left, len(rows) + 1).argmin())
+        for image in np.flatnonzero((found < 0) & rows[:, rarest]):
+            fold = int(np.lexsort((-places, -wanted[:, rarest]))[0])
+            found[image] = fold
+            wanted[fold, rows[image]] -= 1
+            places[fold] -= 1
+    return found
+
+
+@pytest.mark.parametrize(("count", "width"), [(60, 3), (300, 10), (800, 30)])
+def test_labels_are_as_stratified_as_by_iterative_stratification(count: int, width: int) -> None:
+    labels = multi_labels(np.random.default_rng(count), count, width)
+    ours, theirs = folds(hashes(np.arange(count)), labels, None, 5), iterative(labels, 5)
+    spreads = []
+    for chosen in (ours, theirs):
+        cells = np.array([labels[chosen == fold].sum(0) for fold in range(5)])
+        spreads.append(float((cells / labels.sum(0)).std(0).mean()))
+    assert spreads[0] <= spreads[1] + 0.005
+    sizes = np.bincount(ours, minlength=5)
+    assert np.ptp(sizes) <= max(3, 0.05 * count)
+    assert all((labels[ours == fold].sum(0) > 0).all() for fold in range(5))
+
+
+def test_groups_of_several_labels_stay_whole_and_each_fold_has_each_label() -> None:
+    random = np.random.default_rng(5)
+    groups, labels = random.integers(0, 120, 600), multi_labels(random, 600, 8)
+    chosen = folds(hashes(np.arange(600)), labels, groups, 4)
+    assert all(len(set(chosen[groups == group].tolist())) == 1 for group in np.unique(groups))
+    assert all((labels[chosen == fold].sum(0) > 0).all() for fold in range(4))
+    none = ~labels.any(1)  # images without a label are spread too
+    assert np.ptp(np.bincount(chosen[none], minlength=4)) <= 0.2 * none.sum()
+
+
+def test_a_label_with_fewer_images_or_groups_than_folds_is_named() -> None:
+    labels = np.zeros((12, 2), np.uint8)
+    labels[:, 0], labels[:3, 1] = 1, 1
+    with pytest.raises(DataError) as caught:
+        folds(hashes(np.arange(12)), labels, None, 4, classes=("car", "bike"))
+    assert str(caught.value) == (
+        "folds=4: label bike has only 3 different images. Expected one or more for each fold. "
+        "Pass a number from 2 to 3, or add images with this label."
+    )
+    groups = np.r_[0, 0, 0, np.arange(1, 10)]
+    with pytest.raises(DataError, match="^folds=2: label bike has only 1 separate groups. "):
+        folds(hashes(np.arange(12)), labels, groups, 2, classes=("car", "bike"))
+    assert len(set(folds(hashes(np.arange(12)), labels, None, 3)[:3].tolist())) == 3

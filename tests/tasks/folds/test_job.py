@@ -19,6 +19,8 @@ from forebear.tasks.runs.read import load_run
 from forebear.tasks.train.events import EpochEnd, Event, observe
 from forebear.tasks.train.request import TrainConfig
 from tests.cli import making
+from tests.tasks.labels_making import LABELS, multi_table
+from tests.tasks.labels_making import words as multi_words
 
 
 def words(tmp_path: Path, *more: Any, verb: str = "train") -> list[str]:
@@ -78,6 +80,49 @@ def test_each_fold_leaves_a_run_and_all_of_them_a_table_a_page_and_the_results(
     assert lines[-1].startswith("out-of-fold: ")
     assert " of 24 images correct (95% interval: " in lines[-1]
     assert lines[-1].endswith(f"Predictions: {out / 'out_of_fold.csv'}")
+
+
+@pytest.mark.long
+def test_multi_label_images_have_map_f1_and_a_prediction_a_label(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(multi_words(tmp_path, "--folds", 3, "--epochs", 2, count=48)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    out = tmp_path / "run"
+    rows, results = table(out), json.loads((out / "folds.json").read_text())
+    assert len(rows) == len({row["path"] for row in rows}) == 48
+    for result in results["results"]:
+        own = [row for row in rows if row["fold"] == str(result["fold"])]
+        right = sum(
+            all(row[f"label_{name}"] == row[f"predicted_{name}"] for name in LABELS) for row in own
+        )
+        assert (len(own), right / len(own)) == (result["images"], result["exact_match"])
+    assert sorted(result["images"] for result in results["results"]) == [16, 16, 16]
+    assert lines[0].startswith("fold 1: mAP ")
+    assert [line.partition(":")[0] for line in lines[3:7]] == [
+        "mAP", "macro-F1", "micro-F1", "exact matches",
+    ]  # fmt: skip
+    assert lines[-1].startswith(
+        f"out-of-fold: mAP {results['out_of_fold']['mAP']:.2%} of 48 images"
+    )
+    assert [row["name"] for row in results["labels"]] == list(LABELS)
+    data = ["--data", f"csv:{tmp_path / 'data' / 'labels.csv'}", "--json"]
+    assert main(["evaluate", str(out / "fold-2"), *data]) == 0
+    told = capsys.readouterr()
+    assert "16 validation images, of 48 in all: the network was trained on the others" in told.err
+    assert json.loads(told.out)["mAP"] == pytest.approx(results["results"][1]["mAP"], abs=0.02)
+
+
+def test_a_label_with_fewer_images_than_folds_is_one_clear_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = multi_table(tmp_path / "data", 24)
+    head, *rows = file.read_text().splitlines()
+    rare = [f"{row},{int(at < 2)}" for at, row in enumerate(rows)]
+    file.write_text("\n".join([f"{head},rare", *rare]))
+    assert main(["train", "--data", f"csv:{file}", "--folds", "3", "--out", "x"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("forebear: folds=3: label rare has only 2 different images. Expected")
 
 
 @pytest.mark.slow

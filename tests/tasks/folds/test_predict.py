@@ -18,8 +18,10 @@ from forebear.data.sources.registry import read_data
 from forebear.errors import DataError
 from forebear.network.model_card import ModelCard
 from forebear.tables.preprocessing import CIFAR
-from forebear.tasks.folds.predict import LEFT_OUT, Predictor, write_table
+from forebear.tasks.folds.out_of_fold import LEFT_OUT, LabelsOutOfFold, OutOfFold
+from forebear.tasks.folds.predict import Predictor, write_table
 from tests.cli import making
+from tests.tasks.labels_making import LABELS, multi_network, multi_table
 
 RULE = replace(CIFAR, size=16, side=16)
 
@@ -62,16 +64,44 @@ def test_each_image_is_predicted_by_the_network_of_its_fold(tmp_path: Path) -> N
         assert row["probability"] == row[f"probability_{row['predicted']}"]
 
 
+def test_labels_are_matched_by_name_and_their_probabilities_are_sigmoids(tmp_path: Path) -> None:
+    plan = FoldPlan.of(read_data(f"csv:{multi_table(tmp_path / 'data')}"), 2)
+    predictor = Predictor(plan, device="cpu", bad="fail")
+    net = multi_network()
+    net.card = replace(net.card, classes=LABELS[::-1])  # the logits are in another order
+    for number in (1, 2):
+        predictor.add(number, net)
+    found = predictor.found()
+    assert isinstance(found, LabelsOutOfFold)
+    write_table(tmp_path / "t.csv", found, plan)
+    rows = rows_of(tmp_path / "t.csv")
+    with (tmp_path / "data" / "labels.csv").open(newline="") as file:
+        given = {row["image"]: row for row in csv.DictReader(file)}
+    assert len(rows) == 24
+    for row in rows:
+        own = given[Path(row["path"]).name]
+        assert [row[f"label_{name}"] for name in LABELS] == [own[name] for name in LABELS]
+        assert row["labels"] == ";".join(name for name in LABELS if own[name] == "1")
+        with Image.open(row["path"]) as image, torch.inference_mode():
+            inputs = torch.from_numpy(preprocess(image, net.preprocessing))[None]
+            shares = net(inputs).sigmoid()[0].tolist()
+        for name, share in zip(net.classes, shares, strict=True):
+            assert float(row[f"probability_{name}"]) == pytest.approx(share, abs=1e-4)
+            assert row[f"predicted_{name}"] in ("0", "1")
+
+
 def test_an_image_that_cannot_be_decoded_keeps_its_row_or_is_refused(tmp_path: Path) -> None:
     folder = making.folder(tmp_path / "data", 4)
     (folder / "down" / "2.png").write_bytes(b"\x89PNG\r\n\x1a\nno image")
     plan = FoldPlan.of(read_data(f"folder:{folder}"), 2)
     predictor = Predictor(plan, device="cpu", bad="skip")
-    measured = [predictor.add(number, network(1, making.CLASSES)) for number in (1, 2)]
-    assert sum(one.images for one in measured) == 11
+    for number in (1, 2):
+        predictor.add(number, network(1, making.CLASSES))
     (why,) = predictor.left_out
     assert "2.png" in why
     found = predictor.found()
+    assert isinstance(found, OutOfFold)
+    assert found.images == 11
     assert (found.guesses == LEFT_OUT).sum() == 1
     assert found.counts.images.tolist() == [4, 3, 4]
     write_table(tmp_path / "t.csv", found, plan)

@@ -9,13 +9,17 @@ from PIL import Image
 
 from forebear.data.images.preprocess import normalise
 from forebear.network.create import create
+from forebear.network.multi_label import MultiLabel
 from forebear.tasks.evaluate import Evaluation
+from forebear.tasks.label_evaluation import LabelEvaluation
 from forebear.tasks.runs.image_grid import (
     GAP,
+    LINE,
     MARGIN,
     RED,
     TILE,
     as_pixels,
+    draw_label_mistakes,
     draw_mistakes,
     draw_sheet,
 )
@@ -108,3 +112,31 @@ def test_names_of_any_kind_and_length_are_drawn(tmp_path: Path) -> None:
     assert sheet.shape[1] == wide
     assert (sheet[:, :MARGIN] == 255).all()
     assert (sheet[:, -MARGIN:] == 255).all()
+
+
+def of_labels(classes: tuple[str, ...], labels: list[int], given: list[int]) -> LabelEvaluation:
+    """Two images: one with these labels that was given those, and one without a fault."""
+    return LabelEvaluation(
+        classes=classes,
+        labels=np.array([labels, given], np.uint8),
+        logits=np.where([given, given], 2, -2).astype(np.float32),
+        losses=np.array([1, 0], np.float32),
+        several=MultiLabel.of(len(classes)),
+    )
+
+
+def test_long_lists_of_missing_labels_have_a_second_line(tmp_path: Path) -> None:
+    heights = []
+    for name in ("a", "a label that is long"):
+        classes = tuple(f"{name} {number}" for number in range(3))
+        found = of_labels(classes, [1, 1, 1], [1, 0, 0])
+        draw_label_mistakes(found, lambda places: squares(2)[places], tmp_path / "m.png", title="t")
+        heights.append(drawn(tmp_path / "m.png").shape[0])
+    assert heights[1] - heights[0] == LINE
+    assert (drawn(tmp_path / "m.png") == RED_RGB).all(-1).any()
+
+
+def test_labels_without_a_fault_are_not_red(tmp_path: Path) -> None:
+    found = of_labels(("a", "b"), [1, 0], [1, 0])
+    draw_label_mistakes(found, lambda places: squares(2)[places], tmp_path / "m.png", title="t")
+    assert not (drawn(tmp_path / "m.png") == RED_RGB).all(-1).any()

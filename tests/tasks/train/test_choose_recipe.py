@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import pytest
 import torch
 
 import forebear
-from forebear.errors import DataError
 from forebear.tasks.train import choose_recipe as module
 from forebear.tasks.train.api import train
 from forebear.tasks.train.choose_recipe import WAYS, Scores
@@ -93,6 +93,13 @@ def test_the_line_says_what_was_chosen_and_why() -> None:
     )
 
 
+def test_the_line_of_multi_label_images_has_map() -> None:
+    line = Scores({"head-only": 5.5, "gentle": 4, "full": 4}, 10, multi_label=True).line
+    assert line.startswith(
+        "auto: head-only, by mAP of 10 held-out training images: head-only 55.0%"
+    )
+
+
 @pytest.mark.usefixtures("quick")
 @pytest.mark.long
 def test_the_trials_choose_by_training_images_alone(
@@ -168,12 +175,47 @@ def test_a_budget_with_room_to_spare_is_no_reason_to_train_longer(
     assert np.isfinite(result.validation.loss)
 
 
-def test_images_with_several_labels_are_refused(world: Path, tmp_path: Path) -> None:
+def several(world: Path, file: Path, *, rare: bool = False) -> str:
+    """The training images as a multi-label table, with labels of two kinds; a rare one as well."""
     rows = ["image,labels"]
     for number, path in enumerate(sorted((world / "data" / "train").rglob("*.png"))):
-        rows.append(f"{path},{'stripes;dark' if number % 2 else 'plain'}")
-    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
-    with pytest.raises(DataError, match="its images have several labels, and --recipe auto"):
-        train(
-            config(world, tmp_path / "run", data=f"csv:{tmp_path / 'table.csv'}", multi_label=True)
-        )
+        kind = "plain" if path.parent.name == "grey" else "stripes"
+        rows.append(f"{path},{kind}{';odd' if number % 2 else ''}")
+    rows[1] += ";rare" if rare else ""
+    file.write_text("\n".join(rows) + "\n")
+    return f"csv:{file}"
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.long
+def test_multi_label_images_are_measured_by_map(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = several(world, tmp_path / "table.csv")
+    train(config(world, tmp_path / "run", data=data, multi_label=True))
+    lines = capsys.readouterr().err
+    assert re.search(r"by mAP of \d+ held-out training images: head-only \d", lines)
+    assert "the logits start as a logistic regression on the features of " in lines
+    assert "mAP" in lines.partition("the logits start as")[2].partition("in cross-validation")[0]
+    found = settings(tmp_path / "run")
+    assert found["chosen_by"]["crop"] == "measurement"
+    assert found["recipe"]["crop"] in ("middle", "shift")
+    assert forebear.load(tmp_path / "run" / "model.safetensors").multi_label
+
+
+@pytest.mark.usefixtures("quick")
+def test_multi_label_photographs_are_not_cropped_at_random_sizes(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen(monkeypatch, "full")
+    data = several(world, tmp_path / "table.csv")
+    train(config(world, tmp_path / "run", data=data, multi_label=True, epochs=1))
+    assert settings(tmp_path / "run")["recipe"]["crop"] == "shift"
+    assert settings(tmp_path / "run")["recipe"]["loss"] == "bce"
+    data = several(world, tmp_path / "rare.csv", rare=True)
+    capsys.readouterr()
+    monkeypatch.undo()
+    train(config(world, tmp_path / "rare", data=data, multi_label=True, epochs=1))
+    assert "auto: head-only, as a label has too few images to hold some out" in (
+        capsys.readouterr().err
+    )

@@ -70,3 +70,27 @@ def test_every_fold_has_its_share_of_each_class() -> None:
     for label in range(5):
         assert np.bincount(folds[labels == label], minlength=FOLDS).tolist() == [2] * FOLDS
     assert not np.array_equal(folds, folds_of(labels, 1))
+
+
+def test_labels_are_fitted_one_by_one_as_by_scikit_learn() -> None:
+    linear = pytest.importorskip("sklearn.linear_model")
+    features, classes = clouds(90, 0.5)
+    labels = np.stack([classes == 0, classes != 1], 1).astype(np.uint8)
+    scale = float(features.std(0, correction=0).mean())
+    weight, bias = fit(features, labels, 2, 0.03)
+    strength = 1 / (0.03 * len(labels) * scale**2)
+    ours = nn.functional.linear(features, weight, bias).sigmoid().numpy()
+    for label in range(2):
+        theirs = linear.LogisticRegression(C=strength, max_iter=2000, tol=1e-8)
+        theirs.fit(features.numpy(), labels[:, label])
+        expected = theirs.predict_proba(features.numpy())[:, 1]
+        np.testing.assert_allclose(ours[:, label], expected, atol=5e-3)
+
+
+def test_the_penalty_of_labels_comes_with_their_map() -> None:
+    features, classes = clouds(90, 0.05)
+    labels = np.stack([classes == 0, classes != 1, np.arange(90) == 0], 1).astype(np.uint8)
+    penalty, quality = choose_penalty(features, labels, 3, seed=0)
+    assert penalty in PENALTIES
+    assert 0.6 < quality <= 1  # a label of one image cannot be learned
+    assert sorted(set(folds_of(labels, 0).tolist())) == list(range(FOLDS))

@@ -13,7 +13,6 @@ from forebear.data.fold import Fold
 from forebear.data.groups import Groups
 from forebear.data.sources.folds import folds
 from forebear.data.sources.split import digests_of, parted
-from forebear.errors import DataError
 from forebear.text import printable
 
 
@@ -39,16 +38,9 @@ class FoldPlan:
 
         Raises:
             ValueError: `count` is less than 2.
-            DataError: A class has fewer images or groups than there are folds, or images have
-                several labels.
+            DataError: A class or label has fewer images or groups than there are folds.
         """
         images, groups = _pool(data)
-        if images.labels.ndim > 1:
-            raise DataError(
-                f"{printable(data.spec)}: its images have several labels, and folds={count}. "
-                "Expected images with one label each. Leave out --folds; --hold-out 0.2 splits off "
-                "a validation set."
-            )
         digests = digests_of(images)
         own = None if groups is None else groups.numbers
         numbers = 1 + folds(digests, images.labels, own, count, classes=data.classes)
@@ -61,6 +53,7 @@ class FoldPlan:
     def split(self, number: int) -> Dataset:
         """Returns the data set of a fold. A validation set of the data's own is its test set."""
         data = self.data
+        kind = "label" if data.multi_label else "class"
         by = "" if self.groups is None else f", in whole groups by {printable(self.groups.by)}"
         found = parted(
             self.images,
@@ -71,7 +64,7 @@ class FoldPlan:
             side=data.side,
             mirror=data.mirror,
             groups=self.groups,
-            split=f"fold {number} of {self.count} validates, stratified by class{by}",
+            split=f"fold {number} of {self.count} validates, stratified by {kind}{by}",
         )
         if data.splits_off:
             return replace(found, test=data.test, skipped=data.skipped, notes=data.notes)

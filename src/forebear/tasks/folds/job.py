@@ -119,21 +119,24 @@ def _measured(
     plan: FoldPlan, out: Path, config: TrainConfig, say: Callable[[str], None]
 ) -> CrossValidation:
     """Predicts the images of each fold, and writes the table and the page."""
-    predictor, results = Predictor(plan, device=config.device, bad=config.bad), []
+    predictor, cards = Predictor(plan, device=config.device, bad=config.bad), []
     for number in range(1, plan.count + 1):
         folder = out / f"fold-{number}"
         network = load_run(folder)
         _refuse_other(network, plan, number, folder)
-        measured = predictor.add(number, network)
-        results.append(fold_result(number, folder, measured, network.card.metrics))
+        predictor.add(number, network)
+        cards.append((number, folder, network.card.metrics))
     for why in predictor.left_out:
         say(f"left out: {why}")
+    predictions = predictor.found()
     found = CrossValidation(
         folder=out,
         data=plan.data.spec,
         by="" if plan.groups is None else plan.groups.by,
-        folds=tuple(results),
-        predictions=predictor.found(),
+        folds=tuple(
+            fold_result(number, folder, predictions, metrics) for number, folder, metrics in cards
+        ),
+        predictions=predictions,
         left_out=len(predictor.left_out),
     )
     try:

@@ -5,60 +5,28 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from forebear.data.choices import Bad
+from forebear.data.labels import is_multi
 from forebear.data.loader import Loader
 from forebear.data.pixel_store import PixelStore
 from forebear.data.sources.fold_split import FoldPlan
 from forebear.files import write_whole
 from forebear.network.finite import check_finite
 from forebear.network.network import Network
-from forebear.tasks.evaluate import Evaluation, evaluate
-from forebear.tasks.evaluation_set import match_classes
+from forebear.tasks.evaluation_batches import logits_of
+from forebear.tasks.evaluation_set import match_classes, matched
+from forebear.tasks.folds.out_of_fold import AnyOutOfFold, LabelsOutOfFold, OutOfFold
 from forebear.tasks.machine.device import find_device
 from forebear.tasks.machine.thread_tuning import ThreadTuner
-from forebear.tasks.metrics import ClassCounts, count_classes
 from forebear.tasks.train.out_of_memory import explain_evaluation
 from forebear.text import one_line
 
 _BATCH = 64  # images
-LEFT_OUT = -1  # the prediction for an image that cannot be decoded
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class OutOfFold:
-    """Predictions for N images, each from a network that was not trained on it."""
-
-    classes: tuple[str, ...]  # K, of the data set
-    labels: NDArray[np.int64]  # [N]
-    folds: NDArray[np.int64]  # [N], 1 to the number of folds
-    guesses: NDArray[np.int64]  # [N]; LEFT_OUT for images that cannot be decoded
-    probabilities: NDArray[np.float32]  # [N, K], softmax without a temperature; NaN if left out
-
-    @property
-    def predicted(self) -> NDArray[np.bool_]:
-        """Mask of the images that have a prediction [N]."""
-        there: NDArray[np.bool_] = self.guesses != LEFT_OUT
-        return there
-
-    @property
-    def counts(self) -> ClassCounts:
-        """Images, predictions and hits of each class."""
-        there = self.predicted
-        return count_classes(self.labels[there], self.guesses[there], len(self.classes))
-
-    @property
-    def confusion(self) -> NDArray[np.int64]:
-        """Confusion matrix [true class, predicted class], in images."""
-        count, there = len(self.classes), self.predicted
-        cells = self.labels[there] * count + self.guesses[there]
-        return np.bincount(cells, minlength=count * count).reshape(count, count)
 
 
 class Predictor:
@@ -73,13 +41,12 @@ class Predictor:
             bad: "fail" raises an error for an image that cannot be decoded, "skip" leaves it out.
         """
         self.plan, self._device, self._bad = plan, find_device(device), bad
-        count, width = len(plan.images), len(plan.data.classes)
-        self._guesses = np.full(count, LEFT_OUT, np.int64)
-        self._probabilities = np.full((count, width), np.nan, np.float32)
+        shape = len(plan.images), len(plan.data.classes)
+        self._logits = np.full(shape, np.nan, np.float32)
         self.left_out: list[str] = []  # images that cannot be decoded, and why
 
-    def add(self, number: int, network: Network) -> Evaluation:
-        """Predicts the validation images of a fold, and returns their evaluation.
+    def add(self, number: int, network: Network) -> None:
+        """Predicts the validation images of a fold.
 
         Args:
             number: Of the fold, 1 or more.
@@ -96,7 +63,7 @@ class Predictor:
         match = match_classes(network.classes, network.plan.num_classes or 0, self.plan.data)
         batches = Loader(
             store=store,
-            labels=match.numbers[images.labels],
+            labels=matched(images.labels, match, network.plan.num_classes or 0),
             rule=network.preprocessing,
             batch=_BATCH,
             device=self._device,
@@ -106,36 +73,26 @@ class Predictor:
             closing(ThreadTuner(self._device)) as threads,
             explain_evaluation(model, batches, "fp32"),
         ):
-            measured = evaluate(
-                model,
-                batches,
-                network.classes,
-                precision="fp32",
-                threads=threads,
-                keep=np.ones(len(images), bool),
-            )
-        check_finite(model, torch.from_numpy(measured.losses)[:, None], images.name)
-        assert measured.kept is not None
-        rows = places[batches.places]
-        logits = torch.from_numpy(measured.kept.logits).double()[:, match.numbers]
-        self._probabilities[rows] = logits.softmax(1).float().numpy()
-        self._guesses[rows] = self._probabilities[rows].argmax(1)
+            rows = [
+                logits.cpu()
+                for logits, _ in logits_of(model, batches, precision="fp32", threads=threads)
+            ]
+        if rows:
+            logits = torch.cat(rows)
+            check_finite(model, logits, lambda row: images.name(int(batches.places[row])))
+            self._logits[places[batches.places]] = logits[:, match.numbers].numpy()
         self.left_out += store.skipped.values()
-        return measured
 
-    def found(self) -> OutOfFold:
+    def found(self) -> AnyOutOfFold:
         """Returns the predictions so far."""
-        plan = self.plan
-        return OutOfFold(
-            classes=plan.data.classes,
-            labels=plan.images.labels,
-            folds=plan.numbers,
-            guesses=self._guesses,
-            probabilities=self._probabilities,
+        plan, labels = self.plan, self.plan.images.labels
+        kind: type[AnyOutOfFold] = LabelsOutOfFold if is_multi(labels) else OutOfFold
+        return kind(
+            classes=plan.data.classes, labels=labels, folds=plan.numbers, logits=self._logits
         )
 
 
-def write_table(path: Path, found: OutOfFold, plan: FoldPlan) -> None:
+def write_table(path: Path, found: AnyOutOfFold, plan: FoldPlan) -> None:
     """Writes the predictions as CSV, one row per image in the order of the data set, atomically.
 
     Args:
@@ -154,16 +111,7 @@ def write_table(path: Path, found: OutOfFold, plan: FoldPlan) -> None:
     write_whole(path, write)
 
 
-def _rows(found: OutOfFold, plan: FoldPlan) -> Iterator[Sequence[object]]:
-    names = [one_line(name) for name in found.classes]
-    head = ("image", "path", "label", "fold", "predicted", "probability")
-    yield (*head, *(f"probability_{name}" for name in names))
-    for at, (label, fold, guess) in enumerate(
-        zip(found.labels.tolist(), found.folds.tolist(), found.guesses.tolist(), strict=True)
-    ):
-        known = (at, one_line(plan.images.name(at)), names[label], fold)
-        if guess == LEFT_OUT:
-            yield (*known, *[""] * (2 + len(names)))
-        else:
-            own = [f"{value:.6g}" for value in found.probabilities[at].tolist()]
-            yield (*known, names[guess], own[guess], *own)
+def _rows(found: AnyOutOfFold, plan: FoldPlan) -> Iterator[Sequence[object]]:
+    yield ["image", "path", *found.header()]
+    for at in range(len(found.folds)):
+        yield [at, one_line(plan.images.name(at)), *found.row(at)]

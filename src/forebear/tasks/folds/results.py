@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forebear.tasks.evaluate import Evaluation
-from forebear.tasks.folds.predict import OutOfFold
-from forebear.tasks.metrics import Interval, wilson
+from forebear.tasks.folds.out_of_fold import AnyOutOfFold, LabelsOutOfFold, OutOfFold
 
 TITLES: Mapping[str, str] = {
     "top1": "top-1 accuracy",
+    "mAP": "mAP",
     "balanced": "balanced accuracy",
     "macro_f1": "macro-F1",
+    "micro_f1": "micro-F1",
+    "exact_match": "exact matches",
     "test_top1": "test accuracy",
+    "test_mAP": "test mAP",
 }
+_TESTED = {"test_accuracy": "test_top1", "test_mAP": "test_mAP"}  # names in the card of a network
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class CrossValidation:
     data: str  # the spec of the data set
     by: str  # groups that stayed together; "" if there were none
     folds: tuple[FoldResult, ...]
-    predictions: OutOfFold
+    predictions: AnyOutOfFold
     left_out: int = 0  # images that cannot be decoded
 
     @property
@@ -62,23 +66,6 @@ class CrossValidation:
                 found.append(Summary(name, values, mean, statistics.stdev(values)))
         return found
 
-    @property
-    def pooled(self) -> dict[str, float]:
-        """The measures of all out-of-fold predictions together, 0 to 1."""
-        counts = self.predictions.counts
-        return {
-            "top1": float(counts.hits.sum() / max(counts.images.sum(), 1)),
-            "balanced": float(counts.balanced()),
-            "macro_f1": float(counts.macro_f1()),
-        }
-
-    @property
-    def interval(self) -> Interval:
-        """Wilson's 95 % interval of the pooled top-1 accuracy."""
-        counts = self.predictions.counts
-        low, high = wilson(int(counts.hits.sum()), int(counts.images.sum())).tolist()
-        return Interval(low, high)
-
     def as_json(self) -> dict[str, Any]:
         """The results as folds.json has them."""
         return {
@@ -88,32 +75,39 @@ class CrossValidation:
             ],
             "mean": {one.name: one.mean for one in self.summaries},
             "standard_deviation": {one.name: one.deviation for one in self.summaries},
-            "out_of_fold": self.pooled,
-            "images": int(self.predictions.counts.images.sum()),
+            "out_of_fold": self.predictions.measures(),
+            **self._labels(),
+            "images": self.predictions.images,
             "left_out": self.left_out,
         }
 
+    def _labels(self) -> dict[str, Any]:
+        """What was measured of each label, if the images are multi-label."""
+        if not isinstance(self.predictions, LabelsOutOfFold):
+            return {}
+        rows = [row._asdict() for row in self.predictions.per_label()]
+        for row in rows:
+            if math.isnan(row["average_precision"]):  # JSON has no NaN
+                row["average_precision"] = None
+        return {"labels": rows}
+
 
 def fold_result(
-    number: int, folder: Path, measured: Evaluation, metrics: Mapping[str, Any]
+    number: int, folder: Path, found: AnyOutOfFold, metrics: Mapping[str, Any]
 ) -> FoldResult:
     """Returns what was measured of a fold.
 
     Args:
         number: Of the fold.
         folder: Of its run.
-        measured: Of its validation images.
-        metrics: Of the card of its network, which knows the accuracy on a test set.
+        found: The predictions for the images of all folds.
+        metrics: Of the card of its network, which knows the result on a test set.
     """
-    measures = {
-        "top1": measured.top1,
-        "balanced": measured.balanced,
-        "macro_f1": measured.macro_f1,
+    tested = {
+        title: metrics[name] for name, title in _TESTED.items() if type(metrics.get(name)) is float
     }
-    tested = metrics.get("test_accuracy")
-    if isinstance(tested, float):
-        measures["test_top1"] = tested
-    return FoldResult(number, folder, measured.images, measures)
+    images = int((found.answered & (found.folds == number)).sum())
+    return FoldResult(number, folder, images, found.measures(number) | tested)
 
 
 def most_confused(found: OutOfFold, count: int) -> Sequence[tuple[str, str, int]]:

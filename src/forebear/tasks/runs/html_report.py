@@ -318,7 +318,8 @@ def _network_and_data(run: Run) -> dict[str, Any]:
     facts["split"] = data.get("split", "")
     if classes:
         more = f" and {len(classes) - 30:,} more" if len(classes) > 30 else ""
-        facts[f"{len(classes):,} classes"] = (
+        kind = "labels" if data.get("multi_label") is True else "classes"
+        facts[f"{len(classes):,} {kind}"] = (
             ", ".join(class_title(name, 40) for name in classes[:30]) + more
         )
     facts["fingerprint of images and split"] = str(data.get("fingerprint", ""))[:16]

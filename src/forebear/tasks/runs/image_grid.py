@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from forebear.data.images.bands import visible
-from forebear.data.labels import names
+from forebear.data.labels import NONE
 from forebear.files import write_whole
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tasks.runs.formatting import class_title
@@ -108,7 +108,7 @@ def draw_label_mistakes(
 ) -> None:
     """Draws the multi-label images with the worst faults as a PNG.
 
-    Below each image are its labels, the labels that it was given wrongly, and those that it lacks.
+    Below each image are the labels that it was given rightly or wrongly, and those it lacks.
 
     Args:
         evaluation: Of at least one image.
@@ -125,19 +125,17 @@ def draw_label_mistakes(
     true, given = evaluation.labels[worst] > 0, evaluation.predicted[worst]
     captions = []
     for own, found in zip(true, given, strict=True):
-        rows = (("", own, INK), ("wrong: ", found & ~own, RED), ("missing: ", own & ~found, RED))
-        captions.append(
-            [
-                _Text(f"{what}{class_title(names(labels, evaluation.classes, ', '))}", colour)
-                for what, labels, colour in rows
-                if labels.any() or not what
-            ]
-        )
-        if (own == found).all():
-            captions[-1].append(_Text("correct", SOFT))
+        lines: list[_Text] = []
+        faults = (("wrong", found & ~own), ("missing", own & ~found))
+        if (own & found).any() or not own.any():
+            lines += _wrapped("", _titles(own & found, evaluation.classes), INK)
+        for what, labels in faults:
+            if labels.any():
+                lines += _wrapped(f"{what}: ", _titles(labels, evaluation.classes), RED)
+        captions.append(lines if (own != found).any() else [*lines, _Text("correct", SOFT)])
     summary = (
-        f"{wrong:,} of {evaluation.images:,} have a wrong or a missing label; below each image its "
-        "labels, in red the faults"
+        f"{wrong:,} of {evaluation.images:,} have a wrong or a missing label; below each image the "
+        "labels that are right, in red the faults"
     )
     _draw(pixels_of(worst), captions, path, f"{title}\n{summary}")
 
@@ -182,6 +180,22 @@ def _draw(pixels: Pixels, captions: Sequence[Sequence[_Text]], path: Path, title
         for row, line in enumerate(words):
             _write(sheet, (left, top + TILE + 6 + row * LINE), line, within=TILE)
     write_whole(path, lambda partial: sheet.save(partial, format="PNG"))
+
+
+def _titles(labels: NDArray[np.bool_], classes: Sequence[str]) -> list[str]:
+    found = [class_title(classes[at], 40) for at in np.flatnonzero(labels).tolist()]
+    return found or [NONE]
+
+
+def _wrapped(what: str, titles: list[str], colour: str) -> list[_Text]:
+    """Returns names as one or two lines below a tile; what does not fit is cut."""
+    font, fits = _font(TEXT), 1
+    while fits < len(titles):
+        if font.getlength(f"{what}{', '.join(titles[: fits + 1])},") > TILE:
+            break
+        fits += 1
+    first, rest = f"{what}{', '.join(titles[:fits])}", ", ".join(titles[fits:])
+    return [_Text(f"{first},", colour), _Text(rest, colour)] if rest else [_Text(first, colour)]
 
 
 def _write(

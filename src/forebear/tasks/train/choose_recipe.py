@@ -2,8 +2,9 @@
 
 The ways are the logits alone, as a logistic regression on the features, and all layers from these
 logits on (LP-FT: Kumar et al. 2022, arXiv:2202.10054) with low or high learning rates. Each is
-tried on folds of the training images, for a part of the time. The best one then trains on all of
-them. The data's own validation set is not used, as it measures the result.
+tried on folds of the training images, for a part of the time. The best one, by accuracy or by mAP
+of multi-label images, then trains on all of them. The data's own validation set is not used, as it
+measures the result.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ from forebear.tasks.train.resolve import ResolvedRecipe, lengthened
 from forebear.tasks.train.setup import RunSetup
 from forebear.tasks.train.signals import StopSignals
 from forebear.tasks.train.validate import validate
-from forebear.text import printable
 
 HEAD_ONLY: Mapping[str, Any] = {
     "head_only": True,
@@ -59,21 +59,23 @@ ROOM = 0.6  # of the time that is left, below which a run needs no clock to end 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How many held-out images each way got right."""
+    """What each way scored on held-out images."""
 
-    hits: Mapping[str, int]
+    sums: Mapping[str, float]  # of the images: 1 if it is right, or the mAP of its fold
     images: int
+    multi_label: bool = False
 
     @property
     def best(self) -> str:
-        """The way with the most hits; of equal ones, that which changes the network least."""
-        return max(WAYS, key=lambda way: self.hits[way])
+        """The way with the highest sum; of equal ones, that which changes the network least."""
+        return max(WAYS, key=lambda way: self.sums[way])
 
     @property
     def line(self) -> str:
         """What was chosen, and why."""
-        shares = ", ".join(f"{way} {hits / self.images:.1%}" for way, hits in self.hits.items())
-        return f"{AUTO}: {self.best}, by {self.images:,} held-out training images: {shares}"
+        shares = ", ".join(f"{way} {total / self.images:.1%}" for way, total in self.sums.items())
+        by = "mAP of " if self.multi_label else ""
+        return f"{AUTO}: {self.best}, by {by}{self.images:,} held-out training images: {shares}"
 
 
 def choose_recipe(setup: RunSetup) -> RunSetup:
@@ -84,7 +86,7 @@ def choose_recipe(setup: RunSetup) -> RunSetup:
 
     Raises:
         RunError: Several processes train, or memory runs out.
-        DataError: Images have several labels, or one cannot be decoded.
+        DataError: An image cannot be decoded.
         StopError: A signal came.
     """
     if setup.config.recipe != AUTO or setup.resumes:
@@ -105,28 +107,33 @@ def choose_recipe(setup: RunSetup) -> RunSetup:
                 error.number,
             ) from None
         if plan is None:
-            display.say(f"{AUTO}: {way}, as a class has too few images to hold some out")
-    resolved = setup.resolved.suggest("measurement", **WAYS[way])
+            kind = "label" if setup.data.multi_label else "class"
+            display.say(f"{AUTO}: {way}, as a {kind} has too few images to hold some out")
+    resolved = setup.resolved.suggest("measurement", **_ways(setup.data)[way])
     return _without_clock(replace(setup, resolved=resolved))
 
 
 def _refuse(setup: RunSetup) -> None:
-    """Raises RunError or DataError for a run that cannot be measured."""
+    """Raises RunError for a run that cannot be measured."""
     if setup.world.size > 1:
         raise RunError(
             f"--recipe {AUTO} with {setup.world.size} processes: its trials are short runs of one "
             "process. Expected one process. Pass --recipe finetune, or start without torchrun."
         )
-    if setup.data.multi_label:
-        raise DataError(
-            f"{printable(setup.data.spec)}: its images have several labels, and --recipe {AUTO} "
-            "compares the accuracy of single labels. Expected images with one label each. Pass "
-            "--recipe finetune."
-        )
+
+
+def _ways(data: Dataset) -> Mapping[str, Mapping[str, Any]]:
+    """Returns what differs from recipes/auto.toml in each way.
+
+    A random part of a photograph may lack what its labels name, so multi-label images are shifted.
+    """
+    if not data.multi_label:
+        return WAYS
+    return {way: {"crop": "shift", **values} for way, values in WAYS.items()}
 
 
 def _plan(data: Dataset) -> FoldPlan | None:
-    """Returns folds of the training images; None if a class or its groups are too few for two."""
+    """Returns folds of the training images; None if a class or label has too few for two."""
     own = replace(data, splits_off=False)
     for count in range(FOLDS, 1, -1):
         try:
@@ -139,20 +146,20 @@ def _plan(data: Dataset) -> FoldPlan | None:
 def _best(
     setup: RunSetup, plan: FoldPlan, display: ProgressBar, stop: StopSignals, threads: ThreadTuner
 ) -> str:
-    """Tries all ways on the same folds, says what they got right, and returns the best one."""
-    begun, hits, images = time.perf_counter(), dict.fromkeys(WAYS, 0), 0
+    """Tries all ways on the same folds, says what they scored, and returns the best one."""
+    begun, sums, images = time.perf_counter(), dict.fromkeys(WAYS, 0.0), 0
     epochs, budget = _epochs(setup, plan), setup.config.budget
     for number in range(1, plan.count + 1):
         started = time.perf_counter()
         fold = plan.split(number)
         display.say(f"{AUTO}: trials of {epochs} epochs on fold {number} of {plan.count}")
-        for way, right in _trials(setup, fold, epochs, stop, threads).items():
-            hits[way] += right
+        for way, score in _trials(setup, fold, epochs, stop, threads).items():
+            sums[way] += score
         images += len(fold.val)
         now = time.perf_counter()
         if images >= ENOUGH or (budget and (now - begun) + (now - started) > SHARE * budget):
             break
-    scores = Scores(hits, images)
+    scores = Scores(sums, images, setup.data.multi_label)
     display.say(scores.line)
     return scores.best
 
@@ -173,8 +180,8 @@ def _epochs(setup: RunSetup, plan: FoldPlan) -> int:
 
 def _trials(
     setup: RunSetup, fold: Dataset, epochs: int, stop: StopSignals, threads: ThreadTuner
-) -> dict[str, int]:
-    """Returns how many images of a fold each way gets right after training on the others."""
+) -> dict[str, float]:
+    """Returns the sum of the scores of a fold's images by each way that trained on the others."""
     network = copy.deepcopy(setup.network)
     config = replace(setup.config, budget=None, patience=None)
     recipe = replace(lengthened(setup.resolved.recipe, epochs), head_epochs=0)
@@ -185,14 +192,14 @@ def _trials(
     with ProgressBar(epochs, shows=False) as silent:
         run = prepare(own, silent)
         start = validate(run, network, run.validation, stop)
-        hits = {"head-only": _right(start)}
-        for way, values in WAYS.items():
-            if way not in hits:
+        sums = {"head-only": _sum(start)}
+        for way, values in _ways(setup.data).items():
+            if way not in sums:
                 trial = _with(
                     run, copy.deepcopy(network), resolved.suggest("measurement", **values)
                 )
-                hits[way] = _hits(trial, stop, threads)
-    return hits
+                sums[way] = _trained(trial, stop, threads)
+    return sums
 
 
 def _with(run: Prepared, network: Network, resolved: ResolvedRecipe) -> Prepared:
@@ -201,19 +208,21 @@ def _with(run: Prepared, network: Network, resolved: ResolvedRecipe) -> Prepared
     return replace(run, setup=setup, resolved=resolved)
 
 
-def _hits(run: Prepared, stop: StopSignals, threads: ThreadTuner) -> int:
-    """Trains, and returns how many validation images are right at the end."""
+def _trained(run: Prepared, stop: StopSignals, threads: ThreadTuner) -> float:
+    """Trains, and returns the sum of the scores of the validation images at the end."""
     last = None
     for event in start_loop(run, stop, threads).events():
         if isinstance(event, EpochEnd):
             last = event.evaluation
     assert last is not None
-    return _right(last)
+    return _sum(last)
 
 
-def _right(found: AnyEvaluation) -> int:
-    assert isinstance(found, Evaluation)  # of single labels
-    return int(found.confusion.trace())
+def _sum(found: AnyEvaluation) -> float:
+    """Returns the number of images that are right, or of multi-label images their number x mAP."""
+    if isinstance(found, Evaluation):
+        return float(found.confusion.trace())
+    return found.mean_ap * found.images
 
 
 def _without_clock(setup: RunSetup) -> RunSetup:

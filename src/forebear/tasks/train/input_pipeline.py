@@ -110,6 +110,19 @@ def preprocessing_of(
     )
 
 
+def input_deviation(colours: Preprocessing) -> float:
+    """Returns the standard deviation of the inputs that a network in colour was trained with.
+
+    It is that of photographs: ImageNet's has been measured as TORCHVISION's std. Inputs of other
+    channels get the same one, so that the first convolution has the range it was trained for.
+
+    Args:
+        colours: Its preprocessing.
+    """
+    natural = sum(TORCHVISION.std) / TORCHVISION.channels / TORCHVISION.scale
+    return round(natural * abs(colours.scale) / (sum(colours.std) / colours.channels), 4)
+
+
 def _stored(rule: Preprocessing) -> Preprocessing:
     """Returns the preprocessing of stored images: that of training, with the margin for crops."""
     height, width = covered(rule)
@@ -157,10 +170,11 @@ def load_images(
         world.in_turn(lambda: store.fill(lambda done, _: progress(done, total)))
     else:
         reading = _read_first(store, data.train, recipe.seed, limit, decoding, progress)
-    known = colours is not None and (fixed.order == "L" or colours.order == "any")
+    known = colours is not None and colours.order == fixed.order
     if fixed.order in ("L", "any") and not known:
         there = store.indices if reading is None else np.sort(reading.available())
         mean, std = _own_colours(store, there, fixed.scale)
+        std = tuple(one / input_deviation(colours or TORCHVISION) for one in std)
         augmented, fixed = (replace(rule, mean=mean, std=std) for rule in (augmented, fixed))
     training = Loader(
         store=store,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -25,7 +24,6 @@ from forebear.network.network import Network
 from forebear.network.plan.cost import check_map, check_size
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
-from forebear.tables.imagenet_classes import synset_name
 from forebear.tables.preprocessing import TORCHVISION, Preprocessing
 from forebear.tables.rows import Table
 from forebear.tasks.machine.distributed import ALONE, World
@@ -36,6 +34,7 @@ from forebear.tasks.runs.metrics import Epoch
 from forebear.tasks.train.balance import label_odds, loss_weights
 from forebear.tasks.train.budget.plan import Allowance, Amount, Fitted, fit_to_budget
 from forebear.tasks.train.budget.timing import StepTimes
+from forebear.tasks.train.initial_weights import load_initial_weights
 from forebear.tasks.train.recipe import Recipe
 from forebear.tasks.train.recipe_files import network_of
 from forebear.tasks.train.request import TrainConfig
@@ -47,9 +46,7 @@ from forebear.tasks.train.resolve import (
 )
 from forebear.tasks.train.state import TrainState
 from forebear.text import printable
-from forebear.weights.assign import load_arrays
-from forebear.weights.load import find_card, find_network, library_arrays
-from forebear.weights.understand import understand_as
+from forebear.weights.load import find_card, find_network
 
 _NO_CHOICE = (
     "--metric {}: no best.safetensors is written, since the data's own validation set measures the "
@@ -342,46 +339,3 @@ def create_network(
         check_size(network.plan, height, width)
         check_map(network.plan, height, width)
     return network
-
-
-def load_initial_weights(
-    network: Network, config: TrainConfig, data: Dataset, recipe: Recipe
-) -> tuple[str, ...]:
-    """Loads the checkpoint, and returns notes about the layers that stay random.
-
-    The logits are loaded if the checkpoint names the classes of this data set in this order. If it
-    names no classes, they are loaded unless the recipe trains or fits the logits first.
-
-    Args:
-        network: Has the checkpoint's card.
-        config: Names the checkpoint.
-        data: Its classes are compared with those of the checkpoint.
-        recipe: How the network is trained.
-
-    Raises:
-        WeightsError: The checkpoint does not fit, or without `partial` not all of it.
-    """
-    path, known = config.weights, network.card.classes
-    assert path is not None
-    trained = network.card.multi_label is not None  # as the checkpoint says
-    network.card = replace(network.card, classes=(), multi_label=None)
-    logits = network.get_submodule("logits")
-    random = copy.deepcopy(logits.state_dict())
-    with library_arrays(path) as arrays:
-        stayed = load_arrays(network, arrays, partial=config.partial)
-        found = understand_as(network.table, network.dialect, arrays, partial=config.partial)
-    notes = tuple(f"{path}: {said}" for said in found.facts.notes)
-    if stayed:
-        notes = (*notes, f"random, as {path} has none that fit: {', '.join(stayed)}")
-    same = known in (data.classes, tuple(synset_name(name) or name for name in data.classes))
-    fitted = recipe.head_only or recipe.head_epochs or recipe.head_init == "logistic"
-    unsure = not known and not fitted
-    if "logits.weight" in stayed or (trained == data.multi_label and (same or unsure)):
-        return notes
-    logits.load_state_dict(random)
-    why = "was trained on other classes, or in another order" if known else "names no classes"
-    if trained and not data.multi_label:
-        why = "is multi-label"
-    elif known and data.multi_label and not trained:
-        why = "was trained on images with one class each"
-    return (*notes, f"logits random, as {path} {why}")
