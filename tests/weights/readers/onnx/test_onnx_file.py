@@ -125,6 +125,7 @@ def test_values_elsewhere_are_refused(
         (model([], [tensor("a", FLOATS, message(9, b"1234"))]), "1 values instead of 3"),
         (model([], [tensor("a", np.empty((1,) * 9, np.float32))]), "is not possible"),
         (model([], [varint(8) + varint(2**31) + number(2, 1)]), "is not possible"),
+        (model([], [message(1, bytes(10**6)) + number(2, 1)]), "more than 64 integers"),
         (model([], [varint(8) + varint(2**64 - 2) + number(2, 1)]), "is not possible"),
         (model([Node("Conv", "", ("a" * 1001,), ("y",), {})], []), "a name has 1001 characters"),
         (model([Node("Sum", "", ("a",) * 65, ("y",), {})], []), "more than 64 inputs"),

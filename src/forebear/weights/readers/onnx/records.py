@@ -12,12 +12,18 @@ from dataclasses import dataclass
 
 from forebear.limits import ARRAY_NAME, ARRAYS, GRAPH_NODES
 from forebear.text import truncated
-from forebear.weights.readers.onnx.tensors import Tensor, check_shape, integers, tensor, text
+from forebear.weights.readers.onnx.tensors import (
+    LISTED,
+    Tensor,
+    check_shape,
+    integers,
+    tensor,
+    text,
+)
 from forebear.weights.readers.tensorflow.corruption import DamageError
 from forebear.weights.readers.tensorflow.protobuf import FIXED32, Field, fields
 
 Attribute = int | float | str | tuple[int, ...] | Tensor
-_LISTED = 64  # inputs, outputs or attributes of one node, and values of an attribute
 _OWN = ("", "ai.onnx")  # domains of ONNX's own operators
 
 
@@ -170,8 +176,8 @@ def _node(message: memoryview) -> Node:
             name, value = _attribute(one.message())
             if value is not None:
                 attributes[name] = value
-        if max(len(attributes), *map(len, strings.values())) > _LISTED:
-            raise DamageError(f"a node has more than {_LISTED} inputs, outputs or attributes")
+        if max(len(attributes), *map(len, strings.values())) > LISTED:
+            raise DamageError(f"a node has more than {LISTED} inputs, outputs or attributes")
     name, op, domain = ("".join(strings[number][-1:]) for number in (3, 4, 7))
     op = op if domain in _OWN else f"{domain}.{op}"
     return Node(op, name, tuple(strings[1]), tuple(strings[2]), attributes)
@@ -201,8 +207,8 @@ def _attribute(message: memoryview) -> tuple[str, Attribute | None]:
             value = tensor(one.message())
         elif one.number == 8:
             listed += integers(one)
-            if len(listed) > _LISTED:
-                raise DamageError(f"an attribute has more than {_LISTED} values")
+            if len(listed) > LISTED:
+                raise DamageError(f"an attribute has more than {LISTED} values")
     return name, tuple(listed) if listed else value
 
 
@@ -221,7 +227,7 @@ def _value(message: memoryview) -> Value:
             for part in _inner(inner, 1):
                 kind = part.integer() if part.number == 1 else kind
                 dims += [_side(side) for side in _inner(part, 2) if side.number == 1]
-    return Value(name, kind, tuple(dims[:_LISTED]))
+    return Value(name, kind, tuple(dims[:LISTED]))
 
 
 def _inner(one: Field, number: int) -> Iterator[Field]:

@@ -24,6 +24,8 @@ _STORED = {
     _FLOAT16: "<f2", 11: "<f8", 12: "<u4", 13: "<u8", _BFLOAT16: "<u2",
 }  # fmt: skip
 _FLOATS, _INTS32, _INTS64, _RAW, _DOUBLES, _UINTS64 = 4, 5, 7, 9, 10, 11  # fields with the values
+LISTED = 64  # inputs, outputs or attributes of one node, and values of an attribute
+_VARINT = 10  # bytes of an integer at most
 _AXES = 8  # numpy has at most 64; a kernel has 4
 _EXTERNAL = 1  # TensorProto.DataLocation
 
@@ -131,6 +133,8 @@ def tensor(message: memoryview) -> Tensor:
     for one in fields(message):
         if one.number == 1:
             dims += integers(one)
+            if len(dims) > _AXES:
+                raise DamageError(f"{truncated(name)}: a shape of {len(dims)} axes is not possible")
         elif one.number == 2:
             kind = one.integer()
         elif one.number == 8:
@@ -161,9 +165,15 @@ def check_shape(name: str, dims: list[int]) -> None:
 
 
 def integers(one: Field) -> list[int]:
-    """Returns the values of an int64 field, which may be packed."""
+    """Returns the values of an int64 field, which may be packed.
+
+    Raises:
+        DamageError: It has more values than an attribute may have.
+    """
     if one.wire != BYTES:
         return [one.signed()]
+    if len(one.data) > _VARINT * LISTED:  # before they take many times the memory of their bytes
+        raise DamageError(f"it has a list of more than {LISTED} integers")
     return [int(value) for value in _numbers(one.data).view(np.int64)]
 
 
