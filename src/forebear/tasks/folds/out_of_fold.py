@@ -26,13 +26,33 @@ LEFT_OUT = -1  # the prediction for an image that cannot be decoded
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class OutOfFold:
-    """Predictions for N images of one class each, by networks that were not trained on them."""
+class _Predictions:
+    """Predictions for N images, by networks that were not trained on them."""
 
-    classes: tuple[str, ...]  # K, of the data set
-    labels: NDArray[np.int64]  # [N]
+    classes: tuple[str, ...]  # K classes or labels, of the data set
     folds: NDArray[np.int64]  # [N], 1 to the number of folds
     logits: NDArray[np.float32]  # [N, K]; NaN for images that cannot be decoded
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """Mask of the images that have a prediction [N]."""
+        return np.asarray(~np.isnan(self.logits).any(1), np.bool_)
+
+    @property
+    def images(self) -> int:
+        """Number of images that have a prediction."""
+        return int(self.answered.sum())
+
+    def _of(self, fold: int | None) -> NDArray[np.bool_]:
+        """Returns the mask [N] of the images of a fold, or of all, that have a prediction."""
+        return self.answered if fold is None else self.answered & (self.folds == fold)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OutOfFold(_Predictions):
+    """Predictions for N images of one class each, by networks that were not trained on them."""
+
+    labels: NDArray[np.int64]  # [N]
 
     @cached_property
     def probabilities(self) -> NDArray[np.float32]:
@@ -41,16 +61,6 @@ class OutOfFold:
             torch.from_numpy(self.logits).double().softmax(1).float().numpy()
         )
         return shares
-
-    @property
-    def answered(self) -> NDArray[np.bool_]:
-        """Mask of the images that have a prediction [N]."""
-        return _answered(self.logits)
-
-    @property
-    def images(self) -> int:
-        """Number of images that have a prediction."""
-        return int(self.answered.sum())
 
     @cached_property
     def guesses(self) -> NDArray[np.int64]:
@@ -72,7 +82,7 @@ class OutOfFold:
 
     def measures(self, fold: int | None = None) -> dict[str, float]:
         """Returns top1, balanced and macro_f1, 0 to 1, of the images of a fold; None: of all."""
-        counts = self._counts(_of(self, fold))
+        counts = self._counts(self._of(fold))
         return {
             "top1": float(counts.hits.sum() / max(counts.images.sum(), 1)),
             "balanced": float(counts.balanced()),
@@ -118,7 +128,7 @@ class LabelScore(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LabelsOutOfFold:
+class LabelsOutOfFold(_Predictions):
     """Predictions for N multi-label images, by networks that were not trained on them.
 
     F1 needs thresholds. Those of a fold's own run were chosen on the images of that fold. Those
@@ -126,10 +136,7 @@ class LabelsOutOfFold:
     not too high.
     """
 
-    classes: tuple[str, ...]  # K labels, of the data set
     labels: NDArray[np.uint8]  # [N, K], 1 for each label that the image has
-    folds: NDArray[np.int64]  # [N], 1 to the number of folds
-    logits: NDArray[np.float32]  # [N, K]; NaN for images that cannot be decoded
 
     @cached_property
     def probabilities(self) -> NDArray[np.float32]:
@@ -138,16 +145,6 @@ class LabelsOutOfFold:
             torch.from_numpy(self.logits).double().sigmoid().float().numpy()
         )
         return shares
-
-    @property
-    def answered(self) -> NDArray[np.bool_]:
-        """Mask of the images that have a prediction [N]."""
-        return _answered(self.logits)
-
-    @property
-    def images(self) -> int:
-        """Number of images that have a prediction."""
-        return int(self.answered.sum())
 
     @cached_property
     def thresholds(self) -> dict[int, MultiLabel]:
@@ -168,7 +165,7 @@ class LabelsOutOfFold:
 
     def measures(self, fold: int | None = None) -> dict[str, float]:
         """Returns mAP, macro_f1, micro_f1 and exact_match, 0 to 1, of a fold; None: of all."""
-        own = _of(self, fold)
+        own = self._of(fold)
         labels, given = self.labels[own], self.given[own]
         counts = count_labels(labels, given)
         exact = (given == (labels > 0)).all(1)
@@ -225,12 +222,3 @@ class LabelsOutOfFold:
 
 
 AnyOutOfFold = OutOfFold | LabelsOutOfFold
-
-
-def _of(found: AnyOutOfFold, fold: int | None) -> NDArray[np.bool_]:
-    """Returns the mask [N] of the images of a fold, or of all, that have a prediction."""
-    return found.answered if fold is None else found.answered & (found.folds == fold)
-
-
-def _answered(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
-    return np.asarray(~np.isnan(logits).any(1), np.bool_)
