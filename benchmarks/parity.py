@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from inference import NETWORKS, versions
+from inference import NETWORKS, table, versions
 from inference_contenders import random_network
 from step_speed import machine
 
@@ -132,11 +132,6 @@ def _cells(found: Difference) -> list[str]:
     return [f"{found.largest:.1e}", f"{found.same_class} of {found.images}"]
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
@@ -152,6 +147,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             exports += [[name, *row] for row in exports_of(network, files, Path(place))]
         print(name, flush=True)
+    head = ("difference", "same class")
+    by_engine = "\n".join(table(("network", "engine", "precision", *head), engines))
+    by_format = "\n".join(table(("network", "format", "size", *head), exports))
     text = f"""# Equal results on photographs
 
 `python benchmarks/parity.py`, {date.today().isoformat()}, {machine()}; {versions()}.
@@ -160,11 +158,11 @@ largest logit, from eager PyTorch in fp32.
 
 ## Engines
 
-{table(["network", "engine", "precision", "difference", "same class"], engines)}
+{by_engine}
 
 ## Exported files, run without torch and without forebear
 
-{table(["network", "format", "size", "difference", "same class"], exports)}
+{by_format}
 """
     RESULTS.write_text(text, encoding="utf-8")
     print(text)
