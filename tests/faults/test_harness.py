@@ -60,7 +60,7 @@ def is_running(number: int) -> bool:
 
 
 def test_a_child_has_no_more_memory_than_it_may_take(tmp_path: Path) -> None:
-    text = "import time; time.sleep(0.2); print(len(bytearray(3 * 2**30)))"
+    text = "import time; time.sleep(0.2); print(len(bytearray(8 * 2**30)))"
     done = start(text, folder=tmp_path / "said", program=(sys.executable, "-c")).wait()
     assert done.code == 1
     assert "MemoryError" in done.stderr

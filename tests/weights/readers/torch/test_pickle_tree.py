@@ -160,6 +160,35 @@ def test_every_protocol_gives_the_same(protocol: int, tmp_path: Path) -> None:
         assert_same(arrays, {name: tensor.numpy() for name, tensor in state.items()})
 
 
+class Attribute:
+    """Is pickled as a call of getattr, as Python 3.11.0 to 3.11.3 pickle a member of an Enum."""
+
+    def __init__(self, *arguments: object) -> None:
+        self.arguments = arguments
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return getattr, self.arguments
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_member_of_an_enum_by_its_name_stays_unbuilt(protocol: int, tmp_path: Path) -> None:
+    content = {"args": Attribute(Colour, "RED"), "state_dict": {"a": torch.ones(1)}}
+    torch.save(content, tmp_path / "a.pth", pickle_protocol=protocol)
+    with open_arrays(tmp_path / "a.pth") as arrays:
+        assert list(arrays) == ["a"]
+        assert [name.rpartition(".")[2] for name in arrays.unbuilt] == ["Colour"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(Colour, "__dict__"), (Colour, 1), (Colour,), ("a", "upper"), (Colour, "RED", 1)],
+    ids=str,
+)
+def test_any_other_use_of_getattr_is_refused(arguments: tuple[object, ...], tmp_path: Path) -> None:
+    said = refusal(save(tmp_path / "a.pth", {"a": torch.ones(1), "b": Attribute(*arguments)}))
+    assert "getattr; nothing was executed" in said
+
+
 def test_a_global_with_a_computed_name_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "a.pth", {"a": torch.ones(1)})
     evil = b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x02ls\x85R."

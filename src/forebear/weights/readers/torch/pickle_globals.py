@@ -53,6 +53,8 @@ _PLAIN = _words(
     """
 )
 _BUILTINS = ("builtins", "__builtin__")
+# Python 3.11.0 to 3.11.3 pickle a member of an Enum as a call of it with the class and the name.
+MEMBER = frozenset(f"{module}.getattr" for module in _BUILTINS)
 # Classes of data in modules that are refused otherwise.
 _DATA = frozenset(
     {

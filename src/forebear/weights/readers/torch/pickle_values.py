@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from forebear.errors import WeightsError
 from forebear.limits import PICKLE_OBJECTS
 from forebear.text import truncated
 from forebear.weights.readers.errors import refused
@@ -96,9 +97,8 @@ class Values:
         if not all(isinstance(part, str) for part in parts):
             raise ValueError("a global has no name")
         name = ".".join(map(str, parts))
-        if known.is_refused(name):
-            what = f"the pickle asks for {truncated(name)}; nothing was executed"
-            raise refused(self._path, what, EXPECTED, SAVE)
+        if known.is_refused(name) and name not in known.MEMBER:
+            raise self._refused(name)
         if not known.is_ordinary(name):
             self._unbuilt.add(name)
         return Global(name)
@@ -109,6 +109,8 @@ class Values:
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
             return Unbuilt("an object")
         name = function.name
+        if name in known.MEMBER:
+            return self._member(name, arguments)
         if name in known.DICTS:
             copied = (argument for argument in arguments if isinstance(argument, dict | list))
             self.count(sum(map(len, copied)))
@@ -132,6 +134,17 @@ class Values:
         if name.endswith(("._reconstructor", ".__newobj__")):
             return Unbuilt(_name_of(arguments[0]))
         return Unbuilt(name)
+
+    def _member(self, name: str, arguments: tuple[Any, ...]) -> Unbuilt:
+        """Returns what stands for a member of an Enum. Any other use of getattr is refused."""
+        match arguments:
+            case (Global(name=owner), str(word)) if word.isidentifier() and word[0] != "_":
+                return Unbuilt(owner)
+        raise self._refused(name)
+
+    def _refused(self, name: str) -> WeightsError:
+        what = f"the pickle asks for {truncated(name)}; nothing was executed"
+        return refused(self._path, what, EXPECTED, SAVE)
 
     def build(self, target: Any, state: Any) -> None:
         """Sets the state of an object, which only a Parameter of torch 0.1 has here."""
