@@ -84,10 +84,11 @@ Step = Callable[[], float]
 def torchvision_network(case: Case) -> object:
     import torch
 
-    library = torch.library.Library("torchvision", "FRAGMENT")  # where its C++ part is missing
-    for name in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, name):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    if torch.version.cuda is None:  # torchvision's C++ part needs torch's CUDA build
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            if not hasattr(torch.ops.torchvision, name):
+                library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import torchvision
 
     network = getattr(torchvision.models, case.torchvision.rstrip("*"))(num_classes=case.classes)
