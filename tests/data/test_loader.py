@@ -10,7 +10,7 @@ from PIL import Image
 
 from forebear.data.augment.config import Augment
 from forebear.data.dataset import ArrayImages
-from forebear.data.loader import Loader, Order
+from forebear.data.loader import Loader, Order, copied
 from forebear.data.pixel_store import PixelStore
 from forebear.tables.preprocessing import TORCHVISION
 from tests.data.making import decided
@@ -229,3 +229,11 @@ def test_the_ratio_of_random_parts_is_relative_to_that_of_the_input() -> None:
     seen = source.view(draft, order, 1, 6)[0].numpy() * std + mean
     wanted = pixels[draft.samples].transpose(0, 3, 1, 2) / 255
     np.testing.assert_allclose(seen, wanted, atol=1e-5)
+
+
+def test_pixels_of_a_read_only_file_are_copied_without_a_warning() -> None:
+    pixels = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
+    pixels.setflags(write=False)
+    found = copied(pixels, torch.device("cpu"))
+    found += 1
+    assert np.array_equal(found.numpy(), pixels + 1)

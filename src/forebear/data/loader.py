@@ -7,6 +7,7 @@ size, the number of threads or processes, or the step at which a run was resumed
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -100,7 +101,14 @@ class Resident:
         free, _ = torch.cuda.mem_get_info(device)
         if source.nbytes > RESIDENT * free:
             return None
-        return cls(source=source, device=device, pixels=torch.from_numpy(source).to(device))
+        return cls(source=source, device=device, pixels=copied(source, device))
+
+
+def copied(pixels: Pixels, device: torch.device) -> Tensor:
+    """Returns pixels on a device. The array may be read-only, as that of a cache file is."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(pixels).to(device, copy=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from forebear.engines.engine import EngineName, EnginePrecision, Pixels
 from forebear.engines.lower import lower
+from forebear.network.compiled import compiled as compile_module
 from forebear.network.kernels.cudnn import use_cudnn
 from forebear.network.network import Network
 from forebear.tables.preprocessing import Preprocessing
@@ -90,7 +91,7 @@ class TorchEngine:
         if self._device.type == "cuda" and not compiled:
             use_cudnn(low)
         model: nn.Module = PixelNetwork(low).to(self._device).eval()
-        self._model = torch.compile(model, dynamic=False) if compiled else model
+        self._model = compile_module(model) if compiled else model
 
     def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
         """Returns the logits, [N, classes]."""

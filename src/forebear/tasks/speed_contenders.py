@@ -27,6 +27,7 @@ from forebear.engines.engine import LIBRARIES, EngineName, missing_library
 from forebear.engines.make import EngineMaker, reference
 from forebear.engines.open import PRECISIONS
 from forebear.engines.torch_engine import TorchEngine
+from forebear.network.compiled import compiled as compile_module
 from forebear.network.network import Network
 from forebear.tables.registry import NETWORKS, find
 from forebear.tasks.machine.device import Precision
@@ -201,7 +202,7 @@ def training_step(
         classes: Of the logits.
     """
     model = _moved(copy.deepcopy(model).train(), conditions.device, torch.float32)
-    run = torch.compile(model) if compiled else model
+    run = compile_module(model) if compiled else model
     images = _images(conditions, channels, torch.float32)
     labels = torch.randint(classes, (conditions.batch,), device=conditions.device)
     lower = torch.autocast(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from forebear.errors import RunError
+from forebear.network.compiled import compiled
 from forebear.network.network import Network
 from forebear.tasks.machine.distributed import World
 from forebear.tasks.train.data_parallel import DataParallel
@@ -191,4 +192,4 @@ def _compiled(model: nn.Module, mode: Mode) -> nn.Module:
     if mode == "off":
         return model
     way = "reduce-overhead" if mode == "graphs" else "default"
-    return cast(nn.Module, torch.compile(model, mode=way, dynamic=False))
+    return compiled(model, mode=way)
