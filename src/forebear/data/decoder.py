@@ -14,7 +14,7 @@ from PIL import Image
 
 from forebear.data.choices import Bad
 from forebear.data.dataset import Images, for_rule
-from forebear.data.decoding_threads import DecodingThreads
+from forebear.data.decoding_threads import HASHED, DecodingThreads
 from forebear.data.images.decode import Box
 from forebear.data.images.large import GATE
 from forebear.data.images.preprocess import centre_box, fit
@@ -149,7 +149,7 @@ class Decoder:
             if ends():
                 return None
             chunk = range(start, min(start + _CHUNK, self.shape[0]))
-            for digest in threads.map(self._digest, chunk):
+            for digest in threads.map(self._digest, chunk, part=HASHED):
                 total.update(digest)
         return total.hexdigest()[:32]
 

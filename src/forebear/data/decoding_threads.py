@@ -17,6 +17,7 @@ from typing import TypeVar
 R = TypeVar("R")
 
 _PART = 8  # images that a thread takes at a time
+HASHED = 64  # files that a thread hashes at a time: handing over takes longer than a small file
 _LOWEST = 19  # nice value of the threads that decode during training steps
 
 
@@ -38,11 +39,19 @@ class DecodingThreads:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def map(self, function: Callable[[int], R], numbers: range) -> Iterable[R]:
-        """Returns the results in order. An exception is raised when its result is consumed."""
+    def map(
+        self, function: Callable[[int], R], numbers: range, *, part: int = _PART
+    ) -> Iterable[R]:
+        """Returns the results in order. An exception is raised when its result is consumed.
+
+        Args:
+            function: Called from several threads.
+            numbers: What it is called with.
+            part: Largest number of calls that a thread takes at a time.
+        """
         if self._pool is None:
             return map(function, numbers)
-        size = max(1, min(_PART, len(numbers) // self.workers))
+        size = max(1, min(part, len(numbers) // self.workers))
         parts = [numbers[start : start + size] for start in range(0, len(numbers), size)]
         done = self._pool.map(lambda part: [function(number) for number in part], parts)
         return (result for results in done for result in results)

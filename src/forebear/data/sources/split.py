@@ -6,13 +6,13 @@ import hashlib
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.dataset import Dataset, Images
+from forebear.data.decoding_threads import HASHED, DecodingThreads
 from forebear.data.groups import Groups
 from forebear.data.labels import Labels, having, is_multi, keys
 from forebear.data.sources.part_names import Part
@@ -201,8 +201,8 @@ def digests_of(images: Images) -> list[bytes]:
             name = PurePath(images.name(index)).name
             return hashlib.sha256(os.fsencode(f"unreadable: {name}")).digest()
 
-    with ThreadPoolExecutor(processor().cores, "hash") as threads:
-        return list(threads.map(digest, range(len(images)), chunksize=1))
+    with DecodingThreads(processor().cores, low=False) as threads:
+        return list(threads.map(digest, range(len(images)), part=HASHED))
 
 
 def _refuse_one_sided(
