@@ -97,6 +97,17 @@ def test_another_process_takes_what_was_kept(monkeypatch: pytest.MonkeyPatch) ->
     assert calls == []
 
 
+def test_other_kernels_are_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick, calls = way("Quick", 0.001)
+    fastest((quick,), WINDOW, *of())
+    monkeypatch.setattr(measured_choice, "_known", {})
+    monkeypatch.setattr(measured_choice, "version", lambda: "0123456789ab")
+    before = len(calls)
+    fastest((quick,), WINDOW, *of())
+    assert len(calls) > before
+    assert len(kept()) == 1
+
+
 def test_each_shape_is_measured_with_few_images(home: Path) -> None:
     quick, calls = way("Quick", 0)
     fastest([quick], WINDOW, *of(images=8))

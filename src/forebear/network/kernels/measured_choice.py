@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from forebear.files import home, make_private, own_text, process_lock, write_text
 from forebear.hardware import processor
 from forebear.network.kernels.conv_geometry import Window
+from forebear.network.kernels.native import version
 from forebear.untrusted import parse_json
 
 Way = type[torch.autograd.Function]
@@ -72,7 +73,7 @@ def kept() -> Mapping[str, str]:
 
 
 def _machine() -> str:
-    return f"{processor().key}, torch {torch.__version__}: "
+    return f"{processor().key}, torch {torch.__version__}, kernels {version()}: "
 
 
 def _key(ways: Sequence[Way], window: Window, shape: Sequence[int], weight: Tensor) -> str:

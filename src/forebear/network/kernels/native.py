@@ -121,18 +121,19 @@ Shape = tuple[int, ...]  # [N, C, H, W]
 class Library:
     """The C functions of one instruction set level."""
 
-    def __init__(self, path: Path, level: Level) -> None:
+    def __init__(self, path: Path, level: Level, sources: str = "") -> None:
         """Loads the functions.
 
         Args:
             path: The shared library.
             level: The instruction set level, which must be one of those that were built.
+            sources: sha256 of the C sources that it was built from, in hexadecimal.
 
         Raises:
             OSError: The file cannot be loaded.
             AttributeError: torch's OpenMP does not have the entry points of GNU's.
         """
-        self.level = level
+        self.level, self.sources = level, sources
         self.pool = _pool()
         loaded = ctypes.CDLL(str(path))
 
@@ -202,7 +203,7 @@ def _library(level: Level) -> Library | str:
             return str(record["error"])
         allowed = LEVELS[: LEVELS.index(level) + 1]
         there = [one for one in allowed if one.replace("-", "_") in record["levels"]]
-        return _damage(record) or Library(LIBRARY, there[-1])
+        return _damage(record) or Library(LIBRARY, there[-1], record["sources"])
     except FileNotFoundError as error:
         return f"{Path(error.filename or LIBRARY).name} is missing; {_AGAIN}"
     except OSError as error:
@@ -226,6 +227,15 @@ def _damage(record: dict[str, Any]) -> str:
     if sources and found.hexdigest() != record["sources"]:
         return f"the C sources have changed since the build; {_AGAIN}"
     return ""
+
+
+def version() -> str:
+    """Returns a short name of the C sources; "" if their functions are not used here.
+
+    Timings that are kept for later processes are of these sources only.
+    """
+    found = library()
+    return found.sources[:12] if isinstance(found, Library) else ""
 
 
 def compiled() -> Library:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import forebear
-from forebear.tasks.train.budget import timing_cache
+from forebear.tasks.train.budget import timing, timing_cache
 from forebear.tasks.train.budget.timing import Operations
 from forebear.tasks.train.budget.timing_cache import remember, remembered
 from tests.tasks.train.budget.making import Clock, Machine, recipe, times_of
@@ -73,6 +73,14 @@ def test_one_timing_serves_all_decisions_and_the_next_run() -> None:
     assert (len(first.steps), again.steps) == (1, [])
     other = machine()
     assert times_of(other, optimizer="muon").learn(64, 96, until=200.0)
+    assert len(other.steps) == 1
+
+
+def test_other_kernels_are_timed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert times_of(machine()).learn(64, 96, until=200.0)
+    monkeypatch.setattr(timing, "version", lambda: "0123456789ab")
+    other = machine()
+    assert times_of(other).learn(64, 96, until=200.0)
     assert len(other.steps) == 1
 
 

@@ -16,7 +16,7 @@ import torch
 
 from forebear.errors import ran_out
 from forebear.hardware import processor
-from forebear.network.kernels.native import Library, library
+from forebear.network.kernels.native import version
 from forebear.network.network import Network
 from forebear.network.plan.cost import measure, parameters
 from forebear.network.plan.plan import Plan
@@ -192,7 +192,7 @@ class StepTimes:
             "step",
             machine,
             torch.__version__,
-            [torch.get_num_threads(), isinstance(library(), Library)],
+            [torch.get_num_threads(), version()],
             table_to_dict(self.network.table),
             dialect_to_dict(self.network.dialect),
             [
