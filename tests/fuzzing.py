@@ -166,11 +166,15 @@ def _file(name: str) -> Target:
     return lambda data, folder: _arrays(_put(folder, name, data))
 
 
-def _onnx(data: bytes, folder: Path) -> None:
+def _graph(name: str) -> Target:
     """Reads the arrays of a graph, and recognises its network."""
-    path = _put(folder, "net.onnx", data)
-    _arrays(path)
-    find_network(path)
+
+    def read(data: bytes, folder: Path) -> None:
+        path = _put(folder, name, data)
+        _arrays(path)
+        find_network(path)
+
+    return read
 
 
 def _tensorflow_v2(data: bytes, folder: Path) -> None:
@@ -363,7 +367,8 @@ TARGETS: dict[str, Target] = {
     "npz": _file("net.npz"),
     "npy": _member({"b.npy": seeds.npy()}, "a.npy", "net.npz"),
     "safetensors": _file("net.safetensors"),
-    "onnx": _onnx,
+    "onnx": _graph("net.onnx"),
+    "caffe": _graph("net.caffemodel"),
     "safetensors_index": _beside_weights(
         "model.safetensors.index.json", "model.safetensors.index.json"
     ),

@@ -75,6 +75,8 @@ TESTED_IN = {
     "weights/graphs/match.py": "weights/test_onnx_graph.py",
     "weights/graphs/read_graph.py": "weights/test_onnx_graph.py",
     "weights/graphs/walk.py": "weights/test_onnx_graph.py",
+    "weights/readers/caffe/graph.py": "weights/readers/caffe/test_caffe_file.py",
+    "weights/readers/caffe/layers.py": "weights/readers/caffe/test_caffe_file.py",
     "weights/readers/onnx/records.py": "weights/readers/onnx/test_onnx_file.py",
     "weights/readers/onnx/tensors.py": "weights/readers/onnx/test_onnx_file.py",
 }

@@ -149,6 +149,9 @@ TORCHVISION = Preprocessing(
     mean=_IMAGENET_MEAN,
     std=_IMAGENET_STD,
 )
+# KaimingHe/deep-residual-networks: the centre crop of 224 pixels of a shorter side of 256. The
+# original subtracts a mean image, whose colour is near this one.
+CAFFE = replace(TORCHVISION, order="BGR", scale=1.0, mean=KERAS_CAFFE.mean, std=KERAS_CAFFE.std)
 # timm's default weights for these networks: crop_pct 0.95, shorter side floor(224 / 0.95).
 TIMM = replace(TORCHVISION, side=235, interpolation="bicubic")
 TIMM_V2 = replace(TIMM, mean=_HALF, std=_HALF)

@@ -19,7 +19,7 @@ from forebear.weights.find_sets import GROUP_SUM, WeightSet, is_no_weight, plain
 from forebear.weights.graphs.read_graph import read_graph
 from forebear.weights.layouts import Array
 from forebear.weights.readers.base import Arrays
-from forebear.weights.readers.onnx.onnx_file import OnnxArrays
+from forebear.weights.readers.graph_file import GraphFile
 from forebear.weights.variable_names import Pair, pairs
 
 _LISTED = 5  # names of each kind in a message
@@ -50,7 +50,7 @@ def load_arrays(
         WeightsError: Names are missing or unexpected, or shapes are wrong; the message lists them.
             With `partial`, no array fits. The network is unchanged.
     """
-    if isinstance(arrays, OnnxArrays):  # exporters fold norms, and may keep the names
+    if isinstance(arrays, GraphFile):  # exporters fold norms, and may keep the names
         known = (network.plan.table, network.plan.dialect)
         arrays = read_graph(arrays, which, known).arrays
     try:

@@ -28,8 +28,8 @@ from forebear.weights.keras_graph import graph_of
 from forebear.weights.keras_layers import NoNetworkError
 from forebear.weights.kerashub_resnet import is_kerashub, preset_network
 from forebear.weights.readers.base import Arrays
+from forebear.weights.readers.graph_file import GraphFile
 from forebear.weights.readers.hub import HubArrays
-from forebear.weights.readers.onnx.onnx_file import OnnxArrays
 from forebear.weights.transformers_resnet import is_transformers, network_of, renamed
 from forebear.weights.variable_names import pairs
 
@@ -66,7 +66,7 @@ def understand(arrays: Arrays, which: str | None = None) -> Understood:
         facts = transformers_facts(arrays.path, arrays.config)
         found = understand_as(table, dialect, renamed(arrays, table, dialect), which)
         return replace(found, name=f"transformers/{table.name}", facts=found.facts | facts)
-    if isinstance(arrays, OnnxArrays):
+    if isinstance(arrays, GraphFile):
         return _in_graph(arrays, which)
     if isinstance(arrays, HubArrays) and is_kerashub(arrays.config):
         table, dialect = preset_network(arrays.config, arrays.path)
@@ -141,7 +141,7 @@ def understand_as(
     Raises:
         WeightsError: The file has no such weights.
     """
-    if isinstance(arrays, OnnxArrays):
+    if isinstance(arrays, GraphFile):
         return _in_graph(arrays, which, (table, dialect))
     plan = expand(table, dialect, num_classes=table.classes)
     sets = sets_of(plan, arrays, which, partial=partial)
@@ -167,7 +167,7 @@ def understand_as(
 
 
 def _in_graph(
-    arrays: OnnxArrays, which: str | None, known: tuple[Table, Dialect] | None = None
+    arrays: GraphFile, which: str | None, known: tuple[Table, Dialect] | None = None
 ) -> Understood:
     """Returns the network in an ONNX graph, whose arrays are never taken by their names."""
     found = read_graph(arrays, which, known)

@@ -11,8 +11,6 @@ from forebear.weights.readers.onnx.onnx_file import is_onnx
 from forebear.weights.writers.tensorflow.protobuf import message, number
 from tests.weights.readers.making import refusal
 
-CAFFE = message(1, b"ResNet-50") + message(100, message(1, b"conv1") + message(2, b"Convolution"))
-OLD_CAFFE = message(1, b"AlexNet") + message(2, message(4, b"conv1"))
 TORCH7 = b"\4\0\0\0\1\0\0\0\3\0\0\0V 1\x0d\0\0\0nn.Sequential"
 TABLE7 = b"\3\0\0\0\1\0\0\0\2\0\0\0\2\0\0\0\5\0\0\0model\4\0\0\0\2\0\0\0\3\0\0\0V 1"
 CORE_ML = number(1, 4) + message(2, message(1, message(1, b"image"))) + message(500, b"")
@@ -21,8 +19,6 @@ CORE_ML = number(1, 4) + message(2, message(1, message(1, b"image"))) + message(
 @pytest.mark.parametrize(
     ("data", "what", "remedy"),
     [
-        (CAFFE, "a Caffe model (.caffemodel)", "Detectron's R-50.pkl"),
-        (OLD_CAFFE, "a Caffe model (.caffemodel)", "an ONNX graph"),
         (TORCH7, "a Torch7 file (.t7)", "torchfile"),
         (TABLE7, "a Torch7 file (.t7)", "torchfile"),
         (b"4\n1\n3\nV 1\n13\nnn.Sequential\n", "a Torch7 file (.t7)", "torchfile"),
@@ -69,7 +65,7 @@ def test_an_onnx_graph_is_not_taken_for_another() -> None:
     assert foreign_file(Path("a"), start) is None
 
 
-@pytest.mark.parametrize("data", [CAFFE, OLD_CAFFE, TORCH7, TABLE7, CORE_ML])
+@pytest.mark.parametrize("data", [TORCH7, TABLE7, CORE_ML])
 def test_a_cut_file_is_refused_too(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "cut"
     for length in range(1, len(data)):

@@ -7,7 +7,6 @@ norm goes into the running mean, a norm that the plan does not have into the ker
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from forebear.weights.graphs.facts import ConvFact, GraphFacts, HeadFact, NormFa
 from forebear.weights.graphs.links import Links
 from forebear.weights.readers.base import Array, Arrays
 from forebear.weights.readers.errors import reading
-from forebear.weights.readers.onnx.onnx_file import EXPECTED
+from forebear.weights.readers.graph_file import GraphFile
 from forebear.weights.variable_names import Pair, pairs
 
 _Make = Callable[[str], Array]  # the name of an array in its module -> its values
@@ -28,17 +27,16 @@ _Make = Callable[[str], Array]  # the name of an array in its module -> its valu
 class GraphArrays(Arrays):
     """The arrays of a network in a graph, under the names in the dialect's library."""
 
-    def __init__(self, path: Path, said: str, plan: Plan, links: Links, facts: GraphFacts) -> None:
+    def __init__(self, file: GraphFile, plan: Plan, links: Links, facts: GraphFacts) -> None:
         """Reads no array yet.
 
         Args:
-            path: The file.
-            said: What its format is.
+            file: The file of the graph.
             plan: A network of the layers of the graph.
             links: The graph.
             facts: What was read off it.
         """
-        self.path, self.format = path, said
+        self.path, self.format, self._expected = file.path, file.format, file.expected
         made = {layer.path: make for layer, make in _makers(plan, links, facts)}
         counted = (pair for pair in pairs(plan) if pair.needed)
         self._pairs = {pair.theirs: (pair, *_place(pair, made)) for pair in counted}
@@ -48,7 +46,7 @@ class GraphArrays(Arrays):
 
     def __getitem__(self, name: str) -> Array:
         pair, make, array = self._pairs[name]
-        with reading(self.path, EXPECTED, name):
+        with reading(self.path, self._expected, name):
             values = make(array).astype(np.float32, copy=False).reshape(pair.shape)
         return pair.layout.store(values)
 

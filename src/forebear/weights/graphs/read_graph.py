@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from forebear.errors import WeightsError
 from forebear.limits import CLASSES
@@ -26,7 +26,7 @@ from forebear.weights.graphs.match import NAME, Match, match
 from forebear.weights.graphs.walk import walk
 from forebear.weights.hub_facts import Facts
 from forebear.weights.readers.errors import reading, refused
-from forebear.weights.readers.onnx.onnx_file import EXPECTED, OnnxArrays
+from forebear.weights.readers.graph_file import GraphFile
 from forebear.weights.readers.onnx.records import OnnxGraph
 
 _WANTED = "a ResNet or a ResNeXt: residual units of two or three convolutions"
@@ -44,7 +44,7 @@ class GraphNetwork:
 
 
 def read_graph(
-    arrays: OnnxArrays,
+    arrays: GraphFile,
     which: str | None = None,
     known: tuple[Table, Dialect] | None = None,
 ) -> GraphNetwork:
@@ -67,29 +67,32 @@ def read_graph(
         )
     links = Links(graph, path.parent)
     try:
-        with reading(path, EXPECTED):
+        with reading(path, arrays.expected):
             try:
-                own = _own_preprocessing(graph)
+                own = _own_preprocessing(graph) or arrays.preprocessing
                 facts = walk(links, lambda small: own or _default(small))
                 found = match(facts)
             except StrangerError as error:
                 raise _refusal(arrays, error) from error
     except RecursionError as error:  # no walk is recursive, but the parsers of arrays may be
-        raise refused(path, "its graph is nested too deeply", EXPECTED) from error
+        raise refused(path, "its graph is nested too deeply", arrays.expected) from error
+    if found.dialect.name == NAME:
+        found = replace(found, dialect=replace(found.dialect, name=arrays.library))
     name, table, dialect = _published(found)
     plan = _plan(table, dialect, facts, body=which == BODY)
     if known is not None:
         plan = _as_known(arrays, plan, *known)
         name, dialect = plan.table.name, plan.dialect
     said = (
-        f"read from an {arrays.format}: {_shape(plan)}",
+        f"read from {_with_article(arrays.format)}: {_shape(plan)}",
         *notes(plan, facts),
         *_about_images(facts, own, dialect),
+        *arrays.notes,
     )
     return GraphNetwork(
         name=name,
         plan=plan,
-        arrays=GraphArrays(path, arrays.format, plan, links, facts),
+        arrays=GraphArrays(arrays, plan, links, facts),
         facts=Facts(
             classes=_own_classes(graph),
             preprocessing=facts.preprocessing or own,
@@ -98,12 +101,16 @@ def read_graph(
     )
 
 
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'AEIOU' else 'a'} {noun}"
+
+
 def _plan(table: Table, dialect: Dialect, facts: GraphFacts, *, body: bool) -> Plan:
     classes = None if body else facts.head.classes
     return expand(table, dialect, num_classes=classes, in_channels=facts.in_channels)
 
 
-def _refusal(arrays: OnnxArrays, error: StrangerError) -> WeightsError:
+def _refusal(arrays: GraphFile, error: StrangerError) -> WeightsError:
     hint = f" ({error.hint})" if error.hint else ""
     what = f"this {arrays.format} is no network of forebear: {error.what}{hint}"
     expected = truncated(error.expected, 200)
@@ -123,7 +130,7 @@ def _published(found: Match) -> tuple[str, Table, Dialect]:
     return found.table.name, found.table, found.dialect
 
 
-def _as_known(arrays: OnnxArrays, plan: Plan, table: Table, dialect: Dialect) -> Plan:
+def _as_known(arrays: GraphFile, plan: Plan, table: Table, dialect: Dialect) -> Plan:
     """Returns the plan of a known network, after a check that the graph computes the same.
 
     Raises:

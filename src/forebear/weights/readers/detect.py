@@ -7,6 +7,7 @@ from pathlib import Path
 from forebear.errors import WeightsError
 from forebear.text import truncated
 from forebear.weights.readers.base import Arrays
+from forebear.weights.readers.caffe.caffe_file import CaffeArrays, is_caffe
 from forebear.weights.readers.errors import reading, refused
 from forebear.weights.readers.foreign import Foreign, foreign_file, foreign_folder
 from forebear.weights.readers.hub import HubArrays, is_hub_folder
@@ -23,7 +24,8 @@ from forebear.weights.readers.zip_archive import open_archive
 
 _EXPECTED = (
     "a TensorFlow checkpoint or SavedModel, Keras .h5, .weights.h5 or .keras, torch state dict, "
-    "safetensors, .npz, ONNX graph, a pickle of numpy arrays, or a folder from the Hugging Face Hub"
+    "safetensors, .npz, ONNX graph, Caffe model, a pickle of numpy arrays, or a folder from the "
+    "Hugging Face Hub"
 )
 _CHECK = "Check the path."
 # Other files that users pass by mistake, by their first bytes.
@@ -97,6 +99,8 @@ def _open_file(path: Path) -> Arrays:
         return open_index(path)
     if find_hdf5(path) is not None:
         return KerasArrays(path)
+    if is_caffe(start):
+        return CaffeArrays(path)
     if (kind := foreign_file(path, start)) is not None:
         raise _not_read(path, kind)
     if is_onnx(start):

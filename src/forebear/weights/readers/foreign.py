@@ -1,6 +1,6 @@
 """Names the formats of other frameworks that forebear does not read, and says what to do instead.
 
-The sources are caffe.proto of BVLC Caffe, File.lua of Torch7, src/ndarray/ndarray.cc of MXNet,
+The sources are File.lua of Torch7, src/ndarray/ndarray.cc of MXNet,
 schema.fbs of TensorFlow Lite, Model.proto of coremltools, and flax/serialization.py.
 """
 
@@ -23,11 +23,6 @@ class Foreign:
     remedy: str  # a sentence
 
 
-CAFFE = Foreign(
-    "a Caffe model (.caffemodel); forebear has no reader for Caffe's layers",
-    "Pass a copy of the same weights in another format, such as Detectron's R-50.pkl or an ONNX "
-    "graph.",
-)
 TORCH7 = Foreign(
     "a Torch7 file (.t7) of Lua objects; its layers have no names",
     "Read it with the package torchfile, and save its tensors under torchvision's names with "
@@ -85,16 +80,6 @@ def foreign_folder(path: Path) -> Foreign | None:
     return next((kind for name, kind in _FOLDERS if (path / name).is_file()), None)
 
 
-def _is_caffe(start: bytes) -> bool:
-    """NetParameter: the name of the network (field 1), and then a layer (field 2 or 100)."""
-    try:
-        length, at = varint(memoryview(start), 1)
-    except DamageError:
-        return False
-    name, after = start[at : at + length], start[at + length :]
-    return start[:1] == b"\x0a" and bool(_PRINTABLE.match(name)) and after.startswith(_LAYERS)
-
-
 def _is_torch7(start: bytes) -> bool:
     """A tag (3: table, 4: object) and the index 1, in binary or as text, with an object near."""
     if start.startswith((b"\4\0\0\0\1\0\0\0\3\0\0\0V ", b"4\n1\n3\nV ")):
@@ -121,14 +106,12 @@ def _is_flax(start: bytes) -> bool:
     return len(name) == start[1] & 0x1F and bool(_PRINTABLE.match(name))
 
 
-_LAYERS = (b"\xa2\x06", b"\x12")  # the tags of `layer` and of the older `layers`
 _SAVED_MODEL = "saved_model.pb"
 _FILES: tuple[tuple[Callable[[bytes], bool], Foreign], ...] = (
     (lambda start: start.startswith(b"\x12\x01\0\0\0\0\0\0"), MXNET),
     (lambda start: start[4:8] == b"TFL3", LITERT),
     (_is_torch7, TORCH7),
     (_is_core_ml, CORE_ML),
-    (_is_caffe, CAFFE),
     (_is_flax, FLAX),
 )
 _FOLDERS = (

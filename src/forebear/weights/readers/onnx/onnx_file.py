@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 from pathlib import Path
 
-from forebear.untrusted import opened
-from forebear.weights.readers.base import Array
 from forebear.weights.readers.errors import check_names, reading
-from forebear.weights.readers.indexed import Listed
-from forebear.weights.readers.onnx.records import OnnxGraph, parse
-from forebear.weights.readers.onnx.tensors import Tensor
-from forebear.weights.readers.tensorflow.corruption import DamageError
+from forebear.weights.readers.graph_file import GraphFile, mapped
+from forebear.weights.readers.onnx.records import parse
 
 EXPECTED = "a whole ONNX file"
 # The first field is the version of the format, 1 to 127; then comes a field of ModelProto.
@@ -24,14 +18,11 @@ def is_onnx(start: bytes) -> bool:
     return len(start) > 2 and start[0] == _VERSION and 0 < start[1] < 0x80 and start[2] in _NEXT
 
 
-class OnnxArrays(Listed[Tensor]):
-    """The initializers and the constants of an ONNX graph. The file stays open.
-
-    Exporters fold norms into the arrays and keep their names. `forebear.weights.graphs` therefore
-    reads a network by its nodes, and never by these names.
-    """
+class OnnxArrays(GraphFile):
+    """The initializers and the constants of an ONNX graph. The file stays open."""
 
     expected = EXPECTED
+    library = "onnx"
 
     def __init__(self, path: Path) -> None:
         """Reads the graph, and no array.
@@ -41,18 +32,7 @@ class OnnxArrays(Listed[Tensor]):
         """
         self.path = path
         with reading(path, EXPECTED):
-            with opened(path) as file:
-                if os.fstat(file.fileno()).st_size == 0:
-                    raise DamageError("it is empty")
-                whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            self.graph: OnnxGraph = parse(whole)
+            self.graph = parse(mapped(path))
             check_names(path, self.graph.tensors)
         self.format = f"ONNX graph of {self.graph.producer or 'an unnamed program'}"
         self.entries = self.graph.tensors
-
-    def read(self, name: str, entry: Tensor) -> Array:
-        """Reads one array."""
-        return entry.values(self.path.parent)
-
-    def close(self) -> None:
-        """Does nothing: the file is closed when the last array is gone."""
