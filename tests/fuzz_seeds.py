@@ -22,6 +22,7 @@ from safetensors.torch import save as safetensors_bytes
 
 import forebear
 from forebear.data.sources.cifar10 import CLASSES
+from forebear.tables.dialects import TORCHVISION_V1, Dialect
 from forebear.tables.files import table_to_dict
 from forebear.tasks.train.recipe_files import recipes, show
 from forebear.tasks.train.resume.checkpoint import save_checkpoint
@@ -29,7 +30,7 @@ from forebear.tasks.train.state import TrainState
 from forebear.weights.writers.tensorflow.protobuf import message, number
 from tests.data.making import encoded, noise
 from tests.network.making import make
-from tests.weights import caffe_making
+from tests.weights import caffe_making, torch7_making
 from tests.weights.readers import tensorflow_making as making
 from tests.weights.readers.object_making import Tree, Variable, graph_of, layers_of
 
@@ -44,11 +45,11 @@ def _made(write: Callable[[Path], object], name: str = "x") -> bytes:
         return (Path(folder) / name).read_bytes()
 
 
-def _caffe() -> bytes:
-    """A Caffe model of a network with one unit."""
+def _one_unit(dialect: Dialect) -> forebear.Network:
+    """A network with one unit."""
     root = (forebear.Conv("conv1", 4, 7, stride=2), forebear.Pool("pool1"))
     table = forebear.Table("net", root, "bottleneck", (forebear.Block("block1", 1, 2, 8),))
-    return caffe_making.net(caffe_making.layers_of(make(table, caffe_making.CAFFE, num_classes=3)))
+    return make(table, dialect, num_classes=3)
 
 
 def _zipped(members: dict[str, bytes]) -> bytes:
@@ -372,7 +373,8 @@ def seeds() -> dict[str, list[bytes]]:
         "npz": [_zipped({"a.npy": npy(), "b.npy": npy(np.arange(3))})],
         "npy": [npy(), npy(np.array(["a"])), npy(np.asfortranarray(np.ones((2, 2))))],
         "safetensors": [safetensors()],
-        "caffe": [_caffe()],
+        "caffe": [caffe_making.net(caffe_making.layers_of(_one_unit(caffe_making.CAFFE)))],
+        "torch7": [torch7_making.written(torch7_making.model_of(_one_unit(TORCHVISION_V1)))],
         "onnx": [path.read_bytes() for path in sorted(_FAMILIES.glob("*.onnx"))],
         "safetensors_index": [_INDEX],
         "hub_config": list(_CONFIG),

@@ -369,6 +369,7 @@ TARGETS: dict[str, Target] = {
     "safetensors": _file("net.safetensors"),
     "onnx": _graph("net.onnx"),
     "caffe": _graph("net.caffemodel"),
+    "torch7": _graph("net.t7"),
     "safetensors_index": _beside_weights(
         "model.safetensors.index.json", "model.safetensors.index.json"
     ),

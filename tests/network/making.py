@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import forebear
-from forebear import Block, Conv, Pool, Table
+from forebear import Block, Conv, Dialect, Pool, Table
 from forebear.network.calibration import Calibration
 from forebear.tables.rows import Form
 
@@ -51,7 +51,9 @@ def lively(net: forebear.Network, seed: int = 0) -> forebear.Network:
     return net.eval()
 
 
-def make(network: str | Table = "", dialect: str | None = None, **options: Any) -> forebear.Network:
+def make(
+    network: str | Table = "", dialect: str | Dialect | None = None, **options: Any
+) -> forebear.Network:
     """A lively network from a fixed seed; the small table where none is named."""
     draws = torch.Generator().manual_seed(0)
     if not network:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,7 +49,7 @@ class Made:
     tops: tuple[str, ...]
     blobs: tuple[Array, ...] = ()
     setting: str = ""
-    values: dict[str, int | float] | None = None
+    values: Mapping[str, float] | None = None
 
     def binary(self) -> bytes:
         """Its LayerParameter."""

@@ -11,17 +11,16 @@ from forebear.weights.readers.onnx.onnx_file import is_onnx
 from forebear.weights.writers.tensorflow.protobuf import message, number
 from tests.weights.readers.making import refusal
 
-TORCH7 = b"\4\0\0\0\1\0\0\0\3\0\0\0V 1\x0d\0\0\0nn.Sequential"
-TABLE7 = b"\3\0\0\0\1\0\0\0\2\0\0\0\2\0\0\0\5\0\0\0model\4\0\0\0\2\0\0\0\3\0\0\0V 1"
+TORCH7 = b"4\n1\n3\nV 1\n13\nnn.Sequential\n"
+TABLE7 = b"3\n1\n2\n2\n5\nmodel\n4\n2\n3\nV 1\n"
 CORE_ML = number(1, 4) + message(2, message(1, message(1, b"image"))) + message(500, b"")
 
 
 @pytest.mark.parametrize(
     ("data", "what", "remedy"),
     [
-        (TORCH7, "a Torch7 file (.t7)", "torchfile"),
-        (TABLE7, "a Torch7 file (.t7)", "torchfile"),
-        (b"4\n1\n3\nV 1\n13\nnn.Sequential\n", "a Torch7 file (.t7)", "torchfile"),
+        (TORCH7, "a Torch7 file in ASCII", "binary"),
+        (TABLE7, "a Torch7 file in ASCII", "binary"),
         (b"\x12\x01" + bytes(14), "an MXNet file (.params)", "mxnet.onnx.export_model"),
         (b"\x1c\0\0\0TFL3" + bytes(20), "a TensorFlow Lite model", "Keras file"),
         (CORE_ML, "a Core ML model", "PyTorch or Keras"),

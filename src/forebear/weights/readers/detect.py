@@ -20,12 +20,13 @@ from forebear.weights.readers.safetensors_file import SafetensorsArrays, is_safe
 from forebear.weights.readers.tensorflow.open import is_tensorflow, open_tensorflow
 from forebear.weights.readers.tensorflow.saved_model import is_saved_model, open_saved_model
 from forebear.weights.readers.torch.state_dict import TorchArrays, is_legacy
+from forebear.weights.readers.torch7.torch7_file import Torch7Arrays, is_torch7
 from forebear.weights.readers.zip_archive import open_archive
 
 _EXPECTED = (
     "a TensorFlow checkpoint or SavedModel, Keras .h5, .weights.h5 or .keras, torch state dict, "
-    "safetensors, .npz, ONNX graph, Caffe model, a pickle of numpy arrays, or a folder from the "
-    "Hugging Face Hub"
+    "safetensors, .npz, ONNX graph, Caffe model, Torch7 file, a pickle of numpy arrays, or a "
+    "folder from the Hugging Face Hub"
 )
 _CHECK = "Check the path."
 # Other files that users pass by mistake, by their first bytes.
@@ -101,6 +102,8 @@ def _open_file(path: Path) -> Arrays:
         return KerasArrays(path)
     if is_caffe(start):
         return CaffeArrays(path)
+    if is_torch7(start):
+        return Torch7Arrays(path)
     if (kind := foreign_file(path, start)) is not None:
         raise _not_read(path, kind)
     if is_onnx(start):

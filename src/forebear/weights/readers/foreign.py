@@ -24,9 +24,8 @@ class Foreign:
 
 
 TORCH7 = Foreign(
-    "a Torch7 file (.t7) of Lua objects; its layers have no names",
-    "Read it with the package torchfile, and save its tensors under torchvision's names with "
-    "torch.save.",
+    "a Torch7 file in ASCII; forebear reads binary ones",
+    "Save it again in Torch7 with torch.save(path, network), which is binary.",
 )
 MXNET = Foreign(
     "an MXNet file (.params); it has no graph, which MXNet keeps in a .json file",
@@ -81,10 +80,8 @@ def foreign_folder(path: Path) -> Foreign | None:
 
 
 def _is_torch7(start: bytes) -> bool:
-    """A tag (3: table, 4: object) and the index 1, in binary or as text, with an object near."""
-    if start.startswith((b"\4\0\0\0\1\0\0\0\3\0\0\0V ", b"4\n1\n3\nV ")):
-        return True
-    return start.startswith((b"\3\0\0\0\1\0\0\0", b"3\n1\n")) and b"V 1" in start
+    """A tag (3: table, 4: object) and the index 1 as text, with an object near."""
+    return start.startswith(b"4\n1\n3\nV ") or (start.startswith(b"3\n1\n") and b"V 1" in start)
 
 
 def _is_core_ml(start: bytes) -> bool:

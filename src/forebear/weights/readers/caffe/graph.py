@@ -15,14 +15,12 @@ from forebear.text import truncated
 from forebear.weights.readers.base import Array
 from forebear.weights.readers.caffe.layers import Layer, Net
 from forebear.weights.readers.onnx.records import Attribute, Node, OnnxGraph, Value
-from forebear.weights.readers.onnx.tensors import Tensor
+from forebear.weights.readers.onnx.tensors import FLOAT, Tensor, constant
 from forebear.weights.readers.tensorflow.corruption import DamageError
-from forebear.weights.readers.tensorflow.protobuf import BYTES, Field
 
 _DATA = ("Input", "Data", "ImageData", "HDF5Data", "MemoryData", "DummyData", "WindowData")
 _LOSSES = ("SoftmaxWithLoss", "Accuracy", "Silence")  # what training adds at the end
 _PLAIN = {"ReLU": "Relu", "Dropout": "Dropout", "Flatten": "Flatten", "Softmax": "Softmax"}
-_FLOAT, _RAW = 1, 9  # TensorProto.DataType, and its field of bytes
 _AVERAGE, _FLOOR = 1, 1  # PoolingParameter.PoolMethod and RoundMode
 SIDE = 224  # pixels: of the input, if the file does not say
 
@@ -84,8 +82,8 @@ class _Graph:
         return OnnxGraph(
             nodes=tuple(self._nodes),
             tensors=self._tensors,
-            inputs=(Value(self._input, _FLOAT, sides),),
-            outputs=tuple(Value(name, _FLOAT, ()) for name in ends if name not in self._others),
+            inputs=(Value(self._input, FLOAT, sides),),
+            outputs=tuple(Value(name, FLOAT, ()) for name in ends if name not in self._others),
             producer="Caffe",
             opset=1,
             properties={},
@@ -117,8 +115,7 @@ class _Graph:
         """Adds a constant, and returns its name."""
         while name in self._tensors:
             name += "'"
-        raw = Field(_RAW, BYTES, memoryview(np.ascontiguousarray(values, "<f4")).cast("B"))
-        self._tensors[name] = Tensor(name, values.shape, _FLOAT, (raw,))
+        self._tensors[name] = constant(name, values)
         return name
 
     def _scales(self, layer: Layer, x: str) -> bool:

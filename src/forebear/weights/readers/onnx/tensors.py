@@ -17,7 +17,7 @@ from forebear.weights.readers.base import Array
 from forebear.weights.readers.tensorflow.corruption import DamageError
 from forebear.weights.readers.tensorflow.protobuf import BYTES, Field, fields, varints
 
-_BFLOAT16, _FLOAT16, _BOOL = 16, 10, 9
+FLOAT, _BFLOAT16, _FLOAT16, _BOOL = 1, 16, 10, 9
 # TensorProto.DataType: the dtype of the bytes in raw_data.
 _STORED = {
     1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", _BOOL: "?",
@@ -121,6 +121,13 @@ def _narrow(numbers: NDArray[np.uint64], stored: np.dtype[np.generic], *, half: 
     if half:
         return numbers.astype("<u2").view("<f2")
     return numbers.view(np.int64).astype(stored)
+
+
+def constant(name: str, values: Array) -> Tensor:
+    """Returns a float32 array as the record of one; it is not copied if its bytes are in order."""
+    stored = np.ascontiguousarray(values, "<f4")
+    raw = Field(_RAW, BYTES, memoryview(stored.data).cast("B"))
+    return Tensor(name, values.shape, FLOAT, (raw,))
 
 
 def tensor(message: memoryview) -> Tensor:

@@ -1,0 +1,1 @@
+"""Readers of Torch7's networks, which are objects of Lua."""
