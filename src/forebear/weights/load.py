@@ -44,7 +44,8 @@ def read_arrays(path: str | Path) -> Arrays:
     The formats are TensorFlow V1, V2 and SavedModel, Keras .h5, .weights.h5 and .keras, torch,
     safetensors, .npz, pickles of NumPy arrays (Paddle, Detectron), ONNX graphs, Caffe models,
     Torch7 files, and folders of the Hugging Face Hub. The content determines the format. Nothing
-    in the file is ever executed. Of a torch file with several state dicts, these are the arrays of the largest one without averages; `whole` of the result has all of them.
+    in the file is ever executed. Of a torch file with several state dicts, these are the arrays of
+    the largest one without averages; `whole` of the result has all of them.
 
     Raises:
         WeightsError: The file is missing, damaged or malicious. The one-line message names the file
