@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 import forebear
 from forebear.cli.main import main
+from forebear.weights.variable_names import pairs
 from tests.cli.making import CLASSES, folder, image
 from tests.network.making import FITTED, make
 from tests.weights.onnx_making import Editor
@@ -330,3 +332,15 @@ def test_a_graph_that_is_no_network_of_forebear_is_refused(
     assert f"{path}: this ONNX graph of mxnet is no network of forebear: node" in (
         capsys.readouterr().err
     )
+
+
+def test_what_was_noticed_in_a_file_is_said_once(
+    images: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = make("torchvision/resnet18", num_classes=3).state_dict()
+    names = {pair.ours: pair.theirs for pair in pairs(make("torchvision/resnet18").plan)}
+    held = {names[name]: value for name, value in state.items() if name in names}
+    torch.save({"state_dict": held, "args": Namespace(lr=0.1)}, tmp_path / "net.pth")
+    for _ in range(2):  # the second time, the graph may be kept
+        assert main(["predict", "--weights", str(tmp_path / "net.pth"), str(images[0])]) == 0
+        assert capsys.readouterr().err.count("left unbuilt: argparse.Namespace") == 1

@@ -32,8 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_model(run: Path | None, args: argparse.Namespace) -> Network:
+def load_model(run: Path | None, args: argparse.Namespace, *, notes: bool = True) -> Network:
     """Returns the network in evaluation mode.
+
+    Args:
+        run: A run folder or a file; None: that of --weights.
+        args: With those of `add_arguments`.
+        notes: Whether to print what was noticed when another program's file was read.
 
     Raises:
         ValueError: Both or neither of `run` and --weights are given.
@@ -58,9 +63,9 @@ def load_model(run: Path | None, args: argparse.Namespace) -> Network:
     else:
         with _Download() as download:
             network = load(args.network, weights=args.weights, which=args.which, progress=download)
-    notes = network.card.provenance.get(NOTES)
-    if notes and not (path.exists() and native_file(path)):
-        output.note(f"{path}: {notes}")
+    said = network.card.provenance.get(NOTES)
+    if notes and said and not (path.exists() and native_file(path)):
+        output.note(f"{path}: {said}")
     return network
 
 

@@ -161,7 +161,7 @@ def _classifier(run: Path | None, args: argparse.Namespace, batch: int) -> Class
         load_model.load_model(run, args)  # raises the error that says what to pass
 
     def load() -> Network:
-        return load_model.load_model(run, args)
+        return load_model.load_model(run, args, notes=False)  # those of `found` are printed
 
     source = Path(args.weights) if run is None else run
     request = engine_flags.request(args, batch)
