@@ -11,9 +11,13 @@ import pytest
 
 import forebear
 from forebear.cli.main import main
+from forebear.data.sources.registry import read_data
 from tests.cli import making
 from tests.cli.test_check import parts, words
+from tests.data.making import noise
 from tests.network.making import make
+from tests.tasks.folds.making import saved_folds
+from tests.tasks.labels_making import multi_table
 
 
 @pytest.fixture
@@ -143,3 +147,42 @@ def test_a_folder_that_cannot_be_made_is_one_line(
     out = ["--out", str(tmp_path / "file/out")]
     assert main(["check", f"folder:{root}", "--model", str(saved), *out]) == 2
     assert "cannot be written (Not a directory)" in capsys.readouterr().err
+
+
+def test_a_cross_validation_judges_its_own_images_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    need_libraries()
+    root, other = (making.folder(tmp_path / name, 12) for name in ("set", "other"))
+    data = read_data(f"folder:{root}")
+    plan = saved_folds(tmp_path / "cv", data, lambda at: 2 if at == 4 else -1)
+    cv, out = str(tmp_path / "cv"), str(tmp_path / "out")
+    assert main(["check", f"folder:{other}", "--model", cv, "--out", out]) == 2
+    said = capsys.readouterr().err
+    assert "36 of 36 images are not in out_of_fold.csv, such as " in said
+    assert not (tmp_path / "out").exists()
+    assert main(["check", f"folder:{root}", "--model", cv, "--out", out]) == 0
+    lines = words(capsys.readouterr().out)
+    at = lines.index("1 likely label errors")
+    assert plan.images.name(4) in lines[at + 1]
+    assert "is likely grey, score " in lines[at + 1]
+    assert any("images: the out-of-fold probabilities of the cross-val" in line for line in lines)
+
+
+def test_of_several_labels_the_wrong_and_missing_ones_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    need_libraries()
+    file = multi_table(tmp_path / "data", 64)
+    for at, path in enumerate(sorted((tmp_path / "data").glob("*.png"))):
+        noise(at, 40, 40).save(path)  # stripes that differ little would be near-duplicates
+    plan = saved_folds(tmp_path / "cv", read_data(f"csv:{file}"), lambda at: 2 if at == 4 else -1)
+    had = plan.images.labels[4, 2] > 0
+    given = ["check", f"csv:{file}", "--model", str(tmp_path / "cv")]
+    assert main([*given, "--out", str(tmp_path / "out"), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["faults"]["rows"]
+    (row,) = [row for row in rows if row["kind"] == "label"]
+    assert row["path"] == plan.images.name(4)
+    assert ("bright" in row["suggested_label"]) is not had
+    assert main([*given, "--out", str(tmp_path / "more")]) == 0
+    assert f"is likely {'not' if had else 'also'} bright, score " in capsys.readouterr().out

@@ -53,9 +53,10 @@ def run(args: argparse.Namespace) -> int:
     from forebear.data.sources.registry import read_data
     from forebear.tasks.check import check
 
-    network = faults.opened(args)
+    judge = faults.opened(args)
     options = ReadOptions(**{name: getattr(args, name) for name in settings(ReadOptions)})
     data = read_data(args.data, options)
+    judge = None if judge is None else judge.of(data)
     with _progress() as progress:
         found = check(data, progress)
     if args.manifest is not None:
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
                 "file in an existing, writable folder. Choose another path."
             ) from error
     failed = 1 if found.bad or shared_groups(data) else 0
-    suggested = None if network is None else faults.written(network, args.out, data, found)
+    suggested = None if judge is None else faults.written(judge, args.out, data, found)
     if args.json:
         output.result_json({**faults.as_json(args, found, suggested), **_groups_as_json(data)})
         return failed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,14 @@ from forebear.cli import load_model
 from forebear.text import printable, truncated
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from forebear.data.dataset import Dataset
     from forebear.network.network import Network
     from forebear.tasks.check import Checked
     from forebear.tasks.faults.suggestions import Faults, Suggestion
+    from forebear.tasks.folds.read import SavedFolds
 
 _OUT = Path("suggestions")
 _NAMES = 5  # suggestions listed of each kind
@@ -29,8 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=Path,
         metavar="RUN",
-        help="a run folder or a weights file of any classes: also look for label errors, "
-        "near-duplicates and outliers",
+        help="a run folder or a weights file of any classes, or the folder of train --folds on "
+        "the same data, whose out-of-fold predictions find label errors best: also look for label "
+        "errors, near-duplicates and outliers",
     )
     load_model.add_arguments(parser)
     parser.add_argument(
@@ -44,7 +50,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def opened(args: argparse.Namespace) -> Network | None:
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """What finds the faults."""
+
+    network: Network
+    folds: SavedFolds | None = None  # the cross-validation that the network is of
+    shares: NDArray[np.float64] | None = None  # its probabilities for a data set
+
+    def of(self, data: Dataset) -> Judge:
+        """Returns it with the probabilities of a cross-validation for a data set.
+
+        Raises:
+            ForebearError: The cross-validation is of another data set, or cannot be read.
+        """
+        if self.folds is None:
+            return self
+        from forebear.tasks.folds.read import shares_of
+
+        return replace(self, shares=shares_of(self.folds, data))
+
+
+def opened(args: argparse.Namespace) -> Judge | None:
     """Returns the network, before the first image is read; None if none is asked for.
 
     Raises:
@@ -67,13 +94,18 @@ def opened(args: argparse.Namespace) -> Network | None:
         )
     from forebear.tasks.faults.optional_library import check_libraries
     from forebear.tasks.faults.page import check_folder
+    from forebear.tasks.folds.read import is_cross_validation, read_folds
 
     check_libraries()
     check_folder(args.out or _OUT, replace=args.replace)
-    return load_model.load_model(args.model, args)
+    whole = args.model is not None and args.weights is None and args.network is None
+    if whole and is_cross_validation(args.model):
+        folds = read_folds(args.model)
+        return Judge(folds.network, folds)
+    return Judge(load_model.load_model(args.model, args))
 
 
-def written(network: Network, folder: Path | None, data: Dataset, checked: Checked) -> Faults:
+def written(judge: Judge, folder: Path | None, data: Dataset, checked: Checked) -> Faults:
     """Finds the faults and writes the suggestions.
 
     Raises:
@@ -88,7 +120,7 @@ def written(network: Network, folder: Path | None, data: Dataset, checked: Check
     with _writing(folder):  # before the long work
         folder.mkdir(parents=True, exist_ok=True)
     with Bar(len(checked.rows), len(checked.bad)) as bar:
-        found = find_faults(network, data, checked, bar.advance)
+        found = find_faults(judge.network, data, checked, bar.advance, shares=judge.shares)
     with _writing(folder):
         write_suggestions(folder, found, data)
     return found
@@ -133,7 +165,7 @@ def lines(found: Faults, folder: Path | None) -> Iterator[Line]:
 
 def _line(one: Suggestion) -> str:
     if one.kind == "label":
-        more = f" is likely {truncated(one.suggested)}"
+        more = f" is likely {truncated(one.change or one.suggested)}"
     else:
         more = f" is like {one.other_path}" if one.other_path else ""
     return f"{one.path} ({one.part}, {truncated(one.label)}){more}, score {one.score:.3f}"

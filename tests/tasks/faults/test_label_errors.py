@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -11,7 +13,9 @@ from forebear.tasks.faults.label_errors import (
     Probabilities,
     judged,
     label_errors,
+    label_set_errors,
     of_network,
+    of_shares,
     out_of_fold,
 )
 
@@ -106,3 +110,67 @@ def test_suggestions_are_of_the_numbers_of_the_classes() -> None:
     found = label_errors(labels, Probabilities(np.arange(2, 42), np.array([3, 8]), values))
     assert (found.rows.tolist(), found.suggested.tolist()) == ([7], [8])
     assert found.scores.tolist() == pytest.approx([0.95])
+
+
+def test_given_probabilities_are_those_of_the_classes_that_are_judged() -> None:
+    shares = np.array([[0.5, 0.3, 0.2]] * 12)
+    shares[0], shares[1] = [0.0, 1.0, 0.0], [0.25, 0.0, 0.75]
+    labels = np.repeat([0, 2], 6)
+    found = of_shares(shares, labels, np.arange(12), np.arange(12))
+    assert found.classes.tolist() == [0, 2]
+    assert found.values[0].tolist() == [0.5, 0.5]  # nothing is known of these two
+    assert found.values[1:3] == pytest.approx(np.array([[0.25, 0.75], [5 / 7, 2 / 7]]))
+
+
+def label_sets() -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.bool_]]:
+    """Labels of which 3 % are turned, the probabilities of the true ones, and which are turned."""
+    random = np.random.default_rng(0)
+    true = random.random((400, 4)) < [0.5, 0.3, 0.2, 0.1]
+    logits = 5.6 * true - 2.8 + random.normal(0, 1.2, true.shape)
+    turned = random.random(true.shape) < 0.03
+    return (true ^ turned).astype(np.uint8), 1 / (1 + np.exp(-logits)), turned
+
+
+def test_wrong_and_missing_labels_of_several_are_found() -> None:
+    pytest.importorskip("cleanlab")
+    labels, shares, turned = label_sets()
+    found = label_set_errors(labels, shares, np.arange(400))
+    doubted = np.zeros(labels.shape, bool)
+    doubted[found.rows] = found.suggested != labels[found.rows]
+    assert doubted[found.rows].any(1).all()
+    assert (doubted & turned).sum() >= 0.7 * turned.sum()
+    assert (doubted & turned).sum() >= 0.9 * doubted.sum()
+    assert (np.diff(found.scores) <= 0).all()
+    own = np.where(labels[found.rows] > 0, 1 - shares[found.rows], shares[found.rows])
+    assert found.scores == pytest.approx(np.where(doubted[found.rows], own, 0).max(1))
+    assert found.judged == 4
+
+
+def test_they_are_nearly_those_of_cleanlab() -> None:
+    filters = pytest.importorskip("cleanlab.multilabel_classification.filter")
+    labels, shares, _ = label_sets()
+    found = label_set_errors(labels, shares, np.arange(400))
+    given = [np.flatnonzero(row).tolist() for row in labels]
+    with warnings.catch_warnings():  # cleanlab's, about its own call
+        warnings.simplefilter("ignore", DeprecationWarning)
+        wanted = filters.find_label_issues(given, shares, filter_by="low_self_confidence", n_jobs=1)
+    ours = np.isin(np.arange(400), found.rows)
+    assert (ours & wanted).sum() >= 0.9 * (ours | wanted).sum()
+
+
+def test_rare_labels_and_images_without_probabilities_are_not_judged() -> None:
+    pytest.importorskip("cleanlab")
+    labels, shares, _ = label_sets()
+    labels[:, 3] = 0
+    labels[: LEAST - 1, 3] = 1  # of distinct images
+    labels[LEAST - 1 : 20, 3] = 1  # copies of one of them
+    groups = np.arange(400)
+    groups[LEAST - 1 : 20] = 0
+    shares[:, 3] = 1 - labels[:, 3]
+    shares[50:60] = np.nan
+    found = label_set_errors(labels, shares, groups)
+    assert found.judged == 3
+    assert (found.suggested[:, 3] == labels[found.rows, 3]).all()
+    assert not set(range(50, 60)) & set(found.rows.tolist())
+    nothing = label_set_errors(labels[:0], shares[:0], groups[:0])
+    assert (len(nothing.rows), nothing.judged) == (0, 0)

@@ -40,7 +40,7 @@ class FoldPlan:
             ValueError: `count` is less than 2.
             DataError: A class or label has fewer images or groups than there are folds.
         """
-        images, groups = _pool(data)
+        images, groups = pool(data)
         digests = digests_of(images)
         own = None if groups is None else groups.numbers
         numbers = 1 + folds(digests, images.labels, own, count, classes=data.classes)
@@ -95,7 +95,7 @@ def split_fold(data: Dataset, fold: Fold) -> Dataset:
     return FoldPlan.of(data, fold.count).split(fold.number)
 
 
-def _pool(data: Dataset) -> tuple[Images, Groups | None]:
+def pool(data: Dataset) -> tuple[Images, Groups | None]:
     """Returns the images that are distributed over the folds, and their groups."""
     if not data.splits_off:
         return data.train, data.groups.get("train")

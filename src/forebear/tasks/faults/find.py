@@ -9,18 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forebear.data.dataset import Dataset
+from forebear.data.labels import names
 from forebear.network.network import Network
 from forebear.tasks.check import Checked, Row
-from forebear.tasks.evaluation_set import match_classes
 from forebear.tasks.faults.close_hashes import MOST_BITS
 from forebear.tasks.faults.label_errors import (
-    FOLDS,
     LEAST,
     LabelErrors,
-    Probabilities,
     label_errors,
-    of_network,
-    out_of_fold,
+    label_set_errors,
 )
 from forebear.tasks.faults.near_duplicates import (
     FINE_BITS,
@@ -29,8 +26,9 @@ from forebear.tasks.faults.near_duplicates import (
     is_across,
     near_duplicates,
 )
-from forebear.tasks.faults.observe import Observed, observe
+from forebear.tasks.faults.observe import observe
 from forebear.tasks.faults.outliers import NEIGHBOURS, THRESHOLD, outlier_scores
+from forebear.tasks.faults.probabilities import honest
 from forebear.tasks.faults.suggestions import Faults, Suggestion
 
 
@@ -39,6 +37,8 @@ def find_faults(
     data: Dataset,
     checked: Checked,
     advance: Callable[[int], None] = lambda count: None,
+    *,
+    shares: NDArray[np.float64] | None = None,
 ) -> Faults:
     """Returns suggestions for the images that can be used. Nothing is changed.
 
@@ -47,6 +47,9 @@ def find_faults(
         data: As returned by `read_data`.
         checked: Of the same data.
         advance: Called with the number of images after each batch.
+        shares: Out-of-fold probabilities [images, classes] of the training images, followed by the
+            validation images, as `forebear.tasks.folds.read.shares_of` returns them. `network` is
+            then that of a fold. Images of several labels have no label errors without them.
 
     Raises:
         ForebearError: A library is not installed.
@@ -56,20 +59,23 @@ def find_faults(
     seen = observe(network, data, usable, advance)
     rows = [checked.rows[place] for place in seen.places]
     contents = [(str(row.sha256), row.part) for row in rows]
-    labels = np.concatenate([data.train.labels, data.val.labels])[seen.places]
+    given = np.concatenate([data.train.labels, data.val.labels])[seen.places]
     several = data.multi_label
-    if several:  # all images are compared with each other
-        labels = np.zeros(len(labels), np.int64)
+    # without classes, all images are compared with each other
+    labels = np.zeros(len(given), np.int64) if several else given
     groups = near_duplicates(seen.hashes, seen.features, contents)
     families = _families(contents, groups)
-    methods = []
-    wrong = []
+    own = None if shares is None else shares[seen.places]
+    methods: list[str] = []
+    wrong: list[Suggestion] = []
     if several:
-        methods.append("label errors: not looked for, as images have several labels")
+        wrong, said = _label_sets(given, own, families, rows, seen.places, data.classes)
+        methods.append(said)
     else:
-        for found, said in _probabilities(network, data, rows, seen, labels, families):
-            wrong.append(label_errors(labels, found))
-            methods.append(said)
+        parts = honest(network, data, rows, seen, labels, families, own)
+        methods += [said for _, said in parts]
+        errors = [label_errors(labels, found) for found, _ in parts]
+        wrong = _labels(errors, rows, seen.places, data.classes)
     methods.append(
         f"near-duplicates: perceptual hashes that differ in at most {MOST_BITS} of 64 and "
         f"{FINE_BITS} of 256 bits, and a cosine similarity of the features of at least "
@@ -85,7 +91,7 @@ def find_faults(
         images=len(rows),
         skipped=len(checked.rows) - len(rows),
         suggestions=(
-            *_labels(wrong, rows, seen.places, data.classes),
+            *wrong,
             *_near(groups, rows, seen.places),
             *_outliers(scores, rows, seen.places),
         ),
@@ -105,45 +111,6 @@ def _families(contents: Sequence[tuple[str, str]], groups: Sequence[Group]) -> N
     return numbers
 
 
-def _probabilities(
-    network: Network,
-    data: Dataset,
-    rows: Sequence[Row],
-    seen: Observed,
-    labels: NDArray[np.int64],
-    families: NDArray[np.int64],
-) -> list[tuple[Probabilities, str]]:
-    """Returns honest probabilities for all images, and sentences that say where they come from."""
-    every, own = np.arange(len(rows)), np.zeros(len(rows), bool)
-    metrics = network.card.metrics
-    if data.fingerprint in (metrics.get("fingerprint"), metrics.get("data_fingerprint")):
-        own = np.array([row.part == "val" for row in rows], bool)
-    parts = []
-    if not own.all() or not len(rows):
-        found = out_of_fold(seen.features, labels, families, every[~own])
-        said = (
-            f"label errors of {_counted(found, every[~own])}: {FOLDS}-fold cross-validated "
-            f"logistic regression on the network's features ({seen.end_point}, "
-            f"{seen.features.shape[1]:,} values)"
-        )
-        parts.append((found, said))
-    if own.any() and seen.logits is not None:
-        match = match_classes(network.classes, network.plan.num_classes or 0, data)
-        found = of_network(seen.logits, match.numbers, labels, families, every[own])
-        said = (
-            f"label errors of {_counted(found, every[own])}: the network's own probabilities, as "
-            "it was not trained on these validation images"
-        )
-        parts.append((found, said))
-    return parts
-
-
-def _counted(found: Probabilities, asked: NDArray[np.int64]) -> str:
-    left = len(asked) - len(found.rows)
-    without = f" ({left:,} in classes with fewer than {LEAST} distinct ones are left out)"
-    return f"{len(found.rows):,} images{without if left else ''}"
-
-
 def _labels(
     wrong: Sequence[LabelErrors],
     rows: Sequence[Row],
@@ -158,6 +125,53 @@ def _labels(
         for at, number, score in zip(part.rows, part.suggested, part.scores, strict=True)
     ]
     return sorted(found, key=lambda one: -one.score)
+
+
+def _label_sets(
+    labels: NDArray[np.uint8],
+    shares: NDArray[np.float64] | None,
+    families: NDArray[np.int64],
+    rows: Sequence[Row],
+    places: NDArray[np.int64],
+    classes: Sequence[str],
+) -> tuple[list[Suggestion], str]:
+    """Returns the suggestions for images of several labels, and how they were found."""
+    if shares is None:
+        return [], (
+            "label errors: not looked for, as images have several labels, and the network is not "
+            "a cross-validation; pass the folder of train --folds"
+        )
+    found = label_set_errors(labels, shares, families)
+    suggestions = [
+        _suggestion(
+            rows[at],
+            places[at],
+            kind="label",
+            score=float(score),
+            suggested=names(bits, classes),
+            change=_change(labels[at], bits, classes),
+        )
+        for at, bits, score in zip(found.rows, found.suggested, found.scores, strict=True)
+    ]
+    judged = int((~np.isnan(shares).any(1)).sum())
+    left = len(classes) - found.judged
+    without = (
+        f" ({left:,} that fewer than {LEAST} distinct images have, or lack, are left out)"
+        if left
+        else ""
+    )
+    return suggestions, (
+        f"label errors of {judged:,} images in {found.judged:,} labels{without}: the out-of-fold "
+        "probabilities of the cross-validation, each label on its own"
+    )
+
+
+def _change(given: NDArray[np.uint8], likely: NDArray[np.uint8], classes: Sequence[str]) -> str:
+    """Returns which labels are likely missing and which likely wrong: "also cat, not dog"."""
+    added = [classes[at] for at in np.flatnonzero(likely > given)]
+    removed = [classes[at] for at in np.flatnonzero(likely < given)]
+    kinds = (("also", added), ("not", removed))
+    return ", ".join(f"{word} {' or '.join(some)}" for word, some in kinds if some)
 
 
 def _near(

@@ -106,6 +106,27 @@ def of_network(
     return Probabilities(rows, classes, odds / odds.sum(1, keepdims=True))
 
 
+def of_shares(
+    shares: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    rows: NDArray[np.int64],
+) -> Probabilities:
+    """Returns given probabilities, of the classes that are judged.
+
+    Args:
+        shares: [n, classes], not NaN for `rows`.
+        labels: [n].
+        groups: [n], as in `out_of_fold`.
+        rows: Indices of the images to judge.
+    """
+    rows, classes = judged(labels, groups, rows)
+    values = shares[np.ix_(rows, classes)]
+    sums = values.sum(1, keepdims=True)
+    even = np.full_like(values, 1 / max(len(classes), 1))  # all of it is of classes left out
+    return Probabilities(rows, classes, np.divide(values, sums, out=even, where=sums > 0))
+
+
 def judged(
     labels: NDArray[np.int64], groups: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -143,3 +164,48 @@ def label_errors(labels: NDArray[np.int64], found: Probabilities) -> LabelErrors
         suggested=found.classes[found.values[order].argmax(1)],
         scores=1.0 - found.values[order, given[order]],
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelSetErrors:
+    """Images of several labels of which at least one is likely wrong, the likeliest first."""
+
+    rows: NDArray[np.int64]  # [m], indices of the images
+    suggested: NDArray[np.uint8]  # [m, labels], 1 for each label that the image likely has
+    scores: NDArray[np.float64]  # [m], the largest of the doubtful labels; see `label_set_errors`
+    judged: int  # number of labels that were judged
+
+
+def label_set_errors(
+    labels: NDArray[np.uint8], shares: NDArray[np.float64], groups: NDArray[np.int64]
+) -> LabelSetErrors:
+    """Returns the images with several labels that confident learning doubts.
+
+    Each label is judged on its own, as a choice between having it and not (Thyagarajan et al. 2022,
+    "Identifying incorrect annotations in multi-label classification data"). The score of a doubt is
+    1 minus the probability of what is given: that the image has the label, or that it has not.
+
+    Args:
+        labels: [n, labels] of 0 and 1.
+        shares: [n, labels], the probability of each label; a row of NaN is not judged.
+        groups: [n], as in `out_of_fold`. A label that fewer than `LEAST` distinct images have, or
+            lack, is left out.
+
+    Raises:
+        ForebearError: cleanlab is not installed.
+    """
+    every = np.flatnonzero(~np.isnan(shares).any(1))
+    scores, known = np.zeros(labels.shape), 0
+    for number in range(labels.shape[1]):
+        given = (labels[:, number] > 0).astype(np.int64)
+        both = np.stack([1 - shares[:, number], shares[:, number]], 1)
+        found = of_shares(both, given, groups, every)
+        if len(found.classes) == 2:
+            wrong = label_errors(given, found)
+            scores[wrong.rows, number] = wrong.scores
+            known += 1
+    best = scores.max(1, initial=0.0)
+    order = np.argsort(-best, kind="stable")
+    rows = order[best[order] > 0]
+    turned = (labels[rows] > 0) ^ (scores[rows] > 0)
+    return LabelSetErrors(rows, turned.astype(np.uint8), best[rows], known)

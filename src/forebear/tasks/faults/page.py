@@ -137,5 +137,5 @@ def _card(one: Suggestion, picture: Callable[[int], str]) -> _Card:
     pictures = [(picture(one.place), one.path)]
     if one.other is not None:
         pictures.append((picture(one.other), one.other_path))
-    arrow = f" → {one.suggested}" if one.suggested else ""
+    arrow = f" → {one.change or one.suggested}" if one.suggested else ""
     return _Card(tuple(pictures), f"{one.label}{arrow}", f"{one.part}, score {one.score:.3f}")

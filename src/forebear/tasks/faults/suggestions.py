@@ -19,12 +19,13 @@ class Suggestion:
     place: int  # index of the image in `Checked.rows`
     path: str  # name of the image, as one printable line
     part: str  # train or val
-    label: str  # name of its class
+    label: str  # name of its class, or of its labels with ; between them
     kind: Kind
     # label: 1 minus the probability of the label, 0 to 1. near-duplicate: cosine similarity of the
     # features, -1 to 1. outlier: distance to its neighbours in robust standard deviations.
     score: float
-    suggested: str = ""  # name of the likely class of a label error
+    suggested: str = ""  # name of the likely class of a label error, or of the likely labels
+    change: str = ""  # the labels that differ, if images have several: "also cat, not dog"
     other: int | None = None  # index of the image that a near-duplicate resembles
     other_path: str = ""
 
