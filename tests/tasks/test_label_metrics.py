@@ -5,9 +5,9 @@ import pytest
 
 from forebear.tasks.label_metrics import (
     average_precision,
-    bootstrap_labels,
     choose_thresholds,
     count_labels,
+    label_intervals,
     mean_of,
 )
 
@@ -66,29 +66,62 @@ def test_the_mean_f1_leaves_out_labels_without_positive_images() -> None:
 
 def test_intervals_contain_the_measures_and_shrink_with_more_images() -> None:
     true, logits = made(count=400)
-    found = bootstrap_labels(true, logits, logits >= 0)
+    found = label_intervals(true, logits, logits >= 0)
     counts = count_labels(true, logits >= 0)
     mean = mean_of(average_precision(true, logits))
     measures = mean, float(counts.micro_f1()), float(counts.macro_f1())
     for interval, value in zip(found, measures, strict=True):
         assert interval.low < value < interval.high
-    assert found == bootstrap_labels(true, logits, logits >= 0)
-    few = bootstrap_labels(true[:50], logits[:50], logits[:50] >= 0)
+    assert found == label_intervals(true, logits, logits >= 0)
+    few = label_intervals(true[:50], logits[:50], logits[:50] >= 0)
     for small, large in zip(few, found, strict=True):
         assert small.high - small.low > large.high - large.low
-    none = bootstrap_labels(true[:0], logits[:0], logits[:0] >= 0)
+    none = label_intervals(true[:0], logits[:0], logits[:0] >= 0)
     assert set(none) == {(0.0, 1.0)}
 
 
-def test_the_bootstrap_is_that_of_images_drawn_one_by_one() -> None:
-    true, logits = made(count=60)
+def scored(random: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Six labels that 3 % of the images have, and scores that tell them poorly."""
+    true = (random.random((count, 6)) < 0.03).astype(np.uint8)
+    common = random.normal(size=(count, 1))  # images differ in all labels at once
+    return true, 1.5 * true + 0.5 * common + 0.87 * random.normal(size=true.shape)
+
+
+@pytest.mark.long
+def test_intervals_contain_the_true_measures_about_19_times_of_20(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("forebear.tasks.label_metrics.DRAWS", 200)
+    true, scores = scored(np.random.default_rng(0), 1_000_000)
+    counts = count_labels(true, scores >= 1.5)
+    truth = mean_of(average_precision(true, scores)), counts.micro_f1(), counts.macro_f1()
+    random, inside, percentile = np.random.default_rng(1), np.zeros(3), 0
+    for number in range(300):
+        labels, own = scored(random, 300)
+        found = label_intervals(labels, own, own >= 1.5)
+        inside += [one.low <= value <= one.high for one, value in zip(found, truth, strict=True)]
+        if number >= 100:
+            continue
+        rows = random.integers(300, size=(100, 300))
+        drawn = [mean_of(average_precision(labels[row], own[row])) for row in rows]
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        percentile += low <= truth[0] <= high
+    assert ((inside >= 0.9 * 300) & (inside <= 0.99 * 300)).all(), inside
+    assert percentile < 80  # what the half-samples are for
+
+
+def test_the_half_samples_are_those_of_a_plain_loop() -> None:
+    true, logits = made(count=120)
     random, drawn = np.random.default_rng(1), []
-    for _ in range(400):
-        own = random.integers(60, size=60)
+    for _ in range(2000):
+        own = random.random(120) < 0.5
         drawn.append(mean_of(average_precision(true[own], logits[own])))
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    found = bootstrap_labels(true, logits, logits >= 0)[0]
-    assert found == pytest.approx((low, high), abs=0.02)
+    mean = mean_of(average_precision(true, logits))
+    centre = 2 * mean - np.mean(drawn)
+    half = 1.96 * np.std(drawn) / (centre * (1 - centre))
+    wanted = 1 / (1 + np.exp(-(np.log(centre / (1 - centre)) + np.array([-half, half]))))
+    found = label_intervals(true, logits, logits >= 0)[0]
+    assert found == pytest.approx(wanted.tolist(), abs=0.01)
 
 
 def f1_at(true: np.ndarray, logits: np.ndarray, threshold: float) -> float:

@@ -18,9 +18,10 @@ from forebear.engines.graph_network import GraphNetwork
 from forebear.network.finite import check_finite
 from forebear.network.network import Network
 from forebear.tasks.evaluation_batches import Chosen, InOrder, choose_batches, logits_of
+from forebear.tasks.half_samples import class_intervals
 from forebear.tasks.machine.device import Precision
 from forebear.tasks.machine.thread_tuning import ThreadTuner
-from forebear.tasks.metrics import ClassCounts, Interval, bootstrap, count_classes, wilson
+from forebear.tasks.metrics import ClassCounts, Interval, count_classes, wilson
 from forebear.tasks.train.out_of_memory import explain_evaluation
 
 LOGITS = 4_000_000  # values that an evaluation keeps at most, 16 MB: 4,000 images of ImageNet
@@ -44,8 +45,8 @@ class Intervals(NamedTuple):
     """95 % confidence intervals of an evaluation."""
 
     top1: Interval  # Wilson's
-    balanced: Interval  # percentile bootstrap
-    macro_f1: Interval  # percentile bootstrap
+    balanced: Interval  # of half-samples
+    macro_f1: Interval  # of half-samples
 
 
 class ClassResult(NamedTuple):
@@ -116,12 +117,12 @@ class Evaluation:
         return float(self.counts.macro_f1())
 
     def intervals(self) -> Intervals:
-        """Returns 95 % confidence intervals: Wilson's for top-1, bootstrap for the others.
+        """Returns 95 % confidence intervals: Wilson's for top-1, of half-samples else.
 
-        The bootstrap has 1,000 draws with a fixed seed, so the same images have the same interval.
+        There are 1,000 draws with a fixed seed, so the same images have the same interval.
         """
         hits = int((self.guesses == self.labels).sum())
-        balanced, macro_f1 = bootstrap(self.labels, self.guesses, len(self.classes))
+        balanced, macro_f1 = class_intervals(self.labels, self.guesses, len(self.classes))
         return Intervals(_interval(wilson(hits, self.images)), balanced, macro_f1)
 
     def per_class(self) -> list[ClassResult]:

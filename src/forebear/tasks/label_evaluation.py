@@ -23,8 +23,8 @@ from forebear.tasks.evaluate import Evaluation
 from forebear.tasks.evaluation_batches import InOrder, choose_batches, logits_of
 from forebear.tasks.label_metrics import (
     average_precision,
-    bootstrap_labels,
     count_labels,
+    label_intervals,
     mean_of,
 )
 from forebear.tasks.machine.device import Precision
@@ -37,9 +37,9 @@ from forebear.tasks.train.out_of_memory import explain_evaluation
 class LabelIntervals(NamedTuple):
     """95 % confidence intervals of an evaluation."""
 
-    mAP: Interval  # percentile bootstrap  # noqa: N815 - as the field writes it
-    micro_f1: Interval  # percentile bootstrap
-    macro_f1: Interval  # percentile bootstrap
+    mAP: Interval  # of half-samples  # noqa: N815 - as the field writes it
+    micro_f1: Interval  # of half-samples
+    macro_f1: Interval  # of half-samples
     exact_match: Interval  # Wilson's
 
 
@@ -113,11 +113,11 @@ class LabelEvaluation:
         return np.asarray((self.predicted != (self.labels > 0)).sum(1), np.int64)
 
     def intervals(self) -> LabelIntervals:
-        """Returns 95 % confidence intervals: Wilson's for exact matches, bootstrap for the others.
+        """Returns 95 % confidence intervals: Wilson's for exact matches, of half-samples else.
 
-        The bootstrap has a fixed seed, so the same images have the same interval.
+        The draws have a fixed seed, so the same images have the same interval.
         """
-        drawn = bootstrap_labels(self.labels, self.logits, self.predicted)
+        drawn = label_intervals(self.labels, self.logits, self.predicted)
         exact = wilson(int((self.faults == 0).sum()), self.images)
         return LabelIntervals(*drawn, Interval(*exact.tolist()))
 

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forebear.network.multi_label import DEFAULT, MultiLabel
-from forebear.tasks.metrics import DRAWS, LEVEL, Interval
+from forebear.tasks.half_samples import DRAWS, Spread
+from forebear.tasks.metrics import Interval
 
 LEAST_POSITIVES = 10  # images with a label from which its threshold is chosen
-_WORK = 2e8  # resampled values of the bootstrap, at most: about two seconds
+_WORK = 2e8  # drawn values of an interval, at most: about two seconds
 _FEWEST = 100  # draws, however many images there are
 
 Bits = NDArray[np.uint8]
@@ -56,7 +57,7 @@ def _weighted(labels: Bits, scores: NDArray[Any], weights: Floats) -> Floats:
 
 
 class LabelCounts(NamedTuple):
-    """Counts of each label; leading axes, if any, are resampled evaluations."""
+    """Counts of each label; leading axes, if any, are drawn evaluations."""
 
     positives: NDArray[Any]  # [..., classes], images that have the label
     predicted: NDArray[Any]  # [..., classes], images that were given the label
@@ -92,14 +93,13 @@ def mean_of(values: Floats) -> float:
     return float(known.mean()) if len(known) else 0.0
 
 
-def bootstrap_labels(
+def label_intervals(
     labels: Bits, scores: NDArray[Any], predicted: NDArray[np.bool_], *, seed: int = 0
 ) -> tuple[Interval, Interval, Interval]:
-    """Returns percentile bootstrap intervals of mAP, of micro-F1 and of macro-F1.
+    """Returns the 95 % intervals of mAP, of micro-F1 and of macro-F1.
 
-    As in `forebear.tasks.metrics.bootstrap`, each draw takes as many images as there are, with
-    replacement; a label without a positive image in a draw does not count in it. There are 1,000
-    draws, and fewer, at least 100, for more than about 200,000 pairs of an image and a label.
+    `forebear.tasks.half_samples` says how they are found. There are 1,000 draws, and fewer, at
+    least 100, for more than about 200,000 pairs of an image and a label.
 
     Args:
         labels: [n, classes] of 0 and 1.
@@ -107,22 +107,25 @@ def bootstrap_labels(
         predicted: [n, classes], whether each image is given each label.
         seed: Of the random numbers; the same images always have the same interval.
     """
-    count = len(labels)
-    if not count:
-        return (Interval(0.0, 1.0),) * 3
+    count, counts = len(labels), count_labels(labels, predicted)
+    pairs = counts.positives.sum(keepdims=True)
+    spreads = (
+        Spread(average_precision(labels, scores), counts.positives),
+        Spread(counts.micro_f1().reshape(1), pairs),
+        Spread(counts.f1(), counts.positives),
+    )
     draws = int(min(DRAWS, max(_FEWEST, _WORK // max(labels.size, 1))))
     true, random = (labels > 0).astype(np.float64), np.random.default_rng(seed)
-    step = max(1, int(4e6 // count))
-    parts: list[tuple[Floats, ...]] = []
+    step = max(1, int(4e6 // max(count, 1)))
     for start in range(0, draws, step):
         size = min(step, draws - start)
-        weights = random.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)
+        weights = random.integers(0, 2, (size, count)).astype(np.float64)
         each = [_weighted(one, own, weights) for one, own in zip(labels.T, scores.T, strict=True)]
-        counts = LabelCounts(*(weights @ matrix for matrix in (true, predicted, true * predicted)))
-        precisions = np.stack(each, 1)
-        mean = np.array([mean_of(row) for row in precisions])
-        parts.append((mean, counts.micro_f1(), counts.macro_f1()))
-    first, second, third = (_middle(np.concatenate(values)) for values in zip(*parts, strict=True))
+        drawn = LabelCounts(*(weights @ matrix for matrix in (true, predicted, true * predicted)))
+        spreads[0].add(np.stack(each, 1), drawn.positives)
+        spreads[1].add(drawn.micro_f1()[:, None], drawn.positives.sum(1, keepdims=True))
+        spreads[2].add(drawn.f1(), drawn.positives)
+    first, second, third = (spread.interval() for spread in spreads)
     return first, second, third
 
 
@@ -164,8 +167,3 @@ def _threshold(labels: Bits, logits: NDArray[np.float32]) -> float:
         return DEFAULT
     middle = float(middles[best[np.argmin(np.abs(middles[best]))]])
     return float(1 / (1 + np.exp(-np.clip(middle, -30, 30))))
-
-
-def _middle(values: Floats) -> Interval:
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(low), float(high))

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from forebear.network.multi_label import MultiLabel
 from forebear.tasks.label_metrics import (
     average_precision,
-    bootstrap_labels,
     choose_thresholds,
     count_labels,
+    label_intervals,
     mean_of,
 )
 from forebear.tasks.metrics import ClassCounts, Interval, count_classes, wilson
@@ -177,9 +177,9 @@ class LabelsOutOfFold(_Predictions):
         }
 
     def interval(self) -> Interval:
-        """Returns the 95 % bootstrap interval of mAP on all images."""
+        """Returns the 95 % interval of mAP on all images."""
         there = self.answered
-        return bootstrap_labels(self.labels[there], self.logits[there], self.given[there])[0]
+        return label_intervals(self.labels[there], self.logits[there], self.given[there])[0]
 
     def per_label(self) -> list[LabelScore]:
         """Returns what was measured of each label, in the order of the labels."""
