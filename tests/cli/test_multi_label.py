@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def test_a_run_has_what_fits_several_labels(world: Path) -> None:
     page = (world / "run" / "index.html").read_text()
     assert "mAP of the validation images" in page
     assert "<h2>Labels</h2>" in page
+    cells = re.findall(r'<td class="name">no label</td>(.*?)</tr>', page)
+    assert [sum(map(int, re.findall(r"<td>(\d+)", row))) for row in cells] == [12]  # of 96 images
     assert "top-1" not in page
     assert "balanced accuracy" not in page
 
@@ -152,9 +155,21 @@ def test_check_counts_each_label(
     found = json.loads(capsys.readouterr().out)
     counts = {row["class"]: row["train"] + row["val"] for row in found["classes"]}
     assert counts == dict.fromkeys(LABELS, 16)
+    assert sum(found["without_label"].values()) == 4
     labels = {json.loads(line)["label"] for line in manifest.read_text().splitlines()}
     assert "no label" in labels
     assert any(";" in label for label in labels)
+
+
+def test_check_has_a_row_for_images_without_a_label(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = multi_table(tmp_path / "data", 32)
+    assert main(["check", f"csv:{data}"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["label", "train", "val"] in lines
+    (row,) = [line for line in lines if line[:2] == ["(no", "label)"]]
+    assert sum(map(int, row[2:])) == 4
 
 
 def refusals(path: Path) -> Iterator[tuple[list[str], str]]:

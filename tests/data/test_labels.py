@@ -3,7 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from forebear.data.labels import counts, having, incidence, is_multi, keys, names, strata
+from forebear.data.labels import (
+    counts,
+    having,
+    incidence,
+    is_multi,
+    keys,
+    names,
+    strata,
+    without_label,
+)
 from forebear.data.sources.units import distribute
 from forebear.data.strata import stratified
 
@@ -18,6 +27,12 @@ def test_counts_and_members_of_both_forms() -> None:
     assert counts(SEVERAL, 3).tolist() == [4, 2, 1]
     assert having(ONE, 2).tolist() == [True, False, True]
     assert having(SEVERAL, 1).tolist() == [True, False, False, True, False]
+
+
+def test_images_without_a_label_are_counted() -> None:
+    assert without_label(SEVERAL) == 1
+    assert without_label(SEVERAL[:2]) == without_label(SEVERAL[:0]) == 0
+    assert without_label(ONE) == 0
 
 
 def test_counts_do_not_overflow_the_bytes_of_the_matrix() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from forebear.cli import faults, output
 from forebear.cli.flags import add_flags
 from forebear.cli.text_table import columns
+from forebear.data.labels import NONE
 from forebear.data.sources.kinds import listed_specs
 from forebear.data.sources.read_options import ReadOptions
 from forebear.settings import settings
@@ -175,12 +176,21 @@ def _classes(found: Checked) -> Iterator[Line]:
         rising = sorted(counts, key=lambda row: row[1])
         counts = [*rising[: _CLASSES // 2], *rising[-_CLASSES // 2 :]]
     table = [(printable(name), f"{train:,}", f"{val:,}") for name, train, val in counts]
-    head, *lines = columns([("class", "train", "val"), *table], "<>>")
+    kind = "class" if found.unlabelled is None else "label"
+    if found.unlabelled is not None:
+        table.append((f"({NONE})", *(f"{count:,}" for count in found.unlabelled)))
+    head, *lines = columns([(kind, "train", "val"), *table], "<>>")
+    none = [lines.pop()] if found.unlabelled is not None else []
     yield head, "bold"
     for at, (line, (_, train, _val)) in enumerate(zip(lines, counts, strict=True)):
         if len(found.classes) > _CLASSES and at == _CLASSES // 2:
-            yield f"... {len(found.classes) - _CLASSES:,} more classes ...", "dim"
+            yield f"... {len(found.classes) - _CLASSES:,} more {_plural(kind)} ...", "dim"
         yield line, "" if train else "red"
+    yield from ((line, "dim") for line in none)
+
+
+def _plural(kind: str) -> str:
+    return "labels" if kind == "label" else "classes"
 
 
 def _facts(found: Checked, data: Dataset) -> Iterator[tuple[str, str]]:

@@ -168,7 +168,7 @@ def _line(one: Suggestion) -> str:
         more = f" is likely {truncated(one.change or one.suggested)}"
     else:
         more = f" is like {one.other_path}" if one.other_path else ""
-    return f"{one.path} ({one.part}, {truncated(one.label)}){more}, score {one.score:.3f}"
+    return f"{one.path} ({one.part}, {truncated(one.label)}){more}, score {one.shown_score}"
 
 
 def as_json(args: argparse.Namespace, checked: Checked, found: Faults | None) -> dict[str, Any]:
@@ -183,6 +183,9 @@ def as_json(args: argparse.Namespace, checked: Checked, found: Faults | None) ->
         "copies_across": len(checked.leaks()),
         "copies_of_different_classes": len(checked.disagreements()),
     }
+    if checked.unlabelled is not None:
+        train, val = checked.unlabelled
+        result["without_label"] = {"train": train, "val": val}
     if found is not None:
         result["faults"] = {
             "folder": str(args.out or _OUT),

@@ -32,6 +32,11 @@ def counts(labels: Labels, classes: int) -> NDArray[np.int64]:
     return np.bincount(labels, minlength=classes)
 
 
+def without_label(labels: Labels) -> int:
+    """Returns the number of images that have none of several labels; 0 with one class an image."""
+    return int((~labels.any(1)).sum()) if is_multi(labels) else 0
+
+
 def having(labels: Labels, number: int) -> NDArray[np.bool_]:
     """Returns which images [N] have a label."""
     found: NDArray[np.bool_] = labels[:, number] > 0 if is_multi(labels) else labels == number

@@ -7,7 +7,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
 
 from forebear.data.dataset import Dataset, Images
@@ -15,7 +15,7 @@ from forebear.data.groups import Groups
 from forebear.data.images.bands import look_at_picture
 from forebear.data.images.decode import Facts
 from forebear.data.images.large import GATE
-from forebear.data.labels import counts, names
+from forebear.data.labels import counts, names, without_label
 from forebear.errors import DataError
 from forebear.files import write_whole
 from forebear.hardware import processor
@@ -64,6 +64,8 @@ class Checked:
     rows: tuple[Row, ...]
     seconds: float
     counts: list[tuple[str, int, int]]  # name, training and validation images of each class
+    # training and validation images without any label; None if images have one class each
+    unlabelled: tuple[int, int] | None = None
 
     @property
     def bad(self) -> list[Row]:
@@ -168,7 +170,11 @@ def check(data: Dataset, progress: Callable[[int, int], None] | None = None) -> 
                     progress(len(rows), total)
     train, val = (counts(own.labels, len(data.classes)).tolist() for own in (data.train, data.val))
     each = list(zip(data.classes, train, val, strict=True))
-    return Checked(data.classes, tuple(rows), time.perf_counter() - started, each)
+    found = Checked(data.classes, tuple(rows), time.perf_counter() - started, each)
+    if not data.multi_label:
+        return found
+    none = without_label(data.train.labels), without_label(data.val.labels)
+    return replace(found, unlabelled=none)
 
 
 @dataclass(frozen=True, slots=True)

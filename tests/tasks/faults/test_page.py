@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def test_the_page_needs_no_other_file_and_no_script() -> None:
     assert re.findall(r'(?:src|href)="(?!data:)', text) == []
     assert "<script" not in text
     assert "across → down" in text
-    assert "train, score 0.750" in text
+    assert "training, score 0.750" in text
     assert "across/4.png" in text
     assert "images that cannot be used" in text
 
@@ -82,6 +83,37 @@ def test_a_thumbnail_is_a_small_jpeg() -> None:
     assert (image.format, image.size) == ("JPEG", (SIDE, SIDE))
     grey = ArrayImages(np.zeros((1, 8, 8, 1), np.uint8), np.zeros(1, np.int64), "x")
     assert thumbnail(grey, 0).startswith("data:image/jpeg")
+
+
+def test_a_tiny_image_is_enlarged_by_whole_pixels() -> None:
+    pixels = np.zeros((1, 30, 50, 3), np.uint8)
+    pixels[0, :, 25:] = 255
+    uri = thumbnail(ArrayImages(pixels, np.zeros(1, np.int64), "x"), 0)
+    image = np.asarray(Image.open(BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("L"))
+    assert image.shape == (90, 150)
+    assert image[:, 70].max() < 60
+    assert image[:, 79].min() > 195
+
+
+def test_paths_are_shown_below_the_folder_that_all_share() -> None:
+    given = ("data/set/train/across/0.png", "data/set/train/down/4.png")
+    text = page(faults(*[one(path=path) for path in given]), DATA)
+    assert '<small title="data/set/train/across/0.png">across/0.png</small>' in text
+    assert '<small title="data/set/train/down/4.png">down/4.png</small>' in text
+    text = page(faults(one(path="digits number 3"), one(path="digits number 4")), DATA)
+    assert ">digits number 3</small>" in text
+    assert page(faults(), DATA).count("<figure>") == 0
+
+
+def test_images_without_any_label_are_counted_and_labels_in_doubt_are_named() -> None:
+    labels = np.array([[1, 0, 0], [0, 0, 0], [0, 1, 1], [0, 0, 0]], np.uint8)
+    train = replace(DATA.train, labels=labels)  # type: ignore[type-var]
+    several = replace(DATA, train=train, val=train.take(np.zeros(0, np.int64)))  # type: ignore[attr-defined]
+    text = page(faults(one(suggested="across;grey", change="also grey")), several)
+    assert "<b>2</b><span>images without any label</span>" in text
+    assert "across → also grey" in text
+    assert "of the least likely label" in text
+    assert "without any label" not in page(faults(), DATA)
 
 
 def test_an_image_that_can_no_longer_be_read_is_said() -> None:

@@ -40,3 +40,4 @@ def test_the_page_of_labels_has_a_row_for_each_and_no_matrix() -> None:
     assert html.index(">&lt;dog&gt;</td>") < html.index(">cat</td>")  # the worst one first
     assert "--share" not in html.partition("</style>")[2]
     assert "true class" not in html
+    assert "Images without a label: 1, of which 1 were given none." in html

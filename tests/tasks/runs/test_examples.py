@@ -119,6 +119,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     parts = {"training": (1, 2, 3)}
     for examples in (
         Examples(parts=parts),
+        Examples(parts=parts, unlabelled={"training": 7}),
         Examples(parts=parts, mistakes=(replace(ONE, map=URI),), suspects=()),
     ):
         write_examples(examples, tmp_path)

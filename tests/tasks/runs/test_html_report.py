@@ -161,6 +161,9 @@ def test_the_images_of_each_class_and_part_are_a_table(tmp_path: Path) -> None:
     write_examples(Examples(parts=parts), run)
     words = " ".join(page(run).words)
     assert "class training validation test dog 30 2 8 owl 20 4 9 cat 10 1 7" in words
+    assert "no label" not in words
+    write_examples(Examples(parts=parts, unlabelled={"training": 6, "validation": 5}), run)
+    assert "cat 10 1 7 no label 6 5 0" in " ".join(page(run).words)
     assert "Labels to look at" not in words  # not known before the end of the run
     write_examples(Examples(parts={"training": [1]}), run)  # not of these classes
     assert "Class balance" not in page(run).words

@@ -33,6 +33,14 @@ def test_the_class_with_the_most_training_images_comes_first_and_bars_are_of_eac
     assert found.rows[0].cells == (("20", 100.0), ("1", 25.0))
     assert found.rows[1].cells == (("5", 25.0), ("4", 100.0))
     assert found.hidden == 0
+    assert found.unlabelled == ()
+
+
+def test_images_without_any_label_are_counted_in_each_part() -> None:
+    parts = {"training": [5, 20], "test": [4, 1]}
+    found = class_balance(parts, ["cat", "dog"], {"training": 1200, "test": 0})
+    assert found is not None
+    assert found.unlabelled == ("1,200", "0")
 
 
 def test_of_many_classes_the_largest_and_the_smallest_are_shown() -> None:

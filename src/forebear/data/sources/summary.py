@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from forebear.data.dataset import Dataset, Images
-from forebear.data.labels import counts, listed
+from forebear.data.labels import counts, listed, without_label
 from forebear.text import printable
 
 _REASONS = 6  # kinds of skipped files that are named
@@ -55,7 +55,7 @@ def label_facts(data: Dataset) -> list[str]:
     }
     there = {part: images.labels for part, images in known.items() if images is not None}
     matrix, total = np.concatenate(list(there.values())), len(data.classes)
-    empty = int((~matrix.any(1)).sum())
+    empty = without_label(matrix)
     none = f", {empty:,} of {len(matrix):,} images have none" if empty else ""
     facts = [f"{matrix.sum() / max(len(matrix), 1):.1f} labels an image{none}"]
     for part, labels in there.items():

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from forebear.data.dataset import Dataset, Images
 from forebear.data.images.bands import as_image
+from forebear.data.labels import without_label
 from forebear.errors import DataError
 from forebear.files import write_text
 from forebear.tasks.faults.observe import all_images
@@ -32,7 +34,8 @@ _QUALITY = 80  # of its JPEG; 60 x 4 thumbnails of about 5 kB give a page of 2 M
 class _Card:
     """A suggestion on the page."""
 
-    pictures: tuple[tuple[str, str], ...]  # the data URI of each image, "" if unreadable; its path
+    # the data URI of each image, "" if unreadable; its path, and the part of it that is shown
+    pictures: tuple[tuple[str, str, str], ...]
     title: str
     facts: str
 
@@ -63,6 +66,12 @@ _ADVICE: dict[Kind, tuple[str, str]] = {
         "deviations above the median.",
     ),
 }
+
+
+_SEVERAL = (
+    "“Also” names labels that the image likely has too, and “not” labels that it likely has not. "
+    "The score is 1 minus the probability of what is given, of the least likely label."
+)
 
 
 def check_folder(folder: Path, *, replace: bool) -> None:
@@ -104,38 +113,58 @@ def page(faults: Faults, data: Dataset) -> str:
         data=data.spec,
         images=faults.images,
         skipped=faults.skipped,
+        unlabelled=without_label(np.concatenate([data.train.labels, data.val.labels])),
         across=faults.across,
         counts=faults.counts,
         methods=faults.methods,
         table=TABLE,
         sections=[
-            _section(kind, faults.of(kind), lambda place: thumbnail(images, place))
-            for kind in _ADVICE
+            _section(kind, faults, lambda place: thumbnail(images, place)) for kind in _ADVICE
         ],
     )
 
 
 def thumbnail(images: Images, place: int) -> str:
-    """Returns an image as the data URI of a small JPEG; "" if it cannot be read."""
+    """Returns an image as the data URI of a JPEG of about 160 pixels; "" if it cannot be read."""
     try:
         image = as_image(images.image(place))
     except DataError:
         return ""
     image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    if max(image.size) <= SIDE // 2:  # its pixels are shown as squares
+        times = SIDE // max(image.size)
+        image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
     file = BytesIO()
     image.save(file, "JPEG", quality=_QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
-def _section(kind: Kind, found: Sequence[Suggestion], picture: Callable[[int], str]) -> _Section:
-    title, advice = _ADVICE[kind]
-    cards = tuple(_card(one, picture) for one in found[:SHOWN])
+def _section(kind: Kind, faults: Faults, picture: Callable[[int], str]) -> _Section:
+    (title, advice), found = _ADVICE[kind], faults.of(kind)
+    if any(one.change for one in found):
+        advice = _SEVERAL
+    root = _root([path for one in faults.suggestions for path in (one.path, one.other_path)])
+    cards = tuple(_card(one, picture, root) for one in found[:SHOWN])
     return _Section(title, advice, cards, len(found) - len(cards))
 
 
-def _card(one: Suggestion, picture: Callable[[int], str]) -> _Card:
-    pictures = [(picture(one.place), one.path)]
+def _root(paths: Sequence[str]) -> int:
+    """Returns the length of the folder that all paths begin with, which the page leaves out."""
+    named = [path for path in paths if path]
+    if not named:
+        return 0
+    first, last = min(named), max(named)  # all others lie between them
+    alike = next(
+        (at for at, pair in enumerate(zip(first, last, strict=False)) if len(set(pair)) > 1), None
+    )
+    return first[:alike].rfind("/") + 1
+
+
+def _card(one: Suggestion, picture: Callable[[int], str], root: int) -> _Card:
+    pictures = [(picture(one.place), one.path, one.path[root:])]
     if one.other is not None:
-        pictures.append((picture(one.other), one.other_path))
+        pictures.append((picture(one.other), one.other_path, one.other_path[root:]))
     arrow = f" → {one.change or one.suggested}" if one.suggested else ""
-    return _Card(tuple(pictures), f"{one.label}{arrow}", f"{one.part}, score {one.score:.3f}")
+    part = "validation" if one.part == "val" else "training"
+    label = one.label.replace(";", "; ") if one.change else one.label
+    return _Card(tuple(pictures), f"{label}{arrow}", f"{part}, score {one.shown_score}")

@@ -29,6 +29,11 @@ class Suggestion:
     other: int | None = None  # index of the image that a near-duplicate resembles
     other_path: str = ""
 
+    @property
+    def shown_score(self) -> str:
+        """The score as text; standard deviations have one decimal."""
+        return f"{self.score:.1f}" if self.kind == "outlier" else f"{self.score:.3f}"
+
     def cells(self) -> tuple[str | float, ...]:
         """Returns the values of `COLUMNS`."""
         score = round(self.score, 4)

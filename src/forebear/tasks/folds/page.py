@@ -78,14 +78,21 @@ def _of_classes(found: OutOfFold) -> dict[str, Any]:
         ],
         "confused": most_confused(found, _PAIRS),
         "labels": [],
+        "unlabelled": (0, 0),
     }
 
 
 def _of_labels(found: LabelsOutOfFold) -> dict[str, Any]:
     """Returns the table of labels, the worst first, for the template."""
     scores = sorted(found.per_label(), key=lambda row: (row.images == 0, row.average_precision))
-    nothing: dict[str, Any] = {"classes": (), "matrix": [], "confused": []}
-    return {"labels": [_label(row) for row in scores], **nothing}
+    none = ~found.labels.any(1) & found.answered
+    return {
+        "labels": [_label(row) for row in scores],
+        "unlabelled": (int(none.sum()), int((none & ~found.given.any(1)).sum())),
+        "classes": (),
+        "matrix": [],
+        "confused": [],
+    }
 
 
 def _label(row: LabelScore) -> tuple[str, list[str]]:

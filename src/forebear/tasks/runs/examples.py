@@ -50,6 +50,8 @@ class Examples:
     """What the page shows of the parts of the data set and of single images."""
 
     parts: Counts = field(default_factory=dict)  # images of each class, by the name of the part
+    # images without any of several labels, by the name of the part; empty with one class an image
+    unlabelled: Mapping[str, int] = field(default_factory=dict)
     mistakes: tuple[Example, ...] | None = None  # most confident first; None: not known yet
     suspects: tuple[Example, ...] | None = None  # lowest probability of the label first
 
@@ -130,8 +132,11 @@ def read_examples(folder: Path) -> Examples:
             str(name): tuple(int(number_in(count)) for count in counts)
             for name, counts in data["parts"].items()
         }
+        none = {
+            str(name): int(number_in(count)) for name, count in data.get("unlabelled", {}).items()
+        }
         mistakes, suspects = (_read(data[name]) for name in ("mistakes", "suspects"))
-        return Examples(parts=parts, mistakes=mistakes, suspects=suspects)
+        return Examples(parts=parts, unlabelled=none, mistakes=mistakes, suspects=suspects)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Examples()
 

@@ -140,7 +140,9 @@ def page(run: Run) -> str:
         classes_after="" if table is None else passes(table.epoch),
         labels_after="" if labels is None else passes(labels.epoch),
         figures=_figures(run.path),
-        class_balance=class_balance(examples.parts, class_names(run.part("data"))),
+        class_balance=class_balance(
+            examples.parts, class_names(run.part("data")), examples.unlabelled
+        ),
         calibration=calibration_sentence(stored_calibration(run)),
         mistakes=cards(examples.mistakes),
         suspects=None if examples.suspects is None else cards(examples.suspects),

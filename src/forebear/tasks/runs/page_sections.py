@@ -34,6 +34,7 @@ class Balance:
 
     parts: tuple[str, ...]
     rows: tuple[BalanceRow, ...]
+    unlabelled: tuple[str, ...]  # images of each part without any label; empty with one class each
     hidden: int  # classes between the largest and the smallest that are left out
 
 
@@ -47,8 +48,16 @@ class Card:
     predicted: str
 
 
-def class_balance(parts: Counts, classes: Sequence[str]) -> Balance | None:
-    """Returns the table of the class balance; None if the counts are not those of the classes."""
+def class_balance(
+    parts: Counts, classes: Sequence[str], unlabelled: Mapping[str, int] | None = None
+) -> Balance | None:
+    """Returns the table of the class balance; None if the counts are not those of the classes.
+
+    Args:
+        parts: Images of each class, by the name of the part.
+        classes: Names of the classes.
+        unlabelled: Images of each part that have none of several labels, if they are known.
+    """
     if not parts or not classes or any(len(counts) != len(classes) for counts in parts.values()):
         return None
     first = next(iter(parts.values()))
@@ -67,7 +76,8 @@ def class_balance(parts: Counts, classes: Sequence[str]) -> Balance | None:
         )
         for at in order
     )
-    return Balance(tuple(parts), rows, hidden)
+    none = tuple(whole(unlabelled.get(name, 0)) for name in parts) if unlabelled else ()
+    return Balance(tuple(parts), rows, none, hidden)
 
 
 def stored_calibration(run: Run) -> Calibration | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from forebear.data.dataset import Dataset
-from forebear.data.labels import counts, names
+from forebear.data.labels import counts, names, without_label
 from forebear.data.loader import Loader, Order
 from forebear.errors import DataError
 from forebear.network.network import Network
@@ -62,7 +62,10 @@ class Artifacts:
             parts={
                 name: counts(images.labels, len(data.classes)).tolist()
                 for name, images in parts.items()
-            }
+            },
+            unlabelled={name: without_label(images.labels) for name, images in parts.items()}
+            if data.multi_label
+            else {},
         )
         self._again = 0.0  # time.perf_counter() before which the curves are not drawn again
 

@@ -20,6 +20,8 @@ from forebear.text import elided
 
 WIDTH, HEIGHT = 320, 200  # of a plot, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 30  # margins
+ROOM = 0.06  # of the values beside the lowest and the highest one, so that no point is on the frame
+_TICKS = 2  # steps between the first and the last tick, at least
 DECADE = 8.0  # a range in which the largest value is this many times the smallest is logarithmic
 
 
@@ -45,10 +47,12 @@ class Axis:
             return cls(-0.5, len(words) - 0.5, words=words)
         low, high = float(min(values)), float(max(values))
         if log and low > 0 and high / low >= DECADE:
-            return cls(low, high, log=True)
+            room = (high / low) ** ROOM
+            return cls(low / room, high * room, log=True)
         if low == high:
             low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
-        return cls(low, high)
+        room = ROOM * (high - low)
+        return cls(low - room, high + room)
 
     def share(self, value: Any) -> float:
         """Returns the place of a value, 0 to 1."""
@@ -59,11 +63,28 @@ class Axis:
 
     @property
     def ticks(self) -> list[Any]:
-        """The values that are written."""
+        """The values that are written: words, or two to five round numbers."""
         if self.words:
             return list(self.words)
-        middle = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
-        return [self.low, middle, self.high]
+        if self.log:
+            return _round_logs(self.low, self.high)
+        for power in range(math.floor(math.log10(self.high - self.low)), -400, -1):
+            for step in (5 * 10**power, 2 * 10**power, 10**power):
+                first, last = math.ceil(self.low / step), math.floor(self.high / step)
+                if last - first >= _TICKS:
+                    return [at * step for at in range(first, last + 1)]
+        return [self.low, self.high]
+
+
+def _round_logs(low: float, high: float) -> list[float]:
+    """Returns powers of ten between two numbers, with multiples of these if they are few."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1,), (1, 3), (1, 2, 5)):
+        found = [one * 10.0**power for power in powers for one in digits]
+        inside = [one for one in found if low <= one <= high]
+        if len(inside) > _TICKS:
+            break
+    return inside[:: max(1, len(inside) // 5)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +130,7 @@ def page(result: TuneResult, data: str) -> str:
         width=WIDTH,
         height=HEIGHT,
         box=(LEFT, TOP, WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM),
+        unchanged=_height(first.metric, known),
         plots=[_against_time(known, result), *(_against(name, known, result) for name in fields)],
         rows=[(one, _text(one, measure), _kind(one, winner)) for one in result.trials],
         recipe=RECIPE,
@@ -165,7 +187,7 @@ def _plot(
         return round(LEFT + across.share(value) * (WIDTH - LEFT - RIGHT), 1)
 
     def y(value: float) -> float:
-        return round(HEIGHT - BOTTOM - up.share(value) * (HEIGHT - TOP - BOTTOM), 1)
+        return _height(value, known)
 
     points = [
         (x(value), y(one.metric or 0.0), _kind(one, result.winner),
@@ -175,9 +197,15 @@ def _plot(
     return Plot(
         title,
         [(x(one), one if isinstance(one, str) else f"{one:.3g}") for one in across.ticks],
-        [(y(one), measure.text(one) if measure.falls else f"{one:.1%}") for one in up.ticks],
+        [(y(one), f"{one:.3g}" if measure.falls else f"{100 * one:.3g}%") for one in up.ticks],
         points,
     )
+
+
+def _height(value: float | None, known: Sequence[Trial]) -> float:
+    """Returns the y of a value of the metric."""
+    share = Axis.of([one.metric for one in known], log=False).share(value or 0.0)
+    return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
 
 
 def _kind(trial: Trial, winner: Trial) -> str:
