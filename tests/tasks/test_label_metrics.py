@@ -94,7 +94,8 @@ def test_intervals_contain_the_true_measures_about_19_times_of_20(
     monkeypatch.setattr("forebear.tasks.label_metrics.DRAWS", 200)
     true, scores = scored(np.random.default_rng(0), 1_000_000)
     counts = count_labels(true, scores >= 1.5)
-    truth = mean_of(average_precision(true, scores)), counts.micro_f1(), counts.macro_f1()
+    f1 = float(counts.micro_f1()), float(counts.macro_f1())
+    truth = mean_of(average_precision(true, scores)), *f1
     random, inside, percentile = np.random.default_rng(1), np.zeros(3), 0
     for number in range(200):
         labels, own = scored(random, 300)

@@ -178,7 +178,8 @@ def _classes(found: Checked) -> Iterator[Line]:
     table = [(printable(name), f"{train:,}", f"{val:,}") for name, train, val in counts]
     kind = "class" if found.unlabelled is None else "label"
     if found.unlabelled is not None:
-        table.append((f"({NONE})", *(f"{count:,}" for count in found.unlabelled)))
+        train, val = found.unlabelled
+        table.append((f"({NONE})", f"{train:,}", f"{val:,}"))
     head, *lines = columns([(kind, "train", "val"), *table], "<>>")
     none = [lines.pop()] if found.unlabelled is not None else []
     yield head, "bold"

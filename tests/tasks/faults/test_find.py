@@ -114,7 +114,7 @@ def test_a_cross_validation_finds_wrong_and_missing_labels_of_several() -> None:
     labels[3] = [1, 1, 0]  # down is wrong, grey is missing
     shares[3] = [0.92, 0.04, 0.96]
     images = replace(data.train, labels=labels)  # type: ignore[type-var]
-    data = replace(data, train=images, val=images.take(np.zeros(0, np.int64)))  # type: ignore[attr-defined]
+    data = replace(data, train=images, val=images.take(np.zeros(0, np.int64)))
     faults = find_faults(making.network(), data, check(data), shares=shares)
     (one,) = faults.of("label")
     assert (one.place, one.label, one.suggested) == (3, "across;down", "across;grey")

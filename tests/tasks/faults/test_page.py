@@ -108,7 +108,7 @@ def test_paths_are_shown_below_the_folder_that_all_share() -> None:
 def test_images_without_any_label_are_counted_and_labels_in_doubt_are_named() -> None:
     labels = np.array([[1, 0, 0], [0, 0, 0], [0, 1, 1], [0, 0, 0]], np.uint8)
     train = replace(DATA.train, labels=labels)  # type: ignore[type-var]
-    several = replace(DATA, train=train, val=train.take(np.zeros(0, np.int64)))  # type: ignore[attr-defined]
+    several = replace(DATA, train=train, val=train.take(np.zeros(0, np.int64)))
     text = page(faults(one(suggested="across;grey", change="also grey")), several)
     assert "<b>2</b><span>images without any label</span>" in text
     assert "across → also grey" in text

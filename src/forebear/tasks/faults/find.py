@@ -168,8 +168,8 @@ def _label_sets(
 
 def _change(given: NDArray[np.uint8], likely: NDArray[np.uint8], classes: Sequence[str]) -> str:
     """Returns which labels are likely missing and which likely wrong: "also cat, not dog"."""
-    added = [classes[at] for at in np.flatnonzero(likely > given)]
-    removed = [classes[at] for at in np.flatnonzero(likely < given)]
+    added = [classes[at] for at in np.flatnonzero(likely > given).tolist()]
+    removed = [classes[at] for at in np.flatnonzero(likely < given).tolist()]
     kinds = (("also", added), ("not", removed))
     return ", ".join(f"{word} {' or '.join(some)}" for word, some in kinds if some)
 

@@ -133,10 +133,7 @@ def draw_label_mistakes(
             if labels.any():
                 lines += _wrapped(f"{what}: ", _titles(labels, evaluation.classes), RED)
         captions.append(lines if (own != found).any() else [*lines, _Text("correct", SOFT)])
-    summary = (
-        f"{wrong:,} of {evaluation.images:,} have a wrong or a missing label; below each image the "
-        "labels that are right, in red the faults"
-    )
+    summary = f"{wrong:,} of {evaluation.images:,} images have a wrong or missing label, in red"
     _draw(pixels_of(worst), captions, path, f"{title}\n{summary}")
 
 
