@@ -93,11 +93,11 @@ def test_the_title_says_what_is_explained(tmp_path: Path, monkeypatch: pytest.Mo
     assert said[0] == "dog, 75.0% (the prediction)"
     assert said[1] == "a.jpg"
     assert said[2].startswith("Red places speak for dog, blue ones against it")
-    assert said[3].startswith("Occlusion hides squares one at a time; the number is")
+    assert said[3].startswith("Occlusion hides squares one at a time: the probability falls")
     assert said[4:7] == [
         "what the network sees, 32 x 32 pixels",
         "Grad-CAM at block4",
-        "occlusion by 6 px squares, -100.0 points",
+        "occlusion, 6 px: falls by up to 100.0",
     ]
     assert said[-3:] == ["nearest", "dog", "similarity 0.500"]
     said.clear()
@@ -137,7 +137,11 @@ def test_greyscale_and_tiny_probabilities(tmp_path: Path, monkeypatch: pytest.Mo
     )
     assert sheet[300, 184].tolist() == [100, 100, 100]
     assert said[0] == "dog, 2.0e-07 (the prediction is cat, 100.0%)"
-    assert "occlusion by 6 px squares, -1e-06 points" in said
+    assert "occlusion, 6 px: falls by up to 1e-06" in said
+    said.clear()
+    against = explanation("occlusion", map=-np.full((SIDE, SIDE), 0.25, np.float32))
+    drawn(tmp_path / "a.png", against)
+    assert "occlusion, 6 px: rises by up to 25.0" in said
 
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,8 +127,9 @@ class _Sheet:
         self._write(colours, 70, 10, room, _SOFT)
         if hidden:
             hides = (
-                "Occlusion hides squares one at a time; the number is the largest mean change of "
-                "the probability at a place, in percentage points."
+                "Occlusion hides squares one at a time: the probability falls where it is red, "
+                "and rises where it is blue. The number is the largest mean change, in percentage "
+                "points."
             )
             self._write(hides, 90, 10, room, _SOFT)
 
@@ -210,16 +211,17 @@ def _panel_title(one: Explanation) -> str:
         return f"Grad-CAM at {one.end_point}{none}"
     place = int(np.abs(one.map).argmax())
     change = -float(one.map.flat[place])
-    return f"occlusion by {one.window} px squares, {_signed(change)}"
+    return f"occlusion, {one.window} px: {_changed(change)}"
 
 
 def _percent(share: float) -> str:
     return f"{share:.1%}" if share >= 0.001 or share == 0 else f"{share:.1e}"
 
 
-def _signed(change: float) -> str:
-    """Formats a change of a probability in percentage points."""
-    return f"{100 * change:+.1f} points" if abs(change) >= 0.001 else f"{100 * change:+.0e} points"
+def _changed(change: float) -> str:
+    """Says by how much a probability changes, in percentage points."""
+    points, verb = 100 * abs(change), "rises" if change > 0 else "falls"
+    return f"{verb} by up to {points:.1f}" if points >= 0.1 else f"{verb} by up to {points:.0e}"
 
 
 def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
