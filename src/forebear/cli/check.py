@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from forebear.cli import faults, output
 from forebear.cli.flags import add_flags
 from forebear.cli.text_table import columns
-from forebear.data.labels import NONE
 from forebear.data.sources.kinds import listed_specs
 from forebear.data.sources.read_options import ReadOptions
 from forebear.settings import settings
@@ -171,6 +170,8 @@ def _groups_as_json(data: Dataset) -> dict[str, Any]:
 
 
 def _classes(found: Checked) -> Iterator[Line]:
+    from forebear.data.labels import NONE
+
     counts = found.counts
     if len(counts) > _CLASSES:
         rising = sorted(counts, key=lambda row: row[1])
