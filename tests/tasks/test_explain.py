@@ -30,7 +30,7 @@ from forebear.tasks.explain import (
     maps,
     methods_of,
 )
-from tests.network.making import SMALL_ROOT, make, table
+from tests.network.making import FITTED, SMALL_ROOT, make, table
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
 FAMILIES = (
@@ -166,6 +166,17 @@ def test_occlusion_finds_the_only_informative_place(row: int, column: int, numbe
     inside[max(0, row - 5) : row + 11, max(0, column - 5) : column + 11] = True
     assert np.abs(signed[~inside]).max() < 1e-6  # no square that reaches the place covers these
     assert signed[row + 2, column + 2] > 0.05
+
+
+def test_probabilities_have_the_temperature_that_predict_uses() -> None:
+    net = tiny()
+    plain = explain(net, PIXELS, method="occlusion")
+    net.card = replace(net.card, calibration=FITTED)
+    assert FITTED.temperature == 2
+    halved = explain(net, PIXELS, method="occlusion")
+    wanted = torch.from_numpy(plain.probabilities).log().div(2).softmax(0).numpy()
+    np.testing.assert_allclose(halved.probabilities, wanted, rtol=1e-4)
+    assert not np.allclose(halved.map, plain.map)
 
 
 def test_occlusion_hides_by_grey() -> None:

@@ -51,7 +51,8 @@ class Explanation:
     # much the probability falls if this place is hidden; below 0 if it rises.
     map: NDArray[np.float32]
     pixels: NDArray[np.uint8]  # [h, w, C]: the image as the network sees it, RGB or greyscale
-    probabilities: NDArray[np.float32]  # [classes], in the order of the logits
+    # [classes], in the order of the logits, with the temperature if one was fitted
+    probabilities: NDArray[np.float32]
     number: int  # of the class that is explained
     names: tuple[str, ...]  # of the classes; empty if they are unknown
 
@@ -120,7 +121,7 @@ def explain(
             found, window = _grad_cam(library, forward, layer, batch, number), 0
         else:
             window = max(1, min(batch.shape[2:]) // _WINDOWS)
-            probabilities_of = _sigmoid if network.multi_label else _softmax
+            probabilities_of = _answers(network)
             grey = _grey(network, (1, 1))
             found = _occlusion(library, forward, probabilities_of, batch, grey, number, window)
     if not np.isfinite(found).all():
@@ -292,9 +293,8 @@ def _grey(network: Network, shape: tuple[int, int]) -> Tensor:
 def _probabilities(
     network: Network, forward: Callable[[Tensor], Tensor], batch: Tensor
 ) -> NDArray[np.float32]:
-    logits = forward(batch)[0].float()
-    shares = logits.sigmoid() if network.multi_label else logits.softmax(0)
-    found: NDArray[np.float32] = shares.cpu().numpy()
+    logits = forward(batch).float()
+    found: NDArray[np.float32] = _answers(network)(logits)[0].cpu().numpy()
     if not np.isfinite(found).all():
         raise _not_finite(network, "the logits")
     return found
@@ -344,12 +344,13 @@ def _occlusion(
     return values
 
 
-def _softmax(logits: Tensor) -> Tensor:
-    return logits.softmax(1)
-
-
-def _sigmoid(logits: Tensor) -> Tensor:
-    return logits.sigmoid()
+def _answers(network: Network) -> Callable[[Tensor], Tensor]:
+    """Returns what turns logits [N, classes] into the probabilities that `predict` gives."""
+    if network.multi_label:
+        return torch.sigmoid
+    fitted = network.card.calibration
+    temperature = 1.0 if fitted is None else fitted.temperature
+    return lambda logits: (logits / temperature).softmax(1)
 
 
 def _not_finite(network: Network, what: str) -> WeightsError:

@@ -127,9 +127,8 @@ class _Sheet:
         self._write(colours, 70, 10, room, _SOFT)
         if hidden:
             hides = (
-                "Occlusion hides squares one at a time: the probability falls where it is red, "
-                "and rises where it is blue. The number is the largest mean change, in percentage "
-                "points."
+                "Occlusion hides squares one at a time: the probability falls (red) or rises "
+                "(blue), by up to the given number of percentage points."
             )
             self._write(hides, 90, 10, room, _SOFT)
 
