@@ -48,7 +48,7 @@ LEFT_OUT = (
     "timm's train.py: the script is not in the wheel. Its default fine-tuning, `--model resnet18 "
     "--pretrained --num-classes N`, is done through timm's API.",
     "ultralytics starts from the same base weights in its own ResNet-18 (yolo11-cls-resnet18), "
-    "whose head has one more convolution.",
+    "whose head has one more convolution. It refuses the digits, as images below 10 pixels.",
 )
 
 

@@ -132,7 +132,7 @@ def sequence(*modules: Made, kind: str = "nn.Sequential", **fields: Any) -> Made
 
 
 def model_of(network: forebear.Network, *, library: str = "cudnn", old: bool = False) -> Made:
-    """The modules of a network with post-activation units.
+    """The modules of a network.
 
     Args:
         network: Its dialect pads equally on all sides.
@@ -151,12 +151,17 @@ class _Maker:
         modules: list[Made] = []
         for layer in self.plan.root:
             if layer.kind == "conv":
-                modules += [*self.conv(layer), self.relu()]
+                modules += [
+                    *self.conv(layer),
+                    *([self.relu()] if layer.activation != "none" else []),
+                ]
             else:
                 sides = window(layer, 1) | {"ceil_mode": False}
                 modules.append(Made("nn.SpatialMaxPooling", sides))
         for _, units in self.plan.blocks:
             modules.append(sequence(*(self.unit(unit) for unit in units)))
+        if self.plan.postnorm is not None:
+            modules += [self.norm(self.plan.postnorm), self.relu()]
         channels = self.state["logits.weight"].shape[1]
         side = 7 if len(self.plan.root) > 1 else 8
         mean = {"kW": side, "kH": side, "dW": 1, "dH": 1, "padW": 0, "padH": 0, "ceil_mode": False}
@@ -172,13 +177,15 @@ class _Maker:
         return sequence(*modules)
 
     def unit(self, unit: Unit) -> Made:
-        body: list[Made] = []
+        before = [] if unit.preact is None else [self.norm(unit.preact), self.relu()]
+        shared, body = (before, []) if unit.taps_preact else ([], before)
         for layer in unit.convs:
-            body += self.conv(layer)
+            body = [*body, *self.conv(layer)]
             if layer is not unit.convs[-1]:
                 body.append(self.relu())
         both = sequence(sequence(*body), self.shortcut(unit), kind="nn.ConcatTable")
-        return sequence(both, Made("nn.CAddTable", {"inplace": True}), self.relu())
+        last = [self.relu()] if unit.relu else []
+        return sequence(*shared, both, Made("nn.CAddTable", {"inplace": True}), *last)
 
     def shortcut(self, unit: Unit) -> Made:
         layer = unit.shortcut
@@ -198,18 +205,20 @@ class _Maker:
         return Made(f"{self.library}.ReLU", fields)
 
     def conv(self, layer: Layer) -> list[Made]:
-        own = {
-            name: self.state[f"{layer.path}.{name}"]
-            for name in (
-                "conv.weight", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var",
-            )
-        }  # fmt: skip
-        kernel = own["conv.weight"]
+        kernel = self.state[f"{layer.path}.conv.weight"]
         kernel = kernel.reshape(len(kernel), -1) if self.old else kernel
         size = {
             "nInputPlane": layer.in_channels, "nOutputPlane": layer.channels, "weight": kernel,
             "groups": layer.groups, **window(layer, layer.kernel // 2),
         }  # fmt: skip
+        made = Made(f"{self.library}.SpatialConvolution", size)
+        return [made, self.norm(layer)] if layer.norm else [made]
+
+    def norm(self, layer: Layer) -> Made:
+        own = {
+            name: self.state[f"{layer.path}.{name}"]
+            for name in ("norm.weight", "norm.bias", "norm.running_mean", "norm.running_var")
+        }
         variance = own["norm.running_var"]
         norm = {
             "weight": own["norm.weight"], "bias": own["norm.bias"], "eps": 1e-5, "affine": True,
@@ -219,10 +228,7 @@ class _Maker:
             norm["running_std"] = 1 / np.sqrt(variance + 1e-5)
         else:
             norm["running_var"] = variance
-        return [
-            Made(f"{self.library}.SpatialConvolution", size),
-            Made("nn.SpatialBatchNormalization", norm),
-        ]
+        return Made("nn.SpatialBatchNormalization", norm)
 
 
 def window(layer: Layer, pad: int) -> dict[str, int]:

@@ -119,6 +119,18 @@ def test_the_trials_choose_by_training_images_alone(
 
 
 @pytest.mark.long
+def test_trials_that_are_too_short_to_tell_anything_are_left_out(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "_epochs", lambda *_: 1)
+    train(config(world, tmp_path / "run", epochs=5))
+    lines = capsys.readouterr().err
+    assert "auto: full, as the budget is too short for trials as well" in lines
+    assert "auto: trials" not in lines
+    assert settings(tmp_path / "run")["recipe"]["lr"] == 0.1
+
+
+@pytest.mark.long
 def test_head_only_keeps_the_logistic_regression(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

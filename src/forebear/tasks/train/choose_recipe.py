@@ -55,6 +55,7 @@ ENOUGH = 200  # held-out images that decide; further folds are left out
 SHARE = 0.35  # of the budget, for the trials
 LENGTH = 0.5  # epochs of a trial, relative to those of the run
 SHORTEST = 4  # epochs of a trial
+LEAST = 0.25  # epochs of a trial, relative to those of the run; shorter ones tell too little
 APART = 0.25  # share of the images on which one way is right and another one is not
 ROOM = 0.6  # of the time that is left, below which a run needs no clock to end it
 
@@ -162,6 +163,10 @@ def _best(
     """Tries all ways on the same folds, says what they scored, and returns the best one."""
     begun, sums, images = time.perf_counter(), dict.fromkeys(WAYS, 0.0), 0
     epochs, budget = _epochs(setup, plan), setup.config.budget
+    if epochs < LEAST * setup.resolved.recipe.epochs:
+        way = tuple(WAYS)[-1]
+        display.say(f"{AUTO}: {way}, as the budget is too short for trials as well")
+        return way
     for number in range(1, plan.count + 1):
         started = time.perf_counter()
         fold = plan.split(number)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import forebear
-from forebear.tables.dialects import PAPER_CIFAR, TORCHVISION_V1
+from forebear.tables.dialects import PAPER_CIFAR, PAPER_V2_IMAGENET, TORCHVISION_V1
 from forebear.weights.readers.detect import open_arrays
 from forebear.weights.readers.torch7 import objects
 from forebear.weights.readers.torch7.torch7_file import Torch7Arrays, is_torch7
@@ -62,6 +62,15 @@ def test_a_network_has_the_function_of_its_modules(library: str, tmp_path: Path)
     assert found.plan.table.blocks == TABLE.blocks
     assert found.plan.dialect.name == "torchvision"
     assert "read from a Torch7 file" in found.card.provenance["notes"]
+
+
+def test_pre_activations_are_read(tmp_path: Path) -> None:
+    """preresnet.lua: units that widen share the pre-activation with their projection."""
+    network = make(TABLE, PAPER_V2_IMAGENET, num_classes=5)
+    units = list(network.plan.units())
+    assert {unit.taps_preact for unit in units} == {True, False}
+    found = assert_same(put(tmp_path, model_of(network)), network, 3e-6)
+    assert found.plan.dialect.order == "pre"
 
 
 def test_norms_of_2015_have_a_deviation(tmp_path: Path) -> None:
