@@ -49,6 +49,16 @@ def test_a_budget_keeps_back_what_the_end_needs_whatever_a_step_takes() -> None:
     assert course.progress(step) == pytest.approx(1.0, abs=0.015)
 
 
+def test_the_first_step_warms_up_and_says_nothing_about_the_others() -> None:
+    clock = Clock()
+    course = Progress(budget=30.0, begun=100.0, clock=clock, finish=2.0)
+    for taken in (10.0, 0.1):
+        clock.now += taken
+        course.stepped(taken)
+    clock.now = 127.5  # half a second of 28 is left
+    assert not course.over(2)
+
+
 def test_a_budget_measures_on_the_way_only_while_that_costs_a_twentieth() -> None:
     clock = Clock()
     course = Progress(budget=1000.0, begun=100.0, clock=clock, evaluation=5.0)

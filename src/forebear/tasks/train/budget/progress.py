@@ -41,6 +41,7 @@ class Progress:
     evaluated: float = field(default=0.0, init=False)  # when the last evaluation ended
     clock: Callable[[], float] = time.perf_counter
     _stride: float = field(default=0.0, init=False)  # seconds of a step
+    _taken: int = field(default=0, init=False)  # steps, up to 2
 
     @property
     def spent(self) -> float:
@@ -62,8 +63,12 @@ class Progress:
         return self.spent + self._stride / 2 >= self._for_training()
 
     def stepped(self, taken: float) -> None:
-        """Records the seconds of a step; newer ones have more weight."""
-        self._stride = taken if not self._stride else 0.8 * self._stride + 0.2 * taken
+        """Records the seconds of a step; newer ones have more weight.
+
+        The first step warms up, for seconds on a GPU, so the second one takes its place.
+        """
+        self._stride = taken if self._taken < 2 else 0.8 * self._stride + 0.2 * taken
+        self._taken = min(self._taken + 1, 2)
 
     def measures(self) -> bool:
         """Whether there is time for an evaluation before the end."""
