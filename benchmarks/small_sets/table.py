@@ -103,6 +103,9 @@ def plot(rows: Sequence[Row], contenders: Sequence[str], path: Path) -> None:
             width = 2.5 if one == "forebear" else 1.2
             panel.plot(counts, values, marker="o", linewidth=width, label=one)
         panel.set(title=name, xscale="log", xlabel="training images")
+        counts = sorted({row.count for row in rows if row.set == name})
+        panel.set_xticks(counts, [f"{count:,}" for count in counts])
+        panel.minorticks_off()
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel(f"accuracy after {minutes:g} minutes, %")
     panels[0][-1].legend(fontsize=7)
