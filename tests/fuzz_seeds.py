@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,10 +27,11 @@ from forebear.tables.files import table_to_dict
 from forebear.tasks.train.recipe_files import recipes, show
 from forebear.tasks.train.resume.checkpoint import save_checkpoint
 from forebear.tasks.train.state import TrainState
+from forebear.weights.flax_resnet import FLAX
 from forebear.weights.writers.tensorflow.protobuf import message, number
 from tests.data.making import encoded, noise
 from tests.network.making import make
-from tests.weights import caffe_making, torch7_making
+from tests.weights import caffe_making, flax_making, torch7_making
 from tests.weights.readers import tensorflow_making as making
 from tests.weights.readers.object_making import Tree, Variable, graph_of, layers_of
 
@@ -45,9 +46,9 @@ def _made(write: Callable[[Path], object], name: str = "x") -> bytes:
         return (Path(folder) / name).read_bytes()
 
 
-def _one_unit(dialect: Dialect) -> forebear.Network:
-    """A network with one unit."""
-    root = (forebear.Conv("conv1", 4, 7, stride=2), forebear.Pool("pool1"))
+def _one_unit(dialect: Dialect, padding: int | Literal["same"] = "same") -> forebear.Network:
+    """A network with one unit, and with some padding of its root."""
+    root = (forebear.Conv("conv1", 4, 7, stride=2, padding=padding), forebear.Pool("pool1"))
     table = forebear.Table("net", root, "bottleneck", (forebear.Block("block1", 1, 2, 8),))
     return make(table, dialect, num_classes=3)
 
@@ -375,6 +376,7 @@ def seeds() -> dict[str, list[bytes]]:
         "safetensors": [safetensors()],
         "caffe": [caffe_making.net(caffe_making.layers_of(_one_unit(caffe_making.CAFFE)))],
         "torch7": [torch7_making.written(torch7_making.model_of(_one_unit(TORCHVISION_V1)))],
+        "flax": [flax_making.packed(flax_making.variables_of(_one_unit(FLAX, padding=3)))],
         "onnx": [path.read_bytes() for path in sorted(_FAMILIES.glob("*.onnx"))],
         "safetensors_index": [_INDEX],
         "hub_config": list(_CONFIG),

@@ -370,6 +370,7 @@ TARGETS: dict[str, Target] = {
     "onnx": _graph("net.onnx"),
     "caffe": _graph("net.caffemodel"),
     "torch7": _graph("net.t7"),
+    "flax": _graph("net.msgpack"),
     "safetensors_index": _beside_weights(
         "model.safetensors.index.json", "model.safetensors.index.json"
     ),

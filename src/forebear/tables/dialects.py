@@ -59,6 +59,8 @@ Names = Literal[
     "paddle",
     "caffe2",
     "detectron2",
+    "flax",
+    "transformers-flax",
 ]
 
 

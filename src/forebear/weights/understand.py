@@ -16,6 +16,14 @@ from forebear.tables.rows import Table
 from forebear.text import truncated
 from forebear.weights.choose_set import choose, describe, sets_of, taken
 from forebear.weights.find_sets import plain_names
+from forebear.weights.flax_resnet import (
+    STRIDE_IGNORED,
+    TRANSFORMERS_FLAX,
+    example_network,
+    is_of_transformers,
+    needs_config,
+    with_backbone,
+)
 from forebear.weights.graphs.read_graph import read_graph
 from forebear.weights.hub_facts import (
     Facts,
@@ -28,6 +36,7 @@ from forebear.weights.keras_graph import graph_of
 from forebear.weights.keras_layers import NoNetworkError
 from forebear.weights.kerashub_resnet import is_kerashub, preset_network
 from forebear.weights.readers.base import Arrays
+from forebear.weights.readers.flax.flax_file import FlaxArrays
 from forebear.weights.readers.graph_file import GraphFile
 from forebear.weights.readers.hub import HubArrays
 from forebear.weights.transformers_resnet import is_transformers, network_of, renamed
@@ -62,10 +71,7 @@ def understand(arrays: Arrays, which: str | None = None) -> Understood:
         WeightsError: The network cannot be identified, or the file has no such weights.
     """
     if isinstance(arrays, HubArrays) and is_transformers(arrays.config):
-        table, dialect = network_of(arrays.config, arrays.path)
-        facts = transformers_facts(arrays.path, arrays.config)
-        found = understand_as(table, dialect, renamed(arrays, table, dialect), which)
-        return replace(found, name=f"transformers/{table.name}", facts=found.facts | facts)
+        return _in_folder(arrays, which)
     if isinstance(arrays, GraphFile):
         return _in_graph(arrays, which)
     if isinstance(arrays, HubArrays) and is_kerashub(arrays.config):
@@ -73,6 +79,13 @@ def understand(arrays: Arrays, which: str | None = None) -> Understood:
         facts = kerashub_facts(arrays.path)
         found = understand_as(table, dialect, arrays, which)
         return replace(found, name=f"kerashub/{table.name}", facts=found.facts | facts)
+    if isinstance(arrays, FlaxArrays):
+        if is_of_transformers(arrays):
+            raise needs_config(arrays)
+        known = example_network(arrays)
+        if known is not None:
+            found = understand_as(*known, arrays, which)
+            return replace(found, name=f"flax/{known[0].name}")
     try:
         fit, sets = recognise(arrays, which)
     except WeightsError as error:
@@ -102,6 +115,20 @@ def understand(arrays: Arrays, which: str | None = None) -> Understood:
         arrays=taken(arrays, fit.weights),
         facts=facts,
     )
+
+
+def _in_folder(arrays: HubArrays, which: str | None) -> Understood:
+    """Returns the network in a folder of transformers."""
+    table, dialect = network_of(arrays.config, arrays.path)
+    facts = transformers_facts(arrays.path, arrays.config)
+    if is_of_transformers(arrays):
+        strided = dialect.strided_conv == "conv1"
+        facts |= Facts(notes=(STRIDE_IGNORED,) if strided else ())
+        dialect, named = TRANSFORMERS_FLAX, with_backbone(arrays)
+    else:
+        named = renamed(arrays, table, dialect)
+    found = understand_as(table, dialect, named, which)
+    return replace(found, name=f"transformers/{table.name}", facts=found.facts | facts)
 
 
 def _from_graph(arrays: Arrays, error: WeightsError, which: str | None) -> Understood:

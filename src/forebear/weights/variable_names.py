@@ -55,6 +55,10 @@ _CAFFE2 = {
     "conv.weight": "w", "conv.bias": "b", "weight": "w", "bias": "b", "norm.weight": "s",
     "norm.bias": "b", "norm.running_mean": "rm", "norm.running_var": "riv",
 }
+_FLAX = _KERAS | {
+    "norm.weight": "scale", "norm.bias": "bias", "norm.running_mean": "mean",
+    "norm.running_var": "var",
+}
 _DEPTHWISE = ("depthwise_kernel", layouts.DEPTHWISE)
 SOURCES: dict[str, Source] = {
     "slim":                Source(_SLIM, "/", layouts.HWIO, layouts.HWIO_LINEAR),
@@ -72,6 +76,8 @@ SOURCES: dict[str, Source] = {
     "paddle":              Source(_PADDLE, ".", layouts.SAME, layouts.IO),
     "caffe2":              Source(_CAFFE2, ".", layouts.SAME, layouts.SAME),
     "detectron2":          Source(_TORCH, ".", layouts.SAME, layouts.SAME),
+    "flax":                Source(_FLAX, "/", layouts.HWIO, layouts.IO),
+    "transformers-flax":   Source(_FLAX, "/", layouts.HWIO, layouts.IO),
 }
 # fmt: on
 _AXES = {0: "scalar", 1: "C", 2: "OI", 4: "OIHW"}  # torch's layouts, by the number of axes

@@ -24,7 +24,6 @@ CORE_ML = number(1, 4) + message(2, message(1, message(1, b"image"))) + message(
         (b"\x12\x01" + bytes(14), "an MXNet file (.params)", "mxnet.onnx.export_model"),
         (b"\x1c\0\0\0TFL3" + bytes(20), "a TensorFlow Lite model", "Keras file"),
         (CORE_ML, "a Core ML model", "PyTorch or Keras"),
-        (b"\x81\xa6params\x81\xa6kernel", "a Flax file of JAX", "model.safetensors"),
     ],
 )
 def test_a_file_of_another_framework(data: bytes, what: str, remedy: str, tmp_path: Path) -> None:
@@ -41,7 +40,6 @@ def test_a_file_of_another_framework(data: bytes, what: str, remedy: str, tmp_pa
     [
         ("saved_model.pb", "a TensorFlow SavedModel"),
         ("tfhub_module.pb", "a TensorFlow SavedModel without variables"),
-        ("flax_model.msgpack", "a Flax file of JAX"),
         ("manifest.ocdbt", "an Orbax checkpoint"),
         ("Manifest.json", "a Core ML model"),
     ],

@@ -107,6 +107,8 @@ def _unit_slots(plan: Plan, block: str, b: int, u: int) -> Slots:
         "form": f"{plan.table.form}_{version}",
         "u": str(u),
         "v": str(u - 1),
+        "g": str(sum(len(units) for _, units in plan.blocks[: b - 1]) + u - 1),
+        "kind": "ResNetBlock" if plan.table.form == "basic" else "BottleneckResNetBlock",
         # The Caffe models with 101 and 152 layers use a, b1, b2, ...
         "letter": chr(ord("a") + u - 1) if lettered else "a" if u == 1 else f"b{u - 1}",
     }

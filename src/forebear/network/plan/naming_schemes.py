@@ -6,6 +6,7 @@ One template covers all layers of a role. The plan fills its slots:
     {b} {u} {n} indices of the block, unit and convolution, from 1
     {B} = b + 1, {m} = n + 1, {w} = b - 1, {v} = u - 1, {l} = n - 1
     {i} = 3 (n - 1), {j} = i + 1: places in a sequence of convolutions, norms and ReLUs
+    {g} index of the unit through all blocks, from 0; {kind} BottleneckResNetBlock or ResNetBlock
     {letter} {branch} the unit and the convolution as letters, as in Caffe
     {row} {out} the names of the layer and of its ReLU in `rows` and `outs`
 Each role has up to three parts: the convolution, the norm and the output of the layer. Weight names
@@ -264,6 +265,24 @@ _WEIAICUNZAI = NamingScheme(
         ("logits", "out"):    "fc",
     },
 )
+# flax, examples/imagenet/models.py: units count from 0 through all blocks.
+_FLAX = NamingScheme(
+    {
+        ("root", "conv"):     "conv_init",
+        ("root", "norm"):     "bn_init",
+        ("shortcut", "conv"): "{kind}_{g}/conv_proj",
+        ("shortcut", "norm"): "{kind}_{g}/norm_proj",
+        ("conv", "conv"):     "{kind}_{g}/Conv_{l}",
+        ("conv", "norm"):     "{kind}_{g}/BatchNorm_{l}",
+        ("unit", "out"):      "{kind}_{g}",
+        ("logits", "conv"):   "Dense_0",
+        ("logits", "out"):    "Dense_0",
+    },
+)
+# transformers 4, models/resnet/modeling_flax_resnet.py: the names of the other class.
+_TRANSFORMERS_FLAX = NamingScheme(
+    {role: template.replace(".", "/") for role, template in _TRANSFORMERS.scopes.items()}
+)
 # fmt: on
 NAMING_SCHEMES: dict[str, NamingScheme] = {
     "slim": _SLIM,
@@ -281,4 +300,6 @@ NAMING_SCHEMES: dict[str, NamingScheme] = {
     "paddle": _TORCHVISION,
     "caffe2": _CAFFE2,
     "detectron2": _DETECTRON2,
+    "flax": _FLAX,
+    "transformers-flax": _TRANSFORMERS_FLAX,
 }

@@ -9,6 +9,7 @@ from forebear.text import truncated
 from forebear.weights.readers.base import Arrays
 from forebear.weights.readers.caffe.caffe_file import CaffeArrays, is_caffe
 from forebear.weights.readers.errors import reading, refused
+from forebear.weights.readers.flax.flax_file import FlaxArrays, is_flax
 from forebear.weights.readers.foreign import Foreign, foreign_file, foreign_folder
 from forebear.weights.readers.hub import HubArrays, is_hub_folder
 from forebear.weights.readers.keras.hdf5_bytes import find_hdf5
@@ -25,8 +26,8 @@ from forebear.weights.readers.zip_archive import open_archive
 
 _EXPECTED = (
     "a TensorFlow checkpoint or SavedModel, Keras .h5, .weights.h5 or .keras, torch state dict, "
-    "safetensors, .npz, ONNX graph, Caffe model, Torch7 file, a pickle of numpy arrays, or a "
-    "folder from the Hugging Face Hub"
+    "safetensors, .npz, ONNX graph, Caffe model, Torch7 or Flax file, a pickle of numpy arrays, or "
+    "a folder from the Hugging Face Hub"
 )
 _CHECK = "Check the path."
 # Other files that users pass by mistake, by their first bytes.
@@ -104,6 +105,8 @@ def _open_file(path: Path) -> Arrays:
         return CaffeArrays(path)
     if is_torch7(start):
         return Torch7Arrays(path)
+    if is_flax(start):
+        return FlaxArrays(path)
     if (kind := foreign_file(path, start)) is not None:
         raise _not_read(path, kind)
     if is_onnx(start):

@@ -1,12 +1,11 @@
 """Names the formats of other frameworks that forebear does not read, and says what to do instead.
 
 The sources are File.lua of Torch7, src/ndarray/ndarray.cc of MXNet,
-schema.fbs of TensorFlow Lite, Model.proto of coremltools, and flax/serialization.py.
+schema.fbs of TensorFlow Lite, and Model.proto of coremltools.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +30,6 @@ MXNET = Foreign(
     "an MXNet file (.params); it has no graph, which MXNet keeps in a .json file",
     "Export both with mxnet.onnx.export_model, and pass the .onnx file.",
 )
-FLAX = Foreign(
-    "a Flax file of JAX (msgpack); its names depend on the program that wrote it",
-    "Pass the model.safetensors or pytorch_model.bin of the same repository, if it has one.",
-)
 ORBAX = Foreign(
     "an Orbax checkpoint of JAX; its names depend on the program that wrote it",
     "Restore it in JAX, and save its arrays under torchvision's names with numpy.savez.",
@@ -57,8 +52,6 @@ SAVED_MODEL = Foreign(
     "constants in its program",
     "Pass the complete folder, or the checkpoint that it was made from.",
 )
-
-_PRINTABLE = re.compile(rb"[ -~]*\Z")
 
 
 def foreign_file(path: Path, start: bytes) -> Foreign | None:
@@ -95,26 +88,16 @@ def _is_core_ml(start: bytes) -> bool:
     return start[at : at + 1] == b"\x0a"
 
 
-def _is_flax(start: bytes) -> bool:
-    """A map of at most 15 entries, the first of which is named by a short string."""
-    if len(start) < 2 or not 0x81 <= start[0] <= 0x8F or not 0xA1 <= start[1] <= 0xBF:
-        return False
-    name = start[2 : 2 + (start[1] & 0x1F)]
-    return len(name) == start[1] & 0x1F and bool(_PRINTABLE.match(name))
-
-
 _SAVED_MODEL = "saved_model.pb"
 _FILES: tuple[tuple[Callable[[bytes], bool], Foreign], ...] = (
     (lambda start: start.startswith(b"\x12\x01\0\0\0\0\0\0"), MXNET),
     (lambda start: start[4:8] == b"TFL3", LITERT),
     (_is_torch7, TORCH7),
     (_is_core_ml, CORE_ML),
-    (_is_flax, FLAX),
 )
 _FOLDERS = (
     ("tfhub_module.pb", SAVED_MODEL),
     (_SAVED_MODEL, SAVED_MODEL),
-    ("flax_model.msgpack", FLAX),
     ("manifest.ocdbt", ORBAX),
     ("_CHECKPOINT_METADATA", ORBAX),
     ("Manifest.json", CORE_ML),  # of a .mlpackage

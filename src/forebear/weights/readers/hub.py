@@ -15,6 +15,7 @@ import numpy as np
 from forebear.untrusted import read_json
 from forebear.weights.readers.base import Array, Arrays
 from forebear.weights.readers.errors import check_names, reading, refused
+from forebear.weights.readers.flax.flax_file import FlaxArrays
 from forebear.weights.readers.indexed import Listed
 from forebear.weights.readers.keras.hdf5 import EXPECTED as KERAS_FILE
 from forebear.weights.readers.keras.hdf5 import Stored
@@ -64,6 +65,7 @@ _WEIGHTS: dict[str, Callable[[Path], Arrays]] = {
     "model.safetensors": SafetensorsArrays,
     "model.safetensors.index.json": open_index,
     "pytorch_model.bin": TorchArrays,
+    "flax_model.msgpack": FlaxArrays,
     "model.weights.h5": PresetArrays,
 }
 

@@ -1,0 +1,1 @@
+"""Reads Flax files of JAX, which are msgpack."""
