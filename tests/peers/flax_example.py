@@ -67,7 +67,7 @@ def _network(form: str, units: tuple[int, ...], *, classes: int, filters: int) -
         width: int
         stride: int
 
-        @nn.compact
+        @nn.compact  # type: ignore[untyped-decorator]
         def __call__(self, x: Any) -> Any:
             width, out = self.width, self.width
             y = x
@@ -86,7 +86,7 @@ def _network(form: str, units: tuple[int, ...], *, classes: int, filters: int) -
     kind = "BottleneckResNetBlock" if form == "bottleneck" else "ResNetBlock"
 
     class Whole(nn.Module):  # type: ignore[misc]
-        @nn.compact
+        @nn.compact  # type: ignore[untyped-decorator]
         def __call__(self, x: Any) -> Any:
             x = conv(filters, 7, 2, padding=[(3, 3), (3, 3)], name="conv_init")(x)
             x = nn.relu(norm("bn_init")(x))
@@ -104,7 +104,8 @@ def _network(form: str, units: tuple[int, ...], *, classes: int, filters: int) -
 
 def main(folder: Path) -> None:
     """Writes a file of each form, and the logits of images of 48 x 33 and 33 x 40 pixels."""
-    draws, expected = np.random.default_rng(1), {}
+    draws = np.random.default_rng(1)
+    expected: dict[str, np.ndarray[Any, Any]] = {}
     for form, units in SMALL.items():
         for size in SIZES:
             name = f"{form}/{size[0]}x{size[1]}"
@@ -114,7 +115,7 @@ def main(folder: Path) -> None:
             )
             (folder / f"{form}.msgpack").write_bytes(made)
             expected |= {f"{name}/images": images, f"{name}/logits": logits}
-    np.savez_compressed(folder / "expected.npz", **expected)
+    np.savez_compressed(folder / "expected.npz", **expected)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

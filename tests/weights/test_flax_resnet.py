@@ -6,6 +6,7 @@ goldens/flax has files that Flax wrote, and what its networks compute (see its R
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from forebear import Block, Conv, Pool, Table, WeightsError
 from forebear.tables.registry import find
 from forebear.tables.rows import Form
 from forebear.weights.flax_resnet import FLAX, TRANSFORMERS_FLAX
+from forebear.weights.variable_names import pairs
 from tests.network.making import make
 from tests.weights.flax_making import packed, variables_of
 from tests.weights.readers.making import damaged
@@ -57,6 +59,25 @@ def test_a_file_of_flax_gives_its_logits(form: str, size: str) -> None:
     with torch.inference_mode():
         found = network(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
     assert np.abs(found - logits).max() < 1e-6 * np.abs(logits).max()
+
+
+def test_the_goldens_tell_other_dialects_apart() -> None:
+    network = forebear.load(GOLDENS / "bottleneck.msgpack")
+    with np.load(GOLDENS / "expected.npz") as arrays:
+        images, logits = (arrays[f"bottleneck/33x40/{what}"] for what in ("images", "logits"))
+    changes: list[dict[str, Any]] = [
+        {"conv_padding": "explicit"},
+        {"pool_padding": "explicit"},
+        {"norm_eps": 1e-3},
+        {"strided_conv": "conv1"},
+    ]
+    for change in changes:
+        dialect = replace(FLAX, **change)
+        other = forebear.create(network.plan.table, dialect=dialect, num_classes=5).eval()
+        other.load_state_dict(network.state_dict())
+        with torch.inference_mode():
+            found = other(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+        assert np.abs(found - logits).max() > 1e-3 * np.abs(logits).max(), change
 
 
 @pytest.mark.parametrize("form", ["basic", "bottleneck"])
@@ -172,6 +193,27 @@ def test_a_folder_of_transformers_loads_with_and_without_classifier(tmp_path: Pa
     assert bare.plan.num_classes is None
     state = network.state_dict()
     assert all(torch.equal(one, state[name]) for name, one in bare.state_dict().items())
+
+
+def test_a_folder_of_transformers_gives_its_logits() -> None:
+    network = forebear.load(GOLDENS / "transformers")
+    with np.load(GOLDENS / "transformers" / "expected.npz") as arrays:
+        images, logits = arrays["images"], arrays["logits"]
+    with torch.inference_mode():
+        found = network(torch.from_numpy(images)).numpy()
+    assert np.abs(found - logits).max() < 1e-6 * np.abs(logits).max()
+
+
+def test_a_pickle_or_safetensors_beside_it_is_taken_first(tmp_path: Path) -> None:
+    network = transformers_network()
+    folder = folder_of(tmp_path, variables_of(network))
+    state = {
+        pair.theirs: network.state_dict()[pair.ours] for pair in pairs(network.plan, "transformers")
+    }
+    torch.save({name: one + 1 for name, one in state.items()}, folder / "pytorch_model.bin")
+    found = forebear.load(folder).state_dict()
+    ours = network.state_dict()
+    assert torch.equal(found["root.conv1.conv.weight"], ours["root.conv1.conv.weight"] + 1)
 
 
 def test_a_stride_that_the_flax_class_ignores_is_said(tmp_path: Path) -> None:
