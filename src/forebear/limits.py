@@ -67,3 +67,4 @@ OBJECT_GRAPH_BYTES = 16 * MIB  # of a TF2 checkpoint; ResNet-152 with Adam has 0
 OBJECTS = 500_000  # objects of a TF2 checkpoint, and references between them
 LAYERS_BYTES = 64 * MIB  # of the layers' description in a SavedModel of Keras
 GRAPH_NODES = 100_000  # of an ONNX graph; ResNet-1202 has 4,000
+MSGPACK_VALUES = 500_000  # of a Flax file; a training state of ResNet-200 has about 10,000

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from forebear.limits import NESTING
-from forebear.weights.readers.flax.msgpack import VALUES, Extension, unpack
+from forebear.limits import MSGPACK_VALUES, NESTING
+from forebear.weights.readers.flax.msgpack import Extension, unpack
 from forebear.weights.readers.tensorflow.corruption import DamageError
 from tests.weights.flax_making import packed
 
@@ -104,6 +104,6 @@ def test_values_are_counted() -> None:
     assert unpack(memoryview(b"\x92\x01\x02"), 3) == [1, 2]
     with pytest.raises(DamageError, match="more than 2 values"):
         unpack(memoryview(b"\x92\x01\x02"), 2)
-    most = b"\xdd" + VALUES.to_bytes(4, "big") + b"\x01" * VALUES
-    with pytest.raises(DamageError, match="more than 1,000,000 values"):
+    most = b"\xdd" + MSGPACK_VALUES.to_bytes(4, "big") + b"\x01" * MSGPACK_VALUES
+    with pytest.raises(DamageError, match="more than 500,000 values"):
         unpack(memoryview(most))

@@ -10,12 +10,10 @@ import struct
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from forebear.limits import NESTING
+from forebear.limits import MSGPACK_VALUES, NESTING
 from forebear.text import truncated
 from forebear.weights.readers.errors import MAX_NAME
 from forebear.weights.readers.tensorflow.corruption import DamageError
-
-VALUES = 1_000_000  # of a file; a training state of ResNet-200 has about 10,000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ _LISTS = {0xDC: ">H", 0xDD: ">I"}
 _MAPS = {0xDE: ">H", 0xDF: ">I"}
 
 
-def unpack(data: memoryview, most: int = VALUES) -> Value:
+def unpack(data: memoryview, most: int = MSGPACK_VALUES) -> Value:
     """Returns the only value in some bytes.
 
     A string of more than 1,000 bytes is returned as its bytes.
