@@ -61,7 +61,7 @@ def peer(name: str, conditions: Conditions, *, compiled: bool) -> Step:
     model = getattr(torchvision.models, name.partition("/")[2])(weights=None).eval()
     model = model.to(conditions.device, conditions.dtype).to(memory_format=lasts)
     run = torch.compile(model, dynamic=False) if compiled else model
-    shape = (conditions.batch, 3, conditions.side, conditions.side)
+    shape = (conditions.batch, 3, *conditions.shape)
     images = torch.randn(shape, device=conditions.device, dtype=conditions.dtype)
     images = images.contiguous(memory_format=lasts)
 

@@ -53,6 +53,27 @@ def test_json_holds_every_step(capsys: pytest.CaptureFixture[str]) -> None:
         datetime.fromisoformat(row["finished"])
 
 
+def test_a_rectangle_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["benchmark", *SMALL, "--size", "16x32", "--json"]) == 0
+    half = json.loads(capsys.readouterr().out)
+    assert (half["size"], half["width"]) == (16, 32)
+    assert main(["benchmark", *SMALL, "--size", "32", "--json"]) == 0
+    square = json.loads(capsys.readouterr().out)
+    assert (square["size"], square["width"]) == (32, 32)
+    head = 64 * 10  # the multiply-adds of the last layer, which do not depend on the input size
+    assert 2 * (half["multiply_adds"] - head) == square["multiply_adds"] - head
+    assert main(["benchmark", *SMALL, "--size", "16x32"]) == 0
+    assert "2 of 16x32, channels last" in capsys.readouterr().out
+
+
+def test_rectangles_that_cannot_be_timed_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "size=0: expected a whole number" in refused(capsys, *SMALL, "--size", "16x0")
+    few = ("slim/alexnet_v2", "--size", "224x194", "--device", "cpu")
+    for more in ((), ("--forward",)):
+        assert "image of 224x194 pixels: this is too small" in refused(capsys, *few, *more)
+    assert "the side of a square or HEIGHTxWIDTH" in refused(capsys, *SMALL, "--size", "16by32")
+
+
 def test_a_table_file_is_timed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(

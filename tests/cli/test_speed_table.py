@@ -13,7 +13,7 @@ from forebear.tasks import compare_speed
 from forebear.tasks.compare_speed import Comparison, Contender
 
 FOUND = Comparison(
-    network="slim/x", batch=4, size=8, what="forward", multiply_adds=10**9, peak=1e11,
+    network="slim/x", batch=4, size=8, width=12, what="forward", multiply_adds=10**9, peak=1e11,
     device="cpu", device_name="a processor", precision="fp32",
     contenders=(
         Contender(name="forebear torch", seconds=(0.1,) * 5, warm_up=3, memory=2**20),
@@ -25,7 +25,7 @@ FOUND = Comparison(
 
 def test_lines() -> None:
     found = list(lines(FOUND))
-    assert found[0].startswith("slim/x, forward, batch 4, 8 x 8 pixels, fp32 on a processor, ")
+    assert found[0].startswith("slim/x, forward, batch 4, 8 x 12 pixels, fp32 on a processor, ")
     assert "1.000 G multiply-adds per image, peak of a matrix product 200 GFLOP/s" in found[0]
     assert "  growth of process peak memory  " in found[1]
     assert found[2].split() == ["forebear", "torch", "25", "25", "25", "1.000", "1.000", "to",

@@ -34,7 +34,7 @@ def contender(name: str, *seconds: float) -> Contender:
 def test_ratios_are_of_the_rounds() -> None:
     """A machine that is slower in one round is slower for both."""
     found = Comparison(
-        network="n", batch=1, size=8, what="forward", multiply_adds=10, peak=1.0,
+        network="n", batch=1, size=8, width=8, what="forward", multiply_adds=10, peak=1.0,
         device="cpu", device_name="a processor", precision="fp32",
         contenders=(contender("a", 1, 2, 1, 4, 1), contender("b", 2, 4, 2, 8, 2)),
     )  # fmt: skip

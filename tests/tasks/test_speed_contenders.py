@@ -137,7 +137,7 @@ def test_an_engine_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(("conditions", "dtype"), [(CPU, torch.float32), (BF16, torch.bfloat16)])
 def test_a_step_of_eager_torch(conditions: Conditions, dtype: torch.dtype) -> None:
     """The input size is the comparison's, not the network's."""
-    logits: Any = engine_step(SMALL, "torch", replace(conditions, side=40))()
+    logits: Any = engine_step(SMALL, "torch", replace(conditions, side=40, width=48))()
     assert logits.shape == (2, 10)
     assert logits.dtype == dtype
     assert next(SMALL.parameters()).dtype == torch.float32
@@ -146,7 +146,7 @@ def test_a_step_of_eager_torch(conditions: Conditions, dtype: torch.dtype) -> No
 def test_a_step_of_a_graph() -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    logits: Any = engine_step(SMALL, "onnxruntime", replace(CPU, side=40))()
+    logits: Any = engine_step(SMALL, "onnxruntime", replace(CPU, side=40, width=48))()
     assert logits.shape == (2, 10)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from forebear.cli import output
 from forebear.cli.text_table import columns
+from forebear.cli.train import shape
 
 if TYPE_CHECKING:
     from forebear.tasks.benchmark import Benchmark, Timing
@@ -60,7 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch", default="32", metavar="N,...", help="batch sizes (default: %(default)s)"
     )
     parser.add_argument(
-        "--size", type=int, metavar="PIXELS", help="input size (default: as published)"
+        "--size",
+        type=shape,
+        metavar="PIXELS",
+        help="input size: the side of a square or HEIGHTxWIDTH (default: as published)",
     )
     parser.add_argument(
         "--steps",
@@ -231,7 +235,7 @@ def _setting(found: Benchmark) -> Iterator[tuple[str, str]]:
     yield "network", f"{found.network}, dialect {found.dialect}, {cost}"
     layout = "channels last" if found.channels_last else "channels first"
     precision = f"{found.precision}, TF32 in convolutions" if found.tf32 else found.precision
-    images = f"{found.batch} of {found.size}x{found.size}"
+    images = f"{found.batch} of {found.size}x{found.width}"
     yield "images", f"{images}, {layout}, {precision}, {found.warm_up} warm-up steps"
     yield "device", f"{found.device}: {found.device_name}, {found.threads} threads"
     yield "versions", ", ".join(f"{name} {version}" for name, version in found.versions)

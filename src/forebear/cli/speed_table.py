@@ -20,7 +20,7 @@ _MEMORY = {"cpu": "growth of process peak memory", "cuda": "growth of GPU peak m
 def lines(found: Comparison) -> Iterator[str]:
     """Yields a heading, a row for each contender, and the shares of the blocks."""
     yield (
-        f"{found.network}, {found.what}, batch {found.batch}, {found.size} x {found.size} pixels, "
+        f"{found.network}, {found.what}, batch {found.batch}, {found.size} x {found.width} pixels, "
         f"{_precision(found)} on {found.device_name}, "
         f"{found.multiply_adds / 1e9:.3f} G multiply-adds per image, peak of a matrix product "
         f"{2 * found.peak / 1e9:,.0f} GFLOP/s"

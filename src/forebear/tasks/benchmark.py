@@ -51,7 +51,8 @@ class Setup:
     """How to measure."""
 
     batch: int = 32  # images
-    size: int | None = None  # input size in pixels; None: as published
+    # Input size in pixels: the side of a square, or height and width; None: as published.
+    size: int | tuple[int, int] | None = None
     steps: int = 100  # timed steps of each kind
     precision: str = "fp32"  # or "bf16", under autocast
     device: str = "auto"
@@ -106,7 +107,8 @@ class Benchmark:
     parameters: int  # trainable
     multiply_adds: int  # per image, forward
     batch: int
-    size: int  # input size in pixels
+    size: int  # height of the input in pixels
+    width: int  # width of the input in pixels
     warm_up: int  # steps before the clock started
     precision: Precision
     tf32: bool  # whether fp32 convolutions round their factors to 10 bits
@@ -147,15 +149,16 @@ def benchmark(
     table, chosen = resolve(network, dialect)
     planned = expand(table, chosen, num_classes=table.classes)
     size = table.image_size if setup.size is None else setup.size
-    rows = measure(planned, size)
-    _check_norms(rows, setup.batch, size)
+    height, width = (size, size) if isinstance(size, int) else size
+    rows = measure(planned, height, width)
+    _check_norms(rows, setup.batch, (height, width))
     inside = {unit.path for unit in planned.units()}
     multiply_adds = sum(row.multiply_adds for row in rows if row.path not in inside)
-    with _memory(setup.batch, f"{device} at {size}x{size} in {precision}"):
+    with _memory(setup.batch, f"{device} at {height}x{width} in {precision}"):
         layout = torch.channels_last if setup.channels_last else torch.contiguous_format
         net = create(table, dialect=chosen)
         net.to(device).to(memory_format=layout)  # type: ignore[call-overload]
-        images = torch.randn(setup.batch, planned.in_channels, size, size, device=device)
+        images = torch.randn(setup.batch, planned.in_channels, height, width, device=device)
         images = images.contiguous(memory_format=layout)
         labels = torch.randint(table.classes, (setup.batch,), device=device)
         steps = _steps(net, images, labels, precision)
@@ -168,7 +171,8 @@ def benchmark(
         parameters=parameters(planned)[0],
         multiply_adds=multiply_adds,
         batch=setup.batch,
-        size=size,
+        size=height,
+        width=width,
         warm_up=_warm_up(setup),
         precision=precision,
         tf32=precision == "fp32" and device.type == "cuda" and torch.backends.cudnn.allow_tf32,
@@ -184,20 +188,21 @@ def benchmark(
 def _check(setup: Setup) -> None:
     for name in ("batch", "size", "steps"):
         value = getattr(setup, name)
-        if value is not None and value < 1:
+        least = min(value) if isinstance(value, tuple) else value
+        if least is not None and least < 1:
             raise ValueError(
-                f"{name}={value}: expected a whole number of at least 1. Pass 1 or more."
+                f"{name}={least}: expected a whole number of at least 1. Pass 1 or more."
             )
 
 
-def _check_norms(rows: list[Measure], batch: int, size: int) -> None:
+def _check_norms(rows: list[Measure], batch: int, shape: tuple[int, int]) -> None:
     if batch > 1:
         return
     for row in rows:
         if row.moving and row.kind != "unit" and row.shape[1] * row.shape[2] == 1:
             raise ValueError(
-                f"batch=1: at {size}x{size} pixels {row.path} has one value per channel, and batch "
-                "norm needs two in training. Pass a batch of 2, or larger images."
+                f"batch=1: at {shape[0]}x{shape[1]} pixels {row.path} has one value per channel, "
+                "and batch norm needs two in training. Pass a batch of 2, or larger images."
             )
 
 

@@ -23,7 +23,7 @@ from forebear.engines.engine import EngineName
 from forebear.engines.open import check_bf16
 from forebear.network.create import create
 from forebear.network.network import Network
-from forebear.network.plan.cost import measure
+from forebear.network.plan.cost import check_size, measure
 from forebear.tasks.benchmark import seconds_of
 from forebear.tasks.machine.device import (
     Precision,
@@ -69,7 +69,8 @@ class Comparison:
 
     network: str
     batch: int
-    size: int
+    size: int  # height of the input in pixels
+    width: int  # width of the input in pixels
     what: str  # "forward" or "forward-backward"
     device: str  # cpu: memory is that of the process; cuda: that of torch's tensors on the GPU
     device_name: str
@@ -96,7 +97,7 @@ def compare(
     name: str,
     *,
     batch: int,
-    size: int | None = None,
+    size: int | tuple[int, int] | None = None,
     backward: bool = False,
     engines: Sequence[EngineName] = ("torch",),
     peers: Sequence[str] = (),
@@ -110,7 +111,8 @@ def compare(
     Args:
         name: Of a published network.
         batch: Images at a time.
-        size: Input size in pixels; None is the published one.
+        size: Input size in pixels: the side of a square, or height and width. None is the
+            published one.
         backward: Whether the steps are those of training, from the images to all gradients. Only
             PyTorch and the peers on it can do that.
         engines: Of forebear's.
@@ -122,15 +124,19 @@ def compare(
         say: Takes a line for each contender that cannot run.
 
     Raises:
-        ValueError: The network, the device or the precision is unknown, the device has no bf16
-            arithmetic, or no contender can run.
+        ValueError: The network, the device or the precision is unknown, the images are too small,
+            the device has no bf16 arithmetic, or no contender can run.
     """
     name = full_name(name, say)
     where = find_device(device)
     network = create(name).eval()
+    shape = network.preprocessing.shape if size is None else size
+    height, width = (shape, shape) if isinstance(shape, int) else shape
+    check_size(network.plan, height, width)
     conditions = Conditions(
         batch=batch,
-        side=size or network.preprocessing.size,
+        side=height,
+        width=width,
         backward=backward,
         device=where,
         precision=find_precision(precision, where),
@@ -195,12 +201,13 @@ def _compared(
     return Comparison(
         network=name,
         batch=conditions.batch,
-        size=conditions.side,
+        size=conditions.shape[0],
+        width=conditions.shape[1],
         what="forward-backward" if conditions.backward else "forward",
         device=conditions.device.type,
         device_name=device_name(conditions.device),
         precision=conditions.precision,
-        multiply_adds=_multiply_adds(network, conditions.side),
+        multiply_adds=_multiply_adds(network, conditions.shape),
         peak=peak_rate(device=conditions.device, dtype=conditions.dtype),
         contenders=tuple(
             Contender(name=label, seconds=tuple(times[label]), warm_up=warm, memory=grown)
@@ -280,7 +287,7 @@ def peak_rate(
 
 def block_shares(network: Network, conditions: Conditions) -> list[tuple[str, float]]:
     """Returns the share of each top-level part in the time of an eager forward pass."""
-    device, side = conditions.device, conditions.side
+    device = conditions.device
     network = copy.deepcopy(network).to(device, conditions.dtype)
     begun: dict[str, float] = {}
     taken: dict[str, list[float]] = {}
@@ -300,7 +307,7 @@ def block_shares(network: Network, conditions: Conditions) -> list[tuple[str, fl
 
         module.register_forward_pre_hook(before)
         module.register_forward_hook(after)
-    shape = (conditions.batch, network.plan.in_channels, side, side)
+    shape = (conditions.batch, network.plan.in_channels, *conditions.shape)
     images = torch.randn(shape, device=device, dtype=conditions.dtype)
     with torch.inference_mode():
         for _ in range(4):
@@ -310,7 +317,7 @@ def block_shares(network: Network, conditions: Conditions) -> list[tuple[str, fl
     return [(part, share / whole) for part, share in medians.items()]
 
 
-def _multiply_adds(network: Network, side: int) -> int:
+def _multiply_adds(network: Network, shape: tuple[int, int]) -> int:
     inside = {unit.path for unit in network.plan.units()}
-    rows = measure(network.plan, side)
+    rows = measure(network.plan, *shape)
     return sum(row.multiply_adds for row in rows if row.path not in inside)

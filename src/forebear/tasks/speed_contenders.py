@@ -52,10 +52,16 @@ class Conditions:
     """What each step of a comparison computes, and where."""
 
     batch: int  # images
-    side: int  # input size in pixels
+    side: int  # height of the input in pixels, and its width unless `width` is given
     backward: bool  # whether it is a training step, from the images to all gradients
     device: torch.device
     precision: Precision
+    width: int | None = None  # width of the input in pixels; None: as side
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        return self.side, self.width or self.side
 
     @property
     def dtype(self) -> torch.dtype:
@@ -138,7 +144,7 @@ def engine_step(network: Network, engine: EngineName, conditions: Conditions) ->
             channels=plan.in_channels,
             classes=plan.num_classes or 1,
         )
-    network = _sized(network, conditions.side)
+    network = _sized(network, conditions.shape)
     given, wanted = reference(network)
     most, least = TOLERANCES[conditions.precision]
     with EngineMaker(network, conditions.precision, device=conditions.device) as maker:
@@ -170,16 +176,16 @@ def _check_engine(engine: EngineName, conditions: Conditions) -> None:
 
 
 def _pixels(network: Network, conditions: Conditions) -> NDArray[np.uint8]:
-    side = conditions.side
-    shape = (conditions.batch, side, side, network.preprocessing.channels)
+    shape = (conditions.batch, *conditions.shape, network.preprocessing.channels)
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
-def _sized(network: Network, side: int) -> Network:
-    if side == network.preprocessing.size:
+def _sized(network: Network, shape: tuple[int, int]) -> Network:
+    if shape == network.preprocessing.shape:
         return network
     found = copy.copy(network)
-    rule = replace(network.preprocessing, size=side, side=side, resize="square")
+    height, width = shape
+    rule = replace(network.preprocessing, size=height, side=height, width=width, resize="square")
     found.card = replace(network.card, preprocessing=rule)
     return found
 
@@ -224,7 +230,7 @@ def _moved(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Mod
 
 
 def _images(conditions: Conditions, channels: int, dtype: torch.dtype) -> Tensor:
-    shape = (conditions.batch, channels, conditions.side, conditions.side)
+    shape = (conditions.batch, channels, *conditions.shape)
     images = torch.randn(shape, device=conditions.device, dtype=dtype)
     return images.contiguous(memory_format=torch.channels_last)
 
@@ -307,10 +313,10 @@ def _keras_step(network: Network, bare: str, conditions: Conditions) -> Step:
     make = getattr(keras.applications, bare, None)
     if make is None:
         raise ValueError(_lacking(keras, "keras", bare))
-    side = conditions.side
-    model = make(weights=None, input_shape=(side, side, 3), classifier_activation=None)
+    height, width = conditions.shape
+    model = make(weights=None, input_shape=(height, width, 3), classifier_activation=None)
     _check_equal(network, "keras", bare, [one.shape for one in model.trainable_weights])
     draws = np.random.default_rng(0)
-    images = draws.standard_normal((conditions.batch, side, side, 3)).astype(np.float32)
+    images = draws.standard_normal((conditions.batch, height, width, 3)).astype(np.float32)
     model.predict(images, verbose=0)
     return lambda: model.predict_on_batch(images)
