@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ import forebear
 from forebear import Block, Table, WeightsError
 from forebear.cli.main import main
 from forebear.tables.resnet import IMAGENET_ROOT
+from forebear.weights import catalog
+from forebear.weights.catalog import Hash, Published, find_published
+from forebear.weights.load import sha256
 from forebear.weights.readers.detect import open_arrays
+from forebear.weights.variable_names import pairs
 from tests.network.making import make
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -131,6 +136,40 @@ def test_the_published_file_predicts_and_evaluates_straight_away(
     data = f"npz:{SHARED / 'data' / 'cifar10_exact_subset.npz'}"
     assert main(["evaluate", str(PUBLISHED), "--data", data]) == 0
     assert "top-1     91.64%" in capsys.readouterr().out
+
+
+def test_a_file_that_timm_published_keeps_its_licence_and_preprocessing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its names and shapes are torchvision's, so that the network is recognised as that."""
+    path = tmp_path / "w.pth"
+    network = forebear.create("torchvision/resnet18")
+    state = network.state_dict()
+    torch.save({pair.theirs: state[pair.ours] for pair in pairs(network.plan)}, path)
+    known = Hash("sha256", sha256(path))
+
+    def publish(*rows: Published) -> None:
+        new = tuple(replace(row, hash=known) for row in rows)
+        monkeypatch.setattr(catalog, "PUBLISHED", new)
+
+    row = find_published("timm/resnet18", "a1_in1k")
+    both = find_published("torchvision/resnet18"), find_published("timm/resnet18", "tv_in1k")
+    publish(row)
+    found = forebear.load(path)
+    assert found.card.provenance["network"] == "torchvision/resnet18"
+    assert found.card.provenance["weights"] == "timm/resnet18 a1_in1k"
+    assert found.card.provenance["licence"] == "Apache-2.0"
+    assert found.preprocessing == row.preprocessing
+    assert found.preprocessing.interpolation == "bicubic"
+    assert found.classes[0] == "tench"
+
+    publish(*both)
+    assert forebear.load(path).card.provenance["weights"] == "torchvision/resnet18 IMAGENET1K_V1"
+    named = forebear.load("timm/resnet18", weights=path)
+    assert named.card.provenance["weights"] == "timm/resnet18 tv_in1k"
+
+    publish(replace(row, network="slim/resnet_v1_50"))  # the row of another function
+    assert "weights" not in forebear.load(path).card.provenance
 
 
 def test_a_run_folder_is_taken_wherever_a_checkpoint_is(tmp_path: Path) -> None:

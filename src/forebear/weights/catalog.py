@@ -56,10 +56,15 @@ def find_published(network: str, tag: str | None = None) -> Published:
     return rows[tag]
 
 
-def by_digest(path: Path) -> Published | None:
+def by_digest(path: Path, network: str | None = None) -> Published | None:
     """Returns the row of a file on disk, identified by its hash; None if there is no such row.
 
     If no hash was published, the row is identified only by the file name.
+
+    Args:
+        path: The file.
+        network: The network whose row is preferred if the file has several rows: timm repeats
+            torchvision's files.
 
     Raises:
         WeightsError: The file cannot be read.
@@ -71,8 +76,12 @@ def by_digest(path: Path) -> Published | None:
             f"{path}: the file cannot be read ({error.strerror}). Expected a readable checkpoint. "
             "Check the path and its permissions."
         ) from error
-    for row in PUBLISHED:
-        if row.hash is not None and digests[row.hash.algorithm].startswith(row.hash.digest):
-            return row
+    found = [
+        row
+        for row in PUBLISHED
+        if row.hash is not None and digests[row.hash.algorithm].startswith(row.hash.digest)
+    ]
+    if found:
+        return next((row for row in found if row.network == network), found[0])
     named = (row for row in PUBLISHED if row.hash is None and not row.hub)
     return next((row for row in named if path.name in (row.file, row.member)), None)

@@ -12,12 +12,14 @@ from typing import Any, Literal, overload
 from forebear.errors import WeightsError
 from forebear.network.backbone import Backbone, refuse_indices
 from forebear.network.create import create
+from forebear.network.describe.equivalence import same_function
 from forebear.network.model_card import NOTES, ModelCard
 from forebear.network.network import Network
+from forebear.network.plan.expand import expand
 from forebear.tables.dialects import Dialect
 from forebear.tables.files import resolve
 from forebear.tables.imagenet_classes import class_names
-from forebear.tables.registry import NETWORKS
+from forebear.tables.registry import NETWORKS, find
 from forebear.tables.rows import Table
 from forebear.text import truncated
 from forebear.version import __version__
@@ -315,8 +317,8 @@ def _described(
     For a published file this is the publisher's information, otherwise what the file says.
     """
     if row is None and path.is_file():
-        row = by_digest(path)
-    if row is not None and row.network != found.name:
+        row = by_digest(path, found.name)
+    if row is not None and not _is_of(row, network, found.name):
         row = None  # the file was published for another network, with other preprocessing
     card, classes, facts = network.card, network.plan.num_classes, found.facts
     provenance = {
@@ -341,6 +343,20 @@ def _described(
         names = class_names(kind)
     network.card = replace(card, preprocessing=rule, classes=names, provenance=provenance)
     return network.eval()
+
+
+def _is_of(row: Published, network: Network, name: str) -> bool:
+    """Whether a published file holds the weights of a network, under whichever name.
+
+    Names and shapes do not tell timm's ResNet-50 from torchvision's, which is the same function.
+    """
+    if row.network == name:
+        return True
+    entry, plan = find(row.network), network.plan
+    theirs = expand(
+        entry.table, entry.dialect, num_classes=plan.num_classes, in_channels=plan.in_channels
+    )
+    return same_function(theirs, plan).answer == "same"
 
 
 def sha256(path: Path) -> str:
