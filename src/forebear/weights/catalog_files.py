@@ -8,9 +8,9 @@ Only resnet20-12fca82f.th was available for a check. The following is therefore 
 the URLs still work (TF-Slim's README lists http URLs, and the revision on the Hub is the latest
 one), and that the eight digits in timm's file names are the start of the SHA-256, as in torch.hub.
 Keras does not publish how images are resized: `tested` has its size, 299 pixels for version 2, and
-forebear's resize. The accuracies of ResNeXt-101 32x16d to 32x48d are None: they were not checked,
-as results-imagenet.csv is not in timm's wheel. TF-Slim, Keras and torchvision state a licence for
-their code, but none for the weights.
+forebear's resize. The accuracy of ResNeXt-101 32x48d is None, as results-imagenet.csv has no row of
+it (revision aa4b585 of August 2026). TF-Slim, Keras and torchvision state a licence for their code,
+but none for the weights.
 """
 
 from __future__ import annotations
@@ -195,10 +195,10 @@ TIMM_FILES = (  # network, kind, the URL after the kind's prefix, top-1, top-5
     ("resnext101_32x8d", "tv",      "resnext101_32x8d-8ba56ff5.pth",        79.308, 94.530),
     ("resnext101_32x8d", "tv2",     "resnext101_32x8d-110c445d.pth",        82.832, 96.234),
     ("resnext101_32x8d", "wsl",     "ig_resnext101_32x8-c38310e5.pth",      82.720, 96.624),
-    ("resnext101_32x16d", "ssl",    "resnext101_32x16-15fffa57.pth",        None, None),
-    ("resnext101_32x16d", "swsl",   "resnext101_32x16-f3559a9c.pth",        None, None),
-    ("resnext101_32x16d", "wsl",    "ig_resnext101_32x16-c6f796b0.pth",     None, None),
-    ("resnext101_32x32d", "wsl",    "ig_resnext101_32x32-e4b90b00.pth",     None, None),
+    ("resnext101_32x16d", "ssl",    "resnext101_32x16-15fffa57.pth",        81.856, 96.084),
+    ("resnext101_32x16d", "swsl",   "resnext101_32x16-f3559a9c.pth",        83.340, 96.844),
+    ("resnext101_32x16d", "wsl",    "ig_resnext101_32x16-c6f796b0.pth",     84.166, 97.192),
+    ("resnext101_32x32d", "wsl",    "ig_resnext101_32x32-e4b90b00.pth",     85.090, 97.442),
     ("resnext101_32x48d", "wsl",    "ig_resnext101_32x48-3e41cc8a.pth",     None, None),
     ("resnext101_64x4d", "gluon",   "resnext101_64x4d-f9a8e184.pth",        80.640, 95.000),
     ("resnext101_64x4d", "tv",      "resnext101_64x4d-173b62eb.pth",        82.978, 96.252),
