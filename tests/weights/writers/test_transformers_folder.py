@@ -33,13 +33,19 @@ CONV1 = replace(TIMM_V1, name="conv1", strided_conv="conv1")
 CLASSES = ("red fox", "barn owl", "tree frog")
 
 
-def initial(table: Table = BASIC, dialect: Dialect = TIMM_V1, **card: Any) -> forebear.Network:
+def initial(
+    table: Table = BASIC,
+    dialect: Dialect = TIMM_V1,
+    num_classes: int | None = 3,
+    **card: Any,
+) -> forebear.Network:
     torch.manual_seed(0)
-    network = forebear.create(table, dialect=dialect)
+    network = forebear.create(table, dialect=dialect, num_classes=num_classes)
     for name, one in network.state_dict().items():
         if "num_batches" not in name:
             one.copy_(torch.rand_like(one) + 0.2 if "var" in name else 0.3 * torch.randn_like(one))
-    network.card = replace(network.card, classes=CLASSES, **card)
+    classes = CLASSES if num_classes else ()
+    network.card = replace(network.card, classes=classes, **card)
     return network.eval()
 
 
@@ -152,3 +158,35 @@ def test_transformers_gives_the_same_logits_and_classes(tmp_path: Path) -> None:
         assert (theirs(pixels).logits - ours).abs().max() < 1e-5
     classify = transformers.pipeline("image-classification", model=str(tmp_path))
     assert classify(image)[0]["label"] == network.classes[int(ours.argmax())]
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize(
+    ("table", "dialect"),
+    [(BASIC, TIMM_V1), (STRIDED, TIMM_V1), (BOTTLENECK, TIMM_V1), (BOTTLENECK, CONV1)],
+)
+@pytest.mark.parametrize("classes", [3, None])
+def test_auto_backbone_gives_the_same_feature_maps(
+    table: Table, dialect: Dialect, classes: int | None, tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    network = initial(table, dialect, num_classes=classes)
+    write_transformers(tmp_path / "ours", network)
+    stages = ["stem", "stage1", "stage2"]
+    config = transformers.AutoConfig.from_pretrained(tmp_path / "ours", out_features=stages)
+    # AutoBackbone.from_pretrained of transformers 5.24 asks the Hub for the folder, and fails.
+    kind = type(transformers.AutoBackbone.from_config(config))
+    theirs = kind.from_pretrained(tmp_path / "ours", config=config).eval()
+    theirs.save_pretrained(tmp_path / "theirs")
+    images = torch.rand(2, 3, 65, 50)
+    with torch.inference_mode():
+        maps = theirs(images).feature_maps
+        for path in (tmp_path / "ours", tmp_path / "theirs"):
+            ours = forebear.load(path, features_only=True, out_indices=(0, 1, 2))(images)
+            ours[0] = torch.nn.functional.max_pool2d(ours[0], 3, 2, 1)  # theirs is pooled
+            for one, other in zip(ours, maps, strict=True):
+                assert one.shape == other.shape
+                assert (one - other).abs().max() < 1e-5 * other.abs().max()
+    back = forebear.load(tmp_path / "theirs")
+    assert back.plan.num_classes is None
+    assert back.card.provenance["network"] == "transformers/resnet"
