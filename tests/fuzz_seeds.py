@@ -28,6 +28,7 @@ from forebear.tasks.train.recipe_files import recipes, show
 from forebear.tasks.train.resume.checkpoint import save_checkpoint
 from forebear.tasks.train.state import TrainState
 from forebear.weights.flax_resnet import FLAX
+from forebear.weights.kerashub_resnet import KERASHUB_V1
 from forebear.weights.writers.tensorflow.protobuf import message, number
 from tests.data.making import encoded, noise
 from tests.network.making import make
@@ -142,6 +143,25 @@ def _keras_archive() -> bytes:
     layers = [{"class_name": "Dense", "config": {"name": "dense"}}]
     config = json.dumps({"config": {"layers": layers}}).encode()
     return _zipped({"metadata.json": b"{}", "config.json": config, "model.weights.h5": _keras()[1]})
+
+
+@cache
+def kerashub() -> dict[str, bytes]:
+    """The files of a preset of KerasHub."""
+    from tests.weights import test_kerashub_resnet as making
+
+    network = making.initial("bottleneck", making.BOTTLENECK, KERASHUB_V1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = making.preset(Path(folder) / "x", network)
+        return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+@cache
+def keras_model() -> Any:
+    """A Keras model with automatic layer names: its graph and its weights."""
+    from tests.weights import test_keras_graph as making
+
+    return making.Model(making.initial())
 
 
 @cache
@@ -368,6 +388,8 @@ def seeds() -> dict[str, list[bytes]]:
         "snappy": [b"\x08\x1cabcdefgh", b"\x0c\x0cabcd\x01\x04\x0e\x08\x00"],
         "hdf5": _keras(),
         "keras": [_keras_archive()],
+        "kerashub": _in_place(kerashub()),
+        "keras_config": [keras_model().config.encode()],
         "torch_zip": [_torch(zipped=True)],
         "torch_legacy": [_torch(zipped=False)],
         "torch_pickle": [torch_members()["net/data.pkl"]],

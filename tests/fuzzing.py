@@ -230,6 +230,22 @@ def _beside_weights(file: str, opened: str) -> Target:
     return read
 
 
+def _kerashub(data: bytes, folder: Path) -> None:
+    """Reads the bytes in place of one file of a KerasHub preset; the first byte says which."""
+    files = seeds.kerashub()
+    changed = sorted(files)[(data[0] if data else 0) % len(files)]
+    for name, content in files.items():
+        _put(folder, name, data[1:] if name == changed else content)
+    _arrays(folder)
+    forebear.load(folder)
+
+
+def _keras_config(data: bytes, folder: Path) -> None:
+    """Reads the bytes as the model_config of a Keras file with automatic layer names."""
+    config = data.decode("utf-8", "replace").replace("\0", "")
+    find_network(seeds.keras_model().write(folder / "net.h5", config))
+
+
 def _native(data: bytes, folder: Path) -> None:
     load_file(_put(folder, "model.safetensors", data))
 
@@ -361,6 +377,8 @@ TARGETS: dict[str, Target] = {
     "snappy": _snappy,
     "hdf5": _file("net.h5"),
     "keras": _file("net.keras"),
+    "kerashub": _kerashub,
+    "keras_config": _keras_config,
     "torch_zip": _file("net.pth"),
     "torch_legacy": _file("net.th"),
     "torch_pickle": _member(seeds.torch_members(), "net/data.pkl", "net.pth"),

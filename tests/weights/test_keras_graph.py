@@ -187,6 +187,7 @@ def _feed(name: str, *inputs: str) -> Callable[[Model], None]:
         (_changed("activation_2", activation="selu"), "activation_2 after add is no ReLU"),
         (_changed("averagepooling2d", pool_size=[4, 4]), "does not pool the whole map"),
         (_changed("inputlayer", batch_input_shape=None), "it is no residual network"),
+        (_changed("conv2d_3", strides=[1e999, 1e999]), "cannot convert float infinity"),
         (_feed("add_1", "inputlayer", "conv2d_5"), "inputlayer does not start from activation_2"),
         (_feed("conv2d_3", "conv2d_3"), "conv2d_3 leads to itself"),
         (_feed("add", "activation"), "it has no additions of two branches"),

@@ -23,7 +23,15 @@ from forebear.weights.keras_layers import Layer, NoNetworkError, chain_to, layer
 from forebear.weights.readers.base import Arrays
 
 # What a configuration of another form raises.
-_DAMAGE = (LookupError, TypeError, ValueError, AttributeError, TableError, RecursionError)
+_DAMAGE = (
+    ArithmeticError,  # of an infinite stride
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TableError,
+    TypeError,
+    ValueError,
+)
 _KINDS: tuple[Shortcut, ...] = ("change", "first", "widen", "always")
 
 
