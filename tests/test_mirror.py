@@ -65,6 +65,7 @@ TESTED_IN = {
     "tasks/train/validate.py": "tasks/train/test_crash.py",
     "weights/writers/hub_folder.py": "weights/writers/test_timm_folder.py",
     "weights/catalog_files.py": "weights/test_catalog_rows.py",
+    "weights/graphs/chain.py": "weights/test_onnx_graph.py",
     "weights/graphs/compare.py": "weights/test_onnx_graph.py",
     "weights/graphs/facts.py": "weights/test_onnx_graph.py",
     "weights/graphs/fill.py": "weights/test_onnx_graph.py",

@@ -8,6 +8,7 @@ others are in ../shared/goldens/families.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +18,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 import forebear
 from forebear import WeightsError
 from forebear.tables.dialects import DIALECTS
 from forebear.tables.preprocessing import TORCHVISION, Preprocessing
+from forebear.tables.registry import find
 from forebear.tables.resnet import cifar_root
 from forebear.tables.rows import Block, Conv, Pool, Table
 from forebear.weights.assign import load_arrays
@@ -214,6 +217,71 @@ def test_forebears_own_graph_comes_back(
     assert (wanted - found).abs().max() < 1e-5 * max(1, float(wanted.abs().max()))
     assert back.classes == network.classes
     assert "names no preprocessing" not in back.card.provenance["notes"]
+
+
+def alexnet(name: str) -> forebear.Network:
+    """One of the two AlexNets with few channels."""
+    table, dialect = find(name).table, find(name).dialect
+    few = {"conv1": 4, "conv2": 6, "conv3": 5, "conv4": 7, "conv5": 4, "fc6": 9, "fc7": 8}
+    layers = tuple(
+        replace(row, channels=few[row.name]) if isinstance(row, Conv) else row
+        for row in table.layers
+    )
+    first = table.root[0]
+    assert isinstance(first, Conv)
+    root = (replace(first, channels=few[first.name]),)
+    torch.manual_seed(0)
+    network = forebear.create(replace(table, root=root, layers=layers, classes=5), dialect=dialect)
+    for array in network.parameters():
+        array.data.normal_(std=0.1)
+    return network.eval()
+
+
+@pytest.mark.parametrize("name", ["slim/alexnet_v2", "torchvision/alexnet"])
+@pytest.mark.parametrize("lowered", [True, False])
+def test_an_alexnet_of_forebears_own_comes_back(name: str, lowered: bool, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    from forebear.engines.onnx_model import write_onnx
+
+    network, path = alexnet(name), tmp_path / "m.onnx"
+    write_onnx(network, path, lowered=lowered)
+    same_alexnet(network, path)
+
+
+def test_an_alexnet_of_torchs_exporter_comes_back(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    network, path = alexnet("slim/alexnet_v2"), tmp_path / "m.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(network, (torch.rand(1, 3, 224, 224),), path, dynamo=False)
+    same_alexnet(network, path)
+
+
+def same_alexnet(network: forebear.Network, path: Path) -> None:
+    back = forebear.load(path)
+    assert (back.dialect.name, back.table.layers) == (network.dialect.name, network.table.layers)
+    image = np.random.default_rng(0).integers(0, 256, (224, 224, 3)).astype(np.uint8)
+    with torch.inference_mode():
+        wanted, found = (one(one.preprocess(image)) for one in (network, back))
+    assert (wanted - found).abs().max() < 1e-5 * float(wanted.abs().max())
+    assert "a chain of layers without units" in back.card.provenance["notes"]
+
+
+def test_an_alexnet_with_linear_layers_is_refused_by_name(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    small = nn.Sequential(
+        nn.Conv2d(3, 4, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2),
+        nn.Conv2d(4, 4, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+        nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2),
+        nn.AdaptiveAvgPool2d(6), nn.Flatten(), nn.Linear(144, 8), nn.ReLU(), nn.Linear(8, 5),
+    )  # fmt: skip
+    path = tmp_path / "m.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(small.eval(), (torch.rand(1, 3, 224, 224),), path, dynamo=False)
+    with pytest.raises(WeightsError, match="an AlexNet whose linear layers are no convolutions"):
+        forebear.load(path)
 
 
 # ---- Graphs with one change that keeps the function
@@ -434,7 +502,7 @@ def test_another_network_is_refused_by_the_node(what: str, tmp_path: Path) -> No
     said = str(caught.value)
     assert said.startswith(f"{path}: this ONNX graph of mxnet is no network of forebear: ")
     assert said.endswith("Run other graphs with ONNX Runtime.")
-    assert "Expected a ResNet or a ResNeXt" in said
+    assert "Expected a ResNet, a ResNeXt (residual units" in said
     assert said.isprintable()
 
 

@@ -24,9 +24,16 @@ def first_difference(plan: Plan, facts: GraphFacts) -> Difference | None:
     return min(found, key=lambda one: one.place) if found else None
 
 
+def before_units(plan: Plan, facts: GraphFacts) -> list[Layer]:
+    """Returns the layers before the units of a graph: all convolutions and pools without units."""
+    if facts.units:
+        return [*plan.root]
+    return [layer for layer in plan.layers() if layer.kind in ("conv", "pool")]
+
+
 def _differences(plan: Plan, facts: GraphFacts) -> Iterator[Difference]:
     place = 0
-    for layer, row in zip(plan.root, facts.root, strict=True):
+    for layer, row in zip(before_units(plan, facts), facts.root, strict=True):
         place += 1
         why = _conv(layer, row) if isinstance(row, ConvFact) else _pool(layer, row)
         if why:

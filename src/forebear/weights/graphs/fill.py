@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from forebear.network.plan.cost import arrays as arrays_of
 from forebear.network.plan.plan import Layer, Plan
+from forebear.weights.graphs.compare import before_units
 from forebear.weights.graphs.facts import ConvFact, GraphFacts, HeadFact, NormFact
 from forebear.weights.graphs.links import Links
 from forebear.weights.readers.base import Array, Arrays
@@ -70,7 +71,7 @@ def _place(pair: Pair, made: dict[str, _Make]) -> tuple[_Make, str]:
 def _makers(plan: Plan, links: Links, facts: GraphFacts) -> Iterator[tuple[Layer, _Make]]:
     """Yields every layer with arrays, and what computes them."""
     epsilon = plan.dialect.norm_eps
-    for layer, row in zip(plan.root, facts.root, strict=True):
+    for layer, row in zip(before_units(plan, facts), facts.root, strict=True):
         if isinstance(row, ConvFact):
             yield layer, _conv(links, layer, row, epsilon)
     for unit, fact in zip(plan.units(), facts.units, strict=True):

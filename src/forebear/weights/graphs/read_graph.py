@@ -19,6 +19,7 @@ from forebear.tables.rows import Table
 from forebear.text import truncated
 from forebear.untrusted import parse_json
 from forebear.weights.choose_set import BODY, RAW
+from forebear.weights.graphs.chain import match_chain
 from forebear.weights.graphs.facts import GraphFacts, StrangerError
 from forebear.weights.graphs.fill import GraphArrays, notes
 from forebear.weights.graphs.links import Links
@@ -29,7 +30,7 @@ from forebear.weights.readers.errors import reading, refused
 from forebear.weights.readers.graph_file import GraphFile
 from forebear.weights.readers.onnx.records import OnnxGraph
 
-_WANTED = "a ResNet or a ResNeXt: residual units of two or three convolutions"
+_WANTED = "a ResNet, a ResNeXt (residual units of two or three convolutions) or AlexNet v2"
 _REMEDY = "Run other graphs with ONNX Runtime."
 
 
@@ -71,7 +72,7 @@ def read_graph(
             try:
                 own = _own_preprocessing(graph) or arrays.preprocessing
                 facts = walk(links, lambda small: own or _default(small))
-                found = match(facts)
+                found = match(facts) if facts.units else match_chain(facts)
             except StrangerError as error:
                 raise _refusal(arrays, error) from error
     except RecursionError as error:  # no walk is recursive, but the parsers of arrays may be
@@ -125,6 +126,7 @@ def _published(found: Match) -> tuple[str, Table, Dialect]:
     """Returns the published network of the same table and dialect, if there is one."""
     for name, entry in NETWORKS.items():
         same = entry.table.blocks == found.table.blocks and entry.table.form == found.table.form
+        same = same and entry.table.layers == found.table.layers
         if same and entry.table.root == found.table.root and entry.dialect == found.dialect:
             return name, entry.table, entry.dialect
     return found.table.name, found.table, found.dialect
@@ -152,6 +154,8 @@ def _as_known(arrays: GraphFile, plan: Plan, table: Table, dialect: Dialect) -> 
 
 def _shape(plan: Plan) -> str:
     blocks = plan.table.blocks
+    if not blocks:
+        return f"a chain of layers without units, in dialect {plan.dialect.name}"
     units = ", ".join(str(block.units) for block in blocks)
     channels = ", ".join(str(block.channels) for block in blocks)
     groups = sorted({block.groups for block in blocks})

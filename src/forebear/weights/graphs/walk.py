@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from forebear.limits import TABLE_UNITS
 from forebear.tables.preprocessing import Preprocessing
+from forebear.weights.graphs.chain import check_chain
 from forebear.weights.graphs.facts import (
     ConvFact,
     GraphFacts,
@@ -50,9 +51,14 @@ def walk(links: Links, base: Callable[[bool], Preprocessing]) -> GraphFacts:
         units.append(unit)
         if len(units) > TABLE_UNITS:
             raise StrangerError(f"the graph has more than {TABLE_UNITS:,} units", "fewer")
-    if not root or not units:
-        raise StrangerError(f"the graph has {len(units)} residual units", "a convolution and units")
-    head = read_head(links, x, units[-1].convs[-1].channels, side)
+    if not root:
+        raise StrangerError(
+            "the graph does not begin with a convolution", "a convolution and units"
+        )
+    if not units:
+        check_chain(root)
+    last = [row for row in (units[-1].convs if units else root) if isinstance(row, ConvFact)][-1]
+    head = read_head(links, x, last.channels, side)
     small = len(root) == 1 and isinstance(root[0], ConvFact) and root[0].window.stride == 1
     return GraphFacts(
         preprocessing=preprocessing_of(image, base(small)),
