@@ -13,6 +13,7 @@ from torch import Tensor
 
 import forebear
 from forebear.weights.readers.caffe.caffe_file import CaffeArrays, is_caffe
+from forebear.weights.readers.caffe.graph import to_graph
 from forebear.weights.readers.caffe.layers import parse
 from forebear.weights.readers.detect import open_arrays
 from forebear.weights.writers.tensorflow.protobuf import message, number, varint
@@ -128,6 +129,37 @@ def test_arrays_of_all_kinds_are_read(old: bool, kind: type[np.float32 | np.floa
     assert found.blobs[0].reshape(2, 3).tolist() == values.tolist()
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_values_that_are_not_packed_are_joined(kind: type[np.float32 | np.float64]) -> None:
+    """A parser of protocol buffers has to take fields of one value, and several packed ones."""
+    field, wire = (5, 5) if kind is np.float32 else (8, 1)
+    one = np.arange(6, dtype=kind)
+    single = [varint(field << 3 | wire) + value.tobytes() for value in one[2:]]
+    stored = message(7, message(1, varint(6))) + message(field, one[:2].tobytes())
+    layer = message(1, b"a") + message(7, b"".join([stored, *single]))
+    (found,) = parse(memoryview(message(100, layer))).layers
+    assert found.blobs[0].dtype == kind
+    assert found.blobs[0].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_values_of_float64_are_preferred() -> None:
+    """As by Blob::FromProto of Caffe's blob.cpp."""
+    stored = message(8, np.ones(2).tobytes()) + message(5, np.zeros(2, np.float32).tobytes())
+    layer = message(7, message(7, message(1, varint(2))) + stored)
+    (found,) = parse(memoryview(message(100, layer))).layers
+    assert found.blobs[0].tolist() == [1, 1]
+
+
+def test_arrays_of_many_layers_of_one_name_have_short_names() -> None:
+    """With one more character each, a file of 1 MB took minutes."""
+    layer = Made("a", "InnerProduct", ("data",), ("data",), (np.ones((1, 1), np.float32),))
+    graph = to_graph(parse(memoryview(net([layer] * 200))))
+    names = [*graph.tensors]
+    assert names[:3] == ["a/0", "a/0#2", "a/0#3"]
+    assert names[-1] == "a/0#200"
+    assert [node.inputs[1] for node in graph.nodes] == names
+
+
 def without_norms(layers: list[Made]) -> list[Made]:
     return [one for one in layers if one.kind != "BatchNorm"]
 
@@ -183,7 +215,10 @@ def layer(kind: bytes, *parts: bytes) -> bytes:
         (only(message(7, message(7, message(1, varint(3))))), "0 values for the shape [3]"),
         (only(message(7, message(5, b"12345"))), "the last one is cut"),
         (only(message(7, number(1, 2**40))), "is not possible"),
-        (only(message(7, number(5, 3))), "are not packed"),
+        (only(message(7, number(5, 3))), "are no floats"),
+        (only(message(7, varint(8 << 3 | 5) + bytes(4))), "are no floats"),
+        (only(message(7, message(7, varint(1 << 3) + b"\1"))), "0 values for the shape [1]"),
+        (only(message(7, message(7, b"\x08\1" * 65))), "a shape has more than 64 sides"),
         (only(message(1, b"a" * 1001)), "a name has 1001 characters"),
         (only(b"".join([message(3, b"x")] * 65)), "more than 64 inputs"),
         (only(message(106, b"".join([number(6, 1)] * 65))), "more than 64 values"),

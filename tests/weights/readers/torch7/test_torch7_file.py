@@ -37,6 +37,7 @@ SMALL = forebear.Table(
     (forebear.Block("block1", 1, 8, 8, 1), forebear.Block("block2", 2, 16, 16, 2)),
     image_size=32,
 )
+NORM = "nn.SpatialBatchNormalization"
 NETWORK = make(TABLE, TORCHVISION_V1, num_classes=5)
 MODEL = model_of(NETWORK)
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -233,6 +234,28 @@ def test_modules_in_a_circle_are_refused(tmp_path: Path) -> None:
     inner = start(3, 2, 1, 2, 7) + b"modules" + start(3, 3, 1, 1) + struct.pack("<d", 1)
     (tmp_path / "a.t7").write_bytes(start(4, 1, 3) + head + inner + start(4, 1))
     assert "in a circle" in refusal(tmp_path / "a.t7")
+
+
+def test_containers_that_have_each_other_are_refused(tmp_path: Path) -> None:
+    """60 containers, each with the one before it twice, name 2**60 modules in 8 kB."""
+    model = sequence()
+    for _ in range(60):
+        model = sequence(model, model)
+    assert "in a circle, or too many" in refusal(put(tmp_path, {"model": model}))
+
+
+def test_modules_that_share_arrays_do_not_outgrow_the_file(tmp_path: Path) -> None:
+    """2,000 norms that share 1 MB made 12 MB each: their variances, and ones and zeros."""
+    ones = np.ones(250_000, np.float32)
+    norm = Made(NORM, {"running_mean": ones, "running_std": ones})
+    said = refusal(put(tmp_path, {"model": sequence(*[norm] * 2_000)}))
+    assert "its modules share arrays: module 2 makes" in said
+
+
+def test_the_modules_of_a_shared_container_are_listed_once() -> None:
+    module = objects.Module("nn.ReLU", {"modules": {1.0: objects.Module("nn.ReLU"), 2.0: True}})
+    assert [one.kind for one in module.modules] == ["nn.ReLU"]
+    assert module.modules is module.modules
 
 
 def test_every_cut_is_refused(tmp_path: Path) -> None:

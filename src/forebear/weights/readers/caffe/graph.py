@@ -46,6 +46,7 @@ class _Graph:
         self._tensors: dict[str, Tensor] = {}
         self._names: dict[str, str] = {}  # blob to the name of what it holds at present
         self._writes: dict[str, int] = {}  # how often a blob has been written
+        self._layers: dict[str, int] = {}  # how many arrays have the same name
         self._dims = tuple(net.dims[:4])
         self._input = net.inputs[0] if net.inputs else ""
         self._others: set[str] = set()  # names that are no part of the network, such as labels
@@ -113,10 +114,12 @@ class _Graph:
 
     def _keep(self, name: str, values: Array) -> str:
         """Adds a constant, and returns its name."""
-        while name in self._tensors:
-            name += "'"
-        self._tensors[name] = constant(name, values)
-        return name
+        own = name
+        while own in self._tensors:  # layers may have the same name
+            self._layers[name] = self._layers.get(name, 1) + 1
+            own = f"{name}#{self._layers[name]}"
+        self._tensors[own] = constant(own, values)
+        return own
 
     def _scales(self, layer: Layer, x: str) -> bool:
         """Writes a Scale into the BatchNorm before it; returns whether there is one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain, islice
 
 import numpy as np
 
@@ -13,13 +14,20 @@ from forebear.text import truncated
 from forebear.weights.readers.base import Array
 from forebear.weights.readers.onnx.tensors import LISTED, check_shape, integers, text
 from forebear.weights.readers.tensorflow.corruption import DamageError
-from forebear.weights.readers.tensorflow.protobuf import BYTES, FIXED32, Field, fields
+from forebear.weights.readers.tensorflow.protobuf import (
+    BYTES,
+    FIXED32,
+    FIXED64,
+    Field,
+    fields,
+)
 
 # Messages of LayerParameter with the settings of a layer.
 _SETTINGS = {
     106: "convolution", 110: "eltwise", 117: "inner_product", 121: "pooling", 123: "relu",
     139: "batch_norm", 142: "scale", 143: "input",
 }  # fmt: skip
+_Bytes = memoryview | bytearray
 _FLOATS = {("batch_norm", 3), ("relu", 1), ("eltwise", 2)}  # fields that are float
 
 
@@ -98,12 +106,7 @@ def _layer(message: memoryview) -> Layer:
             which = _SETTINGS[one.number]
             settings[which] = _values(which, one.message())
             if which == "input":
-                shape = [
-                    side
-                    for inner in fields(one.message())
-                    if inner.number == 1
-                    for side in _dims(inner.message())
-                ]
+                shape = [*chain.from_iterable(map(_dims, _shapes(one.message())))][:LISTED]
         if max(len(blobs), *map(len, words.values())) > LISTED:
             raise DamageError(f"a layer has more than {LISTED} inputs, outputs or arrays")
     name, kind = ("".join(words[number][-1:]) for number in (1, 2))
@@ -140,32 +143,53 @@ def _floats(one: Field) -> list[float]:
     return [value for (value,) in struct.iter_unpack("<f", one.data)]
 
 
-def _dims(message: memoryview) -> Iterator[int]:
-    """Yields the sides of a BlobShape."""
+def _shapes(message: memoryview) -> Iterator[memoryview]:
+    """Yields the BlobShapes of an InputParameter."""
+    found = (one.message() for one in fields(message) if one.number == 1)
+    return islice(found, LISTED)
+
+
+def _dims(message: memoryview) -> list[int]:
+    """Returns the sides of a BlobShape."""
+    sides = list[int]()
     for one in fields(message):
         if one.number == 1:
-            yield from integers(one)
+            sides += integers(one)
+        if len(sides) > LISTED:
+            raise DamageError(f"a shape has more than {LISTED} sides")
+    return sides
 
 
 def _blob(message: memoryview) -> Array:
     """Returns the array of a BlobProto, whose bytes stay where they are."""
-    old, dims, values = [1, 1, 1, 1], None, np.empty(0, np.float32)
+    old, dims = [1, 1, 1, 1], None
+    stored: dict[int, _Bytes] = {5: memoryview(b""), 8: memoryview(b"")}  # float32 and float64
     for one in fields(message):
         if one.number in (1, 2, 3, 4):  # num, channels, height and width of old files
             old[one.number - 1] = one.signed()
         elif one.number in (5, 8):
-            values = _stored(one)
+            stored[one.number] = _joined(stored[one.number], one)
         elif one.number == 7:
-            dims = [*_dims(one.message())]
+            dims = _dims(one.message())
     dims = old if dims is None else dims
+    # Blob::FromProto of Caffe's blob.cpp prefers the float64 ones.
+    values: Array = (
+        np.frombuffer(stored[8], "<f8") if stored[8] else np.frombuffer(stored[5], "<f4")
+    )
     check_shape("an array", dims)
     if len(values) != int(np.prod(dims, dtype=np.int64)):
         raise DamageError(f"an array has {len(values)} values for the shape {truncated(str(dims))}")
     return values.reshape(dims)
 
 
-def _stored(one: Field) -> Array:
-    kind = np.dtype("<f4" if one.number == 5 else "<f8")
-    if one.wire != BYTES or len(one.data) % kind.itemsize:
-        raise DamageError("the values of an array are not packed, or the last one is cut")
-    return np.frombuffer(one.data, kind)
+def _joined(stored: _Bytes, one: Field) -> _Bytes:
+    """Returns the bytes of an array and those of one more field, which has many values or one."""
+    size = 4 if one.number == 5 else 8
+    single = one.wire == (FIXED32 if size == 4 else FIXED64)
+    if not (single or one.wire == BYTES) or len(one.data) % size:
+        raise DamageError("the values of an array are no floats, or the last one is cut")
+    if not stored:
+        return one.data
+    joined = stored if isinstance(stored, bytearray) else bytearray(stored)
+    joined += one.data
+    return joined

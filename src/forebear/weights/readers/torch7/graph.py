@@ -6,6 +6,8 @@ of facebookresearch/ResNeXt, by the packages nn and cudnn.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from forebear.limits import GRAPH_NODES
@@ -28,13 +30,17 @@ _NORMS = ("SpatialBatchNormalization", "BatchNormalization")
 _POOLS = {"SpatialMaxPooling": "MaxPool", "SpatialAveragePooling": "AveragePool"}
 
 
-def to_graph(network: Module) -> OnnxGraph:
+def to_graph(network: Module, size: int) -> OnnxGraph:
     """Returns the graph of a network.
+
+    Args:
+        network: The module that has all others.
+        size: Bytes of the file: modules that share arrays must not become larger than it.
 
     Raises:
         DamageError: A module lacks an array, or the modules are linked in another way.
     """
-    made = _Graph()
+    made = _Graph(size)
     output = made.add(network, "", _INPUT, 0)
     if not isinstance(output, str):
         raise DamageError("its last module gives a table of tensors")
@@ -52,7 +58,9 @@ def to_graph(network: Module) -> OnnxGraph:
 class _Graph:
     """A graph that grows by modules."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._modules = self._values = 0  # what has been added
         self.nodes: list[Node] = []
         self.tensors: dict[str, Tensor] = {}
         self._channels: dict[str, int] = {}  # of the maps that a convolution or a norm gave
@@ -66,22 +74,20 @@ class _Graph:
             x: What it takes.
             depth: The number of these containers.
         """
-        if depth > DEPTH or len(self.nodes) > GRAPH_NODES:
+        self._modules += 1  # containers too: a few of them may have each other many times
+        if depth > DEPTH or self._modules > GRAPH_NODES:
             raise DamageError("its modules are in a circle, or too many")
         library, _, kind = module.kind.rpartition(".")
         if library not in ("nn", "cudnn", "cunn"):
             kind = module.kind
-        parts = [
-            (one, f"{path}.{place}" if path else str(place))
-            for place, one in enumerate(module.modules, start=1)
-        ]
         if kind in ("Sequential", "DataParallelTable"):
-            parts = parts[:1] if kind == "DataParallelTable" else parts
-            for part, own in parts:
+            for part, own in _parts(module, path):
                 x = self.add(part, own, x, depth + 1)
+                if kind == "DataParallelTable":  # the other ones are copies
+                    break
             return x
         if kind == "ConcatTable":
-            return [self._single(part, own, x, depth) for part, own in parts]
+            return [self._single(part, own, x, depth) for part, own in _parts(module, path)]
         if kind == "CAddTable":
             return self._node("Add", path, x if isinstance(x, list) else [x], same=True)
         if isinstance(x, list):
@@ -120,6 +126,12 @@ class _Graph:
         """Adds a node and its arrays, and returns the name of its output."""
         names = []
         for name, values in arrays:
+            self._values += values.size
+            if self._values > self._size:
+                raise DamageError(
+                    f"its modules share arrays: module {path} makes {self._values} values of a "
+                    f"file of {self._size} bytes"
+                )
             self.tensors[f"{path}.{name}"] = constant(f"{path}.{name}", values)
             names.append(f"{path}.{name}")
         output = f"{path}#{len(self.nodes)}"
@@ -176,14 +188,19 @@ class _Graph:
 
     def _with_zeros(self, module: Module, path: str, x: str) -> str:
         """Adds the shortcut of type A: the maps, and after them as many of zeros."""
-        kinds = [one.kind.rpartition(".")[2] for one in module.modules]
-        zeros = [one for one in module.modules if one.kind.endswith(".MulConstant")]
+        kinds = [one.kind.rpartition(".")[2] for one in module.modules[:3]]
         plain = module.number("dimension", 0) == 2 and kinds == ["Identity", "MulConstant"]
         count = self._channels.get(x, 0)
-        if not plain or zeros[0].number("constant_scalar", 1) != 0 or not count:
+        if not plain or module.modules[1].number("constant_scalar", 1) != 0 or not count:
             return self._node("Concat", path, [x])
         pads = (0, 0, 0, 0, 0, count, 0, 0)
         return self._node("Pad", path, [x], (), {"pads": pads}, channels=2 * count)
+
+
+def _parts(module: Module, path: str) -> Iterator[tuple[Module, str]]:
+    """Yields the modules in a container and their places."""
+    for place, one in enumerate(module.modules, start=1):
+        yield one, f"{path}.{place}" if path else str(place)
 
 
 def _weight(module: Module, path: str) -> Array:

@@ -39,6 +39,7 @@ class Module:
 
     kind: str
     fields: dict[object, Value] = field(default_factory=dict)
+    _modules: list[Module] | None = field(default=None, init=False)
 
     def number(self, name: str, default: float) -> float:
         """Returns a field that is a number."""
@@ -53,9 +54,11 @@ class Module:
     @property
     def modules(self) -> list[Module]:
         """The modules in a container, in their order."""
-        found = self.fields.get("modules")
-        listed = items(found) if isinstance(found, dict) else []
-        return [one for one in listed if isinstance(one, Module)]
+        if self._modules is None:  # listed once, as a module may stand in many containers
+            found = self.fields.get("modules")
+            listed = items(found) if isinstance(found, dict) else []
+            self._modules = [one for one in listed if isinstance(one, Module)]
+        return self._modules
 
 
 def items(table: dict[object, Value]) -> list[Value]:

@@ -39,8 +39,8 @@ class Torch7Arrays(GraphFile):
         """
         self.path = path
         with reading(path, EXPECTED):
-            content = read_object(mapped(path))
-            self.graph = to_graph(_network(path, content))
+            data = mapped(path)
+            self.graph = to_graph(_network(path, read_object(data)), len(data))
             check_names(path, self.graph.tensors)
         self.entries = self.graph.tensors
 
