@@ -26,6 +26,16 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
+FOREIGN = Path(__file__).parents[1] / "weights" / "goldens" / "families" / "basic.dynamo.onnx"
+
+
+def test_a_graph_of_another_program_is_a_checkpoint(tmp_path: Path) -> None:
+    root, out = folder(tmp_path / "in", 1), tmp_path / "f.npy"
+    assert main(["features", str(FOREIGN), str(root), "--out", str(out)]) == 0
+    features = forebear.load(FOREIGN).get_submodule("logits").get_parameter("weight").shape[1]
+    assert np.load(out).shape == (3, features)
+
+
 def test_a_folder_into_a_file(
     saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -155,9 +155,11 @@ def _checked(run: Path | None, args: argparse.Namespace) -> _Job:
 
 
 def _run_and_images(args: argparse.Namespace) -> tuple[Path | None, list[Path]]:
+    from forebear.engines.graph_card import is_exported
+
     run, words = (None, args.words) if args.weights is not None else (args.words[0], args.words[1:])
     source = Path(run or args.weights)
-    if source.suffix in (".onnx", ".xml"):
+    if is_exported(source):
         raise ValueError(
             f"{printable(source)}: an exported graph has no gradients. Expected a run or a "
             "checkpoint. Pass what the graph was exported from."

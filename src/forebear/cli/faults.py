@@ -86,8 +86,10 @@ def opened(args: argparse.Namespace) -> Judge | None:
                 "it. Pass one of these, or leave it out."
             )
         return None
+    from forebear.engines.graph_card import is_exported
+
     source = Path(args.model or args.weights)
-    if source.suffix in (".onnx", ".xml"):
+    if is_exported(source):
         raise ValueError(
             f"{printable(source)}: an exported graph has no end points. Expected a run or a "
             "checkpoint. Pass what the graph was exported from."

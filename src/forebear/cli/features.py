@@ -106,12 +106,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_and_images(args: argparse.Namespace) -> tuple[Path | None, list[Path]]:
+    from forebear.engines.graph_card import is_exported
     from forebear.errors import DataError
     from forebear.tasks.predict_job import shard_of
 
     run, words = (None, args.words) if args.weights is not None else (args.words[0], args.words[1:])
     source = Path(run or args.weights)
-    if source.suffix in (".onnx", ".xml"):
+    if is_exported(source):
         raise ValueError(
             f"{printable(source)}: an exported graph has no end points. Expected a run or a "
             "checkpoint. Pass what the graph was exported from."

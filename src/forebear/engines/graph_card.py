@@ -168,6 +168,11 @@ def is_foreign(path: Path) -> bool:
         return False  # `read_card` says what is wrong with it
 
 
+def is_exported(path: Path) -> bool:
+    """Whether a file is a graph that stands for a network, and none that is read as weights."""
+    return path.suffix in (".onnx", ".xml") and not is_foreign(path)
+
+
 def _properties(path: Path, needed: int = _METADATA) -> dict[str, str]:
     """Returns the metadata properties of a model, of which only they are read from the disk.
 
