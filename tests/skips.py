@@ -79,6 +79,7 @@ EXPECTED: tuple[tuple[str, Callable[[], bool]], ...] = (
     (r"could not import 'ray'", _lacks("ray")),
     (r"could not import '(torchvision|timm)'", _lacks("torchvision", "timm")),
     (r"could not import 'transformers'", _lacks("transformers")),
+    (r"could not import 'keras_hub'", _lacks("keras_hub")),
     (r"could not import 'tritonclient", _lacks("tritonclient")),
     (r"its small sisters stand for it: 1001 and 1202 layers", lambda: True),
     (r"resnext101_32x16d stands for it: it has up to 829 million parameters", lambda: True),

@@ -130,7 +130,7 @@ def test_our_calls_in_place_of_other_libraries_work(
     names: dict[str, Any] = {}
     exec(compile(setup, "coming-from.md", "exec"), names)
     calls = our_calls()
-    assert len(calls) == 54
+    assert len(calls) == 57
     for call in calls:
         if call.startswith("forebear "):
             assert main(call.split()[1:]) == 0

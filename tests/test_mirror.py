@@ -64,6 +64,7 @@ TESTED_IN = {
     "tasks/train/trainer.py": "tasks/train/test_crash.py",
     "tasks/train/validate.py": "tasks/train/test_crash.py",
     "weights/writers/hub_folder.py": "weights/writers/test_timm_folder.py",
+    "weights/writers/keras_model.py": "tasks/test_convert.py",
     "weights/catalog_files.py": "weights/test_catalog_rows.py",
     "weights/graphs/chain.py": "weights/test_onnx_graph.py",
     "weights/graphs/compare.py": "weights/test_onnx_graph.py",

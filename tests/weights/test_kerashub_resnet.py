@@ -135,8 +135,12 @@ def test_a_converter_gives_the_preprocessing_and_a_note(tmp_path: Path) -> None:
     rule = network.preprocessing
     assert (rule.size, rule.side, rule.resize, rule.interpolation) == (48, 48, "shorter", "bicubic")
     assert (rule.mean, rule.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert "KerasHub resizes them without" in network.card.provenance["notes"]
+    assert "this preset resizes them without" in network.card.provenance["notes"]
     assert not network.classes
+    written(path, "image_converter.json", {"config": CONVERTER | {"antialias": True}})
+    smooth = forebear.load(path)
+    assert smooth.preprocessing == rule
+    assert "antialiasing" not in smooth.card.provenance.get("notes", "")
     written(path, "image_converter.json", {"config": CONVERTER | {"pad_to_aspect_ratio": True}})
     notes = forebear.load(path).card.provenance["notes"]
     assert "image_converter.json cannot be expressed (pad_to_aspect_ratio=true)" in notes

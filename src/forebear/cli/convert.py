@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="TARGET",
         help="the file to write: .ckpt, .weights.h5, .h5, .pth, .pt, .th, .npz or .safetensors; a "
-        "folder with --to transformers, and with --to timm if it has no extension",
+        "folder with --to transformers or kerashub, and with --to timm if it has no extension",
     )
     parser.add_argument(
         "--network",
@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to",
         metavar="LIBRARY",
         help="library whose array names to use: slim, keras, torchvision, timm, paper, "
-        "transformers, or forebear for a self-describing file (default: the source's library; "
-        "forebear for .safetensors)",
+        "transformers, kerashub, or forebear for a self-describing file (default: the source's "
+        "library; forebear for .safetensors)",
     )
     parser.add_argument(
         "--rewrite",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,13 +26,13 @@ from forebear.weights.load import load, native_file
 from forebear.weights.native_format import save
 from forebear.weights.rewrite import REWRITES
 from forebear.weights.transfer import transfer
-from forebear.weights.variable_names import Pair, pairs
+from forebear.weights.writers.keras_model import keras_layers, stored_arrays
 from forebear.weights.writers.overwrite import write_new
 
 _log = logging.getLogger(__name__)
 
 LIBRARIES = ("slim", "keras", "torchvision", "timm", "paper")
-FOLDER = "transformers"  # the library whose target is a folder
+FOLDERS = ("transformers", "kerashub")  # libraries whose target is a folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +74,10 @@ def convert(
             exists.
         ValueError: The extension, library or rewrite is unknown, or a rewrite does not apply.
     """
-    hub_folder = to == FOLDER or (to == "timm" and not target.suffix)
+    hub_folder = to in FOLDERS or (to == "timm" and not target.suffix)
     if not hub_folder:
         _writer(target)  # raises an error before the work
-    known = ("forebear", FOLDER, *LIBRARIES)
+    known = ("forebear", *FOLDERS, *LIBRARIES)
     if to is not None and to not in known:
         raise ValueError(
             f"to={to!r}: expected one of {', '.join(known)}.{near_misses(str(to), known)}"
@@ -105,16 +105,14 @@ def convert(
             arrays=len(net.state_dict()),
             differences=tuple(differences),
         )
-    if to == FOLDER:
-        from forebear.weights.writers.transformers_folder import write_transformers
-
+    if to in FOLDERS:
         return Conversion(
             network=net.table.name,
-            arrays=write_transformers(target, net, replace=replace),
+            arrays=_folder_writer(to)(target, net, replace=replace),
             differences=tuple(differences),
         )
     name, held = _network_in(net, to or _own_library(net))
-    arrays = _arrays(held)
+    arrays = stored_arrays(held)
     if hub_folder:
         from forebear.weights.writers.timm_folder import write_timm
 
@@ -122,6 +120,21 @@ def convert(
     else:
         _writer(target)(target, held.plan, arrays, replace)
     return Conversion(network=name, arrays=len(arrays), differences=tuple(differences))
+
+
+class _FolderWriter(Protocol):
+    def __call__(self, folder: Path, network: Network, *, replace: bool) -> int: ...
+
+
+def _folder_writer(library: str) -> _FolderWriter:
+    """Returns the function that writes a library's folder, and returns its number of arrays."""
+    if library == "kerashub":
+        from forebear.weights.writers.kerashub_folder import write_kerashub
+
+        return write_kerashub
+    from forebear.weights.writers.transformers_folder import write_transformers
+
+    return write_transformers
 
 
 def _warn_not_finite(source: Path, net: Network) -> None:
@@ -193,16 +206,6 @@ def _like(name: str, other: Plan) -> Plan | None:
     )
 
 
-def _arrays(network: Network) -> dict[str, Array]:
-    """Returns {name in the library: array in the library's layout}."""
-    state = network.state_dict()
-    return {
-        pair.theirs: np.asarray(pair.layout.store(state[pair.ours].cpu().numpy()), order="C")
-        for pair in pairs(network.plan)
-    }
-
-
-KerasLayer = tuple[str, str, list[tuple[str, Array]]]
 Writer = Callable[[Path, Plan, Mapping[str, Array], bool], None]
 
 
@@ -256,7 +259,7 @@ def _write_safetensors(path: Path, _: Plan, arrays: Mapping[str, Array], replace
 def _write_keras(path: Path, spelled: Plan, arrays: Mapping[str, Array], replace: bool) -> None:
     from forebear.weights.writers.keras import write_keras
 
-    write_keras(path, _layers(spelled, arrays), replace=replace)
+    write_keras(path, keras_layers(spelled, arrays), replace=replace)
 
 
 def _write_keras_legacy(
@@ -264,53 +267,7 @@ def _write_keras_legacy(
 ) -> None:
     from forebear.weights.writers.keras import write_keras_legacy
 
-    write_keras_legacy(path, _layers(spelled, arrays), replace=replace)
-
-
-def _layers(spelled: Plan, arrays: Mapping[str, Array]) -> list[KerasLayer]:
-    """Returns the Keras layers in the order of the model: name, class, weights."""
-    layers: dict[tuple[str, str], KerasLayer] = {}
-    for pair in pairs(spelled):
-        path, _, part = pair.ours.partition(".norm.")
-        path = path.removesuffix(".weight").removesuffix(".bias").removesuffix(".conv")
-        name, _, weight = pair.theirs.rpartition("/")
-        key = (path, "norm" if part else "conv")
-        layer = layers.setdefault(key, (name, _keras_class(pair), []))
-        layer[2].append((weight, arrays[pair.theirs]))
-    return [layers[key] for key in _keras_order(spelled) if key in layers]
-
-
-def _keras_class(pair: Pair) -> str:
-    if ".norm." in pair.ours:
-        return "BatchNormalization"
-    if pair.theirs.endswith("/depthwise_kernel"):
-        return "DepthwiseConv2D"
-    return "Dense" if pair.ours.startswith("logits.") else "Conv2D"
-
-
-def _keras_order(spelled: Plan) -> Iterator[tuple[str, str]]:
-    """Yields paths and parts in the order of Keras: by depth, the longer branch first.
-
-    Files without names are loaded in this order (keras/src/models/functional.py).
-    """
-    old = spelled.dialect.names == "keras-old"  # adds the shortcut after the convolutions
-    units = {unit.path: unit for unit in spelled.units()}
-    seen = set()
-    for layer in spelled.layers():
-        unit = units.get(layer.path.rpartition(".")[0])
-        if unit is None:
-            yield from ((layer.path, "conv"), (layer.path, "norm"))
-        elif unit.path not in seen:
-            seen.add(unit.path)
-            if unit.preact is not None:
-                yield unit.preact.path, "norm"
-            *before, last = unit.convs
-            for conv in before:
-                yield from ((conv.path, "conv"), (conv.path, "norm"))
-            shortcut = f"{unit.path}.shortcut"
-            ends = (last.path, shortcut) if old else (shortcut, last.path)
-            for part in ("conv", "norm"):
-                yield from ((path, part) for path in ends)
+    write_keras_legacy(path, keras_layers(spelled, arrays), replace=replace)
 
 
 @torch.inference_mode()

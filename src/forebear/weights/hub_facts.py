@@ -23,8 +23,8 @@ PROCESSOR = "preprocessor_config.json"
 CONVERTER = "image_converter.json"
 _DIGITS = 12  # of a mean and a standard deviation, which a converter stores as quotients
 _ANTIALIAS = (
-    "images are resized with antialiasing, and KerasHub resizes them without: the values of their "
-    "pixels differ, most in fine textures"
+    "images are resized with antialiasing, and this preset resizes them without: the values of "
+    "their pixels differ, most in fine textures"
 )
 _RESAMPLING: dict[int, Interpolation] = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # Pillow's
 _CROPPED_BELOW = 384  # pixels: from here on, ConvNextImageProcessor does not crop
@@ -196,7 +196,11 @@ def kerashub_facts(folder: Path) -> Facts:
         if not isinstance(data, dict):
             raise ValueError("it holds no object")
     found = _facts((), lambda: _converter(data["config"]), CONVERTER)
-    return found if found.preprocessing is None else found | Facts(notes=(_ANTIALIAS,))
+    settings = data.get("config")
+    smooth = isinstance(settings, Mapping) and settings.get("antialias") is True
+    if found.preprocessing is None or smooth:
+        return found
+    return found | Facts(notes=(_ANTIALIAS,))
 
 
 def _converter(given: Mapping[str, Any]) -> Preprocessing:

@@ -74,8 +74,23 @@ def preset_network(config: HubConfig, path: Path) -> tuple[Table, Dialect]:
         )
     data = config.data.get("config")
     data = data if isinstance(data, Mapping) else {}
+    return network_of_backbone(data, _task(path), path)
+
+
+def network_of_backbone(
+    data: Mapping[str, Any], task: Mapping[str, Any], path: Path
+) -> tuple[Table, Dialect]:
+    """Returns the network of a ResNetBackbone's config and an ImageClassifier's.
+
+    Args:
+        data: The arguments of the backbone.
+        task: The arguments of the classifier; empty if the preset has none.
+        path: Named in errors.
+
+    Raises:
+        WeightsError: A value is not supported.
+    """
     form = _form(data, path)
-    task = _task(path)
     if task.get("pooling", "avg") != "avg":
         raise refused(
             path,

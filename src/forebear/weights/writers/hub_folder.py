@@ -35,6 +35,23 @@ def write_folder(
     Raises:
         WeightsError: A file exists and `replace` is not set, or it cannot be written.
     """
+    make_folder(folder)
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+
+    def write_weights(path: Path) -> None:
+        save_file(whole, path, {"format": "pt"})
+
+    write_new(folder / "model.safetensors", write_weights, replace=replace)
+    write_objects(folder, files, replace=replace)
+    return len(whole)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder if it is missing.
+
+    Raises:
+        WeightsError: It cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -42,12 +59,14 @@ def write_folder(
             f"{truncated(folder)}: the folder cannot be made ({error.strerror}). Expected a path "
             "for a folder. Pass another path."
         ) from error
-    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
 
-    def write_weights(path: Path) -> None:
-        save_file(whole, path, {"format": "pt"})
 
-    write_new(folder / "model.safetensors", write_weights, replace=replace)
+def write_objects(folder: Path, files: Mapping[str, Mapping[str, Any]], *, replace: bool) -> None:
+    """Writes JSON objects by file name, in their order.
+
+    Raises:
+        WeightsError: A file exists and `replace` is not set, or it cannot be written.
+    """
     for name, content in files.items():
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         write_new(
@@ -55,4 +74,3 @@ def write_folder(
             lambda path, text=text: path.write_text(text, "utf-8"),  # type: ignore[misc]
             replace=replace,
         )
-    return len(whole)
