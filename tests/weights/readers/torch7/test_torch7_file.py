@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import forebear
+from forebear.limits import TORCH7_NESTING
 from forebear.tables.dialects import PAPER_CIFAR, PAPER_V2_IMAGENET, TORCHVISION_V1
 from forebear.weights.readers.detect import open_arrays
 from forebear.weights.readers.torch7 import objects
@@ -214,13 +215,13 @@ def test_damaged_files_are_refused(content: bytes, why: str, tmp_path: Path) -> 
 
 def test_deep_files_are_refused(tmp_path: Path) -> None:
     content: dict[Any, Any] = {"V 1": 1}
-    for _ in range(objects.DEPTH + 1):
+    for _ in range(TORCH7_NESTING + 1):
         content = {1: content}
     assert "objects, or 200 in one another" in refusal(put(tmp_path, {"V 1": 1, 2: content}))
 
 
 def test_many_objects_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects, "OBJECTS", 100)
+    monkeypatch.setattr(objects, "TORCH7_OBJECTS", 100)
     assert "more than 100 objects" in refusal(put(tmp_path, MODEL))
 
 

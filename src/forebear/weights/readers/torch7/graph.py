@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from forebear.limits import GRAPH_NODES
+from forebear.limits import GRAPH_NODES, TORCH7_NESTING
 from forebear.text import truncated
 from forebear.weights.readers.base import Array
 from forebear.weights.readers.onnx.records import Attribute, Node, OnnxGraph, Value
 from forebear.weights.readers.onnx.tensors import FLOAT, Tensor, constant
 from forebear.weights.readers.tensorflow.corruption import DamageError
-from forebear.weights.readers.torch7.objects import DEPTH, Module
+from forebear.weights.readers.torch7.objects import Module
 
 _Flow = str | list[str]  # the name of a tensor, or those of a table of tensors
 _INPUT = "image"
@@ -75,7 +75,7 @@ class _Graph:
             depth: The number of these containers.
         """
         self._modules += 1  # containers too: a few of them may have each other many times
-        if depth > DEPTH or self._modules > GRAPH_NODES:
+        if depth > TORCH7_NESTING or self._modules > GRAPH_NODES:
             raise DamageError("its modules are in a circle, or too many")
         library, _, kind = module.kind.rpartition(".")
         if library not in ("nn", "cudnn", "cunn"):

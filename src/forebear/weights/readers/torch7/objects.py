@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from forebear.limits import TORCH7_NESTING, TORCH7_OBJECTS
 from forebear.text import truncated
 from forebear.weights.readers.base import Array
 from forebear.weights.readers.onnx.tensors import check_shape
@@ -27,8 +28,6 @@ _DTYPES = {
 }  # fmt: skip
 _AXES = 8
 _STRING_BYTES = 4096  # of a key, a class name or another string
-OBJECTS = 1_000_000  # in a file; ResNet-200 has fewer than 50,000
-DEPTH = 200  # tables and objects in one another; a ResNet has about 30
 
 Value = object  # None, bool, float, str, dict, Module or an array
 
@@ -88,8 +87,10 @@ class _Reader:
     def value(self, depth: int) -> Value:
         """Returns the next object, which is in `depth` others."""
         self._count += 1
-        if depth > DEPTH or self._count > OBJECTS:
-            raise DamageError(f"it has more than {OBJECTS:,} objects, or {DEPTH} in one another")
+        if depth > TORCH7_NESTING or self._count > TORCH7_OBJECTS:
+            raise DamageError(
+                f"it has more than {TORCH7_OBJECTS:,} objects, or {TORCH7_NESTING} in one another"
+            )
         kind = self._int()
         if kind == _NIL:
             return None
