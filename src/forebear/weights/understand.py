@@ -196,7 +196,7 @@ def understand_as(
 def _in_graph(
     arrays: GraphFile, which: str | None, known: tuple[Table, Dialect] | None = None
 ) -> Understood:
-    """Returns the network in an ONNX graph, whose arrays are never taken by their names."""
+    """Returns the network in a graph, whose arrays are never taken by their names."""
     found = read_graph(arrays, which, known)
     return Understood(
         name=found.name,

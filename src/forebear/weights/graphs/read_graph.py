@@ -1,4 +1,4 @@
-"""Reads a network with its weights off an ONNX graph, by the structure of its nodes."""
+"""Reads a network with its weights off a graph, by the structure of its nodes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ from forebear.weights.readers.graph_file import GraphFile
 from forebear.weights.readers.onnx.records import OnnxGraph
 
 _WANTED = "a ResNet, a ResNeXt (residual units of two or three convolutions) or AlexNet v2"
-_REMEDY = "Run other graphs with ONNX Runtime."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +114,7 @@ def _refusal(arrays: GraphFile, error: StrangerError) -> WeightsError:
     hint = f" ({error.hint})" if error.hint else ""
     what = f"this {arrays.format} is no network of forebear: {error.what}{hint}"
     expected = truncated(error.expected, 200)
-    return refused(arrays.path, what, f"{_WANTED}; at this node, {expected}", _REMEDY)
+    return refused(arrays.path, what, f"{_WANTED}; at this node, {expected}", arrays.remedy)
 
 
 def _default(small: bool) -> Preprocessing:

@@ -24,6 +24,7 @@ class GraphFile(Listed[Tensor]):
 
     graph: OnnxGraph
     library: str  # which wrote the graph: the name of a dialect that only this file has
+    remedy = "Run other networks in the library that wrote the file."
     preprocessing: Preprocessing | None = None  # of the library's networks; None: torchvision's
 
     def read(self, name: str, entry: Tensor) -> Array:

@@ -115,6 +115,7 @@ def test_a_layer_of_input_gives_the_size(tmp_path: Path) -> None:
     with open_arrays(path) as arrays:
         assert isinstance(arrays, CaffeArrays)
         assert arrays.graph.inputs[0].dims == (1, 3, 64, 64)
+        assert "images of 64 pixels" in arrays.notes[1]
     assert_is_ours(path)
 
 
@@ -193,6 +194,7 @@ def test_other_networks_are_refused_by_their_first_layer(
     with pytest.raises(forebear.WeightsError) as caught:
         forebear.load(written(tmp_path, change(LAYERS)))
     assert "this Caffe model is no network of forebear" in str(caught.value)
+    assert str(caught.value).endswith("Run other networks in the library that wrote the file.")
     assert why in str(caught.value)
 
 

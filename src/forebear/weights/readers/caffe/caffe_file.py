@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from forebear.tables.preprocessing import CAFFE
-from forebear.weights.readers.caffe.graph import SIDE, to_graph
+from forebear.weights.readers.caffe.graph import to_graph
 from forebear.weights.readers.caffe.layers import OldCaffeError, parse
 from forebear.weights.readers.errors import check_names, reading, refused
 from forebear.weights.readers.graph_file import GraphFile, mapped
@@ -19,8 +19,8 @@ _PRINTABLE = re.compile(rb"[ -~]*\Z")
 _NEXT = (b"\x12", b"\x1a", b"\x20", b"\x22", b"\x28", b"\x32", b"\x38", b"\x42", b"\xa2\x06")
 _COLOURS = "images are BGR, less the mean colour of Caffe; the originals subtract a mean image"
 _POOLS = (
-    f"its pools are read for images of {SIDE} pixels; at sizes whose maps have an odd side before "
-    "a pool, Caffe's windows lie elsewhere"
+    "its pools are read for images of {} pixels; at sizes whose maps have an odd side before a "
+    "pool, Caffe's windows lie elsewhere"
 )
 
 
@@ -43,7 +43,6 @@ class CaffeArrays(GraphFile):
     format = "Caffe model"
     library = "caffe"
     preprocessing = CAFFE
-    notes = (_COLOURS, _POOLS)
 
     def __init__(self, path: Path) -> None:
         """Reads the layers, and no array but those of the norms.
@@ -65,3 +64,4 @@ class CaffeArrays(GraphFile):
                 ) from error
             check_names(path, self.graph.tensors)
         self.entries = self.graph.tensors
+        self.notes = (_COLOURS, _POOLS.format(self.graph.inputs[0].dims[2]))

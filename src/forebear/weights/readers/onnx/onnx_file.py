@@ -23,6 +23,7 @@ class OnnxArrays(GraphFile):
 
     expected = EXPECTED
     library = "onnx"
+    remedy = "Run other graphs with ONNX Runtime."
 
     def __init__(self, path: Path) -> None:
         """Reads the graph, and no array.
