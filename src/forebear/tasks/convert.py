@@ -25,7 +25,7 @@ from forebear.weights.layouts import Array
 from forebear.weights.load import load, native_file
 from forebear.weights.native_format import save
 from forebear.weights.rewrite import REWRITES
-from forebear.weights.transfer import transfer
+from forebear.weights.transfer import held_by
 from forebear.weights.writers.keras_model import keras_layers, stored_arrays
 from forebear.weights.writers.overwrite import write_new
 
@@ -173,11 +173,7 @@ def _network_in(net: Network, library: str) -> tuple[str, Network]:
             continue
         if verdict.answer == "same":
             if name.startswith(f"{library}/"):
-                with torch.device("meta"):
-                    held = Network(spelled)
-                held.to_empty(device=torch.device("cpu"))
-                transfer(net, held)
-                return name, held.eval()
+                return name, held_by(spelled, net)
             able.append(name)
         elif name.startswith(f"{library}/") and "shapes" not in verdict.reasons[0]:
             reasons[name] = "; ".join(verdict.reasons)

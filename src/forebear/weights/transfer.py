@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from forebear.errors import WeightsError
@@ -33,6 +34,19 @@ def transfer(source: Network, target: Network) -> None:
     target.load_state_dict(state)
     if len(source.classes) in (0, target.plan.num_classes):
         target.card = source.card
+
+
+def held_by(plan: Plan, source: Network) -> Network:
+    """Returns a network of another plan with the weights of one, in evaluation mode.
+
+    Raises:
+        WeightsError: As of `transfer`.
+    """
+    with torch.device("meta"):
+        target = Network(plan)
+    target.to_empty(device=torch.device("cpu"))
+    transfer(source, target)
+    return target.eval()
 
 
 def _paths(source: Plan, target: Plan) -> list[tuple[str, str]]:

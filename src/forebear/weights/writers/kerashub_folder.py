@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from forebear.errors import WeightsError
 from forebear.network.describe.equivalence import same_function
 from forebear.network.network import Network
@@ -22,7 +20,7 @@ from forebear.tables.preprocessing import Preprocessing
 from forebear.tables.rows import Conv
 from forebear.text import truncated
 from forebear.weights.kerashub_resnet import network_of_backbone
-from forebear.weights.transfer import transfer
+from forebear.weights.transfer import held_by
 from forebear.weights.writers.hub_folder import make_folder, write_objects
 from forebear.weights.writers.keras import write_keras
 from forebear.weights.writers.keras_model import keras_layers, stored_arrays
@@ -133,11 +131,7 @@ def _held(network: Network, settings: Mapping[str, Any]) -> Network:
     if reasons:
         why = "; ".join(reasons)
         raise _refused(f"{plan.table.name} in dialect {plan.dialect.name} differs there: {why}")
-    with torch.device("meta"):
-        held = Network(spelled)
-    held.to_empty(device=torch.device("cpu"))
-    transfer(network, held)
-    return held.eval()
+    return held_by(spelled, network)
 
 
 def _other_projections(spelled: Plan) -> tuple[str, ...]:

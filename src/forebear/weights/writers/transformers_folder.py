@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from forebear.errors import WeightsError
 from forebear.network.describe.equivalence import same_function
 from forebear.network.network import Network
@@ -16,7 +14,7 @@ from forebear.network.plan.plan import Plan
 from forebear.tables.preprocessing import Preprocessing
 from forebear.tables.rows import Conv
 from forebear.weights.readers.hub import HubConfig
-from forebear.weights.transfer import transfer
+from forebear.weights.transfer import held_by
 from forebear.weights.transformers_resnet import network_of
 from forebear.weights.variable_names import pairs
 from forebear.weights.writers.hub_folder import write_folder
@@ -95,11 +93,7 @@ def _held(network: Network, config: Mapping[str, Any]) -> Network:
     if verdict.answer != "same":
         why = "; ".join(verdict.reasons)
         raise _refused(f"{plan.table.name} in dialect {plan.dialect.name} differs there: {why}")
-    with torch.device("meta"):
-        held = Network(spelled)
-    held.to_empty(device=torch.device("cpu"))
-    transfer(network, held)
-    return held.eval()
+    return held_by(spelled, network)
 
 
 def _spelled(config: Mapping[str, Any], plan: Plan) -> Plan:
