@@ -20,6 +20,7 @@ from forebear.tables.dialects import TIMM_PREACT, TIMM_PREACT_BASIC, TIMM_V1, Di
 from forebear.tables.rows import Block, Conv, Pool, Table
 from forebear.tasks.convert import convert
 from forebear.weights.writers.kerashub_folder import write_kerashub
+from tests.weights.writers.making import random_network
 
 h5py = pytest.importorskip("h5py")
 
@@ -47,11 +48,7 @@ def initial(
     num_classes: int | None = 3,
     **card: Any,
 ) -> forebear.Network:
-    torch.manual_seed(0)
-    network = forebear.create(table, dialect=dialect, num_classes=num_classes)
-    for name, one in network.state_dict().items():
-        if "num_batches" not in name:
-            one.copy_(torch.rand_like(one) + 0.2 if "var" in name else 0.3 * torch.randn_like(one))
+    network = random_network(table, dialect, num_classes)
     network.card = replace(network.card, **{"preprocessing": RULE, **card})
     return network.eval()
 

@@ -21,6 +21,7 @@ from forebear.tables.dialects import TIMM_PREACT, TIMM_V1, Dialect
 from forebear.tables.rows import Block, Conv, Pool, Table
 from forebear.tasks.convert import convert
 from forebear.weights.writers.transformers_folder import write_transformers
+from tests.weights.writers.making import random_network
 
 ROOT = (Conv("conv1", 8, 7, stride=2), Pool("pool1"))
 BASIC = Table("t", ROOT, "basic", (Block("b1", 1, 8, 8), Block("b2", 2, 12, 12, 2)), classes=3)
@@ -39,11 +40,7 @@ def initial(
     num_classes: int | None = 3,
     **card: Any,
 ) -> forebear.Network:
-    torch.manual_seed(0)
-    network = forebear.create(table, dialect=dialect, num_classes=num_classes)
-    for name, one in network.state_dict().items():
-        if "num_batches" not in name:
-            one.copy_(torch.rand_like(one) + 0.2 if "var" in name else 0.3 * torch.randn_like(one))
+    network = random_network(table, dialect, num_classes)
     classes = CLASSES if num_classes else ()
     network.card = replace(network.card, classes=classes, **card)
     return network.eval()
