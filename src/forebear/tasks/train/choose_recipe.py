@@ -2,9 +2,9 @@
 
 The ways are the logits alone, as a logistic regression on the features, and all layers from these
 logits on (LP-FT: Kumar et al. 2022, arXiv:2202.10054) with low or high learning rates. Each is
-tried on folds of the training images, for a part of the time. The best one, by accuracy or by mAP
-of multi-label images, then trains on all of them. The data's own validation set is not used, as it
-measures the result.
+tried on folds of the training images, for a part of the time. The way with high learning rates then
+trains on all of them, unless another one is clearly better by accuracy, or by mAP of multi-label
+images. The data's own validation set is not used, as it measures the result.
 """
 
 from __future__ import annotations
