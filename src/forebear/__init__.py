@@ -13,6 +13,7 @@ from forebear.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from forebear.engines.classifier import Classifier
+    from forebear.network.accelerate import accelerate
     from forebear.network.create import create
     from forebear.network.network import Network
     from forebear.tables.files import read_table, table_from_lists
@@ -48,6 +49,7 @@ __all__ = [
     "TuneConfig",
     "TuneResult",
     "WeightsError",
+    "accelerate",
     "create",
     "load",
     "load_arrays",
@@ -69,6 +71,7 @@ _LATE = {
     "TrainResult": "forebear.tasks.train.api",
     "TuneConfig": "forebear.tasks.tune.config",
     "TuneResult": "forebear.tasks.tune.results",
+    "accelerate": "forebear.network.accelerate",
     "create": "forebear.network.create",
     "load": "forebear.weights.load",
     "load_arrays": "forebear.weights.assign",

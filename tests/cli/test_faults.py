@@ -49,7 +49,7 @@ def test_suggestions_are_printed_and_written(
     before = sorted(root.rglob("*"))
     assert main(["check", f"folder:{root}", "--model", str(saved), "--out", str(out)]) == 0
     lines = words(capsys.readouterr().out)
-    at = next(at for at, line in enumerate(lines) if line.endswith("likely label errors"))
+    at = next(at for at, line in enumerate(lines) if line.startswith("likely label errors"))
     wrong = f"{root}/train/down/wrong.png"
     assert lines[at + 1].startswith(f"{wrong} (train, down) is likely across, score 0.")
     assert "all 42 images can be used" in "\n".join(lines)
@@ -163,7 +163,7 @@ def test_a_cross_validation_judges_its_own_images_alone(
     assert not (tmp_path / "out").exists()
     assert main(["check", f"folder:{root}", "--model", cv, "--out", out]) == 0
     lines = words(capsys.readouterr().out)
-    at = lines.index("1 likely label errors")
+    at = lines.index("likely label errors: 1")
     assert plan.images.name(4) in lines[at + 1]
     assert "is likely grey, score " in lines[at + 1]
     assert any("images: the out-of-fold probabilities of the cross-val" in line for line in lines)

@@ -145,13 +145,13 @@ def lines(found: Faults, folder: Path | None) -> Iterator[Line]:
     yield "", ""
     yield from ((method, "dim") for method in found.methods)
     kinds = (
-        (f"{counts['label']:,} likely label errors", found.of("label")),
+        (f"likely label errors: {counts['label']:,}", found.of("label")),
         (
-            f"{counts['near-duplicate']:,} near-duplicates, {found.across:,} of them in groups "
-            "across train and val",
+            f"near-duplicates: {counts['near-duplicate']:,}, and {found.across:,} of them in "
+            "groups across train and val",
             found.of("near-duplicate"),
         ),
-        (f"{counts['outlier']:,} outliers", found.of("outlier")),
+        (f"outliers: {counts['outlier']:,}", found.of("outlier")),
     )
     for heading, suggestions in kinds:
         yield "", ""

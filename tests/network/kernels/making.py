@@ -16,6 +16,7 @@ from forebear import Block, Conv, Table
 from forebear.network.accelerate import accelerate
 from forebear.network.kernels import convolution, grouped_conv, native, winograd
 from forebear.network.kernels.conv_geometry import Window
+from forebear.network.kernels.measured_choice import Way
 from tests.network.making import SMALL_ROOT, table
 
 
@@ -51,6 +52,7 @@ NETWORKS = {
     "resnet18": lambda: forebear.create("paper/resnet18_cifar", num_classes=10),
     "groups of 4": lambda: forebear.create("torchvision/resnext50_32x4d", num_classes=10),
     "narrow resnet10": lambda: forebear.create(NARROW, dialect="torchvision"),
+    "dense": lambda: forebear.create(NARROW, dialect="torchvision", output_stride=1),
     "resnet20": lambda: forebear.create("paper/resnet20"),
 }
 
@@ -69,6 +71,21 @@ def pair(name: str) -> tuple[forebear.Network, forebear.Network]:
     fast = copy.deepcopy(plain)
     accelerate(fast)
     return plain, fast
+
+
+def gradients(net: forebear.Network, images: Tensor) -> dict[str, Tensor]:
+    """Of the mean square of the logits, by each parameter's name; moves the running values."""
+    names, values = zip(*net.named_parameters(), strict=True)
+    loss = net(images).square().mean()
+    found = dict(zip(names, torch.autograd.grad(loss, values), strict=True))
+    return found | {name: value.clone() for name, value in net.named_buffers()}
+
+
+def error(found: dict[str, Tensor], exact: dict[str, Tensor]) -> float:
+    """The length of all differences over that of all gradients."""
+    apart = [torch.linalg.vector_norm(found[name].double() - exact[name]) for name in exact]
+    whole = [torch.linalg.vector_norm(value.double()) for value in exact.values()]
+    return float(torch.stack(apart).norm() / torch.stack(whole).norm())
 
 
 compiles = pytest.mark.skipif(
@@ -106,18 +123,14 @@ class Case:
             for ours, wanted, norm in zip(found, exact, norms, strict=True)
         ]
 
-    def by(self, way: type[torch.autograd.Function]) -> tuple[Tensor, ...]:
+    def by(self, way: Way) -> tuple[Tensor, ...]:
         """Returns the map and both gradients."""
-        y = way.apply(self.x, self.weight, self.window)  # type: ignore[no-untyped-call]
+        y = way.apply(self.x, self.weight, self.window)
         return (y, *torch.autograd.grad(y, (self.x, self.weight), self.dy))
 
     def by_torch(self) -> tuple[Tensor, ...]:
         """Returns the same by torch's own convolution."""
-        window, (height, width) = self.window, self.x.shape[2:]
-        below = (window.height - 1) * window.stride + window.kernel - height - window.top
-        right = (window.width - 1) * window.stride + window.kernel - width - window.left
-        padded = F.pad(self.x, (window.left, right, window.top, below))
-        y = F.conv2d(padded, self.weight, None, window.stride, 0, 1, window.groups)
+        y = by_torch(self.window, self.x, self.weight)
         return (y, *torch.autograd.grad(y, (self.x, self.weight), self.dy))
 
 
@@ -142,14 +155,19 @@ def random_case(seed: int, *, kernel: int = 3, stride: int = 1, size: int = 0) -
     )
 
 
+def by_torch(window: Window, x: Tensor, weight: Tensor) -> Tensor:
+    """Returns torch's own convolution."""
+    step, reach = window.stride, (window.kernel - 1) * window.rate
+    below = (window.height - 1) * step + reach + 1 - x.shape[2] - window.top
+    right = (window.width - 1) * step + reach + 1 - x.shape[3] - window.left
+    padded = F.pad(x, (window.left, right, window.top, below))
+    return F.conv2d(padded, weight, None, step, 0, window.rate, window.groups)
+
+
 def exactly(window: Window, x: Tensor, weight: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
     """The convolution and the gradients of its input and weights, in float64."""
     x, weight = (one.detach().double().requires_grad_() for one in (x, weight))
-    step, kernel = window.stride, window.kernel
-    below = (window.height - 1) * step + kernel - x.shape[2] - window.top
-    right = (window.width - 1) * step + kernel - x.shape[3] - window.left
-    padded = F.pad(x, (window.left, right, window.top, below))
-    y = F.conv2d(padded, weight, None, step, 0, 1, window.groups)
+    y = by_torch(window, x, weight)
     return (y, *torch.autograd.grad(y, (x, weight), dy.double()))
 
 

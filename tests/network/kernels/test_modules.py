@@ -22,26 +22,19 @@ from forebear.network.accelerate import accelerate
 from forebear.network.kernels import fused_norm, max_pool, modules, native
 from forebear.network.layers import Conv, Norm, Pool
 from forebear.network.units import UnitV1, UnitV2
-from tests.network.kernels.making import NETWORKS, distance, draw, pair, plain_network
+from tests.network.kernels.making import (
+    NETWORKS,
+    distance,
+    draw,
+    error,
+    gradients,
+    pair,
+    plain_network,
+)
 
 compiles = pytest.mark.skipif(
     isinstance(native.library(), str), reason="the C functions were not built"
 )
-
-
-def gradients(net: forebear.Network, images: Tensor) -> dict[str, Tensor]:
-    """Of the mean square of the logits, by each parameter's name; moves the running values."""
-    names, values = zip(*net.named_parameters(), strict=True)
-    loss = net(images).square().mean()
-    found = dict(zip(names, torch.autograd.grad(loss, values), strict=True))
-    return found | {name: value.clone() for name, value in net.named_buffers()}
-
-
-def error(found: dict[str, Tensor], exact: dict[str, Tensor]) -> float:
-    """The length of all differences over that of all gradients."""
-    apart = [torch.linalg.vector_norm(found[name].double() - exact[name]) for name in exact]
-    whole = [torch.linalg.vector_norm(value.double()) for value in exact.values()]
-    return float(torch.stack(apart).norm() / torch.stack(whole).norm())
 
 
 def same_state(one: nn.Module, other: nn.Module) -> bool:

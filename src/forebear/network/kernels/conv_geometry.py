@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The geometry of a convolution with rate 1, for one input size. Lengths are in pixels."""
+    """The geometry of a convolution for one input size. Lengths are in pixels."""
 
     kernel: int
     stride: int
@@ -16,6 +16,7 @@ class Window:
     height: int  # of the output
     width: int  # of the output
     groups: int = 1
+    rate: int = 1  # pixels between neighbouring values of the kernel
 
     @property
     def side(self) -> int:
@@ -29,7 +30,7 @@ class Window:
         """
         down, right = (self.height - 1) * self.stride, (self.width - 1) * self.stride
         return (
-            self.groups == 1
+            self.groups == self.rate == 1
             and down <= self.top <= self.kernel - height
             and right <= self.left <= self.kernel - width
         )

@@ -4,8 +4,8 @@ oneDNN's direct convolutions run close to the peak speed of the hardware on larg
 gradient passes over the whole gradient once for each image. On small maps this takes most of a
 step: 12 ms for a 3x3 convolution with 512 channels on 128 maps of 1x1, while a matrix product takes
 0.2 ms. For 3x3 convolutions of stride 1, Winograd's algorithm is faster still, because it needs
-fewer multiplications (winograd.py). Convolutions in groups of few channels are fastest without a
-matrix product (grouped_conv.py).
+fewer multiplications (winograd.py); a rate above 1 splits the map into several (split_maps.py).
+Convolutions in groups of few channels are fastest without a matrix product (grouped_conv.py).
 
 In bfloat16, the limits below choose. In float32, which processors of many kinds compute, the ways
 are measured on the machine (measured_choice.py).
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from forebear.network.kernels import grouped_conv, weight_gradient
+from forebear.network.kernels import grouped_conv, split_maps, weight_gradient
 from forebear.network.kernels.conv_geometry import Window
 from forebear.network.kernels.measured_choice import Way, fastest
 from forebear.network.kernels.native import Library, library
@@ -57,7 +57,7 @@ def convolve(window: Window, x: Tensor, weight: Tensor, *, winograd: bool = True
         [N, channels, window.height, window.width] in channels_last, in x's dtype.
     """
     way = _way(window, x, weight, winograd)
-    return None if way is None else way.apply(x, weight, window)  # type: ignore[no-untyped-call]
+    return None if way is None else way.apply(x, weight, window)
 
 
 def fork(window: Window, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,6 +88,10 @@ def _way(window: Window, x: Tensor, weight: Tensor, winograd: bool) -> Way | Non
 
 def _ways(window: Window, x: Tensor, weight: Tensor, winograd: bool) -> Iterator[Way]:
     """Yields what may be faster than torch's own convolution; first what mostly is."""
+    if window.rate > 1:
+        if winograd and split_maps.fits(window, x, weight):
+            yield split_maps.Split
+        return
     if window.groups > 1:
         few = weight.shape[1] == 4 and weight.shape[0] == x.shape[1] and x.shape[1] % MERGED == 0
         if grouped_conv.fits(window, x, weight):

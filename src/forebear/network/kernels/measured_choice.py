@@ -23,9 +23,10 @@ from forebear.files import home, make_private, own_text, process_lock, write_tex
 from forebear.hardware import processor
 from forebear.network.kernels.conv_geometry import Window
 from forebear.network.kernels.native import version
+from forebear.network.kernels.split_maps import Split
 from forebear.untrusted import parse_json
 
-Way = type[torch.autograd.Function]
+Way = type[torch.autograd.Function] | type[Split]
 TORCH = "torch"  # the name of torch's own convolution
 ROUNDS = 2  # timed turns of each way, after one that is not counted
 WORK = 1.5e9  # multiply-adds of a turn's forward pass, by fewer images if a batch has more
@@ -80,8 +81,8 @@ def _key(ways: Sequence[Way], window: Window, shape: Sequence[int], weight: Tens
     count, channels, height, width = shape
     return (
         f"{_machine()}{count} x {channels} x {height} x {width} to {len(weight)} x "
-        f"{window.height} x {window.width}, kernel {window.kernel}, stride {window.stride}, groups "
-        f"{window.groups}, zeros {window.top} and {window.left}, of "
+        f"{window.height} x {window.width}, kernel {window.kernel}, stride {window.stride}, rate "
+        f"{window.rate}, groups {window.groups}, zeros {window.top} and {window.left}, of "
         + " ".join(way.__name__ for way in ways)
     )
 
@@ -126,7 +127,7 @@ def _measured(ways: Sequence[Way], window: Window, shape: Sequence[int], weight:
 
     def turn(way: Way | None) -> float:
         started = perf_counter()
-        y = _by_torch(window, x, taps) if way is None else way.apply(x, taps, window)  # type: ignore[no-untyped-call]
+        y = _by_torch(window, x, taps) if way is None else way.apply(x, taps, window)
         torch.autograd.grad(y, (x, taps), dy)
         return perf_counter() - started
 
@@ -143,7 +144,7 @@ def _measured(ways: Sequence[Way], window: Window, shape: Sequence[int], weight:
 
 def _by_torch(window: Window, x: Tensor, weight: Tensor) -> Tensor:
     pads = (window.top, window.left)
-    return F.conv2d(x, weight, None, window.stride, pads, 1, window.groups)
+    return F.conv2d(x, weight, None, window.stride, pads, window.rate, window.groups)
 
 
 def _keep(key: str, name: str) -> None:

@@ -79,8 +79,7 @@ class FastConv(Conv):
         """Returns the geometry of the convolution, or None if the kernels do not support it."""
         layer, weight = self.layer, self.conv.weight
         if (
-            layer.rate > 1
-            or x.device.type != "cpu"
+            x.device.type != "cpu"
             or _compute_dtype(x) not in (torch.bfloat16, torch.float32)
             or weight.dtype != torch.float32
             or not x.is_contiguous(memory_format=torch.channels_last)
@@ -96,6 +95,7 @@ class FastConv(Conv):
             height=layer.out_side(x.shape[2]),
             width=layer.out_side(x.shape[3]),
             groups=layer.groups,
+            rate=1 if layer.kernel == 1 else layer.rate,
         )
 
     def _biased(self, y: Tensor) -> Tensor:
