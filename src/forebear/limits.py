@@ -69,5 +69,4 @@ LAYERS_BYTES = 64 * MIB  # of the layers' description in a SavedModel of Keras
 GRAPH_NODES = 100_000  # of an ONNX graph; ResNet-1202 has 4,000
 TORCH7_OBJECTS = 1_000_000  # of a .t7 file; ResNet-200 has fewer than 50,000
 TORCH7_NESTING = 200  # tables and objects in one another; a ResNet has about 30
-SYMBOL_BYTES = 16 * MIB  # of the graph of an MXNet file; ResNet-152 has 0.4 MB
 MSGPACK_VALUES = 500_000  # of a Flax file; a training state of ResNet-200 has about 10,000

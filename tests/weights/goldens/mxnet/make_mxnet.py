@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-np.bool = bool  # MXNet 1.9.1 uses this name, which NumPy 1.24 dropped
+setattr(np, "bool", bool)  # noqa: B010 - MXNet 1.9.1 uses this name, which NumPy 1.24 dropped
 
 import mxnet  # noqa: E402
 from mxnet.gluon.model_zoo.vision import resnet  # noqa: E402
@@ -32,7 +32,7 @@ def values(name: str, shape: tuple[int, ...], random: np.random.RandomState) -> 
 
 def main() -> None:
     """Writes a .params file and a symbol of each network, and all images and logits."""
-    found = {}
+    found: dict[str, Any] = {}
     for seed, (name, (network, unit, channels)) in enumerate(NETWORKS.items()):
         random = np.random.RandomState(seed)
         images = random.normal(size=(1, 3, SIDE, SIDE)).astype(np.float32)

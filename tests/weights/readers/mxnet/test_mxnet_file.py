@@ -56,7 +56,8 @@ def test_version_2_gives_the_logits_of_mxnet(name: str) -> None:
     rule = forebear.load(GOLDENS / f"{name}-0000.params").preprocessing
     assert rule.mean != usual.mean
     first, scale, mean, std = (
-        np.float32(one).reshape(3, 1, 1) for one in (usual.mean, usual.std, rule.mean, rule.std)
+        np.array(one, np.float32).reshape(3, 1, 1)
+        for one in (usual.mean, usual.std, rule.mean, rule.std)
     )
     given = ((images * scale + first) - mean) / std
     network = assert_gives(GOLDENS / f"{name}-0000.params", given.astype(np.float32), logits)

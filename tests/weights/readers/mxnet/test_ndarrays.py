@@ -54,7 +54,7 @@ def test_bfloat16_and_arrays_without_axes_are_read() -> None:
         (listed([array(ONE, 2)], ["a", "b"]), "1 arrays and 2 names"),
         (listed([array(ONE, 2)] * 2, ["a", "a"]), "two of its arrays have one name"),
         (listed([array(ONE, 2)], ["a" * 2000]), "has 2,000 characters"),
-        (listed([array(np.float32(1), 2)], ["a"]), "an array has 0 axes"),
+        (listed([array(np.array(1.0, np.float32), 2)], ["a"]), "an array has 0 axes"),
         (listed([struct.pack("<I", 77)], ["a"]), "an array has 77 axes"),
         (MAGIC + bytes(8) + struct.pack("<Q", 2**60), "it says that it has 1,152,921"),
         (listed([struct.pack("<IiIqq", 0xF993FAC9, 0, 2, 2**40, 2**40)], ["a"]), "not possible"),

@@ -60,7 +60,7 @@ class _Operator:
             raise DamageError(f"its node {number} is no object")
         self.op, self.name = (str(node.get(key, "")) for key in ("op", "name"))
         # Symbols of several versions of MXNet call them differently.
-        given = next((node[key] for key in ("attrs", "attr", "param") if node.get(key)), {})
+        given: Any = next((node[key] for key in ("attrs", "attr", "param") if node.get(key)), {})
         self.settings: Mapping[str, Any] = given if isinstance(given, dict) else {}
         listed = node.get("inputs")
         listed = listed if isinstance(listed, list) and len(listed) <= LISTED else None

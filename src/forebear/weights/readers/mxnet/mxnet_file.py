@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from forebear.limits import SYMBOL_BYTES
 from forebear.text import truncated
-from forebear.untrusted import parse_json, read_bytes
+from forebear.untrusted import read_json
 from forebear.weights.readers.errors import check_names, reading, refused
 from forebear.weights.readers.graph_file import GraphFile, mapped
 from forebear.weights.readers.mxnet.graph import to_graph
@@ -57,8 +56,7 @@ class MxnetArrays(GraphFile):
             arrays = _by_variable(read_arrays(mapped(path)))
             check_names(path, arrays)
             with reading(symbol, "the symbol of an MXNet network"):
-                content = parse_json(read_bytes(symbol, most=SYMBOL_BYTES))
-                self.graph = to_graph(content, arrays)
+                self.graph = to_graph(read_json(symbol), arrays)
         self.entries = self.graph.tensors
 
 
