@@ -159,8 +159,11 @@ def kerashub() -> dict[str, bytes]:
 @cache
 def mxnet() -> dict[str, bytes]:
     """An MXNet file and its symbol."""
-    stem, ends = "v1_bottleneck", ("-0000.params", "-symbol.json")
-    return {f"net{end}": (mxnet_making.GOLDENS / f"{stem}{end}").read_bytes() for end in ends}
+    names = ("v1_bottleneck-0000.params", "v1_bottleneck-symbol.json", "gluon_v2_basic.params")
+    read = {name: (mxnet_making.GOLDENS / name).read_bytes() for name in names}
+    return dict(
+        zip(("net-0000.params", "net-symbol.json", "gluon.params"), read.values(), strict=True)
+    )
 
 
 @cache

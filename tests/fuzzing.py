@@ -241,12 +241,13 @@ def _kerashub(data: bytes, folder: Path) -> None:
 
 
 def _mxnet(data: bytes, folder: Path) -> None:
-    """Reads the bytes in place of an MXNet file or of its symbol; the first byte says which."""
+    """Reads the bytes in place of one of MXNet's files; the first byte says which."""
     files = seeds.mxnet()
     changed = sorted(files)[(data[0] if data else 0) % len(files)]
     for name, content in files.items():
         _put(folder, name, data[1:] if name == changed else content)
-    path = folder / "net-0000.params"
+    gluon = changed == "gluon.params"  # which has no symbol
+    path = folder / (changed if gluon else "net-0000.params")
     _arrays(path)
     find_network(path)
 

@@ -31,7 +31,7 @@ def values(name: str, shape: tuple[int, ...], random: np.random.RandomState) -> 
 
 
 def main() -> None:
-    """Writes a .params file and a symbol of each network, and all images and logits."""
+    """Writes two .params files and a symbol of each network, and all images and logits."""
     found: dict[str, Any] = {}
     for seed, (name, (network, unit, channels)) in enumerate(NETWORKS.items()):
         random = np.random.RandomState(seed)
@@ -44,6 +44,7 @@ def main() -> None:
             parameter.set_data(mxnet.nd.array(values(key, parameter.shape, random)))
         found |= {f"{name}.images": images, f"{name}.logits": net(mxnet.nd.array(images)).asnumpy()}
         net.export(str(FOLDER / name))
+        net.save_parameters(str(FOLDER / f"gluon_{name}.params"))
     np.savez_compressed(FOLDER / "expected.npz", **found)
 
 

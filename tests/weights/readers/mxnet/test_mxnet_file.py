@@ -20,6 +20,7 @@ from forebear import WeightsError
 from forebear.tables.dialects import TORCHVISION_V1
 from forebear.weights.readers.detect import open_arrays
 from forebear.weights.readers.mxnet.mxnet_file import MxnetArrays, symbol_of
+from forebear.weights.readers.mxnet.ndarrays import read_arrays
 from tests.weights.mxnet_making import GOLDENS, golden, params, put
 from tests.weights.readers.making import damaged, refusal
 
@@ -40,6 +41,17 @@ def assert_gives(path: Path, images: NDArray[Any], logits: NDArray[Any]) -> fore
     return network
 
 
+def fed(images: NDArray[Any], network: forebear.Network) -> NDArray[Any]:
+    """MXNet's input as the network takes it: the norm of the image is in the preprocessing."""
+    usual, rule = TORCHVISION_V1.preprocessing, network.preprocessing
+    first, scale, mean, std = (
+        np.array(one, np.float32).reshape(3, 1, 1)
+        for one in (usual.mean, usual.std, rule.mean, rule.std)
+    )
+    given: NDArray[Any] = ((images * scale + first) - mean) / std
+    return given
+
+
 @pytest.mark.parametrize("name", ["v1_basic", "v1_bottleneck"])
 def test_version_1_gives_the_logits_of_mxnet(name: str) -> None:
     network = assert_gives(GOLDENS / f"{name}-0000.params", *expected(name))
@@ -52,16 +64,42 @@ def test_version_1_gives_the_logits_of_mxnet(name: str) -> None:
 def test_version_2_gives_the_logits_of_mxnet(name: str) -> None:
     """Its first norm, of the image, becomes a part of the preprocessing."""
     images, logits = expected(name)
-    usual = TORCHVISION_V1.preprocessing
-    rule = forebear.load(GOLDENS / f"{name}-0000.params").preprocessing
-    assert rule.mean != usual.mean
-    first, scale, mean, std = (
-        np.array(one, np.float32).reshape(3, 1, 1)
-        for one in (usual.mean, usual.std, rule.mean, rule.std)
-    )
-    given = ((images * scale + first) - mean) / std
-    network = assert_gives(GOLDENS / f"{name}-0000.params", given.astype(np.float32), logits)
+    network = forebear.load(GOLDENS / f"{name}-0000.params")
+    assert network.preprocessing.mean != TORCHVISION_V1.preprocessing.mean
+    assert_gives(GOLDENS / f"{name}-0000.params", fed(images, network), logits)
     assert network.dialect.order == "pre"
+
+
+@pytest.mark.parametrize("name", ["v1_basic", "v1_bottleneck", "v2_basic", "v2_bottleneck"])
+def test_parameters_of_gluon_need_no_symbol(name: str) -> None:
+    path = GOLDENS / f"gluon_{name}.params"
+    network, (images, logits) = forebear.load(path), expected(name)
+    given = fed(images, network) if name.startswith("v2") else images
+    assert_gives(path, given, logits)
+    assert "this file has no graph: it is read as the ResNet of" in network.card.provenance["notes"]
+
+
+def renamed(change: Callable[[str], str]) -> bytes:
+    data = memoryview((GOLDENS / "gluon_v1_basic.params").read_bytes())
+    return params({change(name): one.values(GOLDENS) for name, one in read_arrays(data).items()})
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda name: name.replace("output", "fc"), "whose graph is in another file"),
+        (lambda name: name.replace("features.4", "stage"), "model zoo has stage.0.body.0.weight"),
+        (lambda name: name.replace("body.3.weight", "body.9.weight"), "model zoo has features.4.0"),
+        (lambda name: name.replace("features.1.running_var", "x"), "has no running mean"),
+    ],
+)
+def test_other_parameters_of_gluon_are_refused(
+    change: Callable[[str], str], why: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.params"
+    path.write_bytes(renamed(change))
+    with pytest.raises(WeightsError, match=why):
+        forebear.load(path)
 
 
 @pytest.mark.parametrize("version", [0, 1, 3])

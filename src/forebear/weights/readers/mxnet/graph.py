@@ -178,7 +178,7 @@ class _Graph:
             self._tensors.update(found)
         mean = self._tensors.get(inputs[3]) if len(inputs) == 5 else None
         if mean is None:
-            raise DamageError(f"norm {truncated(operator.name)} has no running mean")
+            raise DamageError(f"norm {truncated(operator.name)} has no running mean or variance")
         if operator.flag("fix_gamma", "True"):
             ones = f"{operator.name}/ones:{len(self._nodes)}"
             self._tensors[ones] = constant(ones, np.ones(mean.shape, np.float32))
