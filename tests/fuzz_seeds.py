@@ -32,7 +32,7 @@ from forebear.weights.kerashub_resnet import KERASHUB_V1
 from forebear.weights.writers.tensorflow.protobuf import message, number
 from tests.data.making import encoded, noise
 from tests.network.making import make
-from tests.weights import caffe_making, flax_making, torch7_making
+from tests.weights import caffe_making, flax_making, mxnet_making, torch7_making
 from tests.weights.readers import tensorflow_making as making
 from tests.weights.readers.object_making import Tree, Variable, graph_of, layers_of
 
@@ -154,6 +154,16 @@ def kerashub() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         path = making.preset(Path(folder) / "x", network)
         return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+@cache
+def mxnet() -> dict[str, bytes]:
+    """An MXNet file and its symbol."""
+    names = ("v1_bottleneck-0000.params", "v1_bottleneck-symbol.json", "gluon_v2_basic.params")
+    read = {name: (mxnet_making.GOLDENS / name).read_bytes() for name in names}
+    return dict(
+        zip(("net-0000.params", "net-symbol.json", "gluon.params"), read.values(), strict=True)
+    )
 
 
 @cache
@@ -399,6 +409,7 @@ def seeds() -> dict[str, list[bytes]]:
         "caffe": [caffe_making.net(caffe_making.layers_of(_one_unit(caffe_making.CAFFE)))],
         "torch7": [torch7_making.written(torch7_making.model_of(_one_unit(TORCHVISION_V1)))],
         "flax": [flax_making.packed(flax_making.variables_of(_one_unit(FLAX, padding=3)))],
+        "mxnet": _in_place(mxnet()),
         "onnx": [path.read_bytes() for path in sorted(_FAMILIES.glob("*.onnx"))],
         "safetensors_index": [_INDEX],
         "hub_config": list(_CONFIG),

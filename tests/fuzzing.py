@@ -240,6 +240,18 @@ def _kerashub(data: bytes, folder: Path) -> None:
     forebear.load(folder)
 
 
+def _mxnet(data: bytes, folder: Path) -> None:
+    """Reads the bytes in place of one of MXNet's files; the first byte says which."""
+    files = seeds.mxnet()
+    changed = sorted(files)[(data[0] if data else 0) % len(files)]
+    for name, content in files.items():
+        _put(folder, name, data[1:] if name == changed else content)
+    gluon = changed == "gluon.params"  # which has no symbol
+    path = folder / (changed if gluon else "net-0000.params")
+    _arrays(path)
+    find_network(path)
+
+
 def _keras_config(data: bytes, folder: Path) -> None:
     """Reads the bytes as the model_config of a Keras file with automatic layer names."""
     config = data.decode("utf-8", "replace").replace("\0", "")
@@ -389,6 +401,7 @@ TARGETS: dict[str, Target] = {
     "caffe": _graph("net.caffemodel"),
     "torch7": _graph("net.t7"),
     "flax": _graph("net.msgpack"),
+    "mxnet": _mxnet,
     "safetensors_index": _beside_weights(
         "model.safetensors.index.json", "model.safetensors.index.json"
     ),

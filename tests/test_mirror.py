@@ -79,6 +79,8 @@ TESTED_IN = {
     "weights/graphs/walk.py": "weights/test_onnx_graph.py",
     "weights/readers/caffe/graph.py": "weights/readers/caffe/test_caffe_file.py",
     "weights/readers/caffe/layers.py": "weights/readers/caffe/test_caffe_file.py",
+    "weights/readers/mxnet/gluon.py": "weights/readers/mxnet/test_mxnet_file.py",
+    "weights/readers/mxnet/graph.py": "weights/readers/mxnet/test_mxnet_file.py",
     "weights/readers/torch7/graph.py": "weights/readers/torch7/test_torch7_file.py",
     "weights/readers/torch7/objects.py": "weights/readers/torch7/test_torch7_file.py",
     "weights/readers/onnx/records.py": "weights/readers/onnx/test_onnx_file.py",

@@ -102,7 +102,7 @@ def read_graph(
 
 
 def _with_article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'AEIOU' else 'a'} {noun}"
+    return f"{'an' if noun[0] in 'AEIOU' or noun.startswith('MX') else 'a'} {noun}"
 
 
 def _plan(table: Table, dialect: Dialect, facts: GraphFacts, *, body: bool) -> Plan:

@@ -14,6 +14,7 @@ from forebear.weights.readers.foreign import Foreign, foreign_file, foreign_fold
 from forebear.weights.readers.hub import HubArrays, is_hub_folder
 from forebear.weights.readers.keras.hdf5_bytes import find_hdf5
 from forebear.weights.readers.keras.keras import WEIGHTS_MEMBER, KerasArrays, open_keras_archive
+from forebear.weights.readers.mxnet.mxnet_file import MxnetArrays, is_mxnet
 from forebear.weights.readers.npz import NpzArrays
 from forebear.weights.readers.onnx.onnx_file import OnnxArrays, is_onnx
 from forebear.weights.readers.pickled_arrays import PickledArrays
@@ -26,8 +27,8 @@ from forebear.weights.readers.zip_archive import open_archive
 
 _EXPECTED = (
     "a TensorFlow checkpoint or SavedModel, Keras .h5, .weights.h5 or .keras, torch state dict, "
-    "safetensors, .npz, ONNX graph, Caffe model, Torch7 or Flax file, a pickle of numpy arrays, or "
-    "a folder from the Hugging Face Hub"
+    "safetensors, .npz, ONNX graph, Caffe model, Torch7, Flax or MXNet file, a pickle of numpy "
+    "arrays, or a folder from the Hugging Face Hub"
 )
 _CHECK = "Check the path."
 # Other files that users pass by mistake, by their first bytes.
@@ -105,6 +106,8 @@ def _open_file(path: Path) -> Arrays:
         return CaffeArrays(path)
     if is_torch7(start):
         return Torch7Arrays(path)
+    if is_mxnet(start):
+        return MxnetArrays(path)
     if is_flax(start):
         return FlaxArrays(path)
     if (kind := foreign_file(path, start)) is not None:

@@ -1,7 +1,6 @@
 """Names the formats of other frameworks that forebear does not read, and says what to do instead.
 
-The sources are File.lua of Torch7, src/ndarray/ndarray.cc of MXNet,
-schema.fbs of TensorFlow Lite, and Model.proto of coremltools.
+The sources are File.lua of Torch7, schema.fbs of TensorFlow Lite, and Model.proto of coremltools.
 """
 
 from __future__ import annotations
@@ -25,10 +24,6 @@ class Foreign:
 TORCH7 = Foreign(
     "a Torch7 file in ASCII; forebear reads binary ones",
     "Save it again in Torch7 with torch.save(path, network), which is binary.",
-)
-MXNET = Foreign(
-    "an MXNet file (.params); it has no graph, which MXNet keeps in a .json file",
-    "Export both with mxnet.onnx.export_model, and pass the .onnx file.",
 )
 ORBAX = Foreign(
     "an Orbax checkpoint of JAX; its names depend on the program that wrote it",
@@ -90,7 +85,6 @@ def _is_core_ml(start: bytes) -> bool:
 
 _SAVED_MODEL = "saved_model.pb"
 _FILES: tuple[tuple[Callable[[bytes], bool], Foreign], ...] = (
-    (lambda start: start.startswith(b"\x12\x01\0\0\0\0\0\0"), MXNET),
     (lambda start: start[4:8] == b"TFL3", LITERT),
     (_is_torch7, TORCH7),
     (_is_core_ml, CORE_ML),

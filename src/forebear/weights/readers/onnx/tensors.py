@@ -126,8 +126,17 @@ def _narrow(numbers: NDArray[np.uint64], stored: np.dtype[np.generic], *, half: 
 def constant(name: str, values: Array) -> Tensor:
     """Returns a float32 array as the record of one; it is not copied if its bytes are in order."""
     stored = np.ascontiguousarray(values, "<f4")
-    raw = Field(_RAW, BYTES, memoryview(stored.data).cast("B"))
-    return Tensor(name, values.shape, FLOAT, (raw,))
+    return in_rows(name, values.shape, FLOAT, memoryview(stored.data).cast("B"))
+
+
+def in_rows(name: str, shape: tuple[int, ...], kind: int, values: memoryview) -> Tensor:
+    """Returns the record of an array whose values lie in rows, as little-endian bytes."""
+    return Tensor(name, shape, kind, (Field(_RAW, BYTES, values),))
+
+
+def item_size(kind: int) -> int:
+    """Returns the bytes of one value of a TensorProto.DataType."""
+    return np.dtype(_STORED[kind]).itemsize
 
 
 def tensor(message: memoryview) -> Tensor:

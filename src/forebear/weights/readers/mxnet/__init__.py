@@ -1,0 +1,1 @@
+"""Readers of MXNet's files."""
