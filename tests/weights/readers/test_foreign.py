@@ -21,6 +21,7 @@ CORE_ML = number(1, 4) + message(2, message(1, message(1, b"image"))) + message(
     [
         (TORCH7, "a Torch7 file in ASCII", "binary"),
         (TABLE7, "a Torch7 file in ASCII", "binary"),
+        (b'{\n  "nodes": [\n', "the symbol of an MXNet network", ".params file next to it"),
         (b"\x1c\0\0\0TFL3" + bytes(20), "a TensorFlow Lite model", "Keras file"),
         (CORE_ML, "a Core ML model", "PyTorch or Keras"),
     ],

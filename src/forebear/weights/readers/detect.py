@@ -98,8 +98,6 @@ def _open_file(path: Path) -> Arrays:
         return SafetensorsArrays(path)
     if start.startswith(b"\x80"):  # a pickle of protocol 2 or later
         return PickledArrays(path)
-    if start.lstrip().startswith(b"{"):
-        return open_index(path)
     if find_hdf5(path) is not None:
         return KerasArrays(path)
     if is_caffe(start):
@@ -112,6 +110,8 @@ def _open_file(path: Path) -> Arrays:
         return FlaxArrays(path)
     if (kind := foreign_file(path, start)) is not None:
         raise _not_read(path, kind)
+    if start.lstrip().startswith(b"{"):
+        return open_index(path)
     if is_onnx(start):
         return OnnxArrays(path)
     raise refused(path, _looks_like(start), _EXPECTED, _CHECK)

@@ -1,6 +1,7 @@
 """Names the formats of other frameworks that forebear does not read, and says what to do instead.
 
-The sources are File.lua of Torch7, schema.fbs of TensorFlow Lite, and Model.proto of coremltools.
+The sources are File.lua of Torch7, saveload_json.cc of nnvm for MXNet, schema.fbs of TensorFlow Lite, and
+Model.proto of coremltools.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ class Foreign:
 TORCH7 = Foreign(
     "a Torch7 file in ASCII; forebear reads binary ones",
     "Save it again in Torch7 with torch.save(path, network), which is binary.",
+)
+MXNET_SYMBOL = Foreign(
+    "the symbol of an MXNet network, which has its graph and no arrays",
+    "Pass the .params file next to it.",
 )
 ORBAX = Foreign(
     "an Orbax checkpoint of JAX; its names depend on the program that wrote it",
@@ -72,6 +77,11 @@ def _is_torch7(start: bytes) -> bool:
     return start.startswith(b"4\n1\n3\nV ") or (start.startswith(b"3\n1\n") and b"V 1" in start)
 
 
+def _is_symbol(start: bytes) -> bool:
+    """A JSON object whose first key is "nodes"."""
+    return b"".join(start.split()).startswith(b'{"nodes":[')
+
+
 def _is_core_ml(start: bytes) -> bool:
     """Model: a version, and a description (field 2) that starts with a message, not with text."""
     if len(start) < 4 or start[0] != 0x08 or not 0 < start[1] < 0x80 or start[2] != 0x12:
@@ -87,6 +97,7 @@ _SAVED_MODEL = "saved_model.pb"
 _FILES: tuple[tuple[Callable[[bytes], bool], Foreign], ...] = (
     (lambda start: start[4:8] == b"TFL3", LITERT),
     (_is_torch7, TORCH7),
+    (_is_symbol, MXNET_SYMBOL),
     (_is_core_ml, CORE_ML),
 )
 _FOLDERS = (
