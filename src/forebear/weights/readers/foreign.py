@@ -1,7 +1,7 @@
 """Names the formats of other frameworks that forebear does not read, and says what to do instead.
 
-The sources are File.lua of Torch7, saveload_json.cc of nnvm for MXNet, schema.fbs of TensorFlow Lite, and
-Model.proto of coremltools.
+The sources are File.lua of Torch7, saveload_json.cc of nnvm for MXNet, schema.fbs of TensorFlow
+Lite, and Model.proto of coremltools.
 """
 
 from __future__ import annotations
