@@ -32,6 +32,8 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results" / "step_speed.md"
 RATE, MOMENTUM, DECAY = 0.01, 0.9, 1e-4
+# Together they make a processor with AVX-512 compute as one with AVX2 alone.
+LOWER = ("FOREBEAR_CPU", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,8 +438,10 @@ def machine() -> str:
 
 
 def versions(keras_python: str | None) -> str:
-    found = []
-    for name in ("forebear", "torch", "torchvision", "timm"):
+    import forebear
+
+    found = [f"forebear {forebear.__version__}"]
+    for name in ("torch", "torchvision", "timm"):
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
@@ -477,8 +481,9 @@ def main() -> None:
         memory(options.memory, CASES[options.only[0]])
         return
     top, precision = peak(), "bf16" if processor().bf16 else "fp32"
+    lower = "".join(f"{name}={os.environ[name]} " for name in LOWER if name in os.environ)
     preface = (
-        f"`python benchmarks/step_speed.py --rounds {options.rounds} --seconds "
+        f"`{lower}python benchmarks/step_speed.py --rounds {options.rounds} --seconds "
         f"{options.seconds:g}{' --keras PYTHON' if options.keras else ''}` on "
         f"{time.strftime('%Y-%m-%d')}: {machine()}; Python {platform.python_version()}, "
         f"{versions(options.keras)}. The fastest precision here is {precision}; its measured peak "
