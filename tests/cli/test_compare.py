@@ -34,7 +34,7 @@ def test_runs_are_a_table_with_a_row_each(
     )
 
 
-def test_seeds_have_a_mean_and_other_pictures_a_warning(
+def test_seeds_have_a_mean_and_other_images_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seeds = [Made(recipe={"seed": seed}, accuracies=(0.5 + seed / 10,)) for seed in range(2)]

@@ -16,7 +16,7 @@ from PIL import Image, JpegImagePlugin
 
 from forebear.data.dataset import ArrayImages, EncodedImages
 from forebear.data.decoder import Decoder
-from forebear.data.images.bands import Picture, as_image, open_picture
+from forebear.data.images.bands import AnyImage, as_image, open_any_image
 from forebear.data.images.decode import Box
 from forebear.data.pixel_cache import Pixels
 from forebear.data.pixel_store import PixelStore
@@ -267,12 +267,12 @@ def test_threads_beside_the_training_give_way_and_the_caller_does_not(
 ) -> None:
     seen: dict[str, int] = {}
 
-    def watched(source: Path, *, name: str, channels: int, levels: None) -> Picture:
+    def watched(source: Path, *, name: str, channels: int, levels: None) -> AnyImage:
         native = threading.get_native_id()
         seen[threading.current_thread().name] = os.getpriority(os.PRIO_PROCESS, native)
-        return open_picture(source, name=name, channels=channels)
+        return open_any_image(source, name=name, channels=channels)
 
-    monkeypatch.setattr("forebear.data.dataset.open_picture", watched)
+    monkeypatch.setattr("forebear.data.dataset.open_any_image", watched)
     images = files(tmp_path, 4)
     own = os.getpriority(os.PRIO_PROCESS, 0)
     PixelStore(images, square(8), workers=0)[[0]]
@@ -297,7 +297,7 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
         pytest.fail("decoding again")
 
-    monkeypatch.setattr("forebear.data.dataset.open_picture", refuse)
+    monkeypatch.setattr("forebear.data.dataset.open_any_image", refuse)
 
 
 def kept(tmp_path: Path) -> list[str]:

@@ -36,7 +36,7 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SlowPictures(ArrayImages):
+class SlowImages(ArrayImages):
     """Images that take a second each of a clock, and may be broken or held up."""
 
     clock: Clock = field(default_factory=Clock)
@@ -44,13 +44,13 @@ class SlowPictures(ArrayImages):
     gate: threading.Event | None = None  # waited for from the ninth image on
     seen: list[int] = field(default_factory=list)
 
-    def with_levels(self, levels: object) -> SlowPictures:
+    def with_levels(self, levels: object) -> SlowImages:
         return self
 
-    def with_channels(self, channels: int) -> SlowPictures:
+    def with_channels(self, channels: int) -> SlowImages:
         return self
 
-    def take(self, indices: NDArray[np.int64]) -> SlowPictures:
+    def take(self, indices: NDArray[np.int64]) -> SlowImages:
         return replace(self, pixels=self.pixels[indices], labels=self.labels[indices])
 
     def image(self, index: int) -> Image.Image:
@@ -63,13 +63,13 @@ class SlowPictures(ArrayImages):
         return Image.fromarray(self.pixels[index])
 
 
-def slow(count: int = 64, *, broken: tuple[int, ...] = (), gated: bool = False) -> SlowPictures:
+def slow(count: int = 64, *, broken: tuple[int, ...] = (), gated: bool = False) -> SlowImages:
     pixels = np.repeat(np.arange(count, dtype=np.uint8), 8 * 8 * 3).reshape(count, 8, 8, 3)
     gate = threading.Event() if gated else None
-    return SlowPictures(pixels, np.arange(count) % 4, "slow", broken=broken, gate=gate)
+    return SlowImages(pixels, np.arange(count) % 4, "slow", broken=broken, gate=gate)
 
 
-def reading_of(images: SlowPictures, *, bad: Bad = "fail") -> Reading:
+def reading_of(images: SlowImages, *, bad: Bad = "fail") -> Reading:
     store = PixelStore(images, RULE, bad=bad, workers=1)
     return Reading(store, stratified(images.labels, 0), clock=images.clock)
 

@@ -48,7 +48,7 @@ def test_a_network_without_shortcuts_keeps_its_rows() -> None:
     assert plain.blocks == imagenet("x", 18).blocks
 
 
-def test_small_pictures_have_the_small_root() -> None:
+def test_small_images_have_the_small_root() -> None:
     table = cifar_resnet("x", 18)
     assert [(row.name, row.kernel, row.stride) for row in table.root] == [("conv1", 3, 1)]
     assert table.blocks == imagenet("x", 18).blocks

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from forebear.data.groups import Groups
 from forebear.data.images.bands import (
     COMMON,
-    Picture,
+    AnyImage,
     from_array,
     is_array,
-    open_picture,
+    open_any_image,
     part_of,
     size_of,
 )
@@ -59,14 +59,14 @@ class Images(Protocol):
     def name(self, index: int) -> str:
         """Returns the name of the image in messages, as one printable line."""
 
-    def image(self, index: int) -> Picture:
+    def image(self, index: int) -> AnyImage:
         """Returns the decoded image.
 
         Raises:
             DataError: The image cannot be read or decoded. The message names it.
         """
 
-    def part(self, index: int, choose: ChooseBox, shape: tuple[int, int]) -> Picture:
+    def part(self, index: int, choose: ChooseBox, shape: tuple[int, int]) -> AnyImage:
         """Returns the box that `choose` selects, resized to height x width; see `open_part`.
 
         Raises:
@@ -118,11 +118,11 @@ class ArrayImages:
         """Returns the origin and the index of the image."""
         return printable(f"{self.origin} number {index}")
 
-    def image(self, index: int) -> Picture:
+    def image(self, index: int) -> AnyImage:
         """Returns the pixels, of 8 bits unchanged, as a PIL image if they have 1 or 3 channels."""
         return from_array(self.pixels[index], self.channels, self.levels, self.name(index))
 
-    def part(self, index: int, choose: ChooseBox, shape: tuple[int, int]) -> Picture:
+    def part(self, index: int, choose: ChooseBox, shape: tuple[int, int]) -> AnyImage:
         """Returns the box that `choose` selects, resized to height x width pixels."""
         whole = self.image(index)
         return part_of(whole, choose(*size_of(whole)), shape)
@@ -163,7 +163,7 @@ class EncodedImages:
     encoded: Row[str | bytes]  # paths (a str takes half the memory of a Path), or encoded bytes
     names: Row[str]
     labels: Labels  # [N], or [N, classes]
-    levels: Levels | None = None  # of deeper samples; see `open_picture`
+    levels: Levels | None = None  # of deeper samples; see `open_any_image`
     channels: int = 3
 
     def __len__(self) -> int:
@@ -173,16 +173,16 @@ class EncodedImages:
         """Returns the path, or the file and the row."""
         return printable(self.names[index])
 
-    def image(self, index: int) -> Picture:
+    def image(self, index: int) -> AnyImage:
         """Reads and decodes the file on every call."""
-        return open_picture(
+        return open_any_image(
             self.source(index),
             name=self.names[index],
             channels=self.channels,
             levels=self.levels,
         )
 
-    def part(self, index: int, choose: ChooseBox, shape: tuple[int, int]) -> Picture:
+    def part(self, index: int, choose: ChooseBox, shape: tuple[int, int]) -> AnyImage:
         """Reads the file on every call, and decodes only as much of it as the part needs."""
         source = self.source(index)
         if self.channels not in COMMON or is_array(source):
@@ -209,7 +209,7 @@ class EncodedImages:
         return replace(self, levels=levels)
 
     def with_channels(self, channels: int) -> EncodedImages:
-        """Returns the images with other channels, which each file must have; see `open_picture`."""
+        """Returns images with other channels, which each file must have; see `open_any_image`."""
         return replace(self, channels=channels)
 
     def take(self, indices: NDArray[np.int64]) -> EncodedImages:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from forebear.data.dataset import ArrayImages, Images
-from forebear.data.images.bands import look_at_picture
+from forebear.data.images.bands import look_at_any_image
 from forebear.data.images.flatten import Levels
 from forebear.data.images.large import GATE
 from forebear.errors import DataError
@@ -60,7 +60,7 @@ def _used(images: Images, index: int) -> Levels | None:
     if source is None:
         return None
     with GATE.scope():
-        facts, _ = look_at_picture(source, images.name(index))
+        facts, _ = look_at_any_image(source, images.name(index))
     if facts is None or facts.lowest is None or facts.highest is None:
         return None
     return facts.lowest, facts.highest

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from forebear.data.images.bands import COMMON, Picture
+from forebear.data.images.bands import COMMON, AnyImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def difference(found: NDArray[Any], wanted: NDArray[Any], tie: float = 0.0) -> D
     return Difference(float(gaps.max()) / scale, same, len(found))
 
 
-def synthetic_images(count: int, side: int, seed: int = 0, channels: int = 3) -> list[Picture]:
+def synthetic_images(count: int, side: int, seed: int = 0, channels: int = 3) -> list[AnyImage]:
     """Returns images with the spectrum of photographs, in colour if there are 1 or 3 channels.
 
     They stand in for photographs where there are none. The amplitude of natural images falls with

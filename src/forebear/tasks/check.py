@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 
 from forebear.data.dataset import Dataset, Images
 from forebear.data.groups import Groups
-from forebear.data.images.bands import look_at_picture
+from forebear.data.images.bands import look_at_any_image
 from forebear.data.images.decode import Facts
 from forebear.data.images.large import GATE
 from forebear.data.labels import counts, names, without_label
@@ -218,5 +218,5 @@ def _looked_at(
     else:
         if source is not None:
             with GATE.scope():
-                facts, fault = look_at_picture(source, name)
+                facts, fault = look_at_any_image(source, name)
     return size, digest, facts, fault

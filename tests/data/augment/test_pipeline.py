@@ -36,7 +36,7 @@ def draws(samples: object, epoch: int = 0, seed: int = 0) -> CounterRNG:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_a_view_hangs_on_seed_epoch_and_picture_alone(rule: Augment, channels: int) -> None:
+def test_a_view_hangs_on_seed_epoch_and_image_alone(rule: Augment, channels: int) -> None:
     count = 60
     pixels = noise(count, channels=channels)
     every = augment(pixels, 16, rule, draws(range(count), epoch=3), fill=FILL)
@@ -52,7 +52,7 @@ def test_a_view_hangs_on_seed_epoch_and_picture_alone(rule: Augment, channels: i
             assert not torch.equal(augment(pixels, 16, rule, other, fill=FILL), every)
 
 
-def test_views_of_one_picture_differ() -> None:
+def test_views_of_one_image_differ() -> None:
     pixels = noise(1).expand(8, -1, -1, -1)
     views = draws([5] * 8).of_views(np.arange(8))
     seen = augment(pixels, 16, decided(crop="resized"), views)
@@ -72,7 +72,7 @@ def test_the_middle_is_the_middle() -> None:
     torch.testing.assert_close(seen, pixels[:, 2:18, 4:20])
 
 
-def test_a_shift_moves_over_all_of_a_larger_picture() -> None:
+def test_a_shift_moves_over_all_of_a_larger_image() -> None:
     pixels = torch.arange(20, dtype=torch.uint8)[None, None, :, None].expand(500, 20, 20, 1)
     seen = augment(pixels, 16, decided(mirror="none"), draws(range(500)))
     assert sorted(set(seen[:, 0, 0, 0].tolist())) == [0, 1, 2, 3, 4]
@@ -127,7 +127,7 @@ def test_jitter_is_brightness_contrast_and_saturation_in_turn(
     np.testing.assert_allclose(seen[0], expected, atol=1e-3)
 
 
-def test_a_grey_picture_stays_grey_and_its_brightness_and_contrast_change() -> None:
+def test_a_grey_image_stays_grey_and_its_brightness_and_contrast_change() -> None:
     grey = noise(40, channels=1)
     rule = decided(crop="middle", mirror="none", jitter=0.4, lighting=0.1)
     seen = augment(grey, 20, rule, draws(range(40)))
@@ -165,7 +165,7 @@ def test_cutout_blanks_one_square_with_the_mean_colour() -> None:
         assert torch.equal(one, one.any(1)[:, None] & one.any(0))
 
 
-def test_erasing_leaves_the_other_pictures_as_they_are() -> None:
+def test_erasing_leaves_the_other_images_as_they_are() -> None:
     pixels = noise(1000)
     rule = decided(crop="middle", mirror="none", random_erasing=0.1)
     seen = augment(pixels, 20, rule, draws(range(1000)), fill=FILL)

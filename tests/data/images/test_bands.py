@@ -13,7 +13,7 @@ from forebear.data.dataset import ArrayImages
 from forebear.data.images.bands import (
     as_image,
     from_array,
-    open_picture,
+    open_any_image,
     part_of,
     read_array,
     size_of,
@@ -82,14 +82,14 @@ def test_sixteen_bits_are_scaled_by_the_levels_and_clipped() -> None:
 def test_an_array_file_is_an_image_of_any_channels(tmp_path: Path) -> None:
     five, grey = noise(8, 9, 5), noise(8, 9)
     np.save(tmp_path / "five.npy", np.asfortranarray(five))
-    found = open_picture(tmp_path / "five.npy", channels=5)
+    found = open_any_image(tmp_path / "five.npy", channels=5)
     assert isinstance(found, np.ndarray)
     np.testing.assert_array_equal(found, five)
     assert size_of(found) == (9, 8)
-    turned = open_picture(npy(grey), channels=3)
+    turned = open_any_image(npy(grey), channels=3)
     assert isinstance(turned, Image.Image)
     assert (turned.mode, turned.size) == ("RGB", (9, 8))
-    deep = open_picture(npy(noise(8, 9, 3, dtype=np.uint16)), channels=1, levels=(0, 1000))
+    deep = open_any_image(npy(noise(8, 9, 3, dtype=np.uint16)), channels=1, levels=(0, 1000))
     assert as_image(deep).mode == "L"
 
 

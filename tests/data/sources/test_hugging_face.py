@@ -70,7 +70,7 @@ def test_a_part_alone_is_split_and_strings_are_labels(datasets: Any, tmp_path: P
     np.testing.assert_array_equal(np.asarray(data.val.image(1)), np.asarray(noise(row)))
 
 
-def test_a_folder_of_pictures_is_read_in_place(datasets: Any, tmp_path: Path) -> None:
+def test_a_folder_of_images_is_read_in_place(datasets: Any, tmp_path: Path) -> None:
     for name in ("train", "test"):
         for at, kind in enumerate(("cat", "dog")):
             folder = tmp_path / "set" / name / kind

@@ -45,7 +45,7 @@ def laid(folder: Path, files: dict[str, bytes]) -> str:
 
 
 @pytest.mark.parametrize("form", ["plain", "gz", "points"])
-def test_pictures_and_labels_are_those_of_the_files(form: str, tmp_path: Path) -> None:
+def test_images_and_labels_are_those_of_the_files(form: str, tmp_path: Path) -> None:
     files = contents()
     if form == "gz":
         files = {f"{name}.gz": gzip.compress(content) for name, content in files.items()}

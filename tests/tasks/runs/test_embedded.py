@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from forebear.tasks.runs.embedded import is_image_uri, picture_uri, thumbnail_uri
+from forebear.tasks.runs.embedded import image_uri, is_image_uri, thumbnail_uri
 
 
 def opened(uri: str) -> Image.Image:
@@ -25,23 +25,23 @@ def noise(path: Path, side: int) -> Path:
 def test_a_small_png_is_embedded_unchanged(tmp_path: Path) -> None:
     path = noise(tmp_path / "a.png", 20)
     for drawing in (True, False):
-        uri = picture_uri(path, drawing=drawing)
+        uri = image_uri(path, drawing=drawing)
         assert base64.b64decode(uri.removeprefix("data:image/png;base64,")) == path.read_bytes()
 
 
 def test_large_photographs_become_jpegs_and_large_drawings_get_a_palette(tmp_path: Path) -> None:
     path = noise(tmp_path / "a.png", 400)
-    photograph, drawing = (opened(picture_uri(path, drawing=one)) for one in (False, True))
+    photograph, drawing = (opened(image_uri(path, drawing=one)) for one in (False, True))
     assert (photograph.format, photograph.size) == ("JPEG", (400, 400))
     assert (drawing.format, drawing.mode) == ("PNG", "P")
-    assert len(picture_uri(path, drawing=False)) < path.stat().st_size
+    assert len(image_uri(path, drawing=False)) < path.stat().st_size
 
 
 @pytest.mark.parametrize("content", [b"", b"<svg>", b"\x89PNG\r\n\x1a\n" + b"x" * 200_000])
-def test_a_damaged_picture_is_left_out(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_image_is_left_out(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.png").write_bytes(content)
-    assert picture_uri(tmp_path / "a.png", drawing=True) == ""
-    assert picture_uri(tmp_path / "missing.png", drawing=False) == ""
+    assert image_uri(tmp_path / "a.png", drawing=True) == ""
+    assert image_uri(tmp_path / "missing.png", drawing=False) == ""
 
 
 def test_pixels_of_a_small_thumbnail_stay_squares_and_a_large_one_shrinks() -> None:

@@ -90,7 +90,7 @@ def test_a_card_names_the_image_both_classes_and_their_probabilities() -> None:
     )  # fmt: skip
     (card,) = cards([one])
     assert (card.name, card.label, card.predicted) == ("c/d.jpg", "tench, 0.12%", "dog, 98.0%")
-    assert card.pictures == ("data:1", "data:2")
+    assert card.images == ("data:1", "data:2")
     assert cards(None) == []
 
 

@@ -56,7 +56,7 @@ def test_what_nobody_asked_for_is_chosen_by_the_data() -> None:
     assert recipe.precision in ("fp32", "bf16")
 
 
-def test_trained_weights_see_pictures_of_their_own_size_unless_told_otherwise() -> None:
+def test_trained_weights_see_images_of_their_own_size_unless_told_otherwise() -> None:
     request = TrainConfig(data="zeros", weights=Path("trained.safetensors"))
     for given, size in ((None, 48), (32, 32)):
         asked = replace(request, size=given)
@@ -104,20 +104,20 @@ def test_a_longer_run_stretches_its_schedule() -> None:
     ("count", "batch", "epochs", "norms"),
     [(120, 15, 40, "frozen"), (128, 16, 40, "own"), (2000, 64, 40, "own")],
 )
-def test_a_trained_network_is_finetuned_by_the_number_of_pictures(
+def test_a_trained_network_is_finetuned_by_the_number_of_images(
     count: int, batch: int, epochs: int, norms: str
 ) -> None:
     recipe = recipe_of(TrainConfig(data="zeros", recipe="finetune"), count)
     assert (recipe.batch, recipe.epochs, recipe.batch_norm) == (batch, epochs, norms)
 
 
-def test_a_few_pictures_are_seen_often_enough_for_300_steps() -> None:
+def test_a_few_images_are_seen_often_enough_for_300_steps() -> None:
     recipe = recipe_of(TrainConfig(data="zeros", recipe="finetune"), 24)
     assert recipe.batch == 4
     assert recipe.epochs * 24 / recipe.batch >= 300 - 6
 
 
-def test_pictures_grow_in_steps_between_two_places_of_the_run() -> None:
+def test_images_grow_in_steps_between_two_places_of_the_run() -> None:
     recipe = Recipe(lr=1, schedule="constant", size=128, size_from=96, growth=(0.2, 0.8), epochs=1)
     sides = [side(recipe, place) for place in (0.0, 0.2, 0.36, 0.5, 0.66, 0.8, 1.0)]
     assert sides == [96, 96, 112, 112, 128, 128, 128]

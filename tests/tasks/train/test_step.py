@@ -58,7 +58,7 @@ def bits(one: Stepper) -> dict[str, bytes]:
     return found
 
 
-def spoil_picture(value: float) -> Callable[[Tensor], None]:
+def spoil_image(value: float) -> Callable[[Tensor], None]:
     def spoil(images: Tensor) -> None:
         images[3, 1, 5, 5] = value
 
@@ -101,7 +101,7 @@ def test_a_step_that_is_not_finite_changes_no_bit_and_is_counted(
             handle = spoil_gradient(one, value) if where == "gradient" else None
             if where == "loss":
                 add_to_loss(value, patch)
-            take(one, number, spoil_picture(value) if where == "image" else None)
+            take(one, number, spoil_image(value) if where == "image" else None)
             if handle is not None:
                 handle.remove()
         skipped += 1
@@ -119,7 +119,7 @@ def test_no_optimizer_moves_in_a_step_that_is_not_finite(optimizer: Optimizer) -
     for number in (1, 2, 3, 4, 5):
         if number in (1, 3):
             before = bits(one)
-            take(one, number, spoil_picture(float("nan")))
+            take(one, number, spoil_image(float("nan")))
             assert bits(one) == before
         else:
             take(one, number)
@@ -131,7 +131,7 @@ def test_a_part_of_a_step_spoils_all_of_it() -> None:
     one = stepper(accumulate=4)
     take(one, 1)
     before = bits(one)
-    take(one, 2, spoil_picture(float("inf")))
+    take(one, 2, spoil_image(float("inf")))
     assert bits(one) == before
     assert int(one.guard.skipped) == 1
 
@@ -151,9 +151,9 @@ def test_the_fourth_step_in_a_row_ends_the_run_with_its_state_as_before_the_firs
     take(one, 1)
     before = bits(one)
     for number in (2, 3, 4):
-        take(one, number, spoil_picture(float("nan")))
+        take(one, number, spoil_image(float("nan")))
         one.guard.check(number, one.recipe)
-    take(one, 5, spoil_picture(float("nan")))
+    take(one, 5, spoil_image(float("nan")))
     with pytest.raises(RunError, match=r"not finite at 4 steps in a row, up to step 5\."):
         one.guard.check(5, one.recipe)
     assert bits(one) == before
@@ -162,7 +162,7 @@ def test_the_fourth_step_in_a_row_ends_the_run_with_its_state_as_before_the_firs
 def test_the_number_in_a_row_goes_on_where_a_run_does() -> None:
     one = stepper()
     one.guard.count(skipped=6, in_row=3)
-    take(one, 1, spoil_picture(float("nan")))
+    take(one, 1, spoil_image(float("nan")))
     assert int(one.guard.skipped) == 7
     with pytest.raises(RunError, match="4 steps in a row"):
         one.guard.check(1, one.recipe)

@@ -26,14 +26,14 @@ from forebear.untrusted import read_bytes
 
 COMMON = (1, 3)  # channels that images of mode L and RGB have
 WHOLE: Levels = (0.0, 65535.0)  # of 16 bits
-Picture = Image.Image | NDArray[np.uint8]  # mode L or RGB; or [H, W, C] with other channels
+AnyImage = Image.Image | NDArray[np.uint8]  # mode L or RGB; or [H, W, C] with other channels
 _SAMPLES = 2**20  # that are scaled at a time
 _MAGIC = b"\x93NUMPY"
 
 
-def open_picture(
+def open_any_image(
     source: Path | bytes, *, name: str | None = None, channels: int, levels: Levels | None = None
-) -> Picture:
+) -> AnyImage:
     """Returns an image with a number of channels.
 
     An image with 1 or 3 channels is what `open_image` returns. With other channels, the file must
@@ -64,7 +64,7 @@ def open_picture(
 
 def from_array(
     array: NDArray[Any], channels: int, levels: Levels | None, shown: str = "the image"
-) -> Picture:
+) -> AnyImage:
     """Returns the image of an array [H, W] or [H, W, C] with 8 or 16 bits.
 
     Raises:
@@ -144,7 +144,7 @@ def read_array(source: Path | bytes, shown: str) -> NDArray[Any]:
     return array.reshape(shape, order="F" if fortran else "C")
 
 
-def look_at_picture(source: Path | bytes, name: str) -> tuple[Facts | None, str | None]:
+def look_at_any_image(source: Path | bytes, name: str) -> tuple[Facts | None, str | None]:
     """Returns what `look_at` does, for .npy arrays too, whose mode is "uint16 x CHANNELS".
 
     Args:
@@ -181,34 +181,34 @@ def _other_channels(shown: str, what: str, found: int, channels: int) -> DataErr
     )
 
 
-def size_of(picture: Picture) -> tuple[int, int]:
+def size_of(image: AnyImage) -> tuple[int, int]:
     """Returns width and height in pixels."""
-    if isinstance(picture, Image.Image):
-        return picture.size
-    return picture.shape[1], picture.shape[0]
+    if isinstance(image, Image.Image):
+        return image.size
+    return image.shape[1], image.shape[0]
 
 
 def by_channel(
-    picture: NDArray[np.uint8], change: Callable[[Image.Image], NDArray[Any]]
+    image: NDArray[np.uint8], change: Callable[[Image.Image], NDArray[Any]]
 ) -> NDArray[Any]:
     """Returns what `change` makes of each channel, [H, W, C].
 
     Args:
-        picture: [H, W, C].
+        image: [H, W, C].
         change: Takes an image of mode L, and returns [H, W] or [H, W, 1].
     """
     planes = [
-        change(Image.fromarray(np.ascontiguousarray(picture[:, :, channel])))
-        for channel in range(picture.shape[2])
+        change(Image.fromarray(np.ascontiguousarray(image[:, :, channel])))
+        for channel in range(image.shape[2])
     ]
     return np.concatenate([plane.reshape(*plane.shape[:2], 1) for plane in planes], 2)
 
 
-def part_of(picture: Picture, box: Box, shape: tuple[int, int]) -> Picture:
+def part_of(image: AnyImage, box: Box, shape: tuple[int, int]) -> AnyImage:
     """Returns the part of an image inside a box, resized to height x width; see `resized`."""
-    if isinstance(picture, Image.Image):
-        return resized(picture, picture.size, box, shape)
-    return by_channel(picture, lambda plane: np.asarray(resized(plane, plane.size, box, shape)))
+    if isinstance(image, Image.Image):
+        return resized(image, image.size, box, shape)
+    return by_channel(image, lambda plane: np.asarray(resized(plane, plane.size, box, shape)))
 
 
 def visible(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -223,9 +223,9 @@ def visible(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels[..., :3] if channels > 3 else pixels[..., :1]
 
 
-def as_image(picture: Picture) -> Image.Image:
+def as_image(image: AnyImage) -> Image.Image:
     """Returns an image in mode L or RGB to look at; of other channels, the first ones."""
-    if isinstance(picture, Image.Image):
-        return picture
-    seen = visible(picture)
+    if isinstance(image, Image.Image):
+        return image
+    seen = visible(image)
     return Image.fromarray(seen[:, :, 0] if seen.shape[2] == 1 else np.ascontiguousarray(seen))

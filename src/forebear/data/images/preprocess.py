@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from forebear.data.images.bands import COMMON, Picture, by_channel, from_array, open_picture
+from forebear.data.images.bands import COMMON, AnyImage, by_channel, from_array, open_any_image
 from forebear.data.images.decode import Box, upright
 from forebear.data.images.flatten import Levels
 from forebear.data.images.tf1_resize import resize_bilinear
@@ -55,12 +55,12 @@ def preprocess(image: Image.Image | NDArray[np.uint8], rule: Preprocessing) -> N
     return normalise(fit(image, rule), rule)
 
 
-def to_image(source: object, channels: int, levels: Levels | None = None) -> Picture:
+def to_image(source: object, channels: int, levels: Levels | None = None) -> AnyImage:
     """Returns an image from a path, encoded bytes, a PIL image, or an array [H, W, C].
 
     A tensor is converted to an array. Pass the images of a batch one at a time. The result is a PIL
     image, or an array [H, W, C] if the channels are neither 1 nor 3. `levels` are those of
-    `open_picture`, which also says what files may be.
+    `open_any_image`, which also says what files may be.
 
     Raises:
         DataError: The image cannot be read, or it has other channels.
@@ -69,7 +69,7 @@ def to_image(source: object, channels: int, levels: Levels | None = None) -> Pic
     if isinstance(source, str):
         source = Path(source)
     if isinstance(source, Path | bytes):
-        return open_picture(source, channels=channels, levels=levels)
+        return open_any_image(source, channels=channels, levels=levels)
     if isinstance(source, Image.Image) and channels in COMMON:
         return upright(source, channels=channels, levels=levels)
     array = np.asarray(source)

@@ -35,7 +35,7 @@ class _Card:
     """A suggestion on the page."""
 
     # the data URI of each image, "" if unreadable; its path, and the part of it that is shown
-    pictures: tuple[tuple[str, str, str], ...]
+    images: tuple[tuple[str, str, str], ...]
     title: str
     facts: str
 
@@ -139,12 +139,12 @@ def thumbnail(images: Images, place: int) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
-def _section(kind: Kind, faults: Faults, picture: Callable[[int], str]) -> _Section:
+def _section(kind: Kind, faults: Faults, uri_of: Callable[[int], str]) -> _Section:
     (title, advice), found = _ADVICE[kind], faults.of(kind)
     if any(one.change for one in found):
         advice = _SEVERAL
     root = _root([path for one in faults.suggestions for path in (one.path, one.other_path)])
-    cards = tuple(_card(one, picture, root) for one in found[:SHOWN])
+    cards = tuple(_card(one, uri_of, root) for one in found[:SHOWN])
     return _Section(title, advice, cards, len(found) - len(cards))
 
 
@@ -160,11 +160,11 @@ def _root(paths: Sequence[str]) -> int:
     return first[:alike].rfind("/") + 1
 
 
-def _card(one: Suggestion, picture: Callable[[int], str], root: int) -> _Card:
-    pictures = [(picture(one.place), one.path, one.path[root:])]
+def _card(one: Suggestion, uri_of: Callable[[int], str], root: int) -> _Card:
+    images = [(uri_of(one.place), one.path, one.path[root:])]
     if one.other is not None:
-        pictures.append((picture(one.other), one.other_path, one.other_path[root:]))
+        images.append((uri_of(one.other), one.other_path, one.other_path[root:]))
     arrow = f" → {one.change or one.suggested}" if one.suggested else ""
     part = "validation" if one.part == "val" else "training"
     label = one.label.replace(";", "; ") if one.change else one.label
-    return _Card(tuple(pictures), f"{label}{arrow}", f"{part}, score {one.shown_score}")
+    return _Card(tuple(images), f"{label}{arrow}", f"{part}, score {one.shown_score}")

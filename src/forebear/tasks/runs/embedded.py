@@ -39,7 +39,7 @@ def is_image_uri(text: object) -> bool:
     return isinstance(text, str) and _URI.fullmatch(text) is not None
 
 
-def picture_uri(path: Path, *, drawing: bool) -> str:
+def image_uri(path: Path, *, drawing: bool) -> str:
     """Returns a PNG file as a data URI; "" if it is missing or damaged.
 
     Args:

@@ -19,7 +19,7 @@ from forebear.settings import in_force
 from forebear.tasks.html_template import template
 from forebear.tasks.metrics import Interval
 from forebear.tasks.runs.class_table import ClassTable, read_class_table
-from forebear.tasks.runs.embedded import picture_uri
+from forebear.tasks.runs.embedded import image_uri
 from forebear.tasks.runs.examples import read_examples
 from forebear.tasks.runs.formatting import (
     DASH,
@@ -163,7 +163,7 @@ def _figures(folder: Path) -> dict[str, _Figure | None]:
     """Returns the images in a run folder by name; None for missing and damaged ones."""
     found: dict[str, _Figure | None] = {}
     for figure in _FIGURES:
-        uri = picture_uri(folder / figure.file, drawing=figure.css != "photographs")
+        uri = image_uri(folder / figure.file, drawing=figure.css != "photographs")
         found[figure.file.removesuffix(".png")] = replace(figure, uri=uri) if uri else None
     return found
 

@@ -42,7 +42,7 @@ class Balance:
 class Card:
     """An image with what is said of it."""
 
-    pictures: tuple[str, ...]  # data URIs: the image, and its map if there is one
+    images: tuple[str, ...]  # data URIs: the image, and its map if there is one
     name: str  # of the image, without the folders around that of the file
     label: str
     predicted: str
@@ -110,7 +110,7 @@ def cards(examples: Sequence[Example] | None) -> list[Card]:
     """Returns the images of a section with what is written below each."""
     return [
         Card(
-            pictures=tuple(uri for uri in (one.image, one.map) if uri),
+            images=tuple(uri for uri in (one.image, one.map) if uri),
             name="/".join(one.name.split("/")[-2:]),
             label=f"{class_title(one.label)}, {_share(one.label_probability)}",
             predicted=f"{class_title(one.predicted)}, {_share(one.probability)}",

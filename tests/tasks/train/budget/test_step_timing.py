@@ -34,7 +34,7 @@ def recipe(**more: Any) -> Recipe:
     return Recipe(**given | more)
 
 
-def test_a_step_is_timed_on_pictures_of_the_recipe_and_moves_nothing() -> None:
+def test_a_step_is_timed_on_images_of_the_recipe_and_moves_nothing() -> None:
     calls: list[Any] = []
     network = watched_root(calls)
     before = {name: value.clone() for name, value in network.state_dict().items()}
