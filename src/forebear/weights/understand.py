@@ -39,6 +39,7 @@ from forebear.weights.readers.base import Arrays
 from forebear.weights.readers.flax.flax_file import FlaxArrays
 from forebear.weights.readers.graph_file import GraphFile
 from forebear.weights.readers.hub import HubArrays
+from forebear.weights.timm_config import check_timm
 from forebear.weights.transformers_resnet import is_transformers, network_of, renamed
 from forebear.weights.variable_names import pairs
 
@@ -70,6 +71,7 @@ def understand(arrays: Arrays, which: str | None = None) -> Understood:
     Raises:
         WeightsError: The network cannot be identified, or the file has no such weights.
     """
+    check_timm(arrays)
     if isinstance(arrays, HubArrays) and is_transformers(arrays.config):
         return _in_folder(arrays, which)
     if isinstance(arrays, GraphFile):
@@ -168,6 +170,7 @@ def understand_as(
     Raises:
         WeightsError: The file has no such weights.
     """
+    check_timm(arrays)
     if isinstance(arrays, GraphFile):
         return _in_graph(arrays, which, (table, dialect))
     plan = expand(table, dialect, num_classes=table.classes)

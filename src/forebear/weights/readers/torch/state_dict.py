@@ -98,8 +98,11 @@ class TorchTensors(Listed[Entry]):
 class TorchArrays(TorchTensors):
     """The tensors of the dict with the most tensors. A common prefix of all names is removed.
 
-    `whole` has the tensors of all dicts, also those of optimizers.
+    `whole` has the tensors of all dicts, also those of optimizers. `architecture` is the name of
+    the network that training scripts keep as "arch".
     """
+
+    architecture: str | None = None
 
     def __init__(self, path: Path) -> None:
         """Reads the names. The values stay in the file until they are accessed.
@@ -117,6 +120,7 @@ class TorchArrays(TorchTensors):
         self.unbuilt = tuple(sorted(unbuilt))
         try:
             with reading(path, _EXPECTED):
+                self.architecture = _architecture(content)
                 found = _dicts(content)
                 chosen = _choose(path, content, found, self.unbuilt)
                 whole = _entries(path, found, storages)
@@ -142,6 +146,11 @@ class TorchArrays(TorchTensors):
         super().close()
         self._whole.close()
         self._storages.close()
+
+
+def _architecture(content: object) -> str | None:
+    name = content.get("arch") if isinstance(content, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _open_zip(path: Path, unbuilt: set[str]) -> tuple[Storages, object]:
