@@ -32,6 +32,7 @@ from forebear.weights.hub_facts import (
     transformers_facts,
 )
 from forebear.weights.identify import recognise
+from forebear.weights.keras_config import config_facts
 from forebear.weights.keras_graph import graph_of
 from forebear.weights.keras_layers import NoNetworkError
 from forebear.weights.kerashub_resnet import is_kerashub, preset_network
@@ -108,6 +109,7 @@ def understand(arrays: Arrays, which: str | None = None) -> Understood:
         table, dialect = resolve(name, None)
     else:
         facts |= Facts(notes=(fit.structure.line,))
+    facts |= config_facts(arrays, fit.weights.keys, dialect)
     return Understood(
         name=name,
         table=table,
@@ -175,7 +177,7 @@ def understand_as(
         return _in_graph(arrays, which, (table, dialect))
     plan = expand(table, dialect, num_classes=table.classes)
     sets = sets_of(plan, arrays, which, partial=partial)
-    notes: tuple[str, ...] = ()
+    facts = Facts()
     channels, classes = 3, None if sets else _logits(table, dialect, arrays)
     if sets:
         one = choose(sets, which, arrays)
@@ -183,7 +185,7 @@ def understand_as(
         whole = arrays.whole if isinstance(arrays, Arrays) else arrays
         unbuilt = arrays.unbuilt if isinstance(arrays, Arrays) else ()
         said = describe(one, sets, list(whole), unbuilt)
-        notes = _notes(arrays, said)
+        facts = Facts(notes=_notes(arrays, said)) | config_facts(arrays, one.keys, dialect)
         arrays = taken(arrays, one)
     return Understood(
         name=table.name,
@@ -192,7 +194,7 @@ def understand_as(
         num_classes=classes,
         in_channels=channels,
         arrays=arrays,
-        facts=Facts(notes=notes),
+        facts=facts,
     )
 
 
