@@ -65,6 +65,7 @@ def test_what_no_array_shows_is_refused(config: dict[str, Any], why: str, folder
     [
         {"architecture": "resnet18.a1_in1k"},
         {"architecture": "my_own"},
+        {"model_type": "timm_wrapper", "pretrained_cfg": None},  # of transformers
         {"model_args": {"drop_path_rate": 0.1, "in_chans": 3, "aa_layer": None, "avg_down": False}},
         {"model_args": {"act_layer": "relu", "output_stride": 32, "layers": [2, 2, 2, 2]}},
         {"model_args": 3},

@@ -29,12 +29,14 @@ TRANSFORMERS_V1 = replace(TRANSFORMERS, name="transformers-v1", strided_conv="co
 _EXPECTED = "the config of a ResNet of transformers"
 _MODELS = "ResNetForImageClassification, ResNetModel or ResNetBackbone"
 _BACKBONE = "resnet."  # before the names of the body if there is a classifier
+_WRAPPERS = ("timm_wrapper", "timm_backbone")
 _SOURCE = "transformers, models/resnet/modeling_resnet.py"
 
 
 def is_transformers(config: HubConfig) -> bool:
-    """Whether transformers wrote a config."""
-    return "model_type" in config.data and not config.pretrained_cfg
+    """Whether transformers wrote a config, of a network of its own: it wraps timm's too."""
+    kind = config.data.get("model_type")
+    return kind is not None and kind not in _WRAPPERS and not config.pretrained_cfg
 
 
 def network_of(config: HubConfig, path: Path) -> tuple[Table, Dialect]:
