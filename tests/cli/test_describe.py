@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -295,3 +296,46 @@ def test_pure_verbs_do_without_torch(words: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import forebear
+
+    network = forebear.create("paper/resnet20", num_classes=7, in_channels=1)
+    rule = replace(network.preprocessing, size=24, side=24, order="L", mean=(0.5,), std=(0.25,))
+    network.card = replace(network.card, preprocessing=rule)
+    path = tmp_path_factory.mktemp("described") / "a.safetensors"
+    forebear.save(network, path)
+    return path
+
+
+def test_weights_are_described_by_their_own_network(
+    capsys: pytest.CaptureFixture[str], weights: Path
+) -> None:
+    lines = described(capsys, str(weights)).splitlines()
+    assert lines[0].split() == ["resnet20", "output", "dialect", "paper-cifar"]
+    rows = [" ".join(line.split()) for line in lines]
+    assert "logits 1x1 7-d linear" in rows
+    assert any(row.startswith("multiply-adds") and row.endswith("at 24x24") for row in rows)
+    assert rows[-1].endswith("shorter side to 24, centre crop (bilinear), L x 1/255 - 0.5 / 0.25")
+    names = described(capsys, str(weights), "--names", "torchvision").splitlines()
+    assert names[1].split()[:2] == ["root.conv1.conv.weight", "conv1.weight"]
+    assert names[1].endswith("[16, 1, 3, 3]")
+
+
+def test_weights_are_described_with_other_settings(
+    capsys: pytest.CaptureFixture[str], weights: Path
+) -> None:
+    found = loaded(capsys, str(weights), "--output-stride", "1", "--num-classes", "3")
+    assert (found["output_stride"], found["image_size"]) == (1, 24)
+    said = refused(capsys, str(weights), "--dialect", "slim")
+    assert "weights have a dialect of their own. Remove --dialect." in said
+
+
+def test_a_file_without_a_network_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("no weights")
+    assert "notes.txt: " in refused(capsys, str(tmp_path / "notes.txt"))
+    assert "is unknown" in refused(capsys, str(tmp_path / "missing.pth"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from forebear.network.plan.layer_names import naming_scheme_of
 from forebear.network.plan.plan import Plan
 from forebear.tables.files import resolve
 from forebear.tables.registry import NETWORKS
+from forebear.text import printable
 
 if TYPE_CHECKING:
     from forebear.weights.variable_names import Pair
@@ -41,7 +43,10 @@ _HEADER = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument(
-        "network", metavar="NAME", help="a name from forebear list, or a .toml or .json table file"
+        "network",
+        metavar="NAME",
+        help="a name from forebear list, a .toml or .json table file, a run folder, a checkpoint "
+        "in any format, or hf:OWNER/NAME",
     )
     parser.add_argument("--dialect", metavar="D", help="dialect (required for a table file)")
     parser.add_argument(
@@ -74,19 +79,17 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: The network is unknown, or cannot be built with these arguments.
         TableError: The file is not a valid table.
+        ForebearError: The run or the checkpoint cannot be read.
     """
-    table, dialect = resolve(args.network, args.dialect)
-    classes = table.classes if args.num_classes is None else args.num_classes
-    planned = expand(table, dialect, num_classes=classes, output_stride=args.output_stride)
+    planned, size = _of_weights(args) if _has_weights(args.network) else _of_table(args)
     if args.names is not None:
         _print_names(planned, args)
         return 0
-    size = table.image_size if args.image_size is None else args.image_size
-    found = report(planned, size)
+    found = report(planned, size if args.image_size is None else args.image_size)
     if args.draw is not None:
         from forebear.network.describe.drawing import draw
 
-        title = args.network if args.network in NETWORKS else table.name
+        title = args.network if args.network in NETWORKS else planned.table.name
         draw(found, args.draw, title=title)
         output.note(f"drawn: {args.draw}")
     elif args.json:
@@ -94,6 +97,51 @@ def run(args: argparse.Namespace) -> int:
     else:
         output.result("\n".join(_text(found, layers=args.layers)))
     return 0
+
+
+def _of_table(args: argparse.Namespace) -> tuple[Plan, int]:
+    """Returns a network that has a name or a table, and the size of its images in pixels."""
+    table, dialect = resolve(args.network, args.dialect)
+    classes = table.classes if args.num_classes is None else args.num_classes
+    planned = expand(table, dialect, num_classes=classes, output_stride=args.output_stride)
+    return planned, table.image_size
+
+
+def _has_weights(name: str) -> bool:
+    """Whether a name is that of a run or a checkpoint, rather than of a network or a table."""
+    if name in NETWORKS or name.endswith((".toml", ".json")):
+        return False
+    return name.startswith("hf:") or Path(name).exists()
+
+
+def _of_weights(args: argparse.Namespace) -> tuple[Plan, int]:
+    """Returns the network of a run or a checkpoint, and the size of its images in pixels.
+
+    Its dialect has the preprocessing of the weights.
+    """
+    if args.dialect is not None:
+        raise ValueError(
+            f"--dialect with {printable(args.network)}: expected --dialect with a table only, as "
+            "weights have a dialect of their own. Remove --dialect."
+        )
+    from forebear.cli.load_model import load_model  # imports torch
+
+    own = argparse.Namespace(weights=None, network=None, which=None)
+    network = load_model(Path(args.network), own)
+    rule = network.preprocessing
+    dialect = replace(network.dialect, preprocessing=rule)
+    planned, size = replace(network.plan, dialect=dialect), rule.size
+    if args.num_classes is None and args.output_stride is None:
+        return planned, size
+    classes = planned.num_classes if args.num_classes is None else args.num_classes
+    changed = expand(
+        planned.table,
+        dialect,
+        num_classes=classes,
+        in_channels=planned.in_channels,
+        output_stride=args.output_stride,
+    )
+    return changed, size
 
 
 def _print_names(planned: Plan, args: argparse.Namespace) -> None:
