@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from forebear.cli import output
+from forebear.cli.load_model import add_which
 from forebear.text import printable
 
 SUMMARY = "Converts a checkpoint to another format without loss, or reports why that is impossible."
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="R",
         help="equivalent rewrite to apply: strides, norms or input; repeatable",
     )
+    add_which(parser)
     parser.add_argument("--replace", action="store_true", help="overwrite an existing target")
 
 
@@ -58,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         dialect=args.dialect,
         to=args.to,
         rewrites=args.rewrite,
+        which=args.which,
         replace=args.replace,
     )
     for name, largest in done.differences:

@@ -24,6 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--network", metavar="NAME", help="network of the weights (default: detected)"
     )
+    add_which(parser)
+
+
+def add_which(parser: argparse.ArgumentParser) -> None:
+    """Adds --which."""
     parser.add_argument(
         "--which",
         metavar="SET",

@@ -54,6 +54,7 @@ def convert(
     dialect: str | None = None,
     to: str | None = None,
     rewrites: Iterable[str] = (),
+    which: str | None = None,
     replace: bool = False,
 ) -> Conversion:
     """Reads a checkpoint and writes it atomically in another format.
@@ -67,6 +68,7 @@ def convert(
         to: Library whose array names and function the target has. None keeps the source's library,
             or writes a self-describing file ("forebear") if the target is .safetensors.
         rewrites: Names of rewrites in `forebear.weights.rewrite`, in order.
+        which: The set of weights, if the source has several, as for `forebear.load`.
         replace: Whether an existing target may be overwritten.
 
     Raises:
@@ -86,7 +88,10 @@ def convert(
         raise WeightsError(
             f"{target}: the file exists. Expected a new file. Pass another name, or --replace."
         )
-    net = load(source) if network is None else load(network, weights=source, dialect=dialect)
+    if network is None:
+        net = load(source, which=which)
+    else:
+        net = load(network, weights=source, which=which, dialect=dialect)
     notes = net.card.provenance.get(NOTES)
     if notes and native_file(source) is None:
         _log.warning("%s: %s", truncated(source), notes)

@@ -19,6 +19,7 @@ from forebear.network.plan.layer_names import naming_scheme_of
 from forebear.network.plan.naming_schemes import NAMING_SCHEMES
 from forebear.network.plan.plan import Plan
 from forebear.text import truncated
+from forebear.weights.sequential_names import with_names
 from forebear.weights.set_words import is_average, is_beside, is_contrastive, is_projection
 from forebear.weights.variable_names import Pair, pairs
 
@@ -184,7 +185,7 @@ def plain_names(names: Iterable[str]) -> dict[str, str]:
         if short in found or (short != name and short in listed):
             short = name
         found[short] = key
-    return found
+    return with_names(found)
 
 
 def parts(label: str) -> list[str]:
