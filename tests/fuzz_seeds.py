@@ -174,6 +174,13 @@ def keras_model() -> Any:
     return making.Model(making.initial())
 
 
+def keras_dialect() -> Dialect:
+    """The dialect of `keras_model`."""
+    from tests.weights import test_keras_graph as making
+
+    return making.DIALECT
+
+
 @cache
 def torch_members() -> dict[str, bytes]:
     """The members of a state dict in torch's zip format."""

@@ -42,6 +42,7 @@ from forebear.tasks.runs.read import metric_lines, read_run
 from forebear.tasks.train.recipe_files import read_recipe, recipes
 from forebear.tasks.train.resume.checkpoint import load_checkpoint, seconds_of
 from forebear.untrusted import parse_json, parse_toml
+from forebear.weights.keras_config import config_facts
 from forebear.weights.load import find_network
 from forebear.weights.native_format import load_file
 from forebear.weights.readers.detect import open_arrays
@@ -255,7 +256,10 @@ def _mxnet(data: bytes, folder: Path) -> None:
 def _keras_config(data: bytes, folder: Path) -> None:
     """Reads the bytes as the model_config of a Keras file with automatic layer names."""
     config = data.decode("utf-8", "replace").replace("\0", "")
-    find_network(seeds.keras_model().write(folder / "net.h5", config))
+    path = seeds.keras_model().write(folder / "net.h5", config)
+    with open_arrays(path) as arrays:  # as if its names were known
+        config_facts(arrays, {name: name for name in arrays}, seeds.keras_dialect())
+    find_network(path)
 
 
 def _native(data: bytes, folder: Path) -> None:
