@@ -136,6 +136,11 @@ def test_layers_that_are_left_out_are_named(put: Put) -> None:
     assert "centercrop (CenterCrop) and 2 more; images are preprocessed by forebear" in said
 
 
+def test_a_lambda_belongs_to_a_resnext_only(put: Put) -> None:
+    assert "lambda (Lambda)" in notes(forebear.load(put(model(("Lambda", {})))))
+    assert not notes(forebear.load(put(model(("DepthwiseConv2D", {}), ("Lambda", {})))))
+
+
 @pytest.mark.parametrize("config", ["", "[]", "3", '{"config": {"layers": [1, {}]}}', "null"])
 def test_a_configuration_of_another_form_is_harmless(config: str, put: Put) -> None:
     assert not notes(forebear.load(put(config)))

@@ -171,6 +171,7 @@ def _filled(wanted: Wanted, plain: Mapping[str, str]) -> Iterator[tuple[str, dic
 def plain_names(names: Iterable[str]) -> dict[str, str]:
     """Returns {name without wrappers and suffixes: name in the file}, without optimizers' slots.
 
+    Places in an nn.Sequential have the names of torchvision's layers (`sequential_names`).
     A slot of TensorFlow has a variable's name as its scope: "conv1/weights/Momentum".
     """
     listed = {name.removesuffix(":0"): name for name in names}

@@ -22,12 +22,13 @@ from forebear.weights.readers.errors import reading, refused
 _MAX_POOLS = ("GlobalMaxPooling2D", "GlobalMaxPool2D")
 # Layers of the networks themselves, and layers that do nothing in evaluation.
 _KNOWN = frozenset((
-    "InputLayer", "Conv2D", "DepthwiseConv2D", "BatchNormalization", "Activation", "ReLU", "Add",
-    "ZeroPadding2D", "MaxPooling2D", "Reshape", "Lambda", "Concatenate", "Dense", "Softmax",
+    "InputLayer", "Conv2D", "BatchNormalization", "Activation", "ReLU", "Add",
+    "ZeroPadding2D", "MaxPooling2D", "Dense", "Softmax",
     "GlobalAveragePooling2D", "AveragePooling2D", "Flatten", "Functional", "Model", "Sequential",
     "Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "ActivityRegularization",
     "Rescaling",
 ))  # fmt: skip
+_GROUPED = frozenset(("DepthwiseConv2D", "Reshape", "Lambda", "Concatenate"))  # of ResNeXt
 _OTHER_SCALE = (
     "its Rescaling layers cannot be expressed as a preprocessing: images are preprocessed as for "
     "Keras' networks"
@@ -106,10 +107,12 @@ def _rescaled(config: Mapping[str, Any], dialect: Dialect) -> Preprocessing | No
 
 def _left_out(layers: list[tuple[str, str, Mapping[str, Any]]]) -> Iterator[str]:
     """Yields a note about layers that are no part of the network and do not scale the image."""
+    grouped = any(kind == "DepthwiseConv2D" for kind, _, _ in layers)
+    known = _KNOWN | _GROUPED if grouped else _KNOWN
     others = [
         f"{truncated(name, 40)} ({truncated(kind, 40)})"
         for kind, name, _ in layers
-        if kind not in _KNOWN and not kind.startswith(_RANDOM)
+        if kind not in known and not kind.startswith(_RANDOM)
     ]
     if others:
         more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""

@@ -51,7 +51,8 @@ def check_timm(arrays: Mapping[str, Any]) -> None:
         found, path = _of_config(arrays.config.data), arrays.path / "config.json"
     else:
         return
-    for what in found:
+    what = next(found, None)
+    if what is not None:
         expected = "a network with timm's usual settings, as its arrays do not show others"
         raise refused(path, what, expected, "Run it with timm.")
 
