@@ -41,7 +41,7 @@ def test_a_field_has_an_effect_where_its_own_kind_is_chosen(
         ("crop", "center", "one of auto, shift, resized, middle"),
         ("border", "white", "one of black, reflect"),
         ("mirror", "both", "one of auto, random, alternate, none"),
-        ("policy", "autoaugment", "one of none, randaugment, trivialaugment"),
+        ("policy", "autoaugment", "one of auto, none, randaugment, trivialaugment"),
         ("shift", -2, "-1 or more"),
         ("operations", 0, "1 or more"),
         ("magnitude", -1.0, "0 or more"),

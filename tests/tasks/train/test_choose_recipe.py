@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,35 @@ def test_the_line_of_multi_label_images_has_map() -> None:
     )
 
 
+def trials_of(images: int, budget: float | None, *, step: float) -> module.Trials | None:
+    """The trials of a run of 40 epochs in batches of 20, whose steps take so many seconds."""
+    setup: Any = SimpleNamespace(
+        resolved=SimpleNamespace(recipe=SimpleNamespace(epochs=40, batch=20, size=64)),
+        data=SimpleNamespace(train=range(images)),
+        config=SimpleNamespace(budget=budget),
+        times=SimpleNamespace(seconds=lambda batch, size: step),
+    )
+    plan: Any = SimpleNamespace(count=4)
+    return module.plan_trials(setup, plan)
+
+
+def test_without_a_budget_all_ways_are_tried_for_half_of_the_epochs() -> None:
+    assert trials_of(200, None, step=1.0) == module.Trials(("gentle", "full"), 20, 200)
+
+
+def test_trials_take_a_third_of_the_budget() -> None:
+    """Of 200 images, an epoch of a fold has 7.5 steps, and there are 4 folds of 2 ways."""
+    assert trials_of(200, 1e6, step=0.1) == module.Trials(("gentle", "full"), 20, 200)
+    assert trials_of(200, 240.0, step=0.1) == module.Trials(("gentle", "full"), 14, 200)
+
+
+def test_a_short_budget_compares_full_with_the_logits_alone() -> None:
+    """One fold of 50 images, for a quarter of the epochs: 7.5 seconds."""
+    assert trials_of(200, 120.0, step=0.1) == module.Trials(("full",), 10, 50)
+    assert trials_of(200, 22.0, step=0.1) == module.Trials(("full",), 10, 50)
+    assert trials_of(200, 21.0, step=0.1) is None
+
+
 @pytest.mark.usefixtures("quick")
 @pytest.mark.long
 def test_the_trials_choose_by_training_images_alone(
@@ -122,12 +152,12 @@ def test_the_trials_choose_by_training_images_alone(
 def test_trials_that_are_too_short_to_tell_anything_are_left_out(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module, "_epochs", lambda *_: 1)
+    monkeypatch.setattr(module, "plan_trials", lambda *_: None)
     train(config(world, tmp_path / "run", epochs=5))
     lines = capsys.readouterr().err
     assert "auto: full, as the budget is too short for trials as well" in lines
     assert "auto: trials" not in lines
-    assert settings(tmp_path / "run")["recipe"]["lr"] == 0.1
+    assert settings(tmp_path / "run")["recipe"]["lr"] == 7e-4
 
 
 @pytest.mark.long
@@ -155,7 +185,7 @@ def test_full_fine_tuning_starts_from_the_logistic_regression(
     chosen(monkeypatch, "full")
     train(config(world, tmp_path / "run"))
     found = settings(tmp_path / "run")
-    assert found["recipe"]["lr"] == 0.1
+    assert found["recipe"]["lr"] == 7e-4
     assert found["recipe"]["epochs"] == 2
     assert "the logits start as a logistic regression on the features of 36 images" in (
         capsys.readouterr().err
@@ -167,10 +197,10 @@ def test_what_the_user_sets_stays(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen(monkeypatch, "gentle")
-    train(config(world, tmp_path / "run", lr=0.07))
+    train(config(world, tmp_path / "run", lr=0.002, sets=("policy=trivialaugment",)))
     found = settings(tmp_path / "run")
-    assert found["recipe"]["lr"] == 0.07
-    assert found["recipe"]["backbone_lr_scale"] == 1.0
+    assert found["recipe"]["lr"] == 0.002
+    assert found["recipe"]["policy"] == "trivialaugment"
 
 
 def test_a_class_of_one_image_leaves_the_logits_alone(

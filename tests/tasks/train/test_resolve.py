@@ -17,8 +17,8 @@ from forebear.tasks.train.resolve import ResolvedRecipe, read_config, resolve_re
 CPU = torch.device("cpu")
 
 
-def data(count: int, size: int = 16, *, mirror: bool = True) -> Dataset:
-    pixels = np.zeros((count, size, size, 3), np.uint8)
+def data(count: int, size: int = 16, *, mirror: bool = True, channels: int = 3) -> Dataset:
+    pixels = np.zeros((count, size, size, channels), np.uint8)
     part = ArrayImages(pixels, np.arange(count) % 2, "zeros")
     return Dataset(
         spec="zeros",
@@ -68,6 +68,15 @@ def test_photographs_are_cut_at_random() -> None:
     assert recipe_of(TrainConfig(data="zeros", size=95)).crop == "shift"
     assert recipe_of(TrainConfig(data="zeros", size=96)).crop == "resized"
     assert recipe_of(TrainConfig(data="zeros", size=96, sets=("crop=middle",))).crop == "middle"
+
+
+def test_randaugment_is_for_images_that_are_mirrored_and_have_colours() -> None:
+    asked = TrainConfig(data="zeros", sets=("policy=auto",))
+    assert recipe_of(replace(asked, mirror=True)).policy == "randaugment"
+    assert recipe_of(replace(asked, mirror=False)).policy == "none"
+    five = data(320, channels=5)
+    found = resolve_recipe(read_config(asked), asked, five, norms=True, device=CPU)
+    assert found.recipe.policy == "none"
 
 
 @pytest.mark.parametrize(("norms", "lr"), [(True, 0.1), (False, 0.01)])

@@ -10,7 +10,7 @@ from forebear.settings import setting
 Crop = Literal["auto", "shift", "resized", "middle"]
 Mirror = Literal["auto", "random", "alternate", "none"]
 Border = Literal["black", "reflect"]
-Policy = Literal["none", "randaugment", "trivialaugment"]
+Policy = Literal["auto", "none", "randaugment", "trivialaugment"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,11 @@ class Augment:
         help="swap left and right. alternate: at random in the first epoch, then in turns; auto: "
         "random unless the data are digits",
     )
-    policy: Policy = setting("none", help="the augmentation policy")
+    policy: Policy = setting(
+        "none",
+        help="the augmentation policy. auto: randaugment, or none if images are not mirrored or "
+        "have other than 1 or 3 channels",
+    )
     operations: int = setting(
         2, help="operations per image", least=1, needs=("policy", "randaugment")
     )

@@ -1,10 +1,14 @@
 """`--recipe auto`: measures on held-out training images which way of fine-tuning is the best one.
 
 The ways are the logits alone, as a logistic regression on the features, and all layers from these
-logits on (LP-FT: Kumar et al. 2022, arXiv:2202.10054) with low or high learning rates. Each is
-tried on folds of the training images, for a part of the time. The way with high learning rates then
-trains on all of them, unless another one is clearly better by accuracy, or by mAP of multi-label
-images. The data's own validation set is not used, as it measures the result.
+logits on (LP-FT: Kumar et al. 2022, arXiv:2202.10054) with a low or a high learning rate. Each is
+tried on folds of the training images, for a part of the time. The way with the high learning rate
+then trains on all of them, unless another one is clearly better by accuracy, or by mAP of
+multi-label images. The data's own validation set is not used, as it measures the result.
+
+If the budget is short, the low learning rate is not tried, and fewer images are held out. The
+logits alone are always compared: features that fit the images well are worse after a short
+fine-tuning than before.
 """
 
 from __future__ import annotations
@@ -44,14 +48,16 @@ HEAD_ONLY: Mapping[str, Any] = {
     "ema": 0.0,
     "crop": "middle",
     "mirror": "none",
+    "policy": "none",
 }
 WAYS: Mapping[str, Mapping[str, Any]] = {  # what differs from recipes/auto.toml
     "head-only": HEAD_ONLY,
-    "gentle": {"lr": 0.01, "backbone_lr_scale": 1.0},
+    "gentle": {"lr": 1e-4},
     "full": {},
 }
 FOLDS = 4
 ENOUGH = 200  # held-out images that decide; further folds are left out
+FEW = 50  # held-out images that decide if the budget is short
 SHARE = 0.35  # of the budget, for the trials
 LENGTH = 0.5  # epochs of a trial, relative to those of the run
 SHORTEST = 4  # epochs of a trial
@@ -77,7 +83,7 @@ class Scores:
         difference of two ways that disagree on a share APART of them.
         """
         least = max(self.sums.values()) - math.sqrt(APART * self.images)
-        return next(way for way in reversed(tuple(WAYS)) if self.sums[way] >= least)
+        return next(way for way in reversed(tuple(self.sums)) if self.sums[way] >= least)
 
     @property
     def line(self) -> str:
@@ -157,66 +163,91 @@ def _plan(data: Dataset) -> FoldPlan | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """Which ways are tried, and how thoroughly."""
+
+    ways: tuple[str, ...]  # besides head-only, which takes no time
+    epochs: int  # of each trial
+    images: int  # held-out images that decide; further folds are left out
+
+
 def _best(
     setup: RunSetup, plan: FoldPlan, display: ProgressBar, stop: StopSignals, threads: ThreadTuner
 ) -> str:
-    """Tries all ways on the same folds, says what they scored, and returns the best one."""
-    begun, sums, images = time.perf_counter(), dict.fromkeys(WAYS, 0.0), 0
-    epochs, budget = _epochs(setup, plan), setup.config.budget
-    if epochs < LEAST * setup.resolved.recipe.epochs:
+    """Tries the ways on the same folds, says what they scored, and returns the best one."""
+    begun, images, budget = time.perf_counter(), 0, setup.config.budget
+    trials = plan_trials(setup, plan)
+    if trials is None:
         way = tuple(WAYS)[-1]
         display.say(f"{AUTO}: {way}, as the budget is too short for trials as well")
         return way
+    sums = dict.fromkeys(("head-only", *trials.ways), 0.0)
     for number in range(1, plan.count + 1):
         started = time.perf_counter()
         fold = plan.split(number)
-        display.say(f"{AUTO}: trials of {epochs} epochs on fold {number} of {plan.count}")
-        for way, score in _trials(setup, fold, epochs, stop, threads).items():
+        display.say(f"{AUTO}: trials of {trials.epochs} epochs on fold {number} of {plan.count}")
+        for way, score in _trials(setup, fold, trials, stop, threads).items():
             sums[way] += score
         images += len(fold.val)
         now = time.perf_counter()
-        if images >= ENOUGH or (budget and (now - begun) + (now - started) > SHARE * budget):
+        late = budget and (now - begun) + (now - started) > SHARE * budget
+        if images >= trials.images or late:
             break
     scores = Scores(sums, images, setup.data.multi_label)
     display.say(scores.line)
     return scores.best
 
 
-def _epochs(setup: RunSetup, plan: FoldPlan) -> int:
-    """Returns the epochs of a trial, so that one fold takes at most the trials' share of time."""
-    recipe, whole = setup.resolved.recipe, len(setup.data.train)
-    epochs = LENGTH * recipe.epochs
-    if setup.config.budget:
-        assert setup.times is not None
-        folds = min(plan.count, max(1, -(-ENOUGH * plan.count // whole)))
-        steps = whole * (1 - 1 / plan.count) / recipe.batch
-        step = setup.times.seconds(recipe.batch, recipe.size)
-        ways = len(WAYS) - 1  # head-only takes no time
-        epochs = min(epochs, SHARE * setup.config.budget / (folds * ways * steps * step))
-    return max(SHORTEST, round(epochs))
+def plan_trials(setup: RunSetup, plan: FoldPlan) -> Trials | None:
+    """Returns trials that take at most their share of the budget; None if even few take longer.
+
+    Args:
+        setup: Its recipe has a number of epochs; with a budget, its step has been timed.
+        plan: The folds of the training images.
+    """
+    recipe, whole, budget = setup.resolved.recipe, len(setup.data.train), setup.config.budget
+    ways = tuple(way for way in WAYS if way != "head-only")
+    epochs, least = LENGTH * recipe.epochs, LEAST * recipe.epochs
+    if not budget:
+        return Trials(ways, max(SHORTEST, round(epochs)), ENOUGH)
+    assert setup.times is not None
+    steps = whole * (1 - 1 / plan.count) / recipe.batch
+    epoch = steps * setup.times.seconds(recipe.batch, recipe.size)  # seconds
+    share = SHARE * budget
+
+    def fitting(images: int, ways: tuple[str, ...]) -> float:
+        """Returns the epochs of each trial that fit, if so many images are to be held out."""
+        folds = min(plan.count, max(1, -(-images * plan.count // whole)))
+        return share / (folds * len(ways) * epoch)
+
+    found = min(epochs, fitting(ENOUGH, ways))
+    if max(SHORTEST, round(found)) >= least:
+        return Trials(ways, max(SHORTEST, round(found)), ENOUGH)
+    if fitting(FEW, ways[-1:]) >= least:
+        return Trials(ways[-1:], max(SHORTEST, math.ceil(least)), FEW)
+    return None
 
 
 def _trials(
-    setup: RunSetup, fold: Dataset, epochs: int, stop: StopSignals, threads: ThreadTuner
+    setup: RunSetup, fold: Dataset, trials: Trials, stop: StopSignals, threads: ThreadTuner
 ) -> dict[str, float]:
     """Returns the sum of the scores of a fold's images by each way that trained on the others."""
     network = copy.deepcopy(setup.network)
     config = replace(setup.config, budget=None, patience=None)
-    recipe = replace(lengthened(setup.resolved.recipe, epochs), head_epochs=0)
+    recipe = replace(lengthened(setup.resolved.recipe, trials.epochs), head_epochs=0)
     resolved = setup.resolved.become("measurement", recipe)
     own = replace(
         setup, config=config, data=fold, test=None, network=network, resolved=resolved, notes=()
     )
-    with ProgressBar(epochs, shows=False) as silent:
+    with ProgressBar(trials.epochs, shows=False) as silent:
         run = prepare(own, silent)
         start = validate(run, network, run.validation, stop)
         sums = {"head-only": _sum(start)}
-        for way, values in _ways(setup.data).items():
-            if way not in sums:
-                trial = _with(
-                    run, copy.deepcopy(network), resolved.suggest("measurement", **values)
-                )
-                sums[way] = _trained(trial, stop, threads)
+        for way in trials.ways:
+            values = _ways(setup.data)[way]
+            trial = _with(run, copy.deepcopy(network), resolved.suggest("measurement", **values))
+            sums[way] = _trained(trial, stop, threads)
     return sums
 
 

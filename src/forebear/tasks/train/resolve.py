@@ -31,6 +31,7 @@ Origin = Literal[
 ]
 
 PHOTOGRAPH = 96  # pixels, from which random crops teach more than shifts do
+COLOURS = (1, 3)  # channels of images whose colours augmentation can change
 FEW_STEPS = 300  # steps that a run should have, however few images (BiT-HyperRule: at least 500)
 
 
@@ -149,6 +150,9 @@ def resolve_recipe(
         chosen["shift"] = max(1, size // 8)
     if recipe.mirror == "auto":
         chosen["mirror"] = "random" if data.mirror else "none"
+    if recipe.policy == "auto":
+        mirrored = chosen.get("mirror", recipe.mirror) != "none"
+        chosen["policy"] = "randaugment" if mirrored and data.channels in COLOURS else "none"
     if recipe.balance == "auto":
         chosen["balance"] = choose_balance(data.train.labels)
     if recipe.batch_norm == "auto":
@@ -186,8 +190,9 @@ def _refuse_colours(recipe: Recipe, channels: int) -> None:
     Raises:
         ValueError: The recipe has a policy or jitter.
     """
-    name = "policy" if recipe.policy != "none" else "jitter" if recipe.jitter else ""
-    if name and channels not in (1, 3):
+    policy = recipe.policy not in ("none", "auto")
+    name = "policy" if policy else "jitter" if recipe.jitter else ""
+    if name and channels not in COLOURS:
         off = "none" if name == "policy" else "0"
         raise ValueError(
             f"{name}={getattr(recipe, name)} with images of {channels} channels: it changes "
