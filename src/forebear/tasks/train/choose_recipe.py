@@ -62,7 +62,8 @@ SHARE = 0.35  # of the budget, for the trials
 LENGTH = 0.5  # epochs of a trial, relative to those of the run
 SHORTEST = 4  # epochs of a trial
 LEAST = 0.25  # epochs of a trial, relative to those of the run; shorter ones tell too little
-APART = 0.25  # share of the images on which one way is right and another one is not
+CLEARLY = 2.0  # standard errors of the difference of two ways
+APART = 0.5  # share of the variance that two ways do not share, as images are easy or hard for both
 ROOM = 0.6  # of the time that is left, below which a run needs no clock to end it
 
 
@@ -79,11 +80,19 @@ class Scores:
         """The way that changes the network most, unless another one is clearly better.
 
         Training all layers is better on most data sets, and a trial is shorter than the run, which
-        costs such a way more. Clearly better means by more than a standard error, in images, of the
-        difference of two ways that disagree on a share APART of them.
+        costs such a way more. Clearly better means by more than two standard errors.
         """
-        least = max(self.sums.values()) - math.sqrt(APART * self.images)
-        return next(way for way in reversed(tuple(self.sums)) if self.sums[way] >= least)
+        return next(
+            way
+            for way in reversed(tuple(self.sums))
+            if not any(self._is_clearly_better(other, way) for other in self.sums)
+        )
+
+    def _is_clearly_better(self, one: str, other: str) -> bool:
+        """Whether the difference of two ways is larger than chance makes likely."""
+        shares = [self.sums[way] / self.images for way in (one, other)]
+        variance = APART * self.images * sum(share * (1 - share) for share in shares)
+        return self.sums[one] - self.sums[other] > CLEARLY * math.sqrt(variance)
 
     @property
     def line(self) -> str:
@@ -190,11 +199,19 @@ def _best(
         for way, score in _trials(setup, fold, trials, stop, threads).items():
             sums[way] += score
         images += len(fold.val)
-        now = time.perf_counter()
-        late = budget and (now - begun) + (now - started) > SHARE * budget
-        if images >= trials.images or late:
+        if images >= trials.images:
             break
-    scores = Scores(sums, images, setup.data.multi_label)
+        if budget:
+            now = time.perf_counter()
+            left, each = SHARE * budget - (now - begun), now - started
+            if each > left:  # slower than it was estimated
+                each /= len(trials.ways)
+                trials = replace(trials, ways=trials.ways[-1:])
+            if each > left:
+                break
+    scores = Scores(
+        {way: sums[way] for way in ("head-only", *trials.ways)}, images, setup.data.multi_label
+    )
     display.say(scores.line)
     return scores.best
 
