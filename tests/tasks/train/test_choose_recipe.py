@@ -14,6 +14,7 @@ import torch
 
 import forebear
 from forebear.tasks.train import choose_recipe as module
+from forebear.tasks.train import loop as loop_module
 from forebear.tasks.train.api import train
 from forebear.tasks.train.choose_recipe import WAYS, Scores
 from forebear.tasks.train.recipe_files import read_recipe
@@ -169,6 +170,63 @@ def test_trials_that_are_too_short_to_tell_anything_are_left_out(
     assert "auto: full, as the budget is too short for trials as well" in lines
     assert "auto: trials" not in lines
     assert settings(tmp_path / "run")["recipe"]["lr"] == 7e-4
+
+
+@pytest.mark.parametrize(
+    ("right", "line"),
+    [
+        (7, "auto: full, as head-only has 77.8% on 9"),
+        (8, "auto: full, by 36 held-out training images"),
+    ],
+)
+@pytest.mark.long
+def test_short_trials_are_made_only_if_the_logits_alone_are_good(
+    world: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    right: int,
+    line: str,
+) -> None:
+    """A fold has 9 images, of which 80 % are 7.2."""
+    short = module.Trials(("full",), 1, module.FEW)
+    monkeypatch.setattr(module, "plan_trials", lambda *_: short)
+    monkeypatch.setattr(module, "_trials", lambda *_: [("head-only", right), ("full", 9)])
+    train(config(world, tmp_path / "run", epochs=1))
+    assert line in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_a_trial_evaluates_once(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "plan_trials", lambda *_: module.Trials(("full",), 3, 1))
+    validations: list[object] = []
+    validate = loop_module.validate
+
+    def counted(*given: Any, **more: Any) -> Any:
+        validations.append(given)
+        return validate(*given, **more)
+
+    monkeypatch.setattr(loop_module, "validate", counted)
+    train(config(world, tmp_path / "run", epochs=2))
+    assert len(validations) == 1 + 2  # of the trial, and of the run's epochs
+
+
+@pytest.mark.long
+def test_a_budget_times_a_step_before_it_plans_trials(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: list[int] = []
+    plan = module.plan_trials
+
+    def planned(setup: Any, folds: Any) -> module.Trials | None:
+        known.append(len(setup.times.known))
+        return plan(setup, folds)
+
+    monkeypatch.setattr(module, "plan_trials", planned)
+    train(config(world, tmp_path / "run", epochs=None, budget=60.0, sets=("epochs=3",)))
+    assert known == [1]
 
 
 @pytest.mark.long

@@ -6,9 +6,9 @@ tried on folds of the training images, for a part of the time. The way with the 
 then trains on all of them, unless another one is clearly better by accuracy, or by mAP of
 multi-label images. The data's own validation set is not used, as it measures the result.
 
-If the budget is short, the low learning rate is not tried, and fewer images are held out. The
-logits alone are always compared: features that fit the images well are worse after a short
-fine-tuning than before.
+If the budget is short, the low learning rate is not tried, and fewer images are held out. Short
+trials underrate what trains all layers. They are therefore made only if the logits alone are good,
+as features that fit the images so well can lose more than they gain.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -58,6 +58,7 @@ WAYS: Mapping[str, Mapping[str, Any]] = {  # what differs from recipes/auto.toml
 FOLDS = 4
 ENOUGH = 200  # held-out images that decide; further folds are left out
 FEW = 50  # held-out images that decide if the budget is short
+GOOD = 0.8  # accuracy or mAP of the logits alone, from which they can be the best way
 SHARE = 0.35  # of the budget, for the trials
 LENGTH = 0.5  # epochs of a trial, relative to those of the run
 SHORTEST = 4  # epochs of a trial
@@ -186,6 +187,10 @@ def _best(
 ) -> str:
     """Tries the ways on the same folds, says what they scored, and returns the best one."""
     begun, images, budget = time.perf_counter(), 0, setup.config.budget
+    if budget:
+        assert setup.times is not None
+        recipe = setup.resolved.recipe
+        setup.times.learn(recipe.batch, recipe.size, begun + SHARE * budget)
     trials = plan_trials(setup, plan)
     if trials is None:
         way = tuple(WAYS)[-1]
@@ -196,8 +201,12 @@ def _best(
         started = time.perf_counter()
         fold = plan.split(number)
         display.say(f"{AUTO}: trials of {trials.epochs} epochs on fold {number} of {plan.count}")
-        for way, score in _trials(setup, fold, trials, stop, threads).items():
+        for way, score in _trials(setup, fold, trials, stop, threads):
             sums[way] += score
+            if trials.images == FEW and way == "head-only" and score < GOOD * len(fold.val):
+                way = trials.ways[-1]
+                display.say(_line_of_skipped(way, score / len(fold.val), len(fold.val)))
+                return way
         images += len(fold.val)
         if images >= trials.images:
             break
@@ -246,10 +255,17 @@ def plan_trials(setup: RunSetup, plan: FoldPlan) -> Trials | None:
     return None
 
 
+def _line_of_skipped(way: str, quality: float, images: int) -> str:
+    return (
+        f"{AUTO}: {way}, as head-only has {quality:.1%} on {images:,} held-out training images, "
+        "and the budget is too short for trials as well"
+    )
+
+
 def _trials(
     setup: RunSetup, fold: Dataset, trials: Trials, stop: StopSignals, threads: ThreadTuner
-) -> dict[str, float]:
-    """Returns the sum of the scores of a fold's images by each way that trained on the others."""
+) -> Iterator[tuple[str, float]]:
+    """Yields each way, and the sum of its scores of a fold's images; it trains on the others."""
     network = copy.deepcopy(setup.network)
     config = replace(setup.config, budget=None, patience=None)
     recipe = replace(lengthened(setup.resolved.recipe, trials.epochs), head_epochs=0)
@@ -260,12 +276,11 @@ def _trials(
     with ProgressBar(trials.epochs, shows=False) as silent:
         run = prepare(own, silent)
         start = validate(run, network, run.validation, stop)
-        sums = {"head-only": _sum(start)}
+        yield "head-only", _sum(start)
         for way in trials.ways:
             values = _ways(setup.data)[way]
             trial = _with(run, copy.deepcopy(network), resolved.suggest("measurement", **values))
-            sums[way] = _trained(trial, stop, threads)
-    return sums
+            yield way, _trained(trial, stop, threads)
 
 
 def _with(run: Prepared, network: Network, resolved: ResolvedRecipe) -> Prepared:
@@ -277,7 +292,9 @@ def _with(run: Prepared, network: Network, resolved: ResolvedRecipe) -> Prepared
 def _trained(run: Prepared, stop: StopSignals, threads: ThreadTuner) -> float:
     """Trains, and returns the sum of the scores of the validation images at the end."""
     last = None
-    for event in start_loop(run, stop, threads).events():
+    loop = start_loop(run, stop, threads)
+    loop.progress.only_last = True
+    for event in loop.events():
         if isinstance(event, EpochEnd):
             last = event.evaluation
     assert last is not None

@@ -38,6 +38,7 @@ class Progress:
     begun: float  # time.perf_counter() at the start, less the seconds of an earlier part of the run
     evaluation: float = 0.0  # seconds that an evaluation takes, as measured last
     finish: float = FINISH  # seconds for everything after the last evaluation
+    only_last: bool = False  # whether the only evaluation is that at the end
     evaluated: float = field(default=0.0, init=False)  # when the last evaluation ended
     clock: Callable[[], float] = time.perf_counter
     _stride: float = field(default=0.0, init=False)  # seconds of a step
@@ -71,9 +72,9 @@ class Progress:
         self._taken = min(self._taken + 1, 2)
 
     def measures(self) -> bool:
-        """Whether there is time for an evaluation before the end."""
-        if self.steps:
-            return True
+        """Whether to evaluate before the end, as there is time for it."""
+        if self.steps or self.only_last:
+            return not self.only_last
         trained = self.clock() - max(self.evaluated, self.begun)
         return self.evaluation <= EVALUATING * trained and self.progress(0) < 0.9
 
