@@ -14,12 +14,12 @@ import torch
 
 import forebear
 from forebear.tasks.train import choose_recipe as module
-from forebear.tasks.train import loop as loop_module
 from forebear.tasks.train.api import train
 from forebear.tasks.train.choose_recipe import WAYS, Scores
 from forebear.tasks.train.recipe_files import read_recipe
 from forebear.tasks.train.request import TrainConfig
 from forebear.tasks.train.resolve import read_config
+from forebear.tasks.train.validate import validate
 from forebear.weights.native_format import save
 from tests.cli.making import folder, table
 
@@ -202,13 +202,12 @@ def test_a_trial_evaluates_once(
 ) -> None:
     monkeypatch.setattr(module, "plan_trials", lambda *_: module.Trials(("full",), 3, 1))
     validations: list[object] = []
-    validate = loop_module.validate
 
     def counted(*given: Any, **more: Any) -> Any:
         validations.append(given)
         return validate(*given, **more)
 
-    monkeypatch.setattr(loop_module, "validate", counted)
+    monkeypatch.setattr("forebear.tasks.train.loop.validate", counted)
     train(config(world, tmp_path / "run", epochs=2))
     assert len(validations) == 1 + 2  # of the trial, and of the run's epochs
 
