@@ -181,6 +181,11 @@ class Trials:
     epochs: int  # of each trial
     images: int  # held-out images that decide; further folds are left out
 
+    @property
+    def short(self) -> bool:
+        """Whether they are too short to be fair to what trains all layers."""
+        return self.images < ENOUGH
+
 
 def _best(
     setup: RunSetup, plan: FoldPlan, display: ProgressBar, stop: StopSignals, threads: ThreadTuner
@@ -203,10 +208,10 @@ def _best(
         display.say(f"{AUTO}: trials of {trials.epochs} epochs on fold {number} of {plan.count}")
         for way, score in _trials(setup, fold, trials, stop, threads):
             sums[way] += score
-            if trials.images == FEW and way == "head-only" and score < GOOD * len(fold.val):
-                way = trials.ways[-1]
-                display.say(_line_of_skipped(way, score / len(fold.val), len(fold.val)))
-                return way
+            quality = score / len(fold.val)
+            if trials.short and way == "head-only" and quality < GOOD:
+                display.say(_line_of_skipped(trials.ways[-1], quality, len(fold.val)))
+                return trials.ways[-1]
         images += len(fold.val)
         if images >= trials.images:
             break

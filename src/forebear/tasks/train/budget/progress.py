@@ -72,9 +72,11 @@ class Progress:
         self._taken = min(self._taken + 1, 2)
 
     def measures(self) -> bool:
-        """Whether to evaluate before the end, as there is time for it."""
-        if self.steps or self.only_last:
-            return not self.only_last
+        """Whether to evaluate now, before the end."""
+        if self.only_last:
+            return False
+        if self.steps:
+            return True
         trained = self.clock() - max(self.evaluated, self.begun)
         return self.evaluation <= EVALUATING * trained and self.progress(0) < 0.9
 
