@@ -244,6 +244,7 @@ def test_head_only_keeps_the_logistic_regression(
     assert all(torch.equal(network.state_dict()[n], base.state_dict()[n]) for n in same)
     bias = network.get_submodule("logits").get_parameter("bias")
     assert float(bias.detach().abs().max()) > 0
+    assert found["recipe"]["head_scale"] == 1.0
 
 
 @pytest.mark.slow
@@ -255,7 +256,7 @@ def test_full_fine_tuning_starts_from_the_logistic_regression(
     found = settings(tmp_path / "run")
     assert found["recipe"]["lr"] == 7e-4
     assert found["recipe"]["epochs"] == 2
-    assert "the logits start as a logistic regression on the features of 36 images" in (
+    assert "the logits start as a logistic regression on the features of 36 images: " in (
         capsys.readouterr().err
     )
 
@@ -327,8 +328,8 @@ def test_multi_label_photographs_are_not_cropped_at_random_sizes(
     chosen(monkeypatch, "full")
     data = several(world, tmp_path / "table.csv")
     train(config(world, tmp_path / "run", data=data, multi_label=True, epochs=1))
-    assert settings(tmp_path / "run")["recipe"]["crop"] == "shift"
-    assert settings(tmp_path / "run")["recipe"]["loss"] == "bce"
+    found = settings(tmp_path / "run")["recipe"]
+    assert (found["crop"], found["loss"], found["head_scale"]) == ("shift", "bce", 1.0)
     data = several(world, tmp_path / "rare.csv", rare=True)
     capsys.readouterr()
     monkeypatch.undo()

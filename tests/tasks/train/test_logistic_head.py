@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from forebear.tasks.train.logistic_head import FOLDS, PENALTIES, choose_penalty, fit, folds_of
+from forebear.tasks.train import logistic_head
+from forebear.tasks.train.logistic_head import (
+    FOLDS,
+    PENALTIES,
+    choose_penalty,
+    fit,
+    folds_of,
+    start_logits,
+)
+from forebear.tasks.train.recipe import Recipe
 
 
 def clouds(count: int, noise: float, seed: int = 0) -> tuple[torch.Tensor, np.ndarray]:
@@ -94,3 +106,19 @@ def test_the_penalty_of_labels_comes_with_their_map() -> None:
     assert penalty in PENALTIES
     assert 0.6 < quality <= 1  # a label of one image cannot be learned
     assert sorted(set(folds_of(labels, 0).tolist())) == list(range(FOLDS))
+
+
+def test_the_logits_start_scaled_and_name_the_same_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, labels = clouds(60, 0.5)
+    found = SimpleNamespace(values=[values], labels=labels)
+    monkeypatch.setattr(logistic_head, "features", lambda *_: found)
+    lines, logits = [], []
+    for scale in (1.0, 0.25):
+        network: Any = nn.ModuleDict({"logits": nn.Linear(6, 3)})
+        recipe = Recipe(lr=0.1, schedule="constant", head_init="logistic", head_scale=scale)
+        lines.append(start_logits(network, None, recipe))  # type: ignore[arg-type]
+        logits.append(network["logits"](values).detach())
+    torch.testing.assert_close(logits[1], logits[0] / 4)
+    assert (logits[1].argmax(1).numpy() == labels).mean() > 0.8
+    assert "of 60 images: " in lines[0]
+    assert "of 60 images, times 0.25: " in lines[1]

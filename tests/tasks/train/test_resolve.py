@@ -120,6 +120,21 @@ def test_a_trained_network_is_finetuned_by_the_number_of_images(
     assert (recipe.batch, recipe.epochs, recipe.batch_norm) == (batch, epochs, norms)
 
 
+@pytest.mark.parametrize(("count", "scale"), [(120, 1.0), (128, 0.25), (2000, 0.25)])
+def test_a_logistic_regression_is_scaled_if_norms_use_other_statistics_than_it_was_fitted_with(
+    count: int, scale: float
+) -> None:
+    weights = Path("trained.safetensors")
+    for sets, expected in (
+        ((), scale),
+        (("head_scale=0.5",), 0.5),
+        (("batch_norm=frozen",), 1.0),
+    ):
+        asked = TrainConfig(data="zeros", recipe="auto", weights=weights, sets=sets)
+        assert recipe_of(asked, count).head_scale == expected
+    assert recipe_of(TrainConfig(data="zeros", recipe="finetune"), count).head_scale == 1.0
+
+
 def test_a_few_images_are_seen_often_enough_for_300_steps() -> None:
     recipe = recipe_of(TrainConfig(data="zeros", recipe="finetune"), 24)
     assert recipe.batch == 4

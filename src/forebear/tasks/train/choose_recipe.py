@@ -42,6 +42,7 @@ from forebear.tasks.train.validate import validate
 
 HEAD_ONLY: Mapping[str, Any] = {
     "head_only": True,
+    "head_scale": 1.0,
     "epochs": 1,
     "lr": 1e-9,  # next to none: the logits are the optimum already
     "warmup": 0.0,

@@ -48,14 +48,16 @@ def start_logits(network: Network, training: Loader, recipe: Recipe) -> str:
     logits = network.get_submodule("logits")
     classes = len(logits.get_parameter("bias"))
     penalty, quality = choose_penalty(values, labels, classes, seed=recipe.seed)
-    weight, bias = fit(values, labels, classes, penalty)
+    scale = recipe.head_scale
+    weight, bias = (scale * found for found in fit(values, labels, classes, penalty))
     with torch.no_grad():
         logits.get_parameter("weight").copy_(weight.view_as(logits.get_parameter("weight")))
         logits.get_parameter("bias").copy_(bias)
     said = f"mAP {quality:.1%}" if is_multi(labels) else f"{quality:.1%} correct"
+    scaled = f", times {scale:g}" if scale != 1 else ""
     return (
-        f"the logits start as a logistic regression on the features of {len(labels):,} images: "
-        f"{said} in cross-validation, with an L2 penalty of {penalty:.2g}"
+        f"the logits start as a logistic regression on the features of {len(labels):,} images"
+        f"{scaled}: {said} in cross-validation, with an L2 penalty of {penalty:.2g}"
     )
 
 

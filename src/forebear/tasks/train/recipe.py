@@ -230,6 +230,14 @@ class ModelConfig:
         "as a logistic regression on the features of the training images, whose L2 penalty "
         "cross-validation chooses",
     )
+    head_scale: float = setting(
+        1.0,
+        help="factor of the logistic regression's logits at the start of training; 0: 0.25 if "
+        "norms use the statistics of the batch, with which it was not fitted, otherwise 1",
+        least=0,
+        off=1,
+        needs=("head_init", "logistic"),
+    )
     head_only: bool = setting(
         False, help="train the logits alone, on features that are computed once"
     )

@@ -32,6 +32,7 @@ Origin = Literal[
 
 PHOTOGRAPH = 96  # pixels, from which random crops teach more than shifts do
 COLOURS = (1, 3)  # channels of images whose colours augmentation can change
+HEAD_SCALE = 0.25  # of logits that were fitted with other statistics than those of the batch
 FEW_STEPS = 300  # steps that a run should have, however few images (BiT-HyperRule: at least 500)
 
 
@@ -157,6 +158,9 @@ def resolve_recipe(
         chosen["balance"] = choose_balance(data.train.labels)
     if recipe.batch_norm == "auto":
         chosen["batch_norm"] = "frozen" if batch < 16 else "own"
+    if recipe.head_scale == 0:
+        frozen = chosen.get("batch_norm", recipe.batch_norm) == "frozen"
+        chosen["head_scale"] = HEAD_SCALE if norms and not frozen and not data.multi_label else 1.0
     resolved = asked.choose("data", **chosen)
     if recipe.precision == "fp32-strict":
         return resolved
