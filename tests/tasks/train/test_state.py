@@ -27,6 +27,8 @@ def test_a_good_record_comes_back() -> None:
         ({"waited": -1}, "waited=-1 is no count"),
         ({"seconds": float("nan")}, "seconds=nan is no time"),
         ({"seconds": "9"}, "seconds='9' is no time"),
+        ({"progress": 1.5}, "progress=1.5 is no fraction"),
+        ({"progress": "x"}, "progress='x' is no fraction"),
         ({"losses": [0.5, 0.5]}, "not consistent"),
         ({"losses": "x", "hits": "x"}, "not consistent"),
         ({"step": 0}, "not consistent"),
@@ -41,6 +43,12 @@ def test_the_checkpoint_of_an_older_version_has_not_waited() -> None:
     data = asdict(GOOD)
     del data["waited"]
     assert TrainState.read(data) == GOOD
+
+
+def test_the_checkpoint_of_an_older_version_does_not_know_the_fraction_of_the_run() -> None:
+    data = asdict(GOOD)
+    del data["progress"]
+    assert TrainState.read(data).progress is None
 
 
 def test_a_missing_field_is_named() -> None:

@@ -203,27 +203,25 @@ def _best(
         display.say(f"{AUTO}: {way}, as the budget is too short for trials as well")
         return way
     sums = dict.fromkeys(("head-only", *trials.ways), 0.0)
+    until = begun + SHARE * budget if budget else math.inf
     for number in range(1, plan.count + 1):
-        started = time.perf_counter()
-        fold = plan.split(number)
+        fold, each = plan.split(number), 0.0
         display.say(f"{AUTO}: trials of {trials.epochs} epochs on fold {number} of {plan.count}")
+        started = time.perf_counter()
         for way, score in _trials(setup, fold, trials, stop, threads):
             sums[way] += score
             quality = score / len(fold.val)
             if trials.short and way == "head-only" and quality < GOOD:
                 display.say(_line_of_skipped(trials.ways[-1], quality, len(fold.val)))
                 return trials.ways[-1]
-        images += len(fold.val)
-        if images >= trials.images:
-            break
-        if budget:
             now = time.perf_counter()
-            left, each = SHARE * budget - (now - begun), now - started
-            if each > left:  # slower than it was estimated
-                each /= len(trials.ways)
+            each, started = now - started, now
+            if way == trials.ways[-1] and now + each > until:  # slower than it was estimated
                 trials = replace(trials, ways=trials.ways[-1:])
-            if each > left:
                 break
+        images += len(fold.val)
+        if images >= trials.images or time.perf_counter() + len(trials.ways) * each > until:
+            break
     scores = Scores(
         {way: sums[way] for way in ("head-only", *trials.ways)}, images, setup.data.multi_label
     )
@@ -271,7 +269,10 @@ def _line_of_skipped(way: str, quality: float, images: int) -> str:
 def _trials(
     setup: RunSetup, fold: Dataset, trials: Trials, stop: StopSignals, threads: ThreadTuner
 ) -> Iterator[tuple[str, float]]:
-    """Yields each way, and the sum of its scores of a fold's images; it trains on the others."""
+    """Yields each way, and the sum of its scores of a fold's images; it trains on the others.
+
+    Head-only comes first, and then the ways of the trials from the last one to the first one.
+    """
     network = copy.deepcopy(setup.network)
     config = replace(setup.config, budget=None, patience=None)
     recipe = replace(lengthened(setup.resolved.recipe, trials.epochs), head_epochs=0)
@@ -283,7 +284,7 @@ def _trials(
         run = prepare(own, silent)
         start = validate(run, network, run.validation, stop)
         yield "head-only", _sum(start)
-        for way in trials.ways:
+        for way in reversed(trials.ways):
             values = _ways(setup.data)[way]
             trial = _with(run, copy.deepcopy(network), resolved.suggest("measurement", **values))
             yield way, _trained(trial, stop, threads)

@@ -232,6 +232,7 @@ class Loop:
         """Trains and evaluates; returns the last evaluation, or None if all was done before."""
         state, last = self.trainer.state, None
         self.saves.start()
+        self.progress.begin(state.progress)
         over = self._agree().over or self.patience.over
         while not over or state.losses:  # a state can be saved between a step and its evaluation
             if not over:
@@ -361,7 +362,7 @@ class Loop:
     def _save(self) -> Iterator[Event]:
         """Has the state saved, which `Trainer.pause` has brought up to date."""
         stepper, state = self.trainer.stepper, self.trainer.state
-        state.seconds = self.progress.spent
+        state.seconds, state.progress = self.progress.spent, self.progress.progress(state.step)
         stepper.unite_running_values()
         started = time.perf_counter()
         yield CheckpointDue(state=state, stepper=stepper)

@@ -19,6 +19,7 @@ class TrainState:
     place: int = 0  # steps taken in it
     seconds: float = 0.0  # since the start of the run
     trained: float = 0.0  # of these, in training since the last evaluation
+    progress: float | None = 0.0  # fraction of the run; None in checkpoints of older versions
     skipped: int = 0  # steps whose loss or gradient was not finite
     in_row: int = 0  # of these, those since the last good step
     waited: int = 0  # evaluations since the best one, for --patience
@@ -36,7 +37,7 @@ class TrainState:
             KeyError: A field is missing.
             ValueError: A value is out of range.
         """
-        data = {"waited": 0, **data}  # which checkpoints of older versions lack
+        data = {"waited": 0, "progress": None, **data}  # which older versions did not save
         values = {one.name: data[one.name] for one in fields(cls)}
         for name in ("step", "epoch", "place", "skipped", "in_row", "waited"):
             least = 1 if name == "epoch" else 0
@@ -45,6 +46,9 @@ class TrainState:
         for name in ("seconds", "trained"):
             if not _is_number(values[name]) or not 0 <= values[name] < math.inf:
                 raise ValueError(f"{name}={elided(repr(values[name]))} is no time")
+        part = values["progress"]
+        if part is not None and not (_is_number(part) and 0 <= part <= 1):
+            raise ValueError(f"progress={elided(repr(part))} is no fraction")
         columns = [values[name] for name in ("losses", "hits", "counts", "lrs")]
         fits = all(isinstance(one, list) and all(map(_is_number, one)) for one in columns)
         if not fits or len({len(one) for one in columns}) != 1 or len(columns[0]) > values["step"]:

@@ -49,6 +49,31 @@ def test_a_budget_keeps_back_what_the_end_needs_whatever_a_step_takes() -> None:
     assert course.progress(step) == pytest.approx(1.0, abs=0.015)
 
 
+def test_a_schedule_begins_with_the_first_step_whatever_came_before() -> None:
+    clock = Clock()
+    course = Progress(budget=60.0, begun=100.0, clock=clock, finish=2.0)
+    clock.now = 140.0  # trials took 40 of 58 seconds
+    course.begin(0.0)
+    assert course.progress(0) == 0.0
+    clock.now = 149.0
+    assert course.progress(1) == pytest.approx(0.5)
+    clock.now = 159.0
+    assert course.progress(2) == 1.0
+
+
+def test_a_resumed_schedule_goes_on_where_it_was() -> None:
+    clock = Clock()
+    for done, expected in ((0.4, 0.4), (None, 30 / 58)):  # older versions did not save it
+        course = Progress(budget=60.0, begun=100.0, clock=clock, finish=2.0)
+        clock.now = 130.0
+        course.begin(done)
+        assert course.progress(0) == pytest.approx(expected)
+        clock.now = 144.0
+        assert course.progress(1) == pytest.approx(expected + (1 - expected) / 2)
+        clock.now = 158.0
+        assert course.progress(2) == pytest.approx(1.0)
+
+
 def test_the_first_step_warms_up_and_says_nothing_about_the_others() -> None:
     clock = Clock()
     course = Progress(budget=30.0, begun=100.0, clock=clock, finish=2.0)

@@ -29,8 +29,9 @@ class Progress:
     """The length of a run: a number of steps, or a budget of seconds.
 
     With a budget the clock measures the progress, so that the schedule of the learning rate ends
-    with the time, however fast the machine was. The time that the end of the run needs is kept
-    back.
+    with the time, however fast the machine was. It begins with the first step: reading, timing and
+    trials take time of the budget, but no part of the schedule. The time that the end of the run
+    needs is kept back.
     """
 
     steps: int = 0  # 0: by the budget
@@ -40,6 +41,8 @@ class Progress:
     finish: float = FINISH  # seconds for everything after the last evaluation
     only_last: bool = False  # whether the only evaluation is that at the end
     evaluated: float = field(default=0.0, init=False)  # when the last evaluation ended
+    first: float = field(default=0.0, init=False)  # seconds of a budget before the first step
+    done: float = field(default=0.0, init=False)  # fraction that an earlier part of the run did
     clock: Callable[[], float] = time.perf_counter
     _stride: float = field(default=0.0, init=False)  # seconds of a step
     _taken: int = field(default=0, init=False)  # steps, up to 2
@@ -49,11 +52,22 @@ class Progress:
         """Seconds since the start."""
         return self.clock() - self.begun
 
+    def begin(self, done: float | None) -> None:
+        """Records that the first step comes now, from which on a budget is counted.
+
+        Args:
+            done: The fraction of the run that an earlier part of it did; None: as its seconds say.
+        """
+        if self.budget:
+            self.done = self.progress(0) if done is None else done
+            self.first = self.spent
+
     def progress(self, step: int) -> float:
         """Returns the fraction of the run at a step, counted from 0."""
         if self.steps:
             return (step + 1) / (self.steps + 1)
-        return min(1.0, self.spent / self._for_training())
+        whole = max(self._for_training() - self.first, 1e-9)
+        return min(1.0, self.done + (1 - self.done) * (self.spent - self.first) / whole)
 
     def over(self, step: int) -> bool:
         """Whether the run ends before this step; a run has at least one step."""
