@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from forebear.tasks.train.budget.plan import BEFORE
+from forebear.tasks.train.request import AUTO
 from forebear.tasks.train.resume.checkpoint import seconds_of
 from forebear.tasks.train.setup import RunSetup
 
@@ -18,16 +19,17 @@ class Deadlines:
 
     budget: float  # seconds of the whole run
     started: float  # when the run began, less the seconds of an earlier part of it
-    now: float  # when this process began
+    now: float  # when this process began, or when the trials of `--recipe auto` had ended
 
     @classmethod
     def of(cls, setup: RunSetup) -> Deadlines:
         """Returns those of a run with a budget; a resumed run has what its checkpoint leaves."""
-        budget, now = setup.config.budget, setup.config.started or time.perf_counter()
+        budget, begun = setup.config.budget, setup.config.started or time.perf_counter()
         assert budget is not None
         folder = setup.folder.checkpoints
         done = setup.world.on_rank0(lambda: seconds_of(folder)) if setup.resumes else 0.0
-        return cls(budget=budget, started=now - done, now=now)
+        now = time.perf_counter() if setup.config.recipe == AUTO else begun
+        return cls(budget=budget, started=begun - done, now=now)
 
     @property
     def left(self) -> float:
