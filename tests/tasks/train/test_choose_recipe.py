@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -193,6 +195,37 @@ def test_short_trials_are_made_only_if_the_logits_alone_are_good(
     monkeypatch.setattr(module, "plan_trials", lambda *_: short)
     monkeypatch.setattr(module, "_trials", lambda *_: [("head-only", right), ("full", 9)])
     train(config(world, tmp_path / "run", epochs=1))
+    assert line in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("share", "line"),
+    [
+        (0.35, "by 36 held-out training images: head-only 22.2%, gentle 55.6%, full 66.7%"),
+        (0.02, "by 9 held-out training images: head-only 22.2%, full 66.7%"),  # of 60 seconds
+    ],
+)
+@pytest.mark.long
+def test_gentle_is_left_out_if_the_trial_of_full_takes_longer_than_planned(
+    world: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    share: float,
+    line: str,
+) -> None:
+    monkeypatch.setattr(module, "SHARE", share)
+    both = module.Trials(("gentle", "full"), 1, module.ENOUGH)
+    monkeypatch.setattr(module, "plan_trials", lambda *_: both)
+
+    def trials(*_: object) -> Iterator[tuple[str, int]]:
+        yield "head-only", 2
+        time.sleep(0.7)
+        yield "full", 6
+        yield "gentle", 5
+
+    monkeypatch.setattr(module, "_trials", trials)
+    train(config(world, tmp_path / "run", epochs=None, budget=60.0, sets=("epochs=3",)))
     assert line in capsys.readouterr().err
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from dataclasses import asdict
 from types import TracebackType
 from typing import Self
@@ -66,6 +67,7 @@ class ProgressBar:
             speed_estimate_period=60,
         )
         self.task: TaskID | None = None
+        self.begun, self.done = time.perf_counter(), 0.0  # of the training, or its resumed part
 
     def __enter__(self) -> Self:
         self.live.start()
@@ -82,6 +84,14 @@ class ProgressBar:
     def say(self, line: str) -> None:
         """Writes one line above the live one. A run goes on if nobody reads its lines any more."""
         self.console.print(one_line(line), markup=False, emoji=False, soft_wrap=True)
+
+    def starts(self, done: float) -> None:
+        """Counts the time that is left from here on.
+
+        Args:
+            done: Epochs of an earlier part of the run.
+        """
+        self.begun, self.done = time.perf_counter(), done
 
     def decoding(self, done: int, total: int) -> None:
         """Shows how many images have been decoded."""
@@ -102,7 +112,8 @@ class ProgressBar:
             named, left = f"epoch {epoch.epoch:.1f}", self.budget - epoch.seconds
         else:
             named = f"epoch {epoch.epoch:>{len(str(self.epochs))}}/{self.epochs}"
-            left = epoch.seconds / epoch.epoch * (self.epochs - epoch.epoch)
+            each = (time.perf_counter() - self.begun) / (epoch.epoch - self.done)
+            left = each * (self.epochs - epoch.epoch)
         chosen_by = ""
         for measure in self._measures():
             chosen_by += f"  {measure.title} {measure.text(asdict(epoch)[measure.column])}"

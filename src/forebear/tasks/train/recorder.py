@@ -103,6 +103,7 @@ class Recorder:
     def _start(self, event: Started) -> None:
         """Makes the folder of a new run; cuts the metrics of a resumed one at its checkpoint."""
         self.epochs = list(event.epochs)
+        self.display.starts(self.epochs[-1].epoch if self.epochs else 0.0)
         self._name_left_out()
         if not event.resumed:
             self.setup.world.on_rank0(lambda: self.folder.begin(settings_of(self.run)))
