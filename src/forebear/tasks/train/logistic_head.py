@@ -37,7 +37,7 @@ def start_logits(network: Network, training: Loader, recipe: Recipe) -> str:
     Args:
         network: On the device of the images; only its logits change.
         training: All its images are used.
-        recipe: Resolved.
+        recipe: Resolved; its `head_scale` is a factor of these logits.
 
     Raises:
         RunError: A batch does not fit in memory.
