@@ -23,7 +23,7 @@ class Epoch:
     val_loss: float  # mean loss of the validation images, nats; multi-label: sum of the labels
     val_accuracy: float  # top-1 accuracy on them, 0 to 1; multi-label: exact matches at 0.5
     images_per_second: float  # in training, without evaluations
-    seconds: float  # since the first step, evaluations included
+    seconds: float  # since the start of the run, evaluations included
     skipped: int  # steps so far whose gradient was not finite
     memory: float  # MiB, the peak so far; of the GPU if there is one
     val_images: int = 0  # validation images that were evaluated; 0 in runs of older versions

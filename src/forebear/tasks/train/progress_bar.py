@@ -67,7 +67,7 @@ class ProgressBar:
             speed_estimate_period=60,
         )
         self.task: TaskID | None = None
-        self.begun, self.done = time.perf_counter(), 0.0  # of the training, or its resumed part
+        self.begun, self.done = time.perf_counter(), 0.0
 
     def __enter__(self) -> Self:
         self.live.start()

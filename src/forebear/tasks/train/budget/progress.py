@@ -53,7 +53,7 @@ class Progress:
         return self.clock() - self.begun
 
     def begin(self, done: float | None) -> None:
-        """Records that the first step comes now, from which on a budget is counted.
+        """Records that the first step comes now, where the fraction of a budget begins.
 
         Args:
             done: The fraction of the run that an earlier part of it did; None: as its seconds say.
