@@ -57,7 +57,6 @@ TESTED_IN = {
     "tasks/train/optim/lamb.py": "tasks/train/optim/test_factory.py",
     "tasks/train/optim/muon.py": "tasks/train/optim/test_factory.py",
     "tasks/train/prepare.py": "tasks/train/test_crash.py",
-    "tasks/train/progress_bar.py": "tasks/train/test_crash.py",
     "tasks/train/recipe.py": "tasks/train/test_recipe_files.py",
     "tasks/train/resume/restore.py": "tasks/train/test_crash.py",
     "tasks/train/setup.py": "tasks/train/test_crash.py",
